@@ -1,0 +1,70 @@
+"""Publish a value into shared memory; read the newest version from every process, wait-free and without copying.
+
+One process writes:
+
+    >>> from shmsync import Writer, Reader
+    >>> writer = Writer("prices")
+    >>> writer.write({"EURUSD": 1.08}).version.seq
+    1
+
+Every other process on the host reads:
+
+    >>> reader = Reader("prices")
+    >>> reader.get()["EURUSD"]
+    1.08
+    >>> reader.close(); writer.unlink(); writer.close()
+"""
+
+from shmsync._layout import InstanceVersion
+from shmsync._reader import Reader
+from shmsync._snapshot import Snapshot
+from shmsync._writer import Writer, WriteResult, WriterStats
+from shmsync.errors import (
+    CapacityError,
+    ClosedError,
+    DataReadError,
+    DataWriteError,
+    EntityReadError,
+    EntityWriteError,
+    IntegrityError,
+    InvalidArgumentError,
+    InvalidInstanceVersionError,
+    LayoutMismatchError,
+    MissingExtraError,
+    ReadersFullError,
+    ShmSyncError,
+    StateNotFoundError,
+    StateReadError,
+    UninitializedStateError,
+    WriteLockConflictError,
+)
+from shmsync.synchronizer import Synchronizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CapacityError",
+    "ClosedError",
+    "DataReadError",
+    "DataWriteError",
+    "EntityReadError",
+    "EntityWriteError",
+    "InstanceVersion",
+    "IntegrityError",
+    "InvalidArgumentError",
+    "InvalidInstanceVersionError",
+    "LayoutMismatchError",
+    "MissingExtraError",
+    "Reader",
+    "ReadersFullError",
+    "ShmSyncError",
+    "Snapshot",
+    "StateNotFoundError",
+    "StateReadError",
+    "Synchronizer",
+    "UninitializedStateError",
+    "WriteLockConflictError",
+    "WriteResult",
+    "Writer",
+    "WriterStats",
+]

@@ -1,0 +1,173 @@
+"""The opened segments of one name, as the ports that the protocol works on.
+
+A channel belongs to one life of the name: the state segment with its instance id, and the reader table made for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from shmsync import _locks, _words
+from shmsync._layout import (
+    GENERATION_AT,
+    HIGH_WATER_AT,
+    KEEP_AT,
+    OWNER,
+    OWNER_AT,
+    SLOT_SIZE,
+    SLOTS_AT,
+    STATE_SIZE,
+    VERSION_AT,
+    Names,
+    StateHeader,
+    parse_state_header,
+    readers_belong,
+    readers_size,
+)
+from shmsync._ports import SlotLock, SlotWords
+from shmsync._segment import Segment, open_segment
+from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from shmsync._ports import Word
+
+
+class StateWords:
+    """The shared words of a mapped state segment."""
+
+    __slots__ = ("generations", "version")
+
+    def __init__(self, memory: mmap) -> None:
+        self.version: Word = _words.bind(memory, VERSION_AT)
+        self.generations: tuple[Word, Word] = (
+            _words.bind(memory, GENERATION_AT[0]),
+            _words.bind(memory, GENERATION_AT[1]),
+        )
+
+
+class ReaderTable:
+    """The reader table in shared memory (the port `Table`), in a reader's hands."""
+
+    def __init__(self, segment: Segment, header: StateHeader) -> None:
+        self.max_readers = header.max_readers
+        self._name = segment.name
+        self._inode = segment.status().st_ino
+        if segment.status().st_size < readers_size(self.max_readers):
+            raise StateReadError(errno.EINVAL, f"{segment.name} is truncated; {_REMEDY}")
+        self._memory = segment.map(writable=True)
+        if not readers_belong(memoryview(self._memory), header):
+            raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {_REMEDY}")
+        self.high_water: Word = _words.bind(self._memory, HIGH_WATER_AT)
+
+    def slot(self, index: int) -> SlotWords:
+        """Return the words of a slot."""
+        at = slot_at(index)
+        keep = (_words.bind(self._memory, at + KEEP_AT[0]), _words.bind(self._memory, at + KEEP_AT[1]))
+        return SlotWords(_words.bind(self._memory, at), keep)
+
+    def lock(self, index: int) -> SlotLock | None:
+        """Take the lock of a slot, on an open file description of its own; None if a live process holds it."""
+        with open_part(self._name, writable=True) as segment:
+            if segment.status().st_ino != self._inode:
+                raise StateReadError(errno.ESTALE, f"{self._name} was removed and created anew")
+            if not _locks.try_lock(segment.fd, slot_at(index)):
+                return None
+            # Who holds it: for messages and tools only, never for a decision.
+            OWNER.pack_into(self._memory, slot_at(index) + OWNER_AT, os.getpid(), time.time_ns())
+            return _locks.ByteLock(segment.detach())
+
+
+class Channel:
+    """One life of a name, as a reader sees it: the state mapped read-only, and the reader table."""
+
+    __slots__ = ("_names", "generations", "header", "table", "version", "version_cell")
+
+    table: ReaderTable
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        with open_part(names.state, writable=False) as segment:
+            memory = map_state(segment)
+        header = parse_state_header(names.state, memoryview(memory))
+        if header is None:
+            raise UninitializedStateError(f"{names.state} is there, but nothing is published yet; try again later")
+        self.header = header
+        words = StateWords(memory)
+        self.version = words.version
+        self.generations = words.generations
+        self.version_cell = memoryview(memory)[VERSION_AT : VERSION_AT + 8].cast("Q")
+
+    def open_table(self) -> None:
+        """Open the reader table that belongs to this state."""
+        with open_part(self._names.readers, writable=True) as segment:
+            self.table = ReaderTable(segment, self.header)
+
+    def is_current(self) -> bool:
+        """Tell whether the name still leads to this life: not unlinked by the writer, nor removed from outside."""
+        try:
+            with open_part(self._names.state, writable=False) as segment:
+                return parse_state_header(self._names.state, memoryview(map_state(segment))) == self.header
+        except ShmSyncError:
+            return False
+
+
+def attach(names: Names) -> Channel:
+    """Open what is published under a name at present.
+
+    Raises:
+        StateNotFoundError, UninitializedStateError, StateReadError, LayoutMismatchError: see `Reader.get`.
+    """
+    while True:
+        channel = Channel(names)
+        try:
+            channel.open_table()
+        except StateReadError:
+            # State and table of two lives, if the name was given a new one between the two opens.
+            if channel.is_current():
+                raise
+        else:
+            return channel
+
+
+_REMEDY = "let the writer unlink the name and publish again"
+
+
+def slot_at(index: int) -> int:
+    """Return the offset of a slot in the reader table; its first byte is the one that its lock covers."""
+    return SLOTS_AT + SLOT_SIZE * index
+
+
+def map_state(segment: Segment, *, writable: bool = False) -> mmap:
+    """Map a state segment.
+
+    Raises:
+        UninitializedStateError: empty: its writer is just creating it, or died there.
+        StateReadError: truncated.
+    """
+    size = segment.status().st_size
+    if size == 0:
+        raise UninitializedStateError(f"{segment.name} is there, but nothing is published yet; try again later")
+    if size < STATE_SIZE:
+        raise StateReadError(errno.EINVAL, f"{segment.name} is truncated: {size} of {STATE_SIZE} bytes; {_REMEDY}")
+    return segment.map(writable=writable)
+
+
+def open_part(name: str, *, writable: bool) -> Segment:
+    """Open the state segment or the reader table.
+
+    Raises:
+        StateNotFoundError: not there.
+        StateReadError: there, but may not be opened.
+    """
+    try:
+        return open_segment(name, writable=writable)
+    except FileNotFoundError:
+        raise not_found(name) from None
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise StateReadError(code, f"cannot open {name}: {error.strerror or error}") from error

@@ -1,0 +1,150 @@
+"""The two data segments in the writer's hands: the port `Segments`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shmsync._layout import (
+    PAGE,
+    PAYLOAD_AT,
+    DataHeader,
+    Names,
+    checksum_of,
+    checksum_state,
+    pack_data_header,
+    parse_data_header,
+    payload_of,
+)
+from shmsync._segment import Mapping, create_segment, open_segment, unlink_segment
+from shmsync.errors import CapacityError, DataReadError, DataWriteError
+
+if TYPE_CHECKING:
+    from shmsync.codecs import Codec
+
+_SMALL = 64 * 1024
+_SHRINK_BELOW = 4
+_HEADROOM = 8
+_BLOCK = 256 * 1024
+
+
+class DataSegments:
+    """The data segments of one life of a name.
+
+    `load` takes the payload that the next `fill` writes; `usable` and `replace` size the segment for it.
+    """
+
+    def __init__(self, names: Names, instance: int, mode: int) -> None:
+        self._names = names.data
+        self._instance = instance
+        self._mode = mode & ~0o022  # readers never write here
+        self._mappings: list[Mapping | None] = [None, None]
+        self._opened = [False, False]
+        self._payload: memoryview | bytes = b""
+        self._codec = 0
+        self.checksum = 0
+
+    def load(self, payload: memoryview | bytes, codec: Codec) -> None:
+        """Set what the next `fill` writes: contiguous bytes."""
+        self._payload = payload
+        self._codec = codec.ID
+
+    def unload(self) -> None:
+        """Let go of the payload, which may be a view of the caller's buffer."""
+        self._payload = b""
+
+    def usable(self, index: int, generation: int) -> bool:
+        """Tell whether the inode of `generation` is mapped, still named, and of a fitting size."""
+        if not self._opened[index]:
+            self._opened[index] = True
+            self._mappings[index] = self._inherit(index, generation)
+        mapping = self._mappings[index]
+        return mapping is not None and mapping.generation == generation and self._fits(mapping)
+
+    def _fits(self, mapping: Mapping) -> bool:
+        need = PAYLOAD_AT + len(self._payload)
+        return need <= mapping.size and (mapping.size <= _SMALL or need * _SHRINK_BELOW >= mapping.size)
+
+    def _inherit(self, index: int, generation: int) -> Mapping | None:
+        """Map what a predecessor left, if its header says that it is whole and of this life and generation."""
+        try:
+            with open_segment(self._names[index], writable=True) as segment:
+                mapping = Mapping(segment, index, generation, writable=True)
+            header = parse_data_header(self._names[index], mapping.view())
+        except (OSError, ValueError, DataReadError):
+            return None
+        return mapping if (header.instance, header.generation) == (self._instance, generation) else None
+
+    def replace(self, index: int, generation: int) -> None:
+        """Give data segment `index` a new inode.
+
+        Raises:
+            CapacityError: no memory for it. The other segment, which holds the newest version, is untouched.
+            DataWriteError: it cannot be created.
+        """
+        need = PAYLOAD_AT + len(self._payload)
+        before = self._mappings[index]
+        # A large segment that grows may grow again.
+        spare = need // _HEADROOM if before is not None and _SMALL < need > before.size else 0
+        # Forgotten before anything is done: interrupted from here on, the next publish replaces again. And the old
+        # memory goes back before the new is asked for.
+        self._mappings[index] = before = None
+        self._opened[index] = True
+        try:
+            self._create(index, generation, need + spare)
+        except CapacityError:
+            if not spare:
+                raise
+            self._create(index, generation, need)
+
+    def _create(self, index: int, generation: int, size: int) -> None:
+        name = self._names[index]
+        try:
+            unlink_segment(name)
+            with create_segment(name, -(-size // PAGE) * PAGE, self._mode) as segment:
+                self._mappings[index] = Mapping(segment, index, generation, writable=True)
+        except CapacityError:
+            raise
+        except OSError as error:
+            raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
+
+    def fill(self, index: int, generation: int, seq: int) -> None:
+        """Write payload and header; sets `checksum`. What lay there before is not the newest version."""
+        mapping = self._mappings[index]
+        assert mapping is not None
+        segment = mapping.view()
+        size = len(self._payload)
+        self.checksum = copy_and_hash(payload_of(segment, size), self._payload)
+        header = DataHeader(self._instance, generation, seq, size, self.checksum, self._codec)
+        segment[:PAYLOAD_AT] = pack_data_header(header)
+
+    def forget_unlinked(self) -> None:
+        """Forget the segments whose name was removed from outside, so that the next publish creates them anew."""
+        for index, mapping in enumerate(self._mappings):
+            if mapping is not None and not self._is_named(mapping):
+                self._mappings[index] = None
+
+    def _is_named(self, mapping: Mapping) -> bool:
+        try:
+            with open_segment(self._names[mapping.index], writable=False) as segment:
+                return segment.status().st_ino == mapping.inode
+        except OSError:
+            return False
+
+
+def copy_and_hash(target: memoryview, source: memoryview | bytes) -> int:
+    """Copy and return the xxh3-64 of the copy.
+
+    In blocks that stay in the cache between the two, so that a large payload passes the memory bus once less. The copy
+    is hashed, not the source: another thread may change that meanwhile.
+    """
+    size = len(source)
+    if size <= _BLOCK:
+        target[:] = source
+        return checksum_of(target)
+    state = checksum_state()
+    with memoryview(source) as view:
+        for at in range(0, size, _BLOCK):
+            block = target[at : at + _BLOCK]
+            block[:] = view[at : at + _BLOCK]
+            state.update(block)
+    return state.intdigest()

@@ -1,0 +1,238 @@
+"""The picture: where every word and header lies in the four segments of a name.
+
+    /NAME_state     one page; writer read-write, readers read-only
+      0    magic u64 | layout u32 | word size u32 | max readers u32 | 0 u32 | instance id u64 | created u64 (ns)
+      64   version word: sequence number of the newest value; 0 = none yet, all ones = closed
+      128  generation of data_0
+      192  generation of data_1
+      256  pid of the writer u64 (0: it closed) | since u64 (ns); for messages only, never for decisions
+
+    /NAME_readers   read-write for everyone
+      0    magic u64 | layout u32 | max readers u32 | instance id u64
+      64   high-water word: one more than the highest slot ever claimed
+      128  slot 0, 64 bytes: pin word | keep word 0 | keep word 1 | pid u64 | since u64 (ns) | unused
+      192  slot 1 ...
+
+    /NAME_data_0, /NAME_data_1   writer read-write, readers read-only
+      0    magic u64 | instance id u64 | generation u64 | seq u64 | size u64 | checksum u64 | codec u32 | 0 u32
+           | digest u64: xxh3-64 of the 56 bytes before it
+      64   payload
+
+    pin word   evicted:1 | announce:15 | count1:24 | count0:24
+
+Everything is in native byte order; shared words are 8-byte aligned, one per cache line where two parties write.
+The header of the state is frozen for ever: whatever the layout becomes, its first 64 bytes stay readable.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from xxhash import xxh3_64 as checksum_state
+from xxhash import xxh3_64_intdigest as checksum_of
+
+from shmsync.errors import (
+    DataReadError,
+    InvalidArgumentError,
+    InvalidInstanceVersionError,
+    LayoutMismatchError,
+)
+
+__all__ = ["checksum_of", "checksum_state"]  # the one hash: of payloads and headers
+
+LAYOUT_VERSION = 1
+WORD = 8
+LINE = 64
+PAGE = 4096
+
+STATE_MAGIC = 0x53_434E5953_4D4853  # "SHMSYNCS" on a little-endian machine
+READERS_MAGIC = 0x52_434E5953_4D4853  # "SHMSYNCR"
+DATA_MAGIC = 0x44_434E5953_4D4853  # "SHMSYNCD"
+
+STATE_HEADER = struct.Struct("=QIIIIQQ")
+STATE_SIZE = PAGE
+VERSION_AT = 64
+GENERATION_AT = (128, 192)
+WRITER_AT = 256
+WRITER = struct.Struct("=QQ")
+
+READERS_HEADER = struct.Struct("=QIIQ")
+HIGH_WATER_AT = 64
+SLOTS_AT = 128
+SLOT_SIZE = LINE
+KEEP_AT = (8, 16)
+OWNER_AT = 24
+OWNER = struct.Struct("=QQ")
+MAX_READERS = 1 << 16
+
+DATA_HEADER = struct.Struct("=QQQQQQII")
+DIGEST = struct.Struct("=Q")
+PAYLOAD_AT = 64
+
+CLOSED = (1 << 64) - 1
+LAST_SEQ = (1 << 63) - 1
+
+ONE = (1, 1 << 24)
+ANNOUNCE = 1 << 48
+EVICTED = 1 << 63
+_COUNT = ((1 << 24) - 1, ((1 << 24) - 1) << 24)
+_ANNOUNCED = ((1 << 15) - 1) << 48
+HOLDS = (_COUNT[0] | _ANNOUNCED, _COUNT[1] | _ANNOUNCED)
+"""By index: the bits of a pin word that forbid the writer to start on that data segment."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+class Names(NamedTuple):
+    """The segment names that belong to one user name."""
+
+    state: str
+    readers: str
+    data: tuple[str, str]
+
+
+def names_of(name: str) -> Names:
+    """Return the segment names of the user name `name`.
+
+    Raises:
+        InvalidArgumentError: not 1 to 200 letters, digits, dots, dashes or underscores.
+    """
+    # posix_ipc crashes the interpreter on a NUL and takes a slash for a path: nothing unchecked gets there.
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in {".", ".."}:
+        shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
+        raise InvalidArgumentError(f"bad name {shown}: use 1 to 200 letters, digits, '.', '_' or '-'")
+    return Names(f"/{name}_state", f"/{name}_readers", (f"/{name}_data_0", f"/{name}_data_1"))
+
+
+def index_of(seq: int) -> int:
+    """Return which data segment holds version `seq`: the first write lands in data_0, the second in data_1."""
+    return (seq + 1) & 1
+
+
+class InstanceVersion(NamedTuple):
+    """One published version of the value.
+
+    Attributes:
+        seq: sequence number, one more for each publish, never repeated within one life of the name.
+        idx: data segment that holds it, 0 or 1.
+        size: payload size in bytes.
+        checksum: xxh3-64 of the payload.
+    """
+
+    seq: int
+    idx: int
+    size: int
+    checksum: int
+
+
+def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
+    """Return a checked InstanceVersion.
+
+    Raises:
+        InvalidInstanceVersionError: a field is out of its range.
+    """
+    if not 0 < seq <= LAST_SEQ or not 0 <= size <= LAST_SEQ or not 0 <= checksum <= CLOSED:
+        raise InvalidInstanceVersionError(f"out of range: seq {seq}, size {size}, checksum {checksum}")
+    return InstanceVersion(seq, index_of(seq), size, checksum)
+
+
+class StateHeader(NamedTuple):
+    """What the frozen part of the state segment says."""
+
+    instance: int
+    max_readers: int
+    created_ns: int
+
+
+def pack_state_header(header: StateHeader, magic: int) -> bytes:
+    """Return the frozen header; `magic` is 0 while the segment is not ready."""
+    return STATE_HEADER.pack(magic, LAYOUT_VERSION, WORD, header.max_readers, 0, header.instance, header.created_ns)
+
+
+def parse_state_header(segment: str, raw: memoryview) -> StateHeader | None:
+    """Return the header of a state segment, or None while it is not ready (the magic is stored last).
+
+    Raises:
+        LayoutMismatchError: made by another layout version, another word size or byte order, or not by shmsync.
+    """
+    magic, layout, word, max_readers, _, instance, created_ns = STATE_HEADER.unpack_from(raw)
+    if magic == 0:
+        return None
+    _check_magic(segment, magic, STATE_MAGIC)
+    _check_layout(segment, layout)
+    if word != WORD or not 1 <= max_readers <= MAX_READERS:
+        raise LayoutMismatchError(f"{segment} has a damaged header (word size {word}, {max_readers} readers)")
+    return StateHeader(instance, max_readers, created_ns)
+
+
+def pack_readers_header(header: StateHeader) -> bytes:
+    """Return the header of the reader table that belongs to this state."""
+    return READERS_HEADER.pack(READERS_MAGIC, LAYOUT_VERSION, header.max_readers, header.instance)
+
+
+def readers_belong(raw: memoryview, header: StateHeader) -> bool:
+    """Tell whether this reader table was made for the state with this header."""
+    return bytes(raw[: READERS_HEADER.size]) == pack_readers_header(header)
+
+
+def readers_size(max_readers: int) -> int:
+    """Return the size in bytes of a reader table."""
+    return SLOTS_AT + SLOT_SIZE * max_readers
+
+
+def _check_magic(segment: str, magic: int, expected: int) -> None:
+    if magic == expected:
+        return
+    if magic == int.from_bytes(expected.to_bytes(WORD, "little"), "big"):
+        raise LayoutMismatchError(f"{segment} was written on a machine of the other byte order")
+    raise LayoutMismatchError(f"{segment} is not a shmsync segment; choose another name or remove it")
+
+
+def _check_layout(segment: str, layout: int) -> None:
+    if layout != LAYOUT_VERSION:
+        raise LayoutMismatchError(
+            f"{segment} has layout version {layout}, this shmsync reads version {LAYOUT_VERSION}; "
+            "run the same shmsync in writer and readers, or remove the segment"
+        )
+
+
+class DataHeader(NamedTuple):
+    """What the header of a data segment says about its payload."""
+
+    instance: int
+    generation: int
+    seq: int
+    size: int
+    checksum: int
+    codec: int
+
+
+def pack_data_header(header: DataHeader) -> bytes:
+    """Return the 64 header bytes of a data segment."""
+    body = DATA_HEADER.pack(DATA_MAGIC, *header, 0)
+    return body + DIGEST.pack(checksum_of(body))
+
+
+def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
+    """Return the header of a data segment whose payload lies inside it.
+
+    Raises:
+        DataReadError: truncated, or a header byte was damaged.
+    """
+    if len(raw) < PAYLOAD_AT:
+        raise DataReadError(f"{segment} is truncated: {len(raw)} bytes, the header alone has {PAYLOAD_AT}")
+    body = raw[: DATA_HEADER.size]
+    magic, *fields, _ = DATA_HEADER.unpack(body)
+    if magic != DATA_MAGIC or checksum_of(body) != DIGEST.unpack_from(raw, DATA_HEADER.size)[0]:
+        raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
+    header = DataHeader(*fields)
+    if header.size > len(raw) - PAYLOAD_AT:
+        raise DataReadError(f"{segment} is truncated: payload of {header.size} bytes in {len(raw)}")
+    return header
+
+
+def payload_of(segment: memoryview, size: int) -> memoryview:
+    """Return the payload of a mapped data segment."""
+    return segment[PAYLOAD_AT : PAYLOAD_AT + size]

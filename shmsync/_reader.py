@@ -1,0 +1,320 @@
+"""The reader: attach by name, enter, leave, keep.
+
+`get` and `read` have a short road, taken while the version has not changed, and a long one. The short road takes no
+lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, that is replaced as a whole, so that a
+thread never mixes the slot of one life of the name with the version word of another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from shmsync import _fork, _protocol, _readers
+from shmsync._channel import Channel, attach
+from shmsync._durations import seconds
+from shmsync._layout import CLOSED, EVICTED, InstanceVersion, index_of, names_of, parse_data_header
+from shmsync._segment import Mapping, open_segment
+from shmsync._snapshot import UNSET, Record, Snapshot
+from shmsync.errors import (
+    ClosedError,
+    DataReadError,
+    StateNotFoundError,
+    StateReadError,
+    UninitializedStateError,
+    not_found,
+)
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from shmsync._ports import Word
+    from shmsync._readers import Slot
+
+_RAISE: Any = object()
+_DETACHED: Any = (None,)
+_FIRST_LOOK = 0.001
+_LAST_LOOK = 0.02
+DefaultT = TypeVar("DefaultT")
+
+
+class Reader:
+    """Reads the newest value published under a name. Attaches at the first read; creates nothing.
+
+    Thread-safe; works on after a fork in parent and child; pickles by name. When the writer unlinks the name and
+    publishes anew, the next read attaches to the new one.
+
+    Args:
+        name: 1 to 200 letters, digits, dots, dashes, underscores.
+        timeout: how long a read waits for a first value before it raises StateNotFoundError or
+            UninitializedStateError, in seconds or as a timedelta.
+
+    Raises:
+        InvalidArgumentError: the name or the timeout cannot be used.
+    """
+
+    def __init__(self, name: str, *, timeout: float | timedelta = 0.0) -> None:
+        self.name = name
+        self._names = names_of(name)
+        self._timeout = seconds(timeout, "timeout")
+        self._closed = False
+        self._forget()
+        _fork.register(self)
+
+    def _forget(self) -> None:
+        """Start detached. Snapshots and views handed out so far hold what they need themselves."""
+        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
+        self._channel: Channel | None = None
+        self._slot: Slot | None = None
+        self._mappings: list[Mapping | None] = [None, None]
+        self._record: Record | None = None
+        self._fast: tuple[Slot, Word, Record] | None = None
+        self._version_cell: Any = _DETACHED
+        self._seen = -1  # sequence number of the last `read`: decides `is_switched`
+        self._value_seq = -1
+        self._value: Any = None
+
+    # ------------------------------------------------------------------------------------------------ the short road
+
+    def get(self, default: Any = _RAISE) -> Any:
+        """Return the newest value; the same object until it changes, so treat it as read-only.
+
+        Zero-copy values (raw bytes) need no `with`: their memory is kept for as long as they are referenced.
+
+        Args:
+            default: returned while nothing is published, instead of an error.
+
+        Raises:
+            StateNotFoundError: nothing was published under this name.
+            UninitializedStateError: the segments are there, but nothing was published yet.
+            StateReadError, DataReadError: a segment cannot be opened or is damaged.
+            LayoutMismatchError: the segments belong to another layout version, or to something else.
+            EntityReadError: the bytes cannot be decoded.
+            ReadersFullError: all reader slots are taken.
+            ClosedError: this handle was closed.
+        """
+        # "No" is all that a peek may decide, and all that it decides: an equal version means the value in hand is it.
+        if self._version_cell[0] == self._value_seq:
+            return self._value
+        return self._get_changed(default)
+
+    def read(self, *, check_bytes: bool = False) -> Snapshot:
+        """Pin the newest version and return it as a Snapshot; use it in a `with` block.
+
+        Args:
+            check_bytes: compare the payload with its checksum first.
+
+        Raises:
+            IntegrityError: it does not match (only under `check_bytes`).
+            And what `get` raises; decoding errors come when `value` is taken.
+        """
+        fast = self._fast
+        if fast is None or check_bytes:
+            return self._read_changed(check_bytes)
+        slot, version, record = fast
+        try:
+            seq = _protocol.enter(slot, version)
+            # Rule B without mapping anything: the peek follows our own count on this very word, so it sees what was
+            # there before the count.
+            if seq == record.seq == self._seen and slot.words.pin.peek() < EVICTED:
+                return Snapshot(self, slot, record, False)
+            slot.leave[index_of(seq)]()
+        except BaseException:
+            self.retire(slot)
+            raise
+        return self._read_changed(check_bytes)
+
+    # ------------------------------------------------------------------------------------------------- the long road
+
+    def _get_changed(self, default: Any) -> Any:
+        with self.lock:
+            try:
+                snapshot = self._pin(check_bytes=False)
+            except (StateNotFoundError, UninitializedStateError):
+                if default is _RAISE:
+                    raise
+                return default
+            with snapshot:
+                record = snapshot._record
+                record.value = snapshot.value  # a view that the record holds outlives the block: so it is kept
+            self._value = record.value
+            self._value_seq = record.seq
+            channel = self._channel
+            self._version_cell = _DETACHED if channel is None else channel.version_cell
+            self._give_up_unused()
+            return self._value
+
+    def _read_changed(self, check_bytes: bool) -> Snapshot:  # noqa: FBT001
+        with self.lock:
+            snapshot = self._pin(check_bytes=check_bytes)
+            snapshot.is_switched = snapshot.version.seq != self._seen
+            self._seen = snapshot.version.seq
+            self._give_up_unused()
+            return snapshot
+
+    def _pin(self, *, check_bytes: bool) -> Snapshot:
+        deadline = time.monotonic() + self._timeout
+        pause = _FIRST_LOOK
+        while True:
+            try:
+                return self._pin_now(check_bytes=check_bytes)
+            except (StateNotFoundError, UninitializedStateError):
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(2 * pause, _LAST_LOOK)
+
+    def _pin_now(self, *, check_bytes: bool) -> Snapshot:
+        while True:
+            self._check_open()
+            if self._channel is None:
+                self._channel = attach(self._names)
+            channel = self._channel
+            try:
+                slot, seq, mapping = _protocol.hold(self, channel.version)
+            except (StateReadError, DataReadError):
+                # A segment is not what the state says: normal if the name was given a new life meanwhile.
+                if channel.is_current():
+                    raise
+                self._detach()
+                continue
+            try:
+                if seq == CLOSED:
+                    slot.leave[index_of(seq)]()
+                    self._detach()
+                    if channel.is_current():  # its writer died between closing it and removing the name
+                        raise not_found(self._names.state)
+                    continue
+                return self._snapshot(slot, seq, mapping, check_bytes=check_bytes)
+            except BaseException:
+                self.retire(slot)
+                raise
+
+    def _snapshot(self, slot: Slot, seq: int, mapping: Mapping | None, *, check_bytes: bool) -> Snapshot:
+        assert self._channel is not None
+        if mapping is None:
+            raise UninitializedStateError(f"nothing is published as {self.name!r} yet; try again later")
+        record = self._record
+        if record is None or record.seq != seq or record.mapping is not mapping:
+            record = self._record = self._new_record(seq, mapping)
+        if check_bytes:
+            record.verify()
+        self._fast = (slot, self._channel.version, record)
+        return Snapshot(self, slot, record, False)
+
+    def _new_record(self, seq: int, mapping: Mapping) -> Record:
+        assert self._channel is not None
+        segment = self._names.data[mapping.index]
+        header = parse_data_header(segment, mapping.view())
+        expected = (self._channel.header.instance, mapping.generation, seq)
+        if (header.instance, header.generation, header.seq) != expected:
+            raise DataReadError(
+                f"{segment} holds version {header.seq} of generation {header.generation}, the state says version {seq} "
+                f"of generation {mapping.generation}; the next write repairs it"
+            )
+        return Record(header, mapping)
+
+    # ------------------------------------------------------------------------------------- what the protocol asks for
+
+    def slot(self) -> Slot:
+        """Return the slot to enter through; claim one if there is none."""
+        if self._slot is None:
+            assert self._channel is not None
+            self._slot = _readers.claim(self._channel.table)
+            _fork.register(self._slot)
+        return self._slot
+
+    def map(self, seq: int) -> Mapping | None:
+        """Return the mapping of the segment that holds `seq`; None for the versions that none holds."""
+        if seq in {0, CLOSED}:
+            return None
+        assert self._channel is not None
+        index = index_of(seq)
+        generation = self._channel.generations[index].load()
+        mapping = self._mappings[index]
+        if mapping is None or mapping.generation != generation:
+            mapping = self._mappings[index] = self._open_data(index, generation)
+        return mapping
+
+    def _open_data(self, index: int, generation: int) -> Mapping:
+        name = self._names.data[index]
+        try:
+            with open_segment(name, writable=False) as segment:
+                return Mapping(segment, index, generation, writable=False)
+        except (OSError, ValueError) as error:
+            code = getattr(error, "errno", None) or 0
+            raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error
+
+    def retire(self, slot: Slot) -> None:
+        """Stop entering through a slot; its holders keep it, the last one frees it."""
+        slot.retire()
+        with self.lock:
+            if self._slot is slot:
+                self._slot = None
+                self._fast = None
+
+    # ---------------------------------------------------------------------------------------------------- the handle
+
+    def version(self) -> InstanceVersion:
+        """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
+        with self.lock, self._pin(check_bytes=False) as snapshot:
+            return snapshot.version
+
+    @property
+    def closed(self) -> bool:
+        """Whether the handle was closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Give up slot and mappings; unlink nothing. Open snapshots and live views stay valid. Idempotent."""
+        with self.lock:
+            self._closed = True
+            self._detach()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the handle for {self.name!r} is closed; open a new one")
+
+    def _detach(self) -> None:
+        lock = self.lock
+        self._forget()
+        self.lock = lock
+
+    def _give_up_unused(self) -> None:
+        for mapping in self._mappings:
+            if mapping is not None:
+                mapping.give_up()
+
+    def before_fork(self) -> None:
+        """Nothing to prepare: slots prepare themselves."""
+
+    def after_fork_in_child(self) -> None:
+        """Attach anew at the next read; slots that live snapshots share with the parent are theirs."""
+        self._forget()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (type(self), self.name, self._options()))
+
+    def _options(self) -> dict[str, Any]:
+        return {"timeout": self._timeout}
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"
+        return f"<{type(self).__name__} {self.name!r}, {state}>"
+
+
+def _reopen(kind: type[Reader], name: str, options: dict[str, Any]) -> Reader:
+    return kind(name, **options)

@@ -1,0 +1,143 @@
+"""The reader table: claim a slot, reap a dead reader's, let go of one's own.
+
+Who owns a slot is a matter of its kernel lock alone. To claim a slot is to get its lock; to prove a reader dead is to
+get its lock. The counts inside a slot are changed by its owner only, but for two strokes of the writer: EVICTED, and
+the zeroing of a slot whose lock it holds.
+
+Lifetime. A `Slot` is freed when the last thing that needs it is gone: the reader that enters through it, each snapshot
+that counts in it, each data mapping whose generation it keeps. They simply refer to it. So a slot that can no longer
+be used for entering (evicted, interrupted in the middle of a step, shared by a fork) is *retired*: its reader drops it
+and claims another, its counts are no longer touched, and the last reference zeroes and unlocks it as a whole. That
+makes a count exact again which a signal handler's exception had left in doubt.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shmsync._layout import ONE
+from shmsync.errors import ReadersFullError
+
+if TYPE_CHECKING:
+    from shmsync._ports import SlotLock, SlotWords, Table
+
+Step = Callable[[], None]
+
+
+def _untouched() -> None:
+    """Stand in for the way out of a retired slot: its counts go all at once, when it is freed."""
+
+
+class Slot:
+    """A claimed slot, in the hands of its owner.
+
+    Attributes:
+        index: its place in the table.
+        words: its shared words.
+        enter, leave: by index of the data segment, the bound steps that count in and out.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "words")
+
+    def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
+        pin = words.pin
+        self.index = index
+        self.words = words
+        self.enter: tuple[Step, Step] = (pin.adder(ONE[0]), pin.adder(ONE[1]))
+        self.leave: tuple[Step, Step] = (pin.adder(-ONE[0]), pin.adder(-ONE[1]))
+        self._lock = lock
+        self._shared = False
+        self._owner = os.getpid()
+
+    def retire(self) -> None:
+        """Leave the counts as they stand from now on; the last reference frees the slot."""
+        self.leave = (_untouched, _untouched)
+
+    def keep(self, index: int, generation: int) -> None:
+        """Make the writer replace the inode of this generation rather than write into it (rule D).
+
+        Call while counted in here, and under the reader's lock. One word for each index is enough, and it only grows:
+        a generation before the one kept is never written again.
+        """
+        word = self.words.keep[index]
+        if word.load() < generation:
+            word.store(generation)
+
+    def unkeep(self, index: int, generation: int) -> None:
+        """Take a keep back, unless the other side of a fork may still need it."""
+        if not self._shared:
+            self.words.keep[index].compare_exchange(generation, 0)
+
+    def before_fork(self) -> None:
+        """Share with the child what is held here.
+
+        Both processes then refer to the same counts and hold the same kernel lock (one open file description). Nobody
+        counts out any more, and the lock is free once both have let go of it, in order or by dying; then the writer or
+        the next claimer zeroes the slot. So neither can release what the other still reads.
+        """
+        if self.words.pin.load() or any(keep.load() for keep in self.words.keep):
+            self.retire()
+            self._shared = True
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's slot, unless it is shared."""
+        if not self._shared:
+            self.retire()
+            self._lock.release()
+
+    def __del__(self) -> None:
+        # A fork that ran no hooks (a C extension's) must not zero what its parent counts.
+        try:
+            if self._shared:
+                self._lock.release()
+            elif self._owner == os.getpid():
+                _zero(self.words)
+                self._lock.release()
+        except Exception:  # noqa: BLE001, S110 - the interpreter may be half gone; the kernel frees what is left
+            pass
+
+
+def claim(table: Table) -> Slot:
+    """Take the first free slot.
+
+    Raises:
+        ReadersFullError: every slot is held by a live reader.
+    """
+    for index in range(table.max_readers):
+        lock = table.lock(index)
+        if lock is not None:
+            words = table.slot(index)
+            _zero(words)  # what a dead owner left behind: its lock is ours, so nobody counts here
+            _raise_high_water(table, index + 1)  # before the first pin, or the writer would not scan it
+            return Slot(index, words, lock)
+    raise ReadersFullError(
+        errno.EAGAIN,
+        f"all {table.max_readers} reader slots are taken by live readers; close some, share one handle between "
+        "threads, or let the writer create the name anew with a larger max_readers",
+    )
+
+
+def reap(table: Table, index: int) -> bool:
+    """Zero a slot if its reader is dead; tell whether it was."""
+    lock = table.lock(index)
+    if lock is None:
+        return False
+    try:
+        _zero(table.slot(index))
+    finally:
+        lock.release()
+    return True
+
+
+def _raise_high_water(table: Table, least: int) -> None:
+    while (now := table.high_water.load()) < least and not table.high_water.compare_exchange(now, least):
+        pass  # another claimer raised it: each failure is someone's progress, at most max_readers times
+
+
+def _zero(words: SlotWords) -> None:
+    for keep in words.keep:
+        keep.store(0)
+    words.pin.store(0)

@@ -1,0 +1,174 @@
+"""Named POSIX shared memory segments and their mappings: the only importer of posix_ipc and mmap.
+
+Errors leave here as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError; the
+callers know what the segment meant and raise the error for that.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import posix_ipc
+
+from shmsync.errors import no_space
+
+if TYPE_CHECKING:
+    from shmsync._readers import Slot
+
+
+class Segment:
+    """An open segment. Each has an open file description of its own, so that it can carry a lock."""
+
+    __slots__ = ("fd", "name")
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+
+    def status(self) -> os.stat_result:
+        """Return size, inode and link count."""
+        return os.fstat(self.fd)
+
+    def reserve(self, size: int) -> None:
+        """Give an empty segment its size and its memory.
+
+        Raises:
+            CapacityError: not enough memory.
+        """
+        try:
+            # ftruncate alone would succeed on a full file system, and the first store would die of SIGBUS.
+            os.posix_fallocate(self.fd, 0, size)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM}:
+                raise no_space(self.name, size) from None
+            raise
+
+    def map(self, *, writable: bool) -> mmap.mmap:
+        """Map the whole segment. Raises ValueError if it is empty."""
+        return mmap.mmap(self.fd, self.status().st_size, prot=_protection(writable=writable))
+
+    def detach(self) -> int:
+        """Return the descriptor; closing it is the caller's business from now on."""
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor; mappings stay. Idempotent."""
+        fd = self.detach()
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _protection(*, writable: bool) -> int:
+    return mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+
+
+def open_segment(name: str, *, writable: bool) -> Segment:
+    """Open an existing segment. Never creates, resizes or changes anything."""
+    return _open(name, flags=0, writable=writable)
+
+
+def create_segment(name: str, size: int, mode: int) -> Segment:
+    """Create a segment of `size` bytes, zeroed and with its memory reserved.
+
+    Raises:
+        FileExistsError: the name is taken.
+        CapacityError: not enough memory; nothing is left behind.
+    """
+    segment = _open(name, flags=posix_ipc.O_CREX, writable=True)
+    try:
+        os.fchmod(segment.fd, mode)  # whatever the umask says
+        segment.reserve(size)
+    except BaseException:
+        segment.close()
+        unlink_segment(name)
+        raise
+    return segment
+
+
+def unlink_segment(name: str) -> bool:
+    """Remove a name; tell whether it was there. Mappings of it stay whole."""
+    try:
+        posix_ipc.unlink_shared_memory(name)
+    except posix_ipc.ExistentialError:
+        return False
+    except posix_ipc.PermissionsError as error:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from error
+    return True
+
+
+def _open(name: str, *, flags: int, writable: bool) -> Segment:
+    try:
+        memory = posix_ipc.SharedMemory(name, flags, mode=0o600, size=0, read_only=not writable)
+    except posix_ipc.ExistentialError:
+        code = errno.EEXIST if flags else errno.ENOENT
+        raise (FileExistsError if flags else FileNotFoundError)(code, os.strerror(code), name) from None
+    except posix_ipc.PermissionsError:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
+    return Segment(name, memory.fd)
+
+
+class _Memory(mmap.mmap):
+    """Mapped memory that carries the slots which keep it.
+
+    Views refer to the memory, the memory to the slots: so a slot outlives every view that it protects.
+    """
+
+    keepers: set[Slot]
+
+
+class Mapping:
+    """A mapped data segment that knows whether views of it are alive.
+
+    Attributes:
+        generation: which inode of this data segment it is.
+        index: which data segment.
+        inode, size: of the segment, when it was mapped.
+    """
+
+    __slots__ = ("_memory", "_own_references", "generation", "index", "inode", "size")
+
+    def __init__(self, segment: Segment, index: int, generation: int, *, writable: bool) -> None:
+        self.index = index
+        self.generation = generation
+        status = segment.status()
+        self.inode = status.st_ino
+        self.size = status.st_size
+        self._memory = _Memory(segment.fd, self.size, prot=_protection(writable=writable))
+        self._memory.keepers = set()
+        self._own_references = sys.getrefcount(self._memory)
+
+    def view(self) -> memoryview:
+        """Return a new view of the whole segment; read-only if the mapping is."""
+        return memoryview(self._memory)
+
+    def exported(self) -> bool:
+        """Tell whether a view, or anything made from one (a slice, an array), is alive.
+
+        Each chain of views holds one reference to the memory, and nothing else outside this object does. Python has no
+        other way to ask, short of a failing attempt to unmap.
+        """
+        return sys.getrefcount(self._memory) > self._own_references
+
+    def keep(self, slot: Slot) -> None:
+        """Make the writer replace this inode rather than write into it (rule D). Call while pinned in `slot`."""
+        self._memory.keepers.add(slot)
+        slot.keep(self.index, self.generation)
+
+    def give_up(self) -> None:
+        """Let the writer use this inode again, if no view is left."""
+        keepers = self._memory.keepers
+        if keepers and not self.exported():
+            for slot in keepers:
+                slot.unkeep(self.index, self.generation)
+            keepers.clear()

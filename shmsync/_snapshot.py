@@ -1,0 +1,164 @@
+"""What a read hands out: one version of the value, pinned for as long as it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shmsync import codecs
+from shmsync._layout import DataHeader, InstanceVersion, checksum_of, index_of, instance_version, payload_of
+from shmsync.errors import ClosedError, IntegrityError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from shmsync._reader import Reader
+    from shmsync._readers import Slot
+    from shmsync._segment import Mapping
+    from shmsync.codecs import Codec
+
+UNSET: Any = object()
+
+
+class Record:
+    """One version as a reader knows it: where it lies, and its value once decoded. Shared by its snapshots."""
+
+    __slots__ = ("codec", "index", "mapping", "seq", "value", "version")
+
+    def __init__(self, header: DataHeader, mapping: Mapping) -> None:
+        self.seq = header.seq
+        self.index = index_of(header.seq)
+        self.mapping = mapping
+        self.version = instance_version(header.seq, header.size, header.checksum)
+        self.codec: Codec = codecs.by_id(header.codec)
+        self.value: Any = UNSET
+
+    def payload(self) -> memoryview:
+        """Return a new view of the payload."""
+        return payload_of(self.mapping.view(), self.version.size)
+
+    def verify(self) -> None:
+        """Compare payload and checksum.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+        found = checksum_of(self.payload())
+        if found != self.version.checksum:
+            raise IntegrityError(
+                f"version {self.seq}: payload of {self.version.size} bytes has checksum {found:#018x}, published was "
+                f"{self.version.checksum:#018x}; something outside shmsync wrote into the segment, the next write repairs it"
+            )
+
+
+class Snapshot:
+    """One version of the value, which nobody overwrites while the snapshot is open or a view of it is alive.
+
+    Use it in a `with` block. Views and arrays taken from it stay valid afterwards for as long as they are referenced;
+    each that outlives its block costs the writer a new inode instead of a wait.
+
+    Attributes:
+        is_switched: whether this was the first `read` of this version by its handle.
+    """
+
+    __slots__ = ("_reader", "_record", "_slot", "_view", "is_switched")
+
+    def __init__(self, reader: Reader, slot: Slot, record: Record, is_switched: bool) -> None:  # noqa: FBT001
+        self._reader = reader
+        self._record = record
+        self._view: memoryview | None = None
+        self.is_switched = is_switched
+        self._slot: Slot | None = slot
+
+    @property
+    def version(self) -> InstanceVersion:
+        """Sequence number, index, size in bytes and checksum of this version."""
+        return self._record.version
+
+    @property
+    def closed(self) -> bool:
+        """Whether the snapshot was closed."""
+        return self._slot is None
+
+    @property
+    def value(self) -> Any:
+        """The value: decoded once per version and handle, so treat it as read-only; for raw bytes the buffer.
+
+        Raises:
+            EntityReadError: the bytes cannot be decoded.
+            ClosedError: the snapshot was closed.
+        """
+        value = self._record.value
+        if value is UNSET or self._slot is None:
+            return self._decode()
+        return value
+
+    def _decode(self) -> Any:
+        record = self._record
+        if record.codec.IN_PLACE:
+            return record.codec.decode(self.buffer)
+        if self._slot is None:
+            raise _closed()
+        with self._reader.lock:  # so that all threads get the same object
+            if record.value is UNSET:
+                record.value = record.codec.decode(record.payload())
+        return record.value
+
+    @property
+    def buffer(self) -> memoryview:
+        """The payload, zero-copy and read-only.
+
+        Raises:
+            ClosedError: the snapshot was closed.
+        """
+        if self._slot is None:
+            raise _closed()
+        view = self._view
+        if view is None:
+            view = self._view = self._record.payload()
+        return view
+
+    def close(self) -> None:
+        """Give the version up. Views of it that are still alive keep its memory. Idempotent."""
+        slot = self._slot
+        if slot is None:
+            return
+        try:
+            if self._view is not None:
+                self._keep_for_views(slot)
+            self._slot = None
+            slot.leave[self._record.index]()
+        except BaseException:
+            # A signal handler raised somewhere above. Whether we counted out is unknown; retired, it does not matter.
+            self._reader.retire(slot)
+            raise
+
+    def _keep_for_views(self, slot: Slot) -> None:
+        with self._reader.lock:
+            self._view = None
+            mapping = self._record.mapping
+            # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
+            if mapping.exported():
+                mapping.keep(slot)
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_slot", None) is not None:
+            self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Snapshot belongs to the process that pinned it; send its value, or pickle the Reader")
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<{state} Snapshot of {self._reader.name!r}, version {self.version.seq}, {self.version.size} bytes>"
+
+
+def _closed() -> ClosedError:
+    return ClosedError("this snapshot is closed; take its value or buffer inside the `with` block")

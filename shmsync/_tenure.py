@@ -1,0 +1,276 @@
+"""The writer's tenure: the write lock, and the creation, takeover and removal of a life of a name.
+
+A life begins when a writer creates the state segment and ends when one marks it closed. Who writes is a matter of the
+kernel lock on the first byte of the state segment alone; a writer that dies leaves the lock to the next, which finds
+everything it needs in the segments.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shmsync import _locks, _words
+from shmsync._channel import ReaderTable, StateWords, open_part, slot_at
+from shmsync._data import DataSegments
+from shmsync._layout import (
+    CLOSED,
+    STATE_MAGIC,
+    STATE_SIZE,
+    WRITER,
+    WRITER_AT,
+    Names,
+    StateHeader,
+    pack_readers_header,
+    pack_state_header,
+    parse_state_header,
+    readers_size,
+)
+from shmsync._protocol import Publisher
+from shmsync._segment import Segment, create_segment, unlink_segment
+from shmsync.errors import (
+    CapacityError,
+    DataWriteError,
+    StateNotFoundError,
+    StateReadError,
+    WriteLockConflictError,
+)
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from shmsync._ports import SlotLock
+
+_LOCK_AT = 0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a life is created with.
+
+    Attributes:
+        names: the segment names.
+        mode: permission bits of state and data; the reader table also lets readers of the group write.
+        max_readers: slots of the reader table.
+        longest_pause: seconds between two looks of a waiting writer.
+    """
+
+    names: Names
+    mode: int
+    max_readers: int
+    longest_pause: float
+
+
+class _Clock:
+    now = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
+class _SlotInReap:
+    """The lock of a dead reader's slot, while the writer zeroes it."""
+
+    __slots__ = ("_fd", "_index")
+
+    def __init__(self, fd: int, index: int) -> None:
+        self._fd = fd
+        self._index = index
+
+    def release(self) -> None:
+        _locks.unlock(self._fd, slot_at(self._index))
+
+
+class _WriterTable(ReaderTable):
+    """The reader table in the writer's hands: it takes a slot's lock only to zero the slot, and gives it back."""
+
+    def __init__(self, segment: Segment, header: StateHeader) -> None:
+        super().__init__(segment, header)
+        self._fd = segment.detach()
+
+    def lock(self, index: int) -> SlotLock | None:
+        return _SlotInReap(self._fd, index) if _locks.try_lock(self._fd, slot_at(index)) else None
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Tenure:
+    """A writer's hold of one life of a name.
+
+    Attributes:
+        taken_over: the writer before this one died without closing.
+    """
+
+    def __init__(self, terms: Terms, state: Segment, memory: mmap, header: StateHeader) -> None:
+        self._names = terms.names
+        self._state = state
+        self._memory = memory
+        words = StateWords(memory)
+        self.version = words.version
+        self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
+        WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
+        with open_part(terms.names.readers, writable=True) as segment:
+            self._table = _WriterTable(segment, header)
+        self.data = DataSegments(terms.names, header.instance, terms.mode)
+        self._publisher = Publisher(
+            words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause
+        )
+        self.publish = self._publisher.publish
+
+    def is_linked(self) -> bool:
+        """Tell whether the state segment still has its name."""
+        return self._state.status().st_nlink > 0
+
+    def end(self) -> None:
+        """Mark the life closed, so that attached readers notice, and remove its names."""
+        self.version.store(CLOSED)
+        if self.is_linked():
+            _remove(self._names)
+
+    def resign(self) -> None:
+        """Note that this writer leaves in good order, and let go of the lock."""
+        WRITER.pack_into(self._memory, WRITER_AT, 0, 0)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close this process's share of the lock; say nothing (a forked child lets go of its parent's this way)."""
+        self._state.close()
+        self._table.close()
+
+
+def begin(terms: Terms) -> Tenure:
+    """Take over the present life of a name, or create one.
+
+    Raises:
+        WriteLockConflictError: its writer is alive.
+        LayoutMismatchError, StateReadError: what is there cannot be used; nothing was changed.
+        CapacityError, DataWriteError: it cannot be created; nothing is left behind.
+    """
+    while True:
+        state = _lock_state(terms)
+        try:
+            tenure = _enter_life(terms, state)
+        except BaseException:
+            state.close()
+            raise
+        if tenure is not None:
+            return tenure
+        state.close()
+
+
+def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
+    """Begin the tenure under the lock; None if this life had ended, and its names were removed just now."""
+    names = terms.names
+    if state.status().st_size == 0:
+        state.reserve(STATE_SIZE)  # its creator died before it had done so, or is waiting behind our lock
+    memory = _map_whole(state)
+    header = parse_state_header(names.state, memoryview(memory))
+    if header is None:
+        header = _create(terms, memory)
+    elif StateWords(memory).version.load() == CLOSED:
+        _remove(names)  # its writer died while it unlinked
+        return None
+    return Tenure(terms, state, memory, header)
+
+
+def remove(names: Names) -> bool:
+    """End the present life of a name as a writer would; tell whether there was one.
+
+    Raises:
+        WriteLockConflictError: its writer is alive.
+        LayoutMismatchError: it is not a segment of this layout; nothing was changed.
+    """
+    try:
+        state = open_part(names.state, writable=True)
+    except StateNotFoundError:
+        return False
+    with state:
+        _lock(state)
+        if state.status().st_size >= STATE_SIZE:
+            memory = state.map(writable=True)
+            if parse_state_header(names.state, memoryview(memory)) is not None:
+                StateWords(memory).version.store(CLOSED)
+        _remove(names)
+    return True
+
+
+def _lock_state(terms: Terms) -> Segment:
+    """Open or create the state segment and lock it."""
+    name = terms.names.state
+    while True:
+        try:
+            state = _created(name, STATE_SIZE, terms.mode & ~0o022)
+        except FileExistsError:
+            try:
+                state = open_part(name, writable=True)
+            except StateNotFoundError:
+                continue  # unlinked between the two
+        try:
+            _lock(state)
+        except BaseException:
+            state.close()
+            raise
+        if state.status().st_nlink:
+            return state
+        state.close()  # unlinked before we had the lock
+
+
+def _lock(state: Segment) -> None:
+    if _locks.try_lock(state.fd, _LOCK_AT):
+        return
+    holder = ""
+    if state.status().st_size >= STATE_SIZE:
+        pid, since_ns = WRITER.unpack_from(state.map(writable=False), WRITER_AT)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
+        holder = f" by process {pid} since {since}" if pid else ""
+    raise WriteLockConflictError(
+        errno.EAGAIN, f"{state.name} is being written{holder}; a name has one writer at a time: close that one first"
+    )
+
+
+def _map_whole(state: Segment) -> mmap:
+    size = state.status().st_size
+    if size < STATE_SIZE:
+        raise StateReadError(
+            errno.EINVAL, f"{state.name} is truncated: {size} of {STATE_SIZE} bytes; unlink the name and publish again"
+        )
+    return state.map(writable=True)
+
+
+def _create(terms: Terms, memory: mmap) -> StateHeader:
+    """Make the reader table and the header. The magic comes last: until then no reader attaches."""
+    header = StateHeader(secrets.randbits(63) + 1, terms.max_readers, time.time_ns())
+    for name in (terms.names.readers, *terms.names.data):
+        unlink_segment(name)  # leftovers of a life whose state was removed from outside
+    group_writes = (terms.mode & 0o044) >> 1
+    try:
+        with _created(terms.names.readers, readers_size(header.max_readers), terms.mode | group_writes) as segment:
+            readers = segment.map(writable=True)
+            raw = pack_readers_header(header)
+            readers[: len(raw)] = raw
+    except BaseException:
+        _remove(terms.names)
+        raise
+    raw = pack_state_header(header, 0)
+    memory[:] = raw.ljust(STATE_SIZE, b"\0")
+    _words.bind(memory, 0).store(STATE_MAGIC)
+    return header
+
+
+def _created(name: str, size: int, mode: int) -> Segment:
+    try:
+        return create_segment(name, size, mode)
+    except (CapacityError, FileExistsError):
+        raise
+    except OSError as error:
+        raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
+
+
+def _remove(names: Names) -> None:
+    for name in (*names.data, names.readers, names.state):  # the state last: it is what everyone looks for
+        unlink_segment(name)

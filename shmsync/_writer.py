@@ -1,0 +1,263 @@
+"""The writer: encode, publish, unlink."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shmsync import _fork, _tenure, codecs
+from shmsync._durations import seconds
+from shmsync._layout import MAX_READERS, InstanceVersion, instance_version, names_of
+from shmsync.codecs import raw
+from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from shmsync.codecs import Codec
+
+_LINK_CHECK_EVERY = 1.0
+
+
+class WriteResult(NamedTuple):
+    """What a write did.
+
+    Attributes:
+        size: payload size in bytes.
+        reset: a dead reader was cleared away, or a reader was evicted when the grace duration was over.
+        version: the version that was published.
+    """
+
+    size: int
+    reset: bool
+    version: InstanceVersion
+
+
+class WriterStats(NamedTuple):
+    """What a Writer did so far.
+
+    Attributes:
+        writes: versions published.
+        resets: writes that cleared a dead reader away or evicted one.
+        replaced: writes that gave their data segment a new inode, the first two included.
+        takeovers: how often it followed a writer that had died.
+    """
+
+    writes: int
+    resets: int
+    replaced: int
+    takeovers: int
+
+
+class Writer:
+    """Publishes values under a name; there is one at a time for each.
+
+    The first write creates the segments, or takes over what an earlier writer left. Thread-safe. A Writer that was
+    inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the lock.
+
+    Args:
+        name: 1 to 200 letters, digits, dots, dashes, underscores.
+        codec: how `write` encodes: "msgpack" or "raw".
+        mode: permission bits of the segments. Whoever may read the state and data may also take a reader slot.
+        grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it takes new
+            memory instead; in seconds or as a timedelta. 0 never waits.
+        max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created.
+        poll_interval: the longest pause between two looks while it waits, in seconds or as a timedelta.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        codec: str = "msgpack",
+        mode: int = 0o600,
+        grace_duration: float | timedelta = 1.0,
+        max_readers: int = 256,
+        poll_interval: float | timedelta = 0.002,
+    ) -> None:
+        if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
+            raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
+        if not isinstance(mode, int) or mode & ~0o666 or mode & 0o600 != 0o600:
+            raise InvalidArgumentError(f"mode must be permission bits with read and write for the owner, not {mode!r}")
+        self.name = name
+        self._options = {
+            "codec": codec,
+            "mode": mode,
+            "grace_duration": seconds(grace_duration, "grace_duration"),
+            "max_readers": max_readers,
+            "poll_interval": seconds(poll_interval, "poll_interval"),
+        }
+        self._terms = _tenure.Terms(names_of(name), mode, max_readers, seconds(poll_interval, "poll_interval"))
+        self._codec: Codec = codecs.by_name(codec)
+        self._grace = seconds(grace_duration, "grace_duration")
+        self._lock = threading.RLock()
+        self._busy = False
+        self._closed = False
+        self._forked = False
+        self._tenure: _tenure.Tenure | None = None
+        self._next_link_check = 0.0
+        self._stats = WriterStats(0, 0, 0, 0)
+        _fork.register(self)
+
+    def write(self, value: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish a value, encoded with the writer's codec.
+
+        Args:
+            value: what readers get.
+            grace_duration: overrides the writer's, for this write.
+
+        Raises:
+            EntityWriteError: the value cannot be encoded so that it reads back equal.
+            CapacityError: the shared memory file system is too small.
+            WriteLockConflictError: another writer is alive, or this one was inherited by a fork.
+            LayoutMismatchError, StateReadError: the name is taken by something that cannot be used.
+            DataWriteError: a segment cannot be created.
+            ClosedError: this writer was closed.
+            After each of them the last value is still published.
+        """
+        self._check_usable()
+        return self._publish(self._codec, self._codec.encode(value), grace_duration)
+
+    def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
+        self._check_usable()
+        return self._publish(raw, raw.encode(data), grace_duration)
+
+    def _publish(
+        self, codec: Codec, payload: memoryview | bytes, grace_duration: float | timedelta | None
+    ) -> WriteResult:
+        grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
+        with self._lock:
+            if self._busy:  # two publishes interleaved would write into what the inner one has just published
+                raise WriteLockConflictError(errno.EAGAIN, "write called by a signal handler in the middle of a write")
+            self._busy = True
+            try:
+                return self._publish_alone(codec, payload, grace)
+            finally:
+                self._busy = False
+
+    def _publish_alone(self, codec: Codec, payload: memoryview | bytes, grace: float) -> WriteResult:
+        self._check_usable()
+        tenure = self._present_tenure()
+        data = tenure.data
+        data.load(payload, codec)
+        try:
+            published = tenure.publish(grace)
+        except BaseException:
+            if tenure.version.load() == 0:
+                self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
+            raise
+        finally:
+            data.unload()
+        writes, resets, replaced, takeovers = self._stats
+        self._stats = WriterStats(writes + 1, resets + published.reset, replaced + published.replaced, takeovers)
+        size = len(payload)
+        return WriteResult(size, published.reset, instance_version(published.seq, size, data.checksum))
+
+    def _present_tenure(self) -> _tenure.Tenure:
+        tenure = self._tenure
+        now = time.monotonic()
+        if tenure is not None and now >= self._next_link_check:
+            self._next_link_check = now + _LINK_CHECK_EVERY
+            tenure.data.forget_unlinked()
+            if not tenure.is_linked():
+                self._end_tenure(tenure)  # removed from outside: send the readers to the new one
+                tenure = None
+        if tenure is None:
+            tenure = self._tenure = _tenure.begin(self._terms)
+            self._stats = self._stats._replace(takeovers=self._stats.takeovers + tenure.taken_over)
+        return tenure
+
+    def _end_tenure(self, tenure: _tenure.Tenure) -> None:
+        self._tenure = None
+        tenure.end()
+        tenure.resign()
+
+    def unlink(self) -> None:
+        """Remove the name and its segments. Attached readers notice at their next call; open snapshots stay valid.
+
+        A later write creates the name anew. Does nothing if there is no such name.
+
+        Raises:
+            WriteLockConflictError: another writer is alive.
+            LayoutMismatchError: the name belongs to another layout version, or to something else.
+            ClosedError: this writer was closed.
+        """
+        with self._lock:
+            self._check_usable()
+            if self._tenure is not None:
+                self._end_tenure(self._tenure)
+            else:
+                _tenure.remove(self._terms.names)
+
+    def stats(self) -> WriterStats:
+        """Return what this Writer did so far."""
+        return self._stats
+
+    @property
+    def closed(self) -> bool:
+        """Whether the writer was closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Let go of the write lock; unlink nothing: readers keep reading. Idempotent."""
+        with self._lock:
+            self._closed = True
+            tenure, self._tenure = self._tenure, None
+            if tenure is not None:
+                tenure.resign()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the writer of {self.name!r} is closed; open a new one")
+        if self._forked:
+            raise WriteLockConflictError(
+                errno.EAGAIN,
+                f"this Writer of {self.name!r} belongs to the process that this one was forked from; "
+                "open a Writer here after that one was closed",
+            )
+
+    def before_fork(self) -> None:
+        """Nothing to prepare."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave the lock to the parent."""
+        self._lock = threading.RLock()
+        self._busy = False
+        self._forked = True
+        tenure, self._tenure = self._tenure, None
+        if tenure is not None:
+            tenure.drop()
+
+    def __enter__(self) -> Self:
+        self._check_usable()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        tenure = getattr(self, "_tenure", None)
+        if tenure is not None:
+            tenure.resign()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (type(self), self.name, self._options))
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "forked" if self._forked else "idle" if self._tenure is None else "writing"
+        return f"<{type(self).__name__} {self.name!r}, {state}, {self._stats.writes} writes>"
+
+
+def _reopen(kind: type[Writer], name: str, options: dict[str, Any]) -> Writer:
+    return kind(name, **options)

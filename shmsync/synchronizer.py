@@ -1,0 +1,62 @@
+"""Synchronizer: both roles behind one handle, as in the original."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shmsync._reader import Reader
+from shmsync._writer import Writer, WriteResult
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class Synchronizer(Reader):
+    """A handle that reads, and writes once you call it for that.
+
+    The role is taken by use: the first `write` takes the write lock, the first `read` or `get` a reader slot. After a
+    fork the child's handle may read at once, and write once the parent's has let go.
+
+    Args:
+        name: 1 to 200 letters, digits, dots, dashes, underscores.
+        timeout: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, poll_interval.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+
+    def __init__(self, name: str, *, timeout: float | timedelta = 0.0, **writer: Any) -> None:
+        super().__init__(name, timeout=timeout)
+        self._writer_options = writer
+        self._writer = Writer(name, **writer)
+
+    def write(self, value: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish a value. See `Writer.write`."""
+        return self._writing().write(value, grace_duration=grace_duration)
+
+    def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish the bytes of any buffer. See `Writer.write_raw`."""
+        return self._writing().write_raw(data, grace_duration=grace_duration)
+
+    def unlink(self) -> None:
+        """Remove the name and its segments. See `Writer.unlink`."""
+        self._writing().unlink()
+
+    def close(self) -> None:
+        """Give up both roles; unlink nothing. Idempotent."""
+        self._writer.close()
+        super().close()
+
+    def after_fork_in_child(self) -> None:
+        """Attach anew; compete for the write lock anew."""
+        super().after_fork_in_child()
+        if not self._closed:
+            self._writer = Writer(self.name, **self._writer_options)
+
+    def _writing(self) -> Writer:
+        self._check_open()
+        return self._writer
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), **self._writer_options}
