@@ -13,7 +13,6 @@ from shmsync._layout import (
     checksum_state,
     pack_data_header,
     parse_data_header,
-    payload_of,
 )
 from shmsync._segment import Mapping, create_segment, open_segment, unlink_segment
 from shmsync.errors import CapacityError, DataReadError, DataWriteError
@@ -111,11 +110,10 @@ class DataSegments:
         """Write payload and header; sets `checksum`. What lay there before is not the newest version."""
         mapping = self._mappings[index]
         assert mapping is not None
-        segment = mapping.view()
         size = len(self._payload)
-        self.checksum = copy_and_hash(payload_of(segment, size), self._payload)
+        self.checksum = copy_and_hash(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), self._payload)
         header = DataHeader(self._instance, generation, seq, size, self.checksum, self._codec)
-        segment[:PAYLOAD_AT] = pack_data_header(header)
+        mapping.view(0, PAYLOAD_AT)[:] = pack_data_header(header)
 
     def forget_unlinked(self) -> None:
         """Forget the segments whose name was removed from outside, so that the next publish creates them anew."""

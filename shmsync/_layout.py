@@ -27,6 +27,7 @@ The header of the state is frozen for ever: whatever the layout becomes, its fir
 from __future__ import annotations
 
 import re
+import reprlib
 import struct
 from typing import NamedTuple
 
@@ -101,8 +102,7 @@ def names_of(name: str) -> Names:
     """
     # posix_ipc crashes the interpreter on a NUL and takes a slash for a path: nothing unchecked gets there.
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in {".", ".."}:
-        shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
-        raise InvalidArgumentError(f"bad name {shown}: use 1 to 200 letters, digits, '.', '_' or '-'")
+        raise InvalidArgumentError(f"bad name {reprlib.repr(name)}: use 1 to 200 letters, digits, '.', '_' or '-'")
     return Names(f"/{name}_state", f"/{name}_readers", (f"/{name}_data_0", f"/{name}_data_1"))
 
 
@@ -232,7 +232,3 @@ def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
         raise DataReadError(f"{segment} is truncated: payload of {header.size} bytes in {len(raw)}")
     return header
 
-
-def payload_of(segment: memoryview, size: int) -> memoryview:
-    """Return the payload of a mapped data segment."""
-    return segment[PAYLOAD_AT : PAYLOAD_AT + size]

@@ -6,8 +6,10 @@ segments behind them and explore the shipped code. The real ones are `_words`, `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Word(Protocol):

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shmsync import _readers
-from shmsync._layout import ANNOUNCE, CLOSED, EVICTED, HOLDS, LAST_SEQ, ONE, index_of
+from shmsync._layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
 if TYPE_CHECKING:
@@ -192,10 +192,8 @@ class Publisher:
                 kept = True
         return reset, evicted, kept
 
-    def _clear(
-        self, number: int, words: SlotWords, index: int, deadline: float
-    ) -> tuple[set[tuple[int, int]], bool]:
-        """Wait until slot `number` stops holding `index`, or end that: reap it or evict it. Return (evictions, reset)."""
+    def _clear(self, number: int, words: SlotWords, index: int, deadline: float) -> tuple[set[tuple[int, int]], bool]:
+        """Wait until a slot stops holding `index`, or end that: reap it or evict it. Return (evictions, reset)."""
         reset = False
         pause = FIRST_PAUSE
         while (pin := words.pin.load()) & HOLDS[index]:
@@ -221,8 +219,3 @@ class Publisher:
         while len(self._words) < high:
             self._words.append(self._table.slot(len(self._words)))
         return self._words
-
-
-def is_closed(seq: int) -> bool:
-    """Tell whether the version word says that this state was unlinked."""
-    return seq == CLOSED

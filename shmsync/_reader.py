@@ -9,22 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from shmsync import _fork, _protocol, _readers
-from shmsync._channel import Channel, attach
+from shmsync import _fork, _protocol
+from shmsync._attachment import Attachment, LifeEndedError
 from shmsync._durations import seconds
-from shmsync._layout import CLOSED, EVICTED, InstanceVersion, index_of, names_of, parse_data_header
-from shmsync._segment import Mapping, open_segment
-from shmsync._snapshot import UNSET, Record, Snapshot
-from shmsync.errors import (
-    ClosedError,
-    DataReadError,
-    StateNotFoundError,
-    StateReadError,
-    UninitializedStateError,
-    not_found,
-)
+from shmsync._layout import EVICTED, InstanceVersion, index_of, names_of
+from shmsync._snapshot import Snapshot
+from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -34,12 +26,12 @@ if TYPE_CHECKING:
 
     from shmsync._ports import Word
     from shmsync._readers import Slot
+    from shmsync._snapshot import Record
 
 _RAISE: Any = object()
 _DETACHED: Any = (None,)
 _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
-DefaultT = TypeVar("DefaultT")
 
 
 class Reader:
@@ -62,19 +54,16 @@ class Reader:
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
         self._closed = False
+        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
         self._forget()
         _fork.register(self)
 
     def _forget(self) -> None:
-        """Start detached. Snapshots and views handed out so far hold what they need themselves."""
-        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
-        self._channel: Channel | None = None
-        self._slot: Slot | None = None
-        self._mappings: list[Mapping | None] = [None, None]
-        self._record: Record | None = None
+        """Be detached. Snapshots and views handed out so far hold what they need themselves."""
+        self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, Record] | None = None
-        self._version_cell: Any = _DETACHED
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
+        self._version_cell: Any = _DETACHED
         self._value_seq = -1
         self._value: Any = None
 
@@ -114,19 +103,19 @@ class Reader:
         """
         fast = self._fast
         if fast is None or check_bytes:
-            return self._read_changed(check_bytes)
+            return self._read_changed(check_bytes=check_bytes)
         slot, version, record = fast
         try:
             seq = _protocol.enter(slot, version)
             # Rule B without mapping anything: the peek follows our own count on this very word, so it sees what was
             # there before the count.
-            if seq == record.seq == self._seen and slot.words.pin.peek() < EVICTED:
-                return Snapshot(self, slot, record, False)
+            if seq == record.seq == self._seen and slot.peek() < EVICTED:
+                return Snapshot(self, slot, record)
             slot.leave[index_of(seq)]()
         except BaseException:
             self.retire(slot)
             raise
-        return self._read_changed(check_bytes)
+        return self._read_changed(check_bytes=check_bytes)
 
     # ------------------------------------------------------------------------------------------------- the long road
 
@@ -139,21 +128,23 @@ class Reader:
                     raise
                 return default
             with snapshot:
-                record = snapshot._record
+                record = snapshot.record
                 record.value = snapshot.value  # a view that the record holds outlives the block: so it is kept
             self._value = record.value
             self._value_seq = record.seq
-            channel = self._channel
-            self._version_cell = _DETACHED if channel is None else channel.version_cell
-            self._give_up_unused()
+            if self._attachment is not None:
+                self._version_cell = self._attachment.channel.version_cell
+                self._attachment.give_up_unused()
             return self._value
 
-    def _read_changed(self, check_bytes: bool) -> Snapshot:  # noqa: FBT001
+    def _read_changed(self, *, check_bytes: bool) -> Snapshot:
         with self.lock:
             snapshot = self._pin(check_bytes=check_bytes)
-            snapshot.is_switched = snapshot.version.seq != self._seen
-            self._seen = snapshot.version.seq
-            self._give_up_unused()
+            seq = snapshot.record.seq
+            snapshot.is_switched = seq != self._seen
+            self._seen = seq
+            if self._attachment is not None:
+                self._attachment.give_up_unused()
             return snapshot
 
     def _pin(self, *, check_bytes: bool) -> Snapshot:
@@ -163,99 +154,41 @@ class Reader:
             try:
                 return self._pin_now(check_bytes=check_bytes)
             except (StateNotFoundError, UninitializedStateError):
-                if time.monotonic() >= deadline:
+                left = deadline - time.monotonic()
+                if left <= 0:
                     raise
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            time.sleep(min(pause, left))
             pause = min(2 * pause, _LAST_LOOK)
 
     def _pin_now(self, *, check_bytes: bool) -> Snapshot:
         while True:
             self._check_open()
-            if self._channel is None:
-                self._channel = attach(self._names)
-            channel = self._channel
+            attachment = self._attachment
+            if attachment is None:
+                attachment = self._attachment = Attachment(self._names)
+            self._fast = None  # an error below may retire its slot
             try:
-                slot, seq, mapping = _protocol.hold(self, channel.version)
-            except (StateReadError, DataReadError):
-                # A segment is not what the state says: normal if the name was given a new life meanwhile.
-                if channel.is_current():
-                    raise
-                self._detach()
+                slot, record = attachment.pin(check_bytes=check_bytes)
+            except LifeEndedError:
+                self._forget()
+                if attachment.channel.is_current():  # its writer died between closing it and removing the name
+                    raise not_found(self._names.state) from None
                 continue
             try:
-                if seq == CLOSED:
-                    slot.leave[index_of(seq)]()
-                    self._detach()
-                    if channel.is_current():  # its writer died between closing it and removing the name
-                        raise not_found(self._names.state)
-                    continue
-                return self._snapshot(slot, seq, mapping, check_bytes=check_bytes)
+                self._fast = (slot, attachment.version, record)
+                return Snapshot(self, slot, record)
             except BaseException:
                 self.retire(slot)
                 raise
 
-    def _snapshot(self, slot: Slot, seq: int, mapping: Mapping | None, *, check_bytes: bool) -> Snapshot:
-        assert self._channel is not None
-        if mapping is None:
-            raise UninitializedStateError(f"nothing is published as {self.name!r} yet; try again later")
-        record = self._record
-        if record is None or record.seq != seq or record.mapping is not mapping:
-            record = self._record = self._new_record(seq, mapping)
-        if check_bytes:
-            record.verify()
-        self._fast = (slot, self._channel.version, record)
-        return Snapshot(self, slot, record, False)
-
-    def _new_record(self, seq: int, mapping: Mapping) -> Record:
-        assert self._channel is not None
-        segment = self._names.data[mapping.index]
-        header = parse_data_header(segment, mapping.view())
-        expected = (self._channel.header.instance, mapping.generation, seq)
-        if (header.instance, header.generation, header.seq) != expected:
-            raise DataReadError(
-                f"{segment} holds version {header.seq} of generation {header.generation}, the state says version {seq} "
-                f"of generation {mapping.generation}; the next write repairs it"
-            )
-        return Record(header, mapping)
-
-    # ------------------------------------------------------------------------------------- what the protocol asks for
-
-    def slot(self) -> Slot:
-        """Return the slot to enter through; claim one if there is none."""
-        if self._slot is None:
-            assert self._channel is not None
-            self._slot = _readers.claim(self._channel.table)
-            _fork.register(self._slot)
-        return self._slot
-
-    def map(self, seq: int) -> Mapping | None:
-        """Return the mapping of the segment that holds `seq`; None for the versions that none holds."""
-        if seq in {0, CLOSED}:
-            return None
-        assert self._channel is not None
-        index = index_of(seq)
-        generation = self._channel.generations[index].load()
-        mapping = self._mappings[index]
-        if mapping is None or mapping.generation != generation:
-            mapping = self._mappings[index] = self._open_data(index, generation)
-        return mapping
-
-    def _open_data(self, index: int, generation: int) -> Mapping:
-        name = self._names.data[index]
-        try:
-            with open_segment(name, writable=False) as segment:
-                return Mapping(segment, index, generation, writable=False)
-        except (OSError, ValueError) as error:
-            code = getattr(error, "errno", None) or 0
-            raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error
-
     def retire(self, slot: Slot) -> None:
-        """Stop entering through a slot; its holders keep it, the last one frees it."""
+        """Stop entering through a slot whose counts are in doubt; its holders keep it, the last one frees it."""
         slot.retire()
-        with self.lock:
-            if self._slot is slot:
-                self._slot = None
-                self._fast = None
+        fast, attachment = self._fast, self._attachment
+        if fast is not None and fast[0] is slot:
+            self._fast = None
+        if attachment is not None:
+            attachment.retire(slot)
 
     # ---------------------------------------------------------------------------------------------------- the handle
 
@@ -273,27 +206,18 @@ class Reader:
         """Give up slot and mappings; unlink nothing. Open snapshots and live views stay valid. Idempotent."""
         with self.lock:
             self._closed = True
-            self._detach()
+            self._forget()
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"the handle for {self.name!r} is closed; open a new one")
-
-    def _detach(self) -> None:
-        lock = self.lock
-        self._forget()
-        self.lock = lock
-
-    def _give_up_unused(self) -> None:
-        for mapping in self._mappings:
-            if mapping is not None:
-                mapping.give_up()
 
     def before_fork(self) -> None:
         """Nothing to prepare: slots prepare themselves."""
 
     def after_fork_in_child(self) -> None:
         """Attach anew at the next read; slots that live snapshots share with the parent are theirs."""
+        self.lock = threading.RLock()  # the old one may belong to a thread of the parent
         self._forget()
 
     def __enter__(self) -> Self:

@@ -17,6 +17,8 @@ import posix_ipc
 from shmsync.errors import no_space
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from shmsync._readers import Slot
 
 
@@ -62,7 +64,7 @@ class Segment:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> Segment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,9 +150,9 @@ class Mapping:
         self._memory.keepers = set()
         self._own_references = sys.getrefcount(self._memory)
 
-    def view(self) -> memoryview:
-        """Return a new view of the whole segment; read-only if the mapping is."""
-        return memoryview(self._memory)
+    def view(self, start: int = 0, end: int | None = None) -> memoryview:
+        """Return a new view of a part of the segment; read-only if the mapping is."""
+        return memoryview(self._memory)[start:end]
 
     def exported(self) -> bool:
         """Tell whether a view, or anything made from one (a slice, an array), is alive.

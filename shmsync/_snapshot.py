@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmsync import codecs
-from shmsync._layout import DataHeader, InstanceVersion, checksum_of, index_of, instance_version, payload_of
+from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, index_of, instance_version
 from shmsync.errors import ClosedError, IntegrityError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Self
 
     from shmsync._reader import Reader
     from shmsync._readers import Slot
@@ -22,19 +24,20 @@ UNSET: Any = object()
 class Record:
     """One version as a reader knows it: where it lies, and its value once decoded. Shared by its snapshots."""
 
-    __slots__ = ("codec", "index", "mapping", "seq", "value", "version")
+    __slots__ = ("_end", "codec", "index", "mapping", "seq", "value", "version")
 
     def __init__(self, header: DataHeader, mapping: Mapping) -> None:
         self.seq = header.seq
         self.index = index_of(header.seq)
         self.mapping = mapping
         self.version = instance_version(header.seq, header.size, header.checksum)
+        self._end = PAYLOAD_AT + header.size
         self.codec: Codec = codecs.by_id(header.codec)
         self.value: Any = UNSET
 
     def payload(self) -> memoryview:
         """Return a new view of the payload."""
-        return payload_of(self.mapping.view(), self.version.size)
+        return self.mapping.view(PAYLOAD_AT, self._end)
 
     def verify(self) -> None:
         """Compare payload and checksum.
@@ -45,8 +48,8 @@ class Record:
         found = checksum_of(self.payload())
         if found != self.version.checksum:
             raise IntegrityError(
-                f"version {self.seq}: payload of {self.version.size} bytes has checksum {found:#018x}, published was "
-                f"{self.version.checksum:#018x}; something outside shmsync wrote into the segment, the next write repairs it"
+                f"version {self.seq}: the payload of {self.version.size} bytes has checksum {found:#018x}, published "
+                f"was {self.version.checksum:#018x}; something outside shmsync wrote there, the next write repairs it"
             )
 
 
@@ -60,19 +63,19 @@ class Snapshot:
         is_switched: whether this was the first `read` of this version by its handle.
     """
 
-    __slots__ = ("_reader", "_record", "_slot", "_view", "is_switched")
+    __slots__ = ("_reader", "_slot", "_view", "is_switched", "record")
 
-    def __init__(self, reader: Reader, slot: Slot, record: Record, is_switched: bool) -> None:  # noqa: FBT001
+    def __init__(self, reader: Reader, slot: Slot, record: Record) -> None:
         self._reader = reader
-        self._record = record
+        self.record = record
         self._view: memoryview | None = None
-        self.is_switched = is_switched
+        self.is_switched = False
         self._slot: Slot | None = slot
 
     @property
     def version(self) -> InstanceVersion:
         """Sequence number, index, size in bytes and checksum of this version."""
-        return self._record.version
+        return self.record.version
 
     @property
     def closed(self) -> bool:
@@ -87,13 +90,13 @@ class Snapshot:
             EntityReadError: the bytes cannot be decoded.
             ClosedError: the snapshot was closed.
         """
-        value = self._record.value
+        value = self.record.value
         if value is UNSET or self._slot is None:
             return self._decode()
         return value
 
     def _decode(self) -> Any:
-        record = self._record
+        record = self.record
         if record.codec.IN_PLACE:
             return record.codec.decode(self.buffer)
         if self._slot is None:
@@ -114,7 +117,7 @@ class Snapshot:
             raise _closed()
         view = self._view
         if view is None:
-            view = self._view = self._record.payload()
+            view = self._view = self.record.payload()
         return view
 
     def close(self) -> None:
@@ -124,23 +127,19 @@ class Snapshot:
             return
         try:
             if self._view is not None:
-                self._keep_for_views(slot)
+                self._view = None
+                # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
+                if self.record.mapping.exported():
+                    with self._reader.lock:
+                        self.record.mapping.keep(slot)
             self._slot = None
-            slot.leave[self._record.index]()
+            slot.leave[self.record.index]()
         except BaseException:
             # A signal handler raised somewhere above. Whether we counted out is unknown; retired, it does not matter.
             self._reader.retire(slot)
             raise
 
-    def _keep_for_views(self, slot: Slot) -> None:
-        with self._reader.lock:
-            self._view = None
-            mapping = self._record.mapping
-            # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
-            if mapping.exported():
-                mapping.keep(slot)
-
-    def __enter__(self) -> Snapshot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ import cffi
 from shmsync._layout import WORD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from mmap import mmap
 
     from shmsync._ports import Word
@@ -110,9 +110,7 @@ class FastWord:
         return int(old[0])
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
-        return bool(
-            self._functions.compare_exchange(self._word, _cell(expected), _cell(desired), _SEQ_CST, _SEQ_CST)
-        )
+        return bool(self._functions.compare_exchange(self._word, _cell(expected), _cell(desired), _SEQ_CST, _SEQ_CST))
 
 
 class ViewWord:

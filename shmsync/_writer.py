@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync import _fork, _tenure, codecs
@@ -15,6 +14,7 @@ from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from types import TracebackType
 
     from typing_extensions import Self
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shmsync.codecs import Codec
 
 _LINK_CHECK_EVERY = 1.0
+_OWNER = 0o600
 
 
 class WriteResult(NamedTuple):
@@ -85,7 +86,7 @@ class Writer:
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
-        if not isinstance(mode, int) or mode & ~0o666 or mode & 0o600 != 0o600:
+        if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER != _OWNER:
             raise InvalidArgumentError(f"mode must be permission bits with read and write for the owner, not {mode!r}")
         self.name = name
         self._options = {
@@ -255,7 +256,7 @@ class Writer:
         return (_reopen, (type(self), self.name, self._options))
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "forked" if self._forked else "idle" if self._tenure is None else "writing"
+        state = "closed" if self._closed else "inherited by a fork" if self._forked else "open"
         return f"<{type(self).__name__} {self.name!r}, {state}, {self._stats.writes} writes>"
 
 

@@ -1,0 +1,118 @@
+"""A reader's hold of one life of a name: its slot, its mappings, and the version it pinned last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shmsync import _fork, _protocol, _readers
+from shmsync._channel import attach
+from shmsync._layout import CLOSED, Names, index_of, parse_data_header
+from shmsync._segment import Mapping, open_segment
+from shmsync._snapshot import Record
+from shmsync.errors import DataReadError, StateReadError, UninitializedStateError
+
+if TYPE_CHECKING:
+    from shmsync._readers import Slot
+
+
+class LifeEndedError(Exception):
+    """The name has been unlinked, or given a new life, since the attachment was made. Never reaches a user."""
+
+
+class Attachment:
+    """See the module. All methods but `retire` are called under the reader's lock."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.channel = attach(names)
+        self.version = self.channel.version
+        self._slot: Slot | None = None
+        self._mappings: list[Mapping | None] = [None, None]
+        self._record: Record | None = None
+
+    def pin(self, *, check_bytes: bool) -> tuple[Slot, Record]:
+        """Pin the newest version. The caller counts out.
+
+        Raises:
+            LifeEndedError: attach anew.
+            And what `Reader.get` raises.
+        """
+        try:
+            slot, seq, mapping = _protocol.hold(self, self.version)
+        except (StateReadError, DataReadError):
+            # A segment is not what the state says: no wonder if the name has been given a new life meanwhile.
+            if self.channel.is_current():
+                raise
+            raise LifeEndedError from None
+        try:
+            record = self._examine(seq, mapping)
+            if check_bytes:
+                record.verify()
+        except BaseException:
+            self.retire(slot)
+            raise
+        return slot, record
+
+    def _examine(self, seq: int, mapping: Mapping | None) -> Record:
+        if seq == CLOSED:
+            raise LifeEndedError
+        if mapping is None:
+            raise UninitializedStateError(
+                f"{self._names.state} is there, but nothing is published yet; try again later"
+            )
+        record = self._record
+        if record is None or record.seq != seq or record.mapping is not mapping:
+            record = self._record = self._new_record(seq, mapping)
+        return record
+
+    def _new_record(self, seq: int, mapping: Mapping) -> Record:
+        segment = self._names.data[mapping.index]
+        header = parse_data_header(segment, mapping.view())
+        expected = (self.channel.header.instance, mapping.generation, seq)
+        if (header.instance, header.generation, header.seq) != expected:
+            raise DataReadError(
+                f"{segment} holds version {header.seq} of generation {header.generation}, the state says version {seq} "
+                f"of generation {mapping.generation}; the next write repairs it"
+            )
+        return Record(header, mapping)
+
+    def give_up_unused(self) -> None:
+        """Take back the keeps of versions of which no view is left."""
+        for mapping in self._mappings:
+            if mapping is not None:
+                mapping.give_up()
+
+    # What the protocol asks for (the port `Holder`).
+
+    def slot(self) -> Slot:
+        """Return the slot to enter through; claim one if there is none."""
+        if self._slot is None:
+            self._slot = _readers.claim(self.channel.table)
+            _fork.register(self._slot)
+        return self._slot
+
+    def map(self, seq: int) -> Mapping | None:
+        """Return the mapping of the segment that holds `seq`; None for the sequence numbers that none holds."""
+        if seq in {0, CLOSED}:
+            return None
+        index = index_of(seq)
+        generation = self.channel.generations[index].load()
+        mapping = self._mappings[index]
+        if mapping is None or mapping.generation != generation:
+            mapping = self._mappings[index] = self._open(index, generation)
+        return mapping
+
+    def _open(self, index: int, generation: int) -> Mapping:
+        name = self._names.data[index]
+        try:
+            with open_segment(name, writable=False) as segment:
+                return Mapping(segment, index, generation, writable=False)
+        except (OSError, ValueError) as error:
+            code = getattr(error, "errno", None) or 0
+            raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error
+
+    def retire(self, slot: Slot) -> None:
+        """Stop entering through a slot; its holders keep it, the last one frees it."""
+        slot.retire()
+        if self._slot is slot:
+            self._slot = None
