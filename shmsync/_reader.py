@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError
 from shmsync._durations import seconds
-from shmsync._layout import EVICTED, InstanceVersion, index_of, names_of
+from shmsync._layout import InstanceVersion, index_of, names_of
 from shmsync._snapshot import Snapshot
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
@@ -107,9 +107,10 @@ class Reader:
         slot, version, record = fast
         try:
             seq = _protocol.enter(slot, version)
-            # Rule B without mapping anything: the peek follows our own count on this very word, so it sees what was
-            # there before the count.
-            if seq == record.seq == self._seen and slot.peek() < EVICTED:
+            # No look for EVICTED (rule B), since nothing is mapped here. `hold` saw this version through this slot when
+            # the bit was not set; if it was set since, the writer owes the eviction a new inode for this index, and
+            # pays before it writes here again. It cannot have paid yet: a later version would be in this segment.
+            if seq == record.seq == self._seen:
                 return Snapshot(self, slot, record)
             slot.leave[index_of(seq)]()
         except BaseException:

@@ -38,16 +38,14 @@ class Slot:
         index: its place in the table.
         words: its shared words.
         enter, leave: by index of the data segment, the bound steps that count in and out.
-        peek: reads the pin word, without ordering.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "peek", "words")
+    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "words")
 
     def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
         pin = words.pin
         self.index = index
         self.words = words
-        self.peek = pin.peek
         self.enter: tuple[Step, Step] = (pin.adder(ONE[0]), pin.adder(ONE[1]))
         self.leave: tuple[Step, Step] = (pin.adder(-ONE[0]), pin.adder(-ONE[1]))
         self._lock = lock

@@ -112,10 +112,10 @@ class Tenure:
         self._memory = memory
         words = StateWords(memory)
         self.version = words.version
-        self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
-        WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
         with open_part(terms.names.readers, writable=True) as segment:
             self._table = _WriterTable(segment, header)
+        self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
+        WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
         self.data = DataSegments(terms.names, header.instance, terms.mode)
         self._publisher = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause

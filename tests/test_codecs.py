@@ -1,0 +1,157 @@
+"""Values read back equal, or are refused at `write`, or change in one of the named ways."""
+
+from __future__ import annotations
+
+import array
+import datetime
+import enum
+import math
+from collections import OrderedDict, namedtuple
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmsync import EntityReadError, EntityWriteError, Reader, Writer
+from shmsync.codecs import by_name, msgpack, raw
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.binary()
+)
+KEYS = SCALARS | st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+@settings(max_examples=300, deadline=None)
+def test_plain_values_read_back_equal(value: Any) -> None:
+    assert msgpack.decode(memoryview(msgpack.encode(value))) == value
+
+
+Point = namedtuple("Point", "x y")
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ((1, (2, 3)), [1, [2, 3]]),
+        (Point(1, 2), [1, 2]),
+        (bytearray(b"ab"), b"ab"),
+        (memoryview(b"ab"), b"ab"),
+        (OrderedDict(a=1), {"a": 1}),
+        (Colour.RED, 1),
+        ({(1, ("a", None)): (1,)}, {(1, ("a", None)): [1]}),
+        ([{1: {(): 2}}], [{1: {(): 2}}]),
+    ],
+)
+def test_named_conversions(value: Any, read: Any) -> None:
+    decoded = msgpack.decode(memoryview(msgpack.encode(value)))
+    assert decoded == read
+    assert type(decoded) is type(read)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1, 2},
+        2**64,
+        -(2**63) - 1,
+        datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc),
+        object(),
+        "\ud800",
+        {"deep": [{"set": frozenset()}]},
+        array.array("d", [1.0]),
+        memoryview(b"abcd")[::2],
+        nested(5000),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_refused_values_leave_the_last_one_published(writer: Writer, name: str, value: Any) -> None:
+    writer.write("before")
+    with pytest.raises(EntityWriteError, match="cannot publish this value"):
+        writer.write(value)
+    with Reader(name) as reader:
+        assert reader.get() == "before"
+        assert writer.write("after").version.seq == 2
+
+
+@pytest.mark.parametrize("depth", range(1015, 1030))
+def test_what_packs_unpacks_at_the_limit_of_nesting(depth: int) -> None:
+    try:
+        packed = msgpack.encode(nested(depth))
+    except EntityWriteError:
+        return
+    assert msgpack.encode(msgpack.decode(packed)) == packed  # comparing the lists would recurse too deep
+
+
+def test_refused_first_value_creates_nothing(name: str) -> None:
+    with Writer(name) as writer:
+        with pytest.raises(EntityWriteError):
+            writer.write(object())
+        with Reader(name) as reader:
+            assert reader.get(default="nothing") == "nothing"
+
+
+def test_nan_passes() -> None:
+    assert math.isnan(msgpack.decode(msgpack.encode(math.nan)))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xc1", b"\x92\x01", b"\x01\x02", b"\xdf\xff\xff\xff\xff", b"\xa1\xff"])
+def test_garbage_is_an_entity_read_error(garbage: bytes) -> None:
+    with pytest.raises(EntityReadError):
+        msgpack.decode(memoryview(garbage))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"abc", bytearray(b"abc"), memoryview(b"abcdef")[::2], array.array("i", [1, 2]), b"", memoryview(b"")],
+    ids=lambda value: type(value).__name__,
+)
+def test_raw_takes_any_buffer(writer: Writer, name: str, data: Any) -> None:
+    with Reader(name) as reader:
+        writer.write_raw(data)
+        view = reader.get()
+        assert view.readonly
+        assert bytes(view) == memoryview(data).tobytes()
+
+
+def test_raw_codec_refuses_what_has_no_buffer(name: str) -> None:
+    with Writer(name, codec="raw") as writer:
+        for value in ("text", 5, None, {"a": 1}):
+            with pytest.raises(EntityWriteError, match="bytes-like"):
+                writer.write(value)
+        with pytest.raises(EntityWriteError, match="bytes-like"):
+            writer.write_raw("text")
+
+
+def test_the_callers_buffer_is_let_go(writer: Writer) -> None:
+    data = bytearray(b"abc")
+    writer.write_raw(data)
+    data.append(1)  # raises BufferError while a view of it is alive
+
+
+def test_codec_numbers_are_part_of_the_format() -> None:
+    assert (by_name("msgpack").ID, by_name("raw").ID) == (0, 1)
+    assert raw.IN_PLACE
+    assert not msgpack.IN_PLACE

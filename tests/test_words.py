@@ -1,0 +1,89 @@
+"""Both roads to atomic words do the same: the C functions bound once, and the package's public views."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shmsync import _words
+
+if TYPE_CHECKING:
+    from shmsync._ports import Word
+
+AT = 64
+ROADS = [_words.FastWord, _words.ViewWord]
+
+
+@pytest.fixture(params=ROADS)
+def words(request: pytest.FixtureRequest) -> Iterator[tuple[Word, Word]]:
+    """The same word through a writable and a read-only mapping."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(mmap.PAGESIZE)
+        writable = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+        readable = mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ)
+        yield request.param(writable, AT), request.param(readable, AT)
+
+
+def test_operations(words: tuple[Word, Word]) -> None:
+    word, other = words
+    word.store(2**64 - 2)
+    assert other.load() == other.peek() == 2**64 - 2
+    word.adder(3)()
+    assert other.load() == 1
+    word.adder(-2)()
+    assert other.load() == 2**64 - 1
+    word.store(5)
+    assert word.fetch_or(1 << 63) == 5
+    assert other.load() == 5 | 1 << 63
+    assert not word.compare_exchange(5, 6)
+    assert word.compare_exchange(5 | 1 << 63, 6)
+    assert other.load() == 6
+
+
+def test_neighbours_are_untouched() -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[:] = b"\xaa" * mmap.PAGESIZE
+    for road in ROADS:
+        word = road(memory, AT)
+        word.store(0)
+        word.adder(-1)()
+        assert word.fetch_or(1) == 2**64 - 1
+    assert memory[:AT] == b"\xaa" * AT
+    assert memory[AT + 8 :] == b"\xaa" * (mmap.PAGESIZE - AT - 8)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_no_addition_is_lost_between_threads(road: type[_words.FastWord]) -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    word = road(memory, AT)
+
+    def add() -> None:
+        one = word.adder(1)
+        for _ in range(2000):
+            one()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert word.load() == 8000
+
+
+def test_the_fast_road_is_open_here() -> None:
+    """A release of `atomics` that closes it costs a factor of ten: better to see it here than in production."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    assert isinstance(_words.bind(memory, AT), _words.FastWord)
+
+
+def test_bind_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_words, "_FUNCTIONS", None)
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    assert isinstance(_words.bind(memory, AT), _words.ViewWord)
+    with pytest.raises(NotImplementedError):
+        _words.FastWord(memory, AT)
