@@ -59,12 +59,10 @@ class Slot:
     def keep(self, index: int, generation: int) -> None:
         """Make the writer replace the inode of this generation rather than write into it (rule D).
 
-        Call while counted in here, and under the reader's lock. One word for each index is enough, and it only grows:
-        a generation before the one kept is never written again.
+        Call while counted in here. One word for each index is enough: the generation cannot move on under the count
+        without an eviction, after which nobody enters here, and one that has moved on is never written again.
         """
-        word = self.words.keep[index]
-        if word.load() < generation:
-            word.store(generation)
+        self.words.keep[index].store(generation)
 
     def unkeep(self, index: int, generation: int) -> None:
         """Take a keep back, unless the other side of a fork may still need it."""

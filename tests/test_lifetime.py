@@ -96,8 +96,7 @@ def test_a_dropped_view_lets_the_writer_reuse_the_segment(writer: Writer, name: 
         assert writer.stats().replaced == before
 
 
-def test_kept_by_two_handles_and_an_older_generation(writer: Writer, name: str) -> None:
-    """A keep for an older generation must not take the place of one for the present generation."""
+def test_views_of_two_generations_of_one_segment(writer: Writer, name: str) -> None:
     writer.write_raw(b"0" * 100)
     with Reader(name) as reader:
         old = reader.read()
@@ -111,26 +110,6 @@ def test_kept_by_two_handles_and_an_older_generation(writer: Writer, name: str) 
         writer.write_raw(b"4" * 100)
         assert bytes(new) == b"2" * 100
         assert bytes(old_view) == b"0" * 100
-
-
-def test_older_generation_in_the_same_slot(name: str) -> None:
-    """Like above, but without an eviction between: growth moves the generation on while both are held in one slot."""
-    with Writer(name, grace_duration=0) as writer, Reader(name) as reader:
-        writer.write_raw(b"0" * 100)
-        first = reader.read()
-        first_view = first.buffer
-        second = reader.read()
-        second_view = second.value
-        second.close()  # kept: the writer replaces data_0 without an eviction? it still sees the pin of `first`
-        writer.write_raw(b"1" * 100)
-        writer.write_raw(b"2" * 9000)
-        newest = reader.get()
-        first.close()
-        for number in range(4):
-            writer.write_raw(bytes([number]) * 9000)
-        assert bytes(newest) == b"2" * 9000
-        assert bytes(first_view) == bytes(second_view) == b"0" * 100
-        writer.unlink()
 
 
 def test_snapshot_dropped_without_close_counts_out(writer: Writer, name: str) -> None:

@@ -225,6 +225,65 @@ def test_rule_d_a_kept_generation_is_replaced_without_waiting(name: str) -> None
         writer.unlink()
 
 
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.time += seconds
+
+
+def test_all_readers_together_cost_one_grace(writer: Writer, name: str) -> None:
+    """Invariant 3: the grace duration bounds the whole write, however many slots hold it up."""
+    readers = [Reader(name) for _ in range(5)]
+    snapshots = [reader.read() for reader in readers]
+    writer.write_raw(PAYLOADS[2])
+    assert writer._tenure is not None
+    writer._tenure._publisher._clock = clock = Clock()
+    assert writer.write_raw(PAYLOADS[3], grace_duration=7.0).reset
+    assert clock.time == pytest.approx(7.0)
+    for number in range(4, 8):
+        assert not writer.write_raw(PAYLOADS[number], grace_duration=7.0).reset
+    assert clock.time == pytest.approx(7.0)
+    for reader, snapshot in zip(readers, snapshots, strict=True):
+        assert bytes(snapshot.buffer) == PAYLOADS[1]
+        snapshot.close()
+        reader.close()
+
+
+def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: str) -> None:
+    """The new inode has its name already; written under the old generation, it would be taken for the old one."""
+    large = [payload * 100 for payload in PAYLOADS]
+    with Reader(name) as reader:
+        for number in range(2, 4):
+            writer.write_raw(PAYLOADS[number])
+            reader.get()
+        assert writer._tenure is not None
+        publisher = writer._tenure._publisher
+        generations = publisher._generations
+
+        class Interrupting:
+            load = staticmethod(generations[1].load)
+
+            def store(self, _: int) -> None:
+                raise KeyboardInterrupt
+
+        publisher._generations = (generations[0], Interrupting())  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            writer.write_raw(large[4])
+        publisher._generations = generations
+        assert bytes(reader.get()) == PAYLOADS[3]
+        for number in range(4, 8):
+            assert writer.write_raw(large[number]).version.seq == number
+            assert bytes(reader.get()) == large[number]
+
+
 @pytest.mark.parametrize("step", ["replace", "fill"])
 def test_an_interrupted_replacement_is_still_owed(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch, step: str

@@ -20,7 +20,7 @@ from shmsync import (
     StateReadError,
     Writer,
 )
-from shmsync._layout import GENERATION_AT, PAYLOAD_AT, STATE_SIZE, VERSION_AT
+from shmsync._layout import EVICTED, HIGH_WATER_AT, PAYLOAD_AT, SLOTS_AT, STATE_SIZE, VERSION_AT
 
 SHM = Path("/dev/shm")
 
@@ -231,21 +231,57 @@ def test_a_life_whose_writer_died_while_unlinking(writer: Writer, name: str) -> 
             successor.unlink()
 
 
-def test_predecessor_died_between_the_stores_of_a_replacement(name: str) -> None:
-    """The new inode has its name, the generation is not yet bumped: the successor must not take it for the old one."""
-    with Writer(name) as writer:
+@pytest.mark.parametrize("left", ["zeroes", "of another life"])
+def test_successor_trusts_no_inode_but_its_generations(name: str, left: str) -> None:
+    """As when the predecessor died between the new inode and the new generation, or somebody put a file there."""
+    with Writer(name) as writer, Reader(name) as reader:
         for number in range(2):
             writer.write(number)
-        with Reader(name) as reader:
-            with reader.read() as held:
-                assert held.version.idx == 1
-                (SHM / f"{name}_data_0").unlink()
-                (SHM / f"{name}_data_0").write_bytes(b"\0" * 4096)
-                writer.close()
-                with Writer(name) as successor:
-                    generation = (SHM / f"{name}_state").read_bytes()[GENERATION_AT[0] : GENERATION_AT[0] + 8]
-                    assert successor.write("after").version.seq == 3
-                    after = (SHM / f"{name}_state").read_bytes()[GENERATION_AT[0] : GENERATION_AT[0] + 8]
-                    assert generation != after
-                    assert reader.get() == "after"
-                    successor.unlink()
+            assert reader.get() == number
+        content = b"\0" * 4096
+        if left == "of another life":
+            with Writer(f"{name}x") as other:
+                other.write("foreign")
+                content = (SHM / f"{name}x_data_0").read_bytes()
+                other.unlink()
+        (SHM / f"{name}_data_0").unlink()
+        (SHM / f"{name}_data_0").write_bytes(content)
+        writer.close()
+        with Writer(name) as successor:
+            for number in range(3, 6):
+                assert successor.write(number).version.seq == number
+                assert reader.get() == number
+            successor.unlink()
+
+
+@pytest.mark.parametrize("evicted", [0, EVICTED])
+def test_a_claimed_slot_starts_clean(writer: Writer, name: str, evicted: int) -> None:
+    """What a dead reader left in the slot is not held against its next owner."""
+    writer.write(1)
+    patch(f"{name}_readers", SLOTS_AT, struct.pack("=QQQ", evicted | 5 | 7 << 24, 1, 1))
+    with Reader(name) as reader:
+        assert reader.get() == 1
+        table = (SHM / f"{name}_readers").read_bytes()
+        assert not any(table[SLOTS_AT : SLOTS_AT + 24])
+        for number in range(3):
+            assert not writer.write(number, grace_duration=60).reset
+
+
+def test_readers_map_state_and_data_read_only(writer: Writer, name: str) -> None:
+    writer.write_raw(b"value")
+    with Reader(name) as reader, reader.read() as snapshot:
+        attachment = reader._attachment
+        assert attachment is not None
+        assert attachment.channel.version_cell.readonly
+        assert snapshot.record.mapping.view().readonly
+        with pytest.raises(TypeError, match="read-only"):
+            snapshot.buffer[0] = 0
+
+
+def test_a_hostile_high_water_mark_is_clamped(writer: Writer, name: str) -> None:
+    writer.write(1)
+    with Reader(name) as reader:
+        assert reader.get() == 1
+        patch(f"{name}_readers", HIGH_WATER_AT, b"\xff" * 8)
+        assert writer.write(2).version.seq == 2
+        assert reader.get() == 2
