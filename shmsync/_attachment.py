@@ -31,7 +31,7 @@ class Attachment:
         self._record: Record | None = None
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, Record]:
-        """Pin the newest version. The caller counts out.
+        """Pin the newest version. The caller counts out; after any exception it calls `retire`.
 
         Raises:
             LifeEndedError: attach anew.
@@ -44,13 +44,9 @@ class Attachment:
             if self.channel.is_current():
                 raise
             raise LifeEndedError from None
-        try:
-            record = self._examine(seq, mapping)
-            if check_bytes:
-                record.verify()
-        except BaseException:
-            self.retire(slot)
-            raise
+        record = self._examine(seq, mapping)
+        if check_bytes:
+            record.verify()
         return slot, record
 
     def _examine(self, seq: int, mapping: Mapping | None) -> Record:
@@ -86,7 +82,7 @@ class Attachment:
 
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
-        if self._slot is None:
+        if self._slot is None or self._slot.retired:
             self._slot = _readers.claim(self.channel.table)
             _fork.register(self._slot)
         return self._slot
@@ -111,8 +107,10 @@ class Attachment:
             code = getattr(error, "errno", None) or 0
             raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error
 
-    def retire(self, slot: Slot) -> None:
-        """Stop entering through a slot; its holders keep it, the last one frees it."""
-        slot.retire()
-        if self._slot is slot:
-            self._slot = None
+    def retire(self, slot: Slot | None = None) -> None:
+        """Stop entering through a slot (without one: the present one); its holders keep it, the last one frees it."""
+        slot = slot or self._slot
+        if slot is not None:
+            slot.retire()
+            if self._slot is slot:
+                self._slot = None

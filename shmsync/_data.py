@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SMALL = 64 * 1024
 _SHRINK_BELOW = 4
 _HEADROOM = 8
-_BLOCK = 256 * 1024
+_BLOCK = 1024 * 1024
 
 
 class DataSegments:

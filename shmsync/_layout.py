@@ -231,4 +231,3 @@ def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
     if header.size > len(raw) - PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: payload of {header.size} bytes in {len(raw)}")
     return header
-

@@ -31,6 +31,9 @@ class ByteLock:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        self.release()
+
 
 def try_lock(fd: int, offset: int) -> bool:
     """Lock one byte of the file open at `fd` for this open file description; False if another one has it."""

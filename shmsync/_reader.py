@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shmsync._snapshot import Record
 
 _RAISE: Any = object()
-_DETACHED: Any = (None,)
+_NOTHING: Any = ((None,), -1, None)
 _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
 
@@ -62,10 +62,8 @@ class Reader:
         """Be detached. Snapshots and views handed out so far hold what they need themselves."""
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, Record] | None = None
+        self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
-        self._version_cell: Any = _DETACHED
-        self._value_seq = -1
-        self._value: Any = None
 
     # ------------------------------------------------------------------------------------------------ the short road
 
@@ -87,8 +85,10 @@ class Reader:
             ClosedError: this handle was closed.
         """
         # "No" is all that a peek may decide, and all that it decides: an equal version means the value in hand is it.
-        if self._version_cell[0] == self._value_seq:
-            return self._value
+        cell, seq, value = self._latest
+        if cell[0] == seq:
+            return value
+        del value  # or its memory would count as used when the long road looks
         return self._get_changed(default)
 
     def read(self, *, check_bytes: bool = False) -> Snapshot:
@@ -102,7 +102,7 @@ class Reader:
             And what `get` raises; decoding errors come when `value` is taken.
         """
         fast = self._fast
-        if fast is None or check_bytes:
+        if fast is None or check_bytes or fast[0].retired:
             return self._read_changed(check_bytes=check_bytes)
         slot, version, record = fast
         try:
@@ -129,19 +129,18 @@ class Reader:
                     raise
                 return default
             with snapshot:
-                record = snapshot.record
-                record.value = snapshot.value  # a view that the record holds outlives the block: so it is kept
-            self._value = record.value
-            self._value_seq = record.seq
-            if self._attachment is not None:
-                self._version_cell = self._attachment.channel.version_cell
-                self._attachment.give_up_unused()
-            return self._value
+                record = snapshot._record
+                record.value = value = snapshot.value  # a view that the record holds outlives the block: it is kept
+            attachment = self._attachment
+            if attachment is not None:
+                self._latest = (attachment.channel.version_cell, record.seq, value)
+                attachment.give_up_unused()
+            return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot:
         with self.lock:
             snapshot = self._pin(check_bytes=check_bytes)
-            seq = snapshot.record.seq
+            seq = snapshot._record.seq
             snapshot.is_switched = seq != self._seen
             self._seen = seq
             if self._attachment is not None:
@@ -167,19 +166,18 @@ class Reader:
             attachment = self._attachment
             if attachment is None:
                 attachment = self._attachment = Attachment(self._names)
-            self._fast = None  # an error below may retire its slot
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
+                self._fast = (slot, attachment.version, record)
+                return Snapshot(self, slot, record)
             except LifeEndedError:
                 self._forget()
                 if attachment.channel.is_current():  # its writer died between closing it and removing the name
                     raise not_found(self._names.state) from None
-                continue
-            try:
-                self._fast = (slot, attachment.version, record)
-                return Snapshot(self, slot, record)
             except BaseException:
-                self.retire(slot)
+                # An error, or a signal handler's exception anywhere above: our count may stand.
+                self._fast = None
+                attachment.retire()
                 raise
 
     def retire(self, slot: Slot) -> None:

@@ -38,9 +38,10 @@ class Slot:
         index: its place in the table.
         words: its shared words.
         enter, leave: by index of the data segment, the bound steps that count in and out.
+        retired: nobody may enter here any more.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "words")
+    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "retired", "words")
 
     def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
         pin = words.pin
@@ -48,12 +49,14 @@ class Slot:
         self.words = words
         self.enter: tuple[Step, Step] = (pin.adder(ONE[0]), pin.adder(ONE[1]))
         self.leave: tuple[Step, Step] = (pin.adder(-ONE[0]), pin.adder(-ONE[1]))
+        self.retired = False
         self._lock = lock
         self._shared = False
         self._owner = os.getpid()
 
     def retire(self) -> None:
         """Leave the counts as they stand from now on; the last reference frees the slot."""
+        self.retired = True
         self.leave = (_untouched, _untouched)
 
     def keep(self, index: int, generation: int) -> None:

@@ -70,6 +70,9 @@ class Segment:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
 
 def _protection(*, writable: bool) -> int:
     return mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ

@@ -63,11 +63,11 @@ class Snapshot:
         is_switched: whether this was the first `read` of this version by its handle.
     """
 
-    __slots__ = ("_reader", "_slot", "_view", "is_switched", "record")
+    __slots__ = ("_reader", "_record", "_slot", "_view", "is_switched")
 
     def __init__(self, reader: Reader, slot: Slot, record: Record) -> None:
         self._reader = reader
-        self.record = record
+        self._record = record
         self._view: memoryview | None = None
         self.is_switched = False
         self._slot: Slot | None = slot
@@ -75,7 +75,7 @@ class Snapshot:
     @property
     def version(self) -> InstanceVersion:
         """Sequence number, index, size in bytes and checksum of this version."""
-        return self.record.version
+        return self._record.version
 
     @property
     def closed(self) -> bool:
@@ -90,13 +90,13 @@ class Snapshot:
             EntityReadError: the bytes cannot be decoded.
             ClosedError: the snapshot was closed.
         """
-        value = self.record.value
+        value = self._record.value
         if value is UNSET or self._slot is None:
             return self._decode()
         return value
 
     def _decode(self) -> Any:
-        record = self.record
+        record = self._record
         if record.codec.IN_PLACE:
             return record.codec.decode(self.buffer)
         if self._slot is None:
@@ -113,11 +113,14 @@ class Snapshot:
         Raises:
             ClosedError: the snapshot was closed.
         """
-        if self._slot is None:
-            raise _closed()
         view = self._view
         if view is None:
-            view = self._view = self.record.payload()
+            view = self._view = self._record.payload()
+        if (
+            self._slot is None
+        ):  # asked after the view was made: a `close` in another thread sees it, or we see the close
+            self._view = None
+            raise _closed()
         return view
 
     def close(self) -> None:
@@ -126,18 +129,23 @@ class Snapshot:
         if slot is None:
             return
         try:
+            self._slot = None
             if self._view is not None:
                 self._view = None
                 # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
-                if self.record.mapping.exported():
-                    with self._reader.lock:
-                        self.record.mapping.keep(slot)
-            self._slot = None
-            slot.leave[self.record.index]()
+                if self._record.mapping.exported():
+                    self._keep(slot)
+            slot.leave[self._record.index]()
         except BaseException:
-            # A signal handler raised somewhere above. Whether we counted out is unknown; retired, it does not matter.
+            # A signal handler raised somewhere above. Whether we counted out is unknown, and once the slot is retired
+            # it does not matter; whether views need a keep is unknown too, and one too many costs one inode.
+            self._keep(slot)
             self._reader.retire(slot)
             raise
+
+    def _keep(self, slot: Slot) -> None:
+        with self._reader.lock:  # against `Mapping.give_up`, which looks and then clears
+            self._record.mapping.keep(slot)
 
     def __enter__(self) -> Self:
         return self

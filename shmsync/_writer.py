@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync import _fork, _tenure, codecs
@@ -250,7 +251,8 @@ class Writer:
     def __del__(self) -> None:
         tenure = getattr(self, "_tenure", None)
         if tenure is not None:
-            tenure.resign()
+            with suppress(Exception):  # the interpreter may be half gone; the kernel frees the lock in any case
+                tenure.resign()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_reopen, (type(self), self.name, self._options))

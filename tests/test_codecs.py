@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import array
-import datetime
+import datetime as dt
 import enum
 import math
-from collections import OrderedDict, namedtuple
-from typing import Any
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +38,9 @@ def test_plain_values_read_back_equal(value: Any) -> None:
     assert msgpack.decode(memoryview(msgpack.encode(value))) == value
 
 
-Point = namedtuple("Point", "x y")
+class Point(NamedTuple):
+    x: int
+    y: int
 
 
 class Colour(enum.IntEnum):
@@ -77,7 +79,7 @@ def nested(depth: int) -> list[Any]:
         {1, 2},
         2**64,
         -(2**63) - 1,
-        datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc),
+        dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc),
         object(),
         "\ud800",
         {"deep": [{"set": frozenset()}]},

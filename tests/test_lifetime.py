@@ -6,11 +6,15 @@ import gc
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shmsync import ClosedError, Reader, Writer
 from shmsync._layout import SLOT_SIZE, SLOTS_AT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHM = Path("/dev/shm")
 
@@ -33,9 +37,9 @@ def publish(writer: Writer, times: int) -> None:
 
 
 @pytest.fixture
-def writer(name: str) -> Writer:  # type: ignore[misc]
+def writer(name: str) -> Iterator[Writer]:
     with Writer(name, grace_duration=0) as writer:
-        yield writer  # type: ignore[misc]
+        yield writer
         writer.unlink()
 
 

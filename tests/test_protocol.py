@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shmsync import Reader, Writer, _attachment
+from shmsync import Reader, Writer, _segment
 from shmsync._data import DataSegments
 from shmsync._layout import EVICTED, ONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 PAYLOADS = [bytes([number]) * 1000 for number in range(10)]
 
@@ -75,7 +77,12 @@ def test_rule_a_a_count_for_a_version_gone_by_protects_nothing(
         thread.start()
         assert peeked.wait(30)
         writer.write_raw(PAYLOADS[2])
-        during_fill(monkeypatch, lambda: (go.set(), entered.wait(30), None)[-1])
+
+        def let_it_count() -> None:
+            go.set()
+            assert entered.wait(30)
+
+        during_fill(monkeypatch, let_it_count)
         writer.write_raw(PAYLOADS[3])
         filled.set()
         thread.join()
@@ -100,7 +107,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
 
             def load(self) -> int:
                 self.loads += 1
-                if self.loads == 2:  # noqa: PLR2004 - the load under announcement
+                if self.loads == 2:  # the load under announcement
                     before = writer.stats().replaced
                     writer.write_raw(PAYLOADS[3])
                     replaced.append(writer.stats().replaced - before)
@@ -125,7 +132,7 @@ def test_rule_b_what_was_mapped_under_eviction_is_not_used(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the count and the opening of the name, the writer evicts the reader and gives the name away."""
-    opened = _attachment.open_segment
+    opened = _segment.open_segment
     calls = []
 
     def late(segment: str, *, writable: bool) -> Any:
@@ -135,7 +142,7 @@ def test_rule_b_what_was_mapped_under_eviction_is_not_used(
             assert writer.write_raw(PAYLOADS[3]).reset
         return opened(segment, writable=writable)
 
-    monkeypatch.setattr(_attachment, "open_segment", late)
+    monkeypatch.setattr("shmsync._attachment.open_segment", late)
     with Reader(name) as reader:
         assert bytes(reader.get()) == PAYLOADS[3]
         assert len(calls) == 2
@@ -147,7 +154,7 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
 ) -> None:
     """The evicted reader opens the name between its removal and its return."""
     create = DataSegments._create
-    opened = _attachment.open_segment
+    opened = _segment.open_segment
     reader = Reader(name)
     results: list[bytes] = []
 
@@ -159,7 +166,7 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
         create(self, *arguments)
 
     def late(segment: str, *, writable: bool) -> Any:
-        monkeypatch.setattr(_attachment, "open_segment", opened)
+        monkeypatch.setattr("shmsync._attachment.open_segment", opened)
         counted.set()
         assert go.wait(30)
         try:
@@ -168,7 +175,7 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
             gone.set()
 
     counted, go, gone = (threading.Event() for _ in range(3))
-    monkeypatch.setattr(_attachment, "open_segment", late)
+    monkeypatch.setattr("shmsync._attachment.open_segment", late)
     thread = threading.Thread(target=lambda: results.append(bytes(reader.get())))
     thread.start()
     assert counted.wait(30)

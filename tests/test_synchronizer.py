@@ -176,9 +176,7 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
         second.unlink()
 
 
-def test_a_write_inside_a_write_is_refused(
-    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a signal handler writes: it would fill the segment that it has just published from inside."""
     copy = _data.copy_and_hash
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import tempfile
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +12,12 @@ import pytest
 from shmsync import _words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shmsync._ports import Word
 
 AT = 64
-ROADS = [_words.FastWord, _words.ViewWord]
+ROADS: list[type[_words.FastWord] | type[_words.ViewWord]] = [_words.FastWord, _words.ViewWord]
 
 
 @pytest.fixture(params=ROADS)
@@ -58,7 +59,7 @@ def test_neighbours_are_untouched() -> None:
 
 
 @pytest.mark.parametrize("road", ROADS)
-def test_no_addition_is_lost_between_threads(road: type[_words.FastWord]) -> None:
+def test_no_addition_is_lost_between_threads(road: type[_words.FastWord] | type[_words.ViewWord]) -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     word = road(memory, AT)
 
