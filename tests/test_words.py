@@ -5,33 +5,22 @@ from __future__ import annotations
 import mmap
 import tempfile
 import threading
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shmsync import _words
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shmsync._ports import Word
-
 AT = 64
-ROADS: list[type[_words.FastWord] | type[_words.ViewWord]] = [_words.FastWord, _words.ViewWord]
+ROADS: list[type[_words.FastWord | _words.ViewWord]] = [_words.FastWord, _words.ViewWord]
 
 
-@pytest.fixture(params=ROADS)
-def words(request: pytest.FixtureRequest) -> Iterator[tuple[Word, Word]]:
-    """The same word through a writable and a read-only mapping."""
+@pytest.mark.parametrize("road", ROADS)
+def test_operations(road: type[_words.FastWord | _words.ViewWord]) -> None:
+    """Through a writable mapping, seen through a read-only one."""
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
-        writable = mmap.mmap(file.fileno(), mmap.PAGESIZE)
-        readable = mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ)
-        yield request.param(writable, AT), request.param(readable, AT)
-
-
-def test_operations(words: tuple[Word, Word]) -> None:
-    word, other = words
+        word = road(mmap.mmap(file.fileno(), mmap.PAGESIZE), AT)
+        other = road(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ), AT)
     word.store(2**64 - 2)
     assert other.load() == other.peek() == 2**64 - 2
     word.adder(3)()
@@ -59,7 +48,7 @@ def test_neighbours_are_untouched() -> None:
 
 
 @pytest.mark.parametrize("road", ROADS)
-def test_no_addition_is_lost_between_threads(road: type[_words.FastWord] | type[_words.ViewWord]) -> None:
+def test_no_addition_is_lost_between_threads(road: type[_words.FastWord | _words.ViewWord]) -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     word = road(memory, AT)
 

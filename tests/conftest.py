@@ -1,0 +1,66 @@
+"""Names of their own for every test, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shmsync import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHM = Path("/dev/shm")
+
+
+def _segments() -> set[str]:
+    return {entry.name for entry in SHM.iterdir() if entry.name.startswith(_PREFIX)}
+
+
+_PREFIX = f"test-{os.getpid()}-"
+
+
+def _descriptors() -> dict[str, str]:
+    listing = os.listdir("/proc/self/fd")  # noqa: PTH208 - closes its own descriptor before it is looked at
+    return {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in listing if os.path.lexists(f"/proc/self/fd/{fd}")}  # noqa: PTH115
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Fail the test that leaves a segment, a child process or a file descriptor."""
+    gc.collect()
+    descriptors, children = _descriptors(), _children()
+    yield
+    gc.collect()
+    left = sorted(_segments())
+    for segment in left:
+        (SHM / segment).unlink()
+    assert not left, f"left in /dev/shm: {left}"
+    assert not _children() - children, "left a child process"
+    more = {fd: target for fd, target in _descriptors().items() if descriptors.get(fd) != target}
+    assert not more, f"left open: {more}"
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses."""
+    return f"{_PREFIX}{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def writer(name: str) -> Iterator[Writer]:
+    """A writer of `name`; the name is unlinked after the test."""
+    with Writer(name) as writer:
+        yield writer
+    with Writer(name) as last:
+        last.unlink()
