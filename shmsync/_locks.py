@@ -32,7 +32,8 @@ class ByteLock:
             os.close(fd)
 
     def __del__(self) -> None:
-        self.release()
+        if getattr(self, "fd", -1) >= 0:
+            self.release()
 
 
 def try_lock(fd: int, offset: int) -> bool:

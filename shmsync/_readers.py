@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Step = Callable[[], None]
 
+_ATTEMPTS = 3
+
 
 def _untouched() -> None:
     """Stand in for the way out of a retired slot: its counts go all at once, when it is freed."""
@@ -90,15 +92,20 @@ class Slot:
             self._lock.release()
 
     def __del__(self) -> None:
-        # A fork that ran no hooks (a C extension's) must not zero what its parent counts.
-        try:
-            if self._shared:
-                self._lock.release()
-            elif self._owner == os.getpid():
-                _zero(self.words)
-                self._lock.release()
-        except Exception:  # noqa: BLE001, S110 - the interpreter may be half gone; the kernel frees what is left
-            pass
+        # A signal handler may raise in here. Python would drop that, and the rest of the work with it.
+        for _ in range(_ATTEMPTS):
+            try:
+                self._free()
+            except BaseException:  # noqa: BLE001, S112
+                continue
+            return
+
+    def _free(self) -> None:
+        if self._shared:
+            self._lock.release()
+        elif self._owner == os.getpid():  # a fork that ran no hooks must not zero what its parent counts
+            _zero(self.words)
+            self._lock.release()
 
 
 def claim(table: Table) -> Slot:

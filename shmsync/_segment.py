@@ -71,7 +71,8 @@ class Segment:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
 
 
 def _protection(*, writable: bool) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from shmsync import codecs
 from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, index_of, instance_version
 from shmsync.errors import ClosedError, IntegrityError
 
 if TYPE_CHECKING:
+    from threading import RLock
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from shmsync._reader import Reader
     from shmsync._readers import Slot
     from shmsync._segment import Mapping
     from shmsync.codecs import Codec
@@ -53,6 +53,16 @@ class Record:
             )
 
 
+class Handle(Protocol):
+    """What a snapshot needs of the reader that made it."""
+
+    name: str
+    lock: RLock
+
+    def retire(self, slot: Slot) -> None:
+        """Stop entering through a slot whose counts are in doubt."""
+
+
 class Snapshot:
     """One version of the value, which nobody overwrites while the snapshot is open or a view of it is alive.
 
@@ -65,7 +75,7 @@ class Snapshot:
 
     __slots__ = ("_reader", "_record", "_slot", "_view", "is_switched")
 
-    def __init__(self, reader: Reader, slot: Slot, record: Record) -> None:
+    def __init__(self, reader: Handle, slot: Slot, record: Record) -> None:
         self._reader = reader
         self._record = record
         self._view: memoryview | None = None
