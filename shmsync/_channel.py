@@ -72,14 +72,15 @@ class ReaderTable:
 
     def lock(self, index: int) -> SlotLock | None:
         """Take the lock of a slot, on an open file description of its own; None if a live process holds it."""
-        with open_part(self._name, writable=True) as segment:
-            if segment.status().st_ino != self._inode:
-                raise StateReadError(errno.ESTALE, f"{self._name} was removed and created anew")
-            if not _locks.try_lock(segment.fd, slot_at(index)):
-                return None
-            # Who holds it: for messages and tools only, never for a decision.
-            OWNER.pack_into(self._memory, slot_at(index) + OWNER_AT, os.getpid(), time.time_ns())
-            return _locks.ByteLock(segment.detach())
+        segment = open_part(self._name, writable=True)
+        if segment.status().st_ino != self._inode:
+            raise StateReadError(errno.ESTALE, f"{self._name} was removed and created anew")
+        if not _locks.try_lock(segment.fd, slot_at(index)):
+            segment.close()
+            return None
+        # Who holds it: for messages and tools only, never for a decision.
+        OWNER.pack_into(self._memory, slot_at(index) + OWNER_AT, os.getpid(), time.time_ns())
+        return segment
 
 
 class Channel:

@@ -14,30 +14,12 @@ import struct
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of a 64-bit Linux: type, whence, start, length, pid
 
 
-class ByteLock:
-    """A held lock on one byte, and the file descriptor that carries it.
-
-    The descriptor must come from an open of its own: a duplicate (mmap makes one) would keep the lock alive.
-    """
-
-    __slots__ = ("fd",)
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def release(self) -> None:
-        """Close the descriptor; the lock goes with the last process that has it open. Idempotent."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
-            self.release()
-
-
 def try_lock(fd: int, offset: int) -> bool:
-    """Lock one byte of the file open at `fd` for this open file description; False if another one has it."""
+    """Lock one byte of the file open at `fd` for this open file description; False if another one has it.
+
+    It is free again when the last descriptor of this open file description is closed, in every process that inherited
+    one; mmap makes one of its own.
+    """
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
     except (BlockingIOError, PermissionError):

@@ -44,7 +44,7 @@ class SlotWords(NamedTuple):
 class SlotLock(Protocol):
     """The kernel's lock on one slot, held. It goes with the process, however that ends."""
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let go of this process's share of the lock; forked processes that share it still hold theirs."""
 
 

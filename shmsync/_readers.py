@@ -9,12 +9,19 @@ that counts in it, each data mapping whose generation it keeps. They simply refe
 be used for entering (evicted, interrupted in the middle of a step, shared by a fork) is *retired*: its reader drops it
 and claims another, its counts are no longer touched, and the last reference zeroes and unlocks it as a whole. That
 makes a count exact again which a signal handler's exception had left in doubt.
+
+The last reference must be the last indeed. When the cyclic collector frees a slot together with snapshots that count
+in it, it runs their finalizers in any order, and a snapshot's may still keep or count out. So what is to be given back
+stands in `_claims`, out of the collector's reach, and the slot's finalizer only leaves a `_Last` behind, which goes
+when all finalizers have run and the slot itself is taken apart.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,11 +33,60 @@ if TYPE_CHECKING:
 
 Step = Callable[[], None]
 
-_ATTEMPTS = 3
+_NO_SLOT = 2  # references to a claim: `_claims`, and the argument of getrefcount
 
 
 def _untouched() -> None:
     """Stand in for the way out of a retired slot: its counts go all at once, when it is freed."""
+
+
+class _Claim:
+    """What is to be given back when a slot is freed."""
+
+    __slots__ = ("lock", "owner", "shared", "words")
+
+    def __init__(self, words: SlotWords, lock: SlotLock) -> None:
+        self.words = words
+        self.lock = lock
+        self.owner = os.getpid()
+        self.shared = False
+
+    def give_back(self) -> None:
+        if self.shared:
+            self.lock.close()
+        elif self.owner == os.getpid():  # a fork that ran no hooks must not zero what its parent counts
+            _zero(self.words)
+            self.lock.close()
+
+
+_claims: dict[int, _Claim] = {}
+_new_number = itertools.count().__next__
+
+
+def _give_back(number: int) -> None:
+    # Interrupted after the pop, the claim is dropped, and with it the lock: the writer takes its owner for dead.
+    claim = _claims.pop(number, None)
+    if claim is not None:
+        claim.give_back()
+
+
+def _give_back_forgotten() -> None:
+    """Do what an exception of a signal handler in a finalizer has prevented."""
+    for number in tuple(_claims):
+        if sys.getrefcount(_claims.get(number)) == _NO_SLOT:
+            _give_back(number)
+
+
+class _Last:
+    """The last thing that goes of a slot."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        _give_back(self._number)
 
 
 class Slot:
@@ -43,7 +99,7 @@ class Slot:
         retired: nobody may enter here any more.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_owner", "_shared", "enter", "index", "leave", "retired", "words")
+    __slots__ = ("__weakref__", "_claim", "_last", "_number", "enter", "index", "leave", "retired", "words")
 
     def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
         pin = words.pin
@@ -52,9 +108,9 @@ class Slot:
         self.enter: tuple[Step, Step] = (pin.adder(ONE[0]), pin.adder(ONE[1]))
         self.leave: tuple[Step, Step] = (pin.adder(-ONE[0]), pin.adder(-ONE[1]))
         self.retired = False
-        self._lock = lock
-        self._shared = False
-        self._owner = os.getpid()
+        self._number = _new_number()
+        self._claim = _Claim(words, lock)
+        _claims[self._number] = self._claim
 
     def retire(self) -> None:
         """Leave the counts as they stand from now on; the last reference frees the slot."""
@@ -71,7 +127,7 @@ class Slot:
 
     def unkeep(self, index: int, generation: int) -> None:
         """Take a keep back, unless the other side of a fork may still need it."""
-        if not self._shared:
+        if not self._claim.shared:
             self.words.keep[index].compare_exchange(generation, 0)
 
     def before_fork(self) -> None:
@@ -83,29 +139,16 @@ class Slot:
         """
         if self.words.pin.load() or any(keep.load() for keep in self.words.keep):
             self.retire()
-            self._shared = True
+            self._claim.shared = True
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's slot, unless it is shared."""
-        if not self._shared:
+        if not self._claim.shared:
             self.retire()
-            self._lock.release()
+            self._claim.lock.close()
 
     def __del__(self) -> None:
-        # A signal handler may raise in here. Python would drop that, and the rest of the work with it.
-        for _ in range(_ATTEMPTS):
-            try:
-                self._free()
-            except BaseException:  # noqa: BLE001, S112
-                continue
-            return
-
-    def _free(self) -> None:
-        if self._shared:
-            self._lock.release()
-        elif self._owner == os.getpid():  # a fork that ran no hooks must not zero what its parent counts
-            _zero(self.words)
-            self._lock.release()
+        self._last = _Last(self._number)
 
 
 def claim(table: Table) -> Slot:
@@ -114,6 +157,7 @@ def claim(table: Table) -> Slot:
     Raises:
         ReadersFullError: every slot is held by a live reader.
     """
+    _give_back_forgotten()
     for index in range(table.max_readers):
         lock = table.lock(index)
         if lock is not None:
@@ -136,7 +180,7 @@ def reap(table: Table, index: int) -> bool:
     try:
         _zero(table.slot(index))
     finally:
-        lock.release()
+        lock.close()
     return True
 
 

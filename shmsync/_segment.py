@@ -17,19 +17,25 @@ import posix_ipc
 from shmsync.errors import no_space
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
     from shmsync._readers import Slot
 
 
-class Segment:
-    """An open segment. Each has an open file description of its own, so that it can carry a lock."""
+class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
+    """An open segment. Each has an open file description of its own, so that it can carry a lock.
 
-    __slots__ = ("fd", "name")
+    Opened and closed in C: a signal handler's exception finds either no descriptor, or one that goes with its object.
+    """
 
-    def __init__(self, name: str, fd: int) -> None:
-        self.name = name
-        self.fd = fd
+    __slots__ = ()
+
+    name: str
+    fd: int
+    close: Callable[[], None] = posix_ipc.SharedMemory.close_fd  # mappings stay; idempotent
+    __del__ = close
 
     def status(self) -> os.stat_result:
         """Return size, inode and link count."""
@@ -53,26 +59,11 @@ class Segment:
         """Map the whole segment. Raises ValueError if it is empty."""
         return mmap.mmap(self.fd, self.status().st_size, prot=_protection(writable=writable))
 
-    def detach(self) -> int:
-        """Return the descriptor; closing it is the caller's business from now on."""
-        fd, self.fd = self.fd, -1
-        return fd
-
-    def close(self) -> None:
-        """Close the descriptor; mappings stay. Idempotent."""
-        fd = self.detach()
-        if fd >= 0:
-            os.close(fd)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:
-            self.close()
 
 
 def _protection(*, writable: bool) -> int:
@@ -115,13 +106,12 @@ def unlink_segment(name: str) -> bool:
 
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
     try:
-        memory = posix_ipc.SharedMemory(name, flags, mode=0o600, size=0, read_only=not writable)
+        return Segment(name, flags, mode=0o600, size=0, read_only=not writable)
     except posix_ipc.ExistentialError:
         code = errno.EEXIST if flags else errno.ENOENT
         raise (FileExistsError if flags else FileNotFoundError)(code, os.strerror(code), name) from None
     except posix_ipc.PermissionsError:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
-    return Segment(name, memory.fd)
 
 
 class _Memory(mmap.mmap):

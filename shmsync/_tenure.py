@@ -73,14 +73,14 @@ class _Clock:
 class _SlotInReap:
     """The lock of a dead reader's slot, while the writer zeroes it."""
 
-    __slots__ = ("_fd", "_index")
+    __slots__ = ("_index", "_segment")
 
-    def __init__(self, fd: int, index: int) -> None:
-        self._fd = fd
+    def __init__(self, segment: Segment, index: int) -> None:
+        self._segment = segment
         self._index = index
 
-    def release(self) -> None:
-        _locks.unlock(self._fd, slot_at(self._index))
+    def close(self) -> None:
+        _locks.unlock(self._segment.fd, slot_at(self._index))
 
 
 class _WriterTable(ReaderTable):
@@ -88,15 +88,13 @@ class _WriterTable(ReaderTable):
 
     def __init__(self, segment: Segment, header: StateHeader) -> None:
         super().__init__(segment, header)
-        self._fd = segment.detach()
+        self._segment = segment
 
     def lock(self, index: int) -> SlotLock | None:
-        return _SlotInReap(self._fd, index) if _locks.try_lock(self._fd, slot_at(index)) else None
+        return _SlotInReap(self._segment, index) if _locks.try_lock(self._segment.fd, slot_at(index)) else None
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._segment.close()
 
 
 class Tenure:
@@ -112,8 +110,7 @@ class Tenure:
         self._memory = memory
         words = StateWords(memory)
         self.version = words.version
-        with open_part(terms.names.readers, writable=True) as segment:
-            self._table = _WriterTable(segment, header)
+        self._table = _WriterTable(open_part(terms.names.readers, writable=True), header)
         self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
         self.data = DataSegments(terms.names, header.instance, terms.mode)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from shmsync._ports import Word
 
 _ffi = cffi.FFI()
+# Types parsed once. cffi's parser takes a lock, which an exception from a signal handler could leave locked for ever.
+_CELL = _ffi.typeof("uint64_t[1]")
+_WORDS = _ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _MODULUS = 1 << 64
 PLAIN_LOAD = platform.machine() in {"x86_64", "AMD64"}
@@ -70,21 +73,22 @@ _FUNCTIONS = _functions()
 
 def _cell(value: int) -> Any:
     # A fresh cell for each call: cffi lets other threads run during a call, so a shared one could be overwritten.
-    return _ffi.new("uint64_t[1]", [value % _MODULUS])
+    return _ffi.new(_CELL, [value % _MODULUS])
 
 
 class FastWord:
     """A word through the package's C functions. Keeps its mapping alive."""
 
-    __slots__ = ("_functions", "_plain", "_word")
+    __slots__ = ("_base", "_functions", "_plain", "_word")
 
     def __init__(self, mapping: mmap, offset: int) -> None:
         if _FUNCTIONS is None:
             raise NotImplementedError("the C functions of this release of atomics were not found")
-        window = memoryview(mapping)[offset : offset + WORD]
         self._functions = _FUNCTIONS
-        self._plain = window.cast("Q")
-        self._word = _ffi.from_buffer("uint64_t[]", window)
+        self._plain = memoryview(mapping)[offset : offset + WORD].cast("Q")
+        # Not from a memoryview: CPython before 3.13 crashes when its collector clears one that is exported.
+        self._base = _ffi.from_buffer(_WORDS, mapping)
+        self._word = self._base + offset // WORD
 
     def peek(self) -> int:
         return self._plain[0]

@@ -1,0 +1,329 @@
+"""Nothing is left behind: not by many handles, not at exit, not by the collector, not by signal handlers that raise."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import PATIENCE, SHM, Child, Held, keeps, pins, slots_locked
+
+from shmsync import Reader, Writer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from shmsync import Snapshot
+
+NEVER = 30.0
+CYCLES = 10_000
+
+
+def possessions(_held: Held) -> tuple[int, int, int]:
+    """Count file descriptors, mappings of segments, and all mappings."""
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return len(list(Path("/proc/self/fd").iterdir())), sum(f"{SHM}/" in line for line in maps), len(maps)
+
+
+def read_often(_held: Held, name: str, times: int) -> None:
+    for _ in range(times):
+        with Reader(name) as reader, reader.read() as snapshot:
+            assert snapshot.buffer
+
+
+def write_often(_held: Held, name: str, times: int) -> None:
+    for number in range(times):
+        with Writer(name) as writer:
+            writer.write(number)
+
+
+@pytest.mark.parametrize("use", [read_often, write_often])
+def test_ten_thousand_handles(name: str, use: Any) -> None:
+    with Writer(name) as writer:
+        writer.write(0)
+    with Child() as child:
+        child.ask(use, name, CYCLES // 100)
+        files, mapped, maps = child.ask(possessions)
+        child.ask(use, name, CYCLES)
+        assert child.ask(possessions)[:2] == (files, mapped)
+        assert child.ask(possessions)[2] < maps + 50  # the allocator takes and gives some of its own
+        assert not slots_locked(name)
+        assert not pins(name)
+    with Writer(name) as writer:
+        writer.unlink()
+
+
+# -------------------------------------------------------------------------------------------------------------- exit
+
+EXITS = {
+    "open handles": """
+        readers = [Reader(name) for _ in range(3)]
+        values = [reader.get() for reader in readers]
+    """,
+    "live snapshots": """
+        reader = Reader(name)
+        snapshots = [reader.read() for _ in range(3)]
+        snapshots[1].close()
+    """,
+    "a block that exit leaves": """
+        with Reader(name).read() as snapshot:
+            sys.exit()
+    """,
+    "live views": """
+        view = Reader(name).read().buffer[1:]
+        kept = Reader(name).get()
+        part = kept[2:4]
+    """,
+    "live arrays": """
+        try:
+            import numpy
+        except ImportError:
+            sys.exit()
+        array = numpy.frombuffer(Reader(name).get(), dtype="u1")
+    """,
+    "a live generator": """
+        def reads():
+            with Reader(name) as reader:
+                while True:
+                    with reader.read() as snapshot:
+                        yield snapshot
+        generator = reads()
+        first = next(generator)
+    """,
+    "threads that still read": """
+        import threading
+        reader, reading = Reader(name), threading.Barrier(4)
+        def read():
+            held = reader.read()
+            reading.wait()
+            while True:
+                with reader.read() as snapshot:
+                    bytes(snapshot.buffer), bytes(reader.get())
+        for _ in range(3):
+            threading.Thread(target=read, daemon=True).start()
+        reading.wait()
+    """,
+    "an open writer": """
+        writer = Writer(name + "x")
+        writer.write(1)
+        writer.unlink()
+        writer.write(2)
+        Reader(name + "x").get()
+        writer.unlink()
+    """,
+    "handles in globals of a module": """
+        sys.modules["elsewhere"] = elsewhere = type(sys)("elsewhere")
+        elsewhere.reader = Reader(name)
+        elsewhere.snapshot = elsewhere.reader.read()
+        elsewhere.view = elsewhere.snapshot.buffer
+    """,
+    "a fork": """
+        reader = Reader(name)
+        snapshot, kept = reader.read(), reader.get()
+        if os.fork():
+            sys.exit(os.wait()[1])
+    """,
+    "a cycle": """
+        reader = Reader(name)
+        cycle = [reader, reader.read(), reader.get()]
+        cycle.append(cycle)
+    """,
+}
+
+
+@pytest.mark.parametrize("body", EXITS.values(), ids=EXITS.keys())
+def test_exit_is_silent(writer: Writer, name: str, body: str) -> None:
+    writer.write_raw(b"payload")
+    program = f"import os, sys\nfrom shmsync import Reader, Writer\nname = sys.argv[1]\n{textwrap.dedent(body)}"
+    path = os.pathsep.join(filter(None, sys.path))
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program, name],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert not slots_locked(name)
+    for _ in range(2):
+        writer.write_raw(b"next", grace_duration=NEVER)
+    assert not pins(name)
+
+
+# --------------------------------------------------------------------------------------------------------- collector
+
+
+def attached(name: str) -> Reader:
+    reader = Reader(name)
+    reader.get()
+    return reader
+
+
+def with_view(snapshot: Snapshot) -> tuple[Snapshot, memoryview]:
+    return snapshot, snapshot.buffer
+
+
+def closed(pair: tuple[Snapshot, memoryview]) -> tuple[Snapshot, memoryview]:
+    pair[0].close()
+    return pair
+
+
+def writes(name: str) -> Writer:
+    writer = Writer(name)
+    writer.write(1)
+    writer.unlink()
+    writer.write(2)
+    writer.unlink()
+    return writer
+
+
+CYCLED = {
+    "reader": Reader,
+    "attached reader": attached,
+    "open snapshot": lambda name: Reader(name).read(),
+    "open snapshot, view": lambda name: with_view(Reader(name).read()),
+    "closed snapshot, view": lambda name: closed(with_view(Reader(name).read())),
+    "kept value": lambda name: Reader(name).get(),
+    "writer": lambda name: writes(f"{name}x"),
+}
+
+
+def collect(_held: Held, name: str, what: str) -> str:
+    """Let the collector find a cycle; return what it complains about."""
+    complaints: list[str] = []
+    sys.unraisablehook = lambda unraisable: complaints.append(str(unraisable.exc_value))
+    gc.disable()
+    cycle: list[Any] = [CYCLED[what](name)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    sys.unraisablehook = sys.__unraisablehook__
+    return "; ".join(complaints)
+
+
+@pytest.mark.parametrize("what", CYCLED)
+def test_a_cycle_is_collected(writer: Writer, name: str, what: str) -> None:
+    writer.write_raw(b"payload")
+    with Child() as child:
+        files, mapped, _ = child.ask(possessions)
+        assert child.ask(collect, name, what) == ""
+        assert child.ask(possessions)[:2] == (files, mapped)
+        assert not slots_locked(name)
+        assert not pins(name)
+        assert not keeps(name)
+
+
+def view_of_a_cycle(held: Held, name: str) -> None:
+    """Let the collector find a reader with its open snapshot, but not a view of it."""
+    reader = Reader(name)
+    snapshot = reader.read()
+    held.view = snapshot.buffer
+    cycle: list[Any] = [reader, snapshot]
+    cycle.append(cycle)
+    del reader, snapshot, cycle
+    gc.collect()
+
+
+def test_a_view_outlives_the_cycle_of_its_snapshot(writer: Writer, name: str) -> None:
+    writer.write_raw(b"first")
+    with Child() as child:
+        child.ask(view_of_a_cycle, name)
+        for _ in range(3):
+            writer.write_raw(b"other", grace_duration=NEVER)
+        assert child.ask(bytes_of_view) == b"first"
+        assert not pins(name)
+
+
+def bytes_of_view(held: Held) -> bytes:
+    return bytes(held.view)
+
+
+# ----------------------------------------------------------------------------------------------------------- signals
+
+DURATION = 2.0
+SIZE = 2000
+
+
+class Interrupt(Exception):  # noqa: N818 - as KeyboardInterrupt
+    pass
+
+
+def storm(_held: Held, name: str) -> tuple[int, int, int]:
+    """Read while a signal handler raises wherever it finds us; return how many (reads, interrupts, torn values)."""
+    rng = random.Random(7)
+    reader = Reader(name)
+    kept: list[memoryview] = []
+    reads = interrupts = torn = 0
+
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        if frame is not None and frame.f_code not in {storm.__code__, guarded.__code__}:
+            interrupts += 1
+            raise Interrupt
+
+    def is_torn(view: memoryview) -> bool:
+        raw = bytes(view)
+        return raw != raw[:1] * SIZE
+
+    def read() -> None:
+        nonlocal reads, torn
+        while time.monotonic() < end:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 3e-4))
+            with reader.read() as snapshot:
+                torn += is_torn(snapshot.buffer)
+                kept.append(snapshot.buffer)
+            torn += is_torn(reader.get())
+            torn += sum(is_torn(view) for view in kept[-3:])
+            if len(kept) > 20:
+                kept.clear()
+            reads += 1
+
+    def guarded() -> None:
+        try:  # noqa: SIM105 - `suppress` would be interrupted itself
+            read()
+        except Interrupt:
+            pass
+
+    sys.unraisablehook = lambda _: None  # interrupted in a finalizer
+    signal.signal(signal.SIGALRM, interrupt)
+    end = time.monotonic() + DURATION
+    while time.monotonic() < end:
+        guarded()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    sys.unraisablehook = sys.__unraisablehook__
+    kept.clear()
+    reader.close()
+    with Reader(name) as another:  # its claim gives back what an interrupted finalizer has not
+        another.get()
+    return reads, interrupts, torn
+
+
+def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
+    writer.write_raw(bytes(SIZE))
+    with Child() as child:
+        files, mapped, _ = child.ask(possessions)
+        child.start(storm, name)
+        for number in itertools.cycle(range(256)):
+            writer.write_raw(bytes([number]) * SIZE, grace_duration=0.001)
+            if child.answered():
+                break
+        reads, interrupts, torn = child.hear()
+        print(f"{reads} reads, {interrupts} interrupts, {writer.stats()}")
+        assert reads > 100
+        assert interrupts > 100
+        assert torn == 0
+        assert child.ask(possessions)[:2] == (files, mapped)
+        assert not slots_locked(name)
+        assert not pins(name)
