@@ -161,11 +161,13 @@ def begin(terms: Terms) -> Tenure:
 
 
 def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
-    """Begin the tenure under the lock; None if this life had ended, and its names were removed just now."""
+    """Begin the tenure under the lock; None if this life has ended, and its names are removed."""
     names = terms.names
     if state.status().st_size == 0:
         state.reserve(STATE_SIZE)  # its creator died before it had done so, or is waiting behind our lock
     memory = _map_whole(state)
+    if memory is None:
+        return None
     header = parse_state_header(names.state, memoryview(memory))
     if header is None:
         header = _create(terms, memory)
@@ -230,13 +232,23 @@ def _lock(state: Segment) -> None:
     )
 
 
-def _map_whole(state: Segment) -> mmap:
-    size = state.status().st_size
-    if size < STATE_SIZE:
-        raise StateReadError(
-            errno.EINVAL, f"{state.name} is truncated: {size} of {STATE_SIZE} bytes; unlink the name and publish again"
-        )
-    return state.map(writable=True)
+def _map_whole(state: Segment) -> mmap | None:
+    """Map a locked state segment; None if its name leads elsewhere by now."""
+    # Opened anew: a mapping keeps its open file, and with it the lock, and a fork could inherit the mapping for good.
+    try:
+        segment = open_part(state.name, writable=True)
+    except StateNotFoundError:
+        return None
+    with segment:
+        if segment.status().st_ino != state.status().st_ino:
+            return None
+        size = segment.status().st_size
+        if size < STATE_SIZE:
+            raise StateReadError(
+                errno.EINVAL,
+                f"{state.name} is truncated: {size} of {STATE_SIZE} bytes; unlink the name and publish again",
+            )
+        return segment.map(writable=True)
 
 
 def _create(terms: Terms, memory: mmap) -> StateHeader:

@@ -140,8 +140,8 @@ class Writer:
         with self._lock:
             if self._busy:  # two publishes interleaved would write into what the inner one has just published
                 raise WriteLockConflictError(errno.EAGAIN, "write called by a signal handler in the middle of a write")
-            self._busy = True
             try:
+                self._busy = True
                 return self._publish_alone(codec, payload, grace)
             finally:
                 self._busy = False

@@ -164,6 +164,43 @@ def test_a_fork_while_nothing_is_held_shares_nothing(writer: Writer, name: str) 
         check_clean(writer, name)
 
 
+def attach_by_hand(held: Held, name: str) -> None:
+    held.reader = Reader(name)
+    held.reader.get()
+    held.slot = held.reader._attachment._slot  # the forked process frees it when the test says so
+
+
+def hold_again(held: Held) -> None:
+    held.snapshot = held.reader.read()
+
+
+def free(held: Held) -> None:
+    held.slot = None
+
+
+def test_a_forked_process_frees_nothing_of_its_parent(writer: Writer, name: str) -> None:
+    writer.write(1)
+    with Child() as parent:
+        parent.ask(attach_by_hand, name)
+        forked = parent.fork()
+        parent.ask(hold_again)
+        forked.ask(free)
+        assert len(pins(name)) == len(slots_locked(name)) == 1
+        parent.ask(leave)
+
+
+def test_a_forked_process_does_not_hide_that_its_parent_died(writer: Writer, name: str) -> None:
+    writer.write(1)
+    with Child() as parent:
+        parent.ask(attach_by_hand, name)
+        forked = parent.fork()
+        parent.ask(hold_again)
+        parent.kill()
+        check_clean(writer, name)
+        forked.ask(free)
+        forked.ask(close)
+
+
 def keep(held: Held, name: str) -> None:
     held.reader = Reader(name)
     held.value = held.reader.get()
@@ -249,6 +286,22 @@ def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
         assert successor.write(2).version.seq == 2
         with pytest.raises(WriteLockConflictError):
             forked.ask(write, 3)
+        successor.unlink()
+
+
+def keep_tenure(held: Held) -> None:
+    held.tenure = held.writer._tenure  # as the stack of a thread that is writing does at the fork
+
+
+def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) -> None:
+    with Child() as parent, Writer(name) as successor:
+        parent.ask(open_writer, name)
+        parent.ask(write, 1)
+        parent.ask(keep_tenure)
+        forked = parent.fork()
+        parent.kill()
+        assert successor.write(2).version.seq == 2
+        forked.hang_up()
         successor.unlink()
 
 

@@ -20,6 +20,7 @@ from helpers import PATIENCE, SHM, Child, Held, keeps, pins, slots_locked
 from shmsync import Reader, Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from shmsync import Snapshot
@@ -188,7 +189,7 @@ def writes(name: str) -> Writer:
     return writer
 
 
-CYCLED = {
+CYCLED: dict[str, Callable[[str], Any]] = {
     "reader": Reader,
     "attached reader": attached,
     "open snapshot": lambda name: Reader(name).read(),

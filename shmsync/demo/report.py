@@ -1,0 +1,104 @@
+"""What the demo shows: progress on stderr while it runs, then a summary on stdout."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+    from typing_extensions import Self
+
+_LINE_EVERY = 2.0
+
+
+@dataclass
+class Summary:
+    """What a run has shown.
+
+    Attributes:
+        versions: versions published.
+        lookups, lookups_per_s: airports looked up by the pool.
+        staleness_ms: the longest time from the end of a publish to a pool worker's first look at it, in milliseconds.
+        recovered: dead readers whose slot was cleared.
+        replaced: writes that took new memory, beyond the first two.
+        takeovers: writers that went on from one that had died.
+        torn: versions that did not match their digest, or changed while they were held.
+        problems: what was not as promised, in sentences.
+    """
+
+    versions: int = 0
+    lookups: int = 0
+    lookups_per_s: float = 0.0
+    staleness_ms: float = 0.0
+    recovered: int = 0
+    replaced: int = 0
+    takeovers: int = 0
+    torn: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Progress:
+    """Lines about what happens, and in a terminal a status line that is kept up to date."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._start = time.monotonic()
+        self._next_line = 0.0
+        self._status = console.status("starting", spinner="line") if console.is_terminal else None
+
+    def event(self, text: str) -> None:
+        """Say what has happened."""
+        self._console.print(
+            f"{time.monotonic() - self._start:5.1f} s  {text}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def standing(self, summary: Summary) -> None:
+        """Say how far it is."""
+        line = f"{summary.versions} versions, {summary.lookups:,} lookups, {summary.torn} torn"
+        now = time.monotonic()
+        if self._status is not None:
+            self._status.update(line)
+        elif now >= self._next_line:
+            self._next_line = now + _LINE_EVERY
+            self.event(line)
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the summary as a table."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    for value, what in (
+        (f"{summary.versions}", "versions published"),
+        (f"{summary.lookups:,}", f"lookups, {summary.lookups_per_s:,.0f} per second"),
+        (f"{summary.staleness_ms:.1f} ms", "from a publish to the last worker's first look, at worst"),
+        (f"{summary.recovered}", "dead readers recovered"),
+        (f"{summary.replaced}", "inodes replaced"),
+        (f"{summary.takeovers}", "writer takeovers"),
+        (f"{summary.torn}", "torn reads"),
+    ):
+        table.add_row(value, what)
+    console.print(table, highlight=False)
+
+
+def as_json(summary: Summary) -> str:
+    """Return the summary as one JSON object."""
+    return json.dumps(asdict(summary))

@@ -1,0 +1,61 @@
+"""The value that the demo publishes: the airports of the world, with a digest that each reader checks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, TypedDict
+
+import msgpack
+import xxhash
+
+from shmsync.errors import MissingExtraError
+
+_REVISED_AT_ONCE = 100
+
+Airports = dict[str, dict[str, Any]]
+
+
+class Table(TypedDict):
+    """One version of the table. `digest` is the xxh3-64 of the airports packed with msgpack."""
+
+    number: int
+    digest: int
+    airports: Airports
+
+
+def first() -> Table:
+    """Return the airports as the package `airportsdata` knows them, by ICAO code.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        import airportsdata  # noqa: PLC0415 - of the extra
+    except ImportError:
+        raise MissingExtraError(
+            "the demo publishes the airport table of the package airportsdata: pip install 'shmsync[demo]'"
+        ) from None
+    return _table(0, {code: dict(airport) for code, airport in airportsdata.load("ICAO").items()})
+
+
+def revised(table: Table) -> Table:
+    """Return the next version, in which some airports lie higher or lower."""
+    number = table["number"] + 1
+    rng = random.Random(number)  # noqa: S311 - a test pattern
+    airports = table["airports"]
+    codes = rng.sample(sorted(airports), _REVISED_AT_ONCE)
+    news = {code: {**airports[code], "elevation": round(rng.uniform(-1000, 15000), 1)} for code in codes}
+    return _table(number, {**airports, **news})
+
+
+def is_whole(table: Table) -> bool:
+    """Tell whether all of it belongs together."""
+    return table["digest"] == _digest(table["airports"])
+
+
+def _table(number: int, airports: Airports) -> Table:
+    return {"number": number, "digest": _digest(airports), "airports": airports}
+
+
+def _digest(airports: Airports) -> int:
+    return xxhash.xxh3_64_intdigest(msgpack.packb(airports))
