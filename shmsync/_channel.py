@@ -28,7 +28,7 @@ from shmsync._layout import (
     readers_size,
 )
 from shmsync._ports import SlotLock, SlotWords
-from shmsync._segment import Segment, open_segment
+from shmsync._segment import Segment, access_of, open_segment
 from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
@@ -171,4 +171,8 @@ def open_part(name: str, *, writable: bool) -> Segment:
         raise not_found(name) from None
     except OSError as error:
         code = error.errno or errno.EIO
-        raise StateReadError(code, f"cannot open {name}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        if isinstance(error, PermissionError):
+            reason += f": {access_of(name)}, this process runs as user {os.geteuid()}, group {os.getegid()}"
+            reason += f" and needs to {'read and write' if writable else 'read'} it (see the mode of the Writer)"
+        raise StateReadError(code, f"cannot open {name}: {reason}") from error

@@ -148,7 +148,9 @@ class Slot:
             self._claim.lock.close()
 
     def __del__(self) -> None:
-        self._last = _Last(self._number)
+        number = getattr(self, "_number", None)
+        if number is not None:
+            self._last = _Last(number)
 
 
 def claim(table: Table) -> Slot:
@@ -173,12 +175,15 @@ def claim(table: Table) -> Slot:
 
 
 def reap(table: Table, index: int) -> bool:
-    """Zero a slot if its reader is dead; tell whether it was."""
+    """Zero the slot of a dead reader; tell whether there was one."""
     lock = table.lock(index)
     if lock is None:
         return False
     try:
-        _zero(table.slot(index))
+        words = table.slot(index)
+        if not words.pin.load():
+            return False  # its reader has let go of it in good order since the writer saw a count
+        _zero(words)
     finally:
         lock.close()
     return True

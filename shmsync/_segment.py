@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,15 @@ def unlink_segment(name: str) -> bool:
     except posix_ipc.PermissionsError as error:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from error
     return True
+
+
+def access_of(name: str) -> str:
+    """Say who may open a segment that this process may not."""
+    try:
+        status = os.stat(f"/dev/shm{name}")  # noqa: PTH116, S108 - where Linux keeps them
+    except OSError:
+        return "its mode is unknown"
+    return f"its mode is {stat.S_IMODE(status.st_mode):#o}, of user {status.st_uid} and group {status.st_gid}"
 
 
 def _open(name: str, *, flags: int, writable: bool) -> Segment:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 SHM = Path("/dev/shm")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", action="store_true", help="explore the larger scenarios of the protocol, too")
+
+
 def _segments() -> set[str]:
     return {entry.name for entry in SHM.iterdir() if entry.name.startswith(_PREFIX)}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shmsync import Reader, Writer, _segment
+from shmsync import Reader, Writer, _readers, _segment
 from shmsync._data import DataSegments
 from shmsync._layout import EVICTED, ONE
 
@@ -336,3 +336,12 @@ def test_an_interrupted_enter_or_leave_leaves_no_count(writer: Writer, name: str
                 assert bytes(snapshot.buffer) == PAYLOADS[1]
         writer.write_raw(PAYLOADS[2])
         assert not writer.write_raw(PAYLOADS[3]).reset
+
+
+def test_a_reader_that_has_let_go_is_not_taken_for_dead(writer: Writer, name: str) -> None:
+    """Found by the explorer: a write that had seen its count reported a reset when the slot was free a moment later."""
+    writer.write(1)
+    with Reader(name) as reader:
+        reader.get()
+    assert writer._tenure is not None
+    assert not _readers.reap(writer._tenure._table, 0)

@@ -20,6 +20,9 @@ NAME = "msgpack"
 ID = 0
 IN_PLACE = False
 
+# What msgpack raises. Not all exceptions: a signal handler may raise one of its own in the middle.
+_REFUSALS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
+
 
 def encode(value: object) -> memoryview:
     """Return the packed value.
@@ -31,7 +34,7 @@ def encode(value: object) -> memoryview:
         # Packed inside a list and taken out of it: the packer goes one level deeper than the unpacker, so what passes
         # with a level to spare can be read back.
         return memoryview(packb([value]))[1:]
-    except Exception as error:
+    except _REFUSALS as error:
         raise EntityWriteError(
             f"cannot publish this value: {error}. The msgpack codec takes None, bool, 64-bit int, float, str, bytes, "
             "list, tuple and dict; convert the rest (a set to a list, a datetime to a timestamp), or publish a buffer "
@@ -47,7 +50,7 @@ def decode(payload: memoryview) -> Any:
     """
     try:
         return _unpack(payload)
-    except Exception as error:
+    except _REFUSALS as error:
         raise EntityReadError(f"the published bytes are no msgpack value: {error}") from error
 
 

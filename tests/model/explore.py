@@ -1,0 +1,297 @@
+"""Search every interleaving: breadth first, each state once.
+
+A state is the shared world and, for each process, the node of its automaton. Equal states have equal futures, so a
+schedule is not followed beyond a state that another one has reached. The first violation found is at the end of a
+shortest schedule.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from model.process import DONE, Automaton, Bodies, Port
+from model.world import (
+    ENDED,
+    FIRST_SLOT,
+    HIGH_WATER,
+    KILLED,
+    UNBORN,
+    WORDS_PER_SLOT,
+    Op,
+    Violation,
+    World,
+    apply,
+    choices,
+    end,
+    first_world,
+    in_words,
+    is_enabled,
+    kill,
+)
+from shmsync._layout import EVICTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Move = tuple[int, int, Any]
+"""(process, thread, chance); the thread is KILL if the process is killed."""
+KILL = -1
+
+_MOST_STEPS = 20  # of a read, with its leave, a claim and its end; each slot of the table is one more
+_AT_ONCE = {"hold", "let go", "reset"}
+_AT_THE_CLOCK: tuple[Op, ...] = (("clock",),)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A process of a scenario.
+
+    Attributes:
+        name: what it is called.
+        spec: makes its threads; None if it is forked by another.
+        mortal: it may be killed at any step.
+        own_words: words that nobody else changes while it runs: looking at them is no scheduling point.
+        reads: it is a reader, whose steps must be bounded.
+    """
+
+    name: str
+    spec: Callable[[Port], Bodies] | None
+    mortal: bool = False
+    own_words: frozenset[int] = frozenset()
+    reads: bool = False
+
+
+@dataclass
+class Scenario:
+    """What to explore.
+
+    Attributes:
+        slots: size of the reader table.
+        at_end: checks a world in which everybody is done; raises Violation.
+        counted: whether evictions, replacements, resets and deaths are counted, for `at_end`.
+    """
+
+    name: str
+    roles: list[Role]
+    slots: int
+    at_end: Callable[[World], None]
+    counted: bool = False
+
+
+@dataclass
+class Outcome:
+    """What the search found.
+
+    Attributes:
+        states: different states seen.
+        schedules: schedules followed, to their ends or into a state that another one had reached.
+        complete: nothing was left unexplored.
+        longest_read: the most steps of its own that a read took, from one use of what it reads to the next.
+        violation: what does not hold, if anything.
+        story: the schedule that leads there, in words.
+    """
+
+    states: int = 0
+    schedules: int = 0
+    complete: bool = False
+    longest_read: int = 0
+    violation: str | None = None
+    story: list[str] = field(default_factory=list)
+
+
+class Search:
+    """The search of one scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._roles = scenario.roles
+        self._automata: list[Automaton] = []
+        for role in self._roles:  # a forked process runs its parent's code
+            self._automata.append(Automaton(role.spec) if role.spec else self._automata[-1])
+        nodes = tuple(0 if role.spec else UNBORN for role in self._roles)
+        world = first_world(scenario.slots, nodes, counted=scenario.counted)
+        for me, role in enumerate(self._roles):
+            if role.spec:
+                world = self._prepared(world, me)
+        self._first = world
+        self._came_from: dict[int, tuple[int, Move]] = {}
+
+    def _prepared(self, world: World, me: int) -> World:
+        """Let a process set the stage, alone: to where each of its threads is ready."""
+        for thread in range(len(self._ops(world, me))):
+            while self._ops(world, me)[thread] != ("ready",):
+                world = self._step(world, me, thread, None)
+        for thread in range(len(self._ops(world, me))):
+            world = self._step(world, me, thread, None)
+        return world
+
+    def run(self, seconds: float) -> Outcome:
+        """Search until everything is explored, something does not hold, or the time is over."""
+        gc.collect()
+        gc.disable()  # a finalizer must not run in the middle of another process's step
+        try:
+            return self._run(seconds)
+        finally:
+            for automaton in self._automata:
+                automaton.close()
+            gc.enable()
+
+    def _run(self, seconds: float) -> Outcome:
+        outcome = Outcome()
+        waiting = deque([self._first])
+        seen = self._came_from
+        seen[hash(self._first)] = (0, (0, 0, None))
+        deadline = time.monotonic() + seconds
+        while waiting:
+            world = waiting.popleft()
+            here = hash(world)
+            move: Move | None = None
+            try:
+                for move in self._moves(world):
+                    after = self._do(world, move)
+                    there = hash(after)
+                    if there in seen:
+                        outcome.schedules += 1
+                        continue
+                    seen[there] = (here, move)
+                    waiting.append(after)
+                move = None
+                if self._is_over(world):
+                    outcome.schedules += 1
+                    self._scenario.at_end(world)
+            except Violation as violation:
+                outcome.violation = str(violation)
+                outcome.story = self._story(here, move)
+                break
+            outcome.states = len(seen)
+            if time.monotonic() > deadline:
+                return outcome
+        else:
+            outcome.complete = True
+            self._check_bounded(outcome)
+        outcome.states = len(seen)
+        return outcome
+
+    # ---------------------------------------------------------------------------------------------------------- steps
+
+    def _ops(self, world: World, me: int) -> tuple[Op, ...]:
+        return self._automata[me].nodes[world.nodes[me]].ops
+
+    def _moves(self, world: World) -> Iterator[Move]:
+        for me, node in enumerate(world.nodes):
+            if node >= 0 and self._automata[me].nodes[node].ops == _AT_THE_CLOCK:
+                # Concerns nobody else: whatever the others do before it, they may as well do after it.
+                yield from ((me, 0, chance) for chance in (False, True))
+                return
+        for me, node in enumerate(world.nodes):
+            if node < 0:
+                continue
+            for thread, op in enumerate(self._automata[me].nodes[node].ops):
+                if op != DONE and is_enabled(world, op):
+                    for chance in choices(op):
+                        yield (me, thread, chance)
+            if self._roles[me].mortal:
+                yield (me, KILL, None)
+
+    def _is_over(self, world: World) -> bool:
+        """Tell whether nobody can go on; it is a violation if somebody wants to."""
+        if any(move[1] != KILL for move in self._moves(world)):
+            return False
+        for me, node in enumerate(world.nodes):
+            if node >= 0:
+                raise Violation(f"{self._roles[me].name} is blocked: {self._ops(world, me)}")
+        return True
+
+    def _do(self, world: World, move: Move) -> World:
+        me, thread, chance = move
+        if thread == KILL:
+            return kill(world, me)
+        world = self._step(world, me, thread, chance)
+        while world.nodes[me] >= 0 and self._is_at_once(me, op := self._ops(world, me)[thread]) and op != DONE:
+            world = self._step(world, me, thread, None)
+        return world
+
+    def _is_at_once(self, me: int, op: Op) -> bool:
+        return op[0] in _AT_ONCE or (op[0] == "load" and op[1] in self._roles[me].own_words)
+
+    def _step(self, world: World, me: int, thread: int, chance: Any) -> World:
+        automaton, node = self._automata[me], world.nodes[me]
+        op = automaton.nodes[node].ops[thread]
+        if op[0] == "fork":
+            op = (*op, automaton.after(node, thread, "child"))
+        (words, locks, names, inodes, held, nodes, forked, tally), result = apply(world, me, op, chance)
+        after = automaton.after(node, thread, result)
+        nodes = (*nodes[:me], after, *nodes[me + 1 :])
+        world = World(words, locks, names, inodes, held, nodes, forked, tally)
+        return end(world, me) if automaton.nodes[after].is_done else world
+
+    # --------------------------------------------------------------------------------------------------------- checks
+
+    def _check_bounded(self, outcome: Outcome) -> None:
+        """Invariant 2: a read takes a bounded number of own steps, whatever the writer does."""
+        for automaton, role in zip(self._automata, self._roles, strict=True):
+            if role.reads and len(automaton.nodes[0].ops) == 1:
+                outcome.longest_read = max(outcome.longest_read, automaton.longest(_is_own))
+        if outcome.longest_read > _MOST_STEPS + self._scenario.slots:
+            outcome.violation = f"a read may take {outcome.longest_read} own steps"
+
+    def _story(self, here: int, last: Move | None) -> list[str]:
+        """Return in words how the search came to a state, and the move that it made there."""
+        moves = [last] if last is not None else []
+        while here != hash(self._first):
+            here, move = self._came_from[here]
+            moves.append(move)
+        world, words = self._first, []
+        for me, thread, chance in reversed(moves):
+            name = self._roles[me].name
+            if thread == KILL:
+                words.append(f"{name} is killed")
+            elif (ops := self._ops(world, me))[thread][0] not in {"start", "ready"}:
+                title = f"{name}, thread {thread}" if len(ops) > 1 else name
+                words.append(f"{title}: {in_words(ops[thread], chance)}")
+            try:
+                world = self._do(world, (me, thread, chance))
+            except Violation as violation:
+                words.append(str(violation))
+        return words
+
+
+def _is_own(op: Op, result: Any) -> bool:
+    """Tell whether a step is one of a read, and not due to what somebody else has done.
+
+    After a look that finds EVICTED, which the writer sets, a read starts anew; and after a failed attempt to raise the
+    high-water mark, which another reader has raised, a claim tries again.
+    """
+    is_pin = op[0] == "load" and op[1] >= FIRST_SLOT and (op[1] - FIRST_SLOT) % WORDS_PER_SLOT == 0
+    if (is_pin and result & EVICTED) or (op[:2] == ("exchange", HIGH_WATER) and not result):
+        return False
+    return op[0] not in {"start", "ready", "use", *_AT_ONCE}
+
+
+def all_gone(world: World) -> None:
+    """Check a world in which everybody is done: no count is left for ever, and few inodes were replaced."""
+    for slot, holders in enumerate(world.locks):
+        pin = world.words[FIRST_SLOT + WORDS_PER_SLOT * slot]
+        if holders:
+            raise Violation(f"slot {slot} is still locked by {sorted(holders)}")
+        # The counts of the dead, and those that a fork shares, stay until the writer or the next claimer clears them.
+        if pin & ~EVICTED and KILLED not in world.nodes and not world.forked:
+            raise Violation(f"the pin word of slot {slot} still counts {pin:#x}")
+    if world.tally is not None:
+        evictions, replacements, resets, deaths = world.tally
+        if resets > evictions + deaths:
+            raise Violation(f"{resets} resets for {evictions} evictions and {deaths} deaths")
+        if replacements > 2 + 2 * evictions + 2 * deaths:  # each segment is created once in any case
+            raise Violation(f"{replacements} new inodes for {evictions} evictions and {deaths} deaths")
+
+
+def explore(scenario: Scenario, *, seconds: float = 3600.0) -> Outcome:
+    """Search a scenario. See `Search.run`."""
+    return Search(scenario).run(seconds)
+
+
+__all__ = ["ENDED", "Outcome", "Role", "Scenario", "all_gone", "explore"]

@@ -1,0 +1,262 @@
+"""Known-bad variants of the shipped code. The explorer must find what is wrong with each."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from model.scenarios import a_reader, cast, forks, gets, reads
+from shmsync import _protocol, _reader, _readers, _segment, _snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model.explore import Scenario
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of the shipped code that breaks it.
+
+    Attributes:
+        name: what is wrong.
+        module: where.
+        before, after: source text, which stands there once, and what takes its place.
+        scenario: a small one that shows it.
+    """
+
+    name: str
+    module: types.ModuleType
+    before: str
+    after: str
+    scenario: Callable[[], Scenario]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the functions of the module the changed code."""
+        source = inspect.getsource(self.module)
+        if source.count(self.before) != 1:
+            raise AssertionError(f"{self.name}: stands {source.count(self.before)} times in {self.module.__name__}")
+        changed = types.ModuleType(self.module.__name__)
+        exec(compile(source.replace(self.before, self.after), str(self.module.__file__), "exec"), changed.__dict__)
+        functions = [
+            (function, _functions(changed)[name])
+            for name, function in _functions(self.module).items()
+            if function.__code__ != _functions(changed)[name].__code__
+        ]
+        assert functions
+        originals = [function.__code__ for function, _ in functions]
+        try:
+            for function, other in functions:
+                function.__code__ = other.__code__
+            yield
+        finally:
+            for (function, _), code in zip(functions, originals, strict=True):
+                function.__code__ = code
+
+
+def _functions(module: types.ModuleType) -> dict[str, types.FunctionType]:
+    found = {}
+    for name, item in vars(module).items():
+        if getattr(item, "__module__", None) != module.__name__:
+            continue
+        if isinstance(item, types.FunctionType):
+            found[name] = item
+        elif isinstance(item, type):
+            methods = ((n, m) for n, m in vars(item).items() if isinstance(m, types.FunctionType))
+            found.update({f"{name}.{n}": m for n, m in methods})
+    return found
+
+
+def one_read() -> Scenario:
+    return cast("one reader, one read", a_reader(reads), last=5)
+
+
+def two_reads() -> Scenario:
+    return cast("one reader, two reads", a_reader(reads, reads), last=6)
+
+
+def new_reader() -> Scenario:
+    return cast("a reader attaches", a_reader(reads, attached=False), last=4)
+
+
+def killed() -> Scenario:
+    return cast("one reader, killed", a_reader(reads, closes=True), last=6, mortal=(1,), counted=True)
+
+
+def two_gets() -> Scenario:
+    return cast("one reader gets", a_reader(gets, gets), last=5, keeps=True)
+
+
+def successor() -> Scenario:
+    return cast("the writer is killed", a_reader(reads), last=4, mortal=(0,), successor=True)
+
+
+def fork() -> Scenario:
+    return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, keeps=True)
+
+
+MUTANTS = [
+    Mutant(
+        "the second look at the version is left out (rule A)",
+        _protocol,
+        "    if version.load() == seq:\n        return seq\n",
+        "    if version.load():\n        return seq\n",
+        one_read,
+    ),
+    Mutant(
+        "the count is moved without an announcement",
+        _protocol,
+        "    slot.words.pin.adder(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
+        "    slot.words.pin.adder(ONE[index_of(seq)] - ANNOUNCE)()",
+        "    slot.words.pin.adder(-ONE[index])()\n    seq = version.load()\n"
+        "    slot.words.pin.adder(ONE[index_of(seq)])()",
+        one_read,
+    ),
+    Mutant(
+        "EVICTED is ignored after mapping (rule B)",
+        _protocol,
+        "                if not slot.words.pin.load() & EVICTED:\n                    return slot",
+        "                if slot:\n                    return slot",
+        one_read,
+    ),
+    Mutant(
+        "an evicted holder's inode is not replaced (rule C)",
+        _protocol,
+        "return {(number, index)} - self._replaced_for, reset",
+        "return set(), reset",
+        one_read,
+    ),
+    Mutant(
+        "keeps are ignored (rule D)",
+        _protocol,
+        "            if words.keep[index].load() == generation:  # rule D",
+        "            if words.keep[index].load() == -1:",
+        two_gets,
+    ),
+    Mutant(
+        "the keep word is scanned before the pin word",
+        _protocol,
+        "            if words.pin.load() & holds:\n",
+        "            kept |= words.keep[index].load() == generation\n"
+        "            generation_scanned = generation\n"
+        "            generation = -1 if generation_scanned else generation_scanned\n"
+        "            if words.pin.load() & holds:\n",
+        two_gets,
+    ),
+    Mutant(
+        "the version is published before the payload",
+        _protocol,
+        "        self._segments.fill(index, generation, seq)\n",
+        "        self._version.store(seq)\n        self._segments.fill(index, generation, seq)\n        seq += 1\n"
+        "        return Published(seq, reset, replaced)\n",
+        one_read,
+    ),
+    Mutant(
+        "a reader is evicted without being told",
+        _protocol,
+        "                words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name\n"
+        "                reset = True\n",
+        "                return {(number, index)}, True\n",
+        one_read,
+    ),
+    Mutant(
+        "a new eviction is not owed anew",
+        _protocol,
+        "                self._replaced_for -= {(number, 0), (number, 1)}",
+        "                self._replaced_for -= set()",
+        two_reads,
+    ),
+    Mutant(
+        "the generation of a new inode is not bumped",
+        _protocol,
+        "            word.store(generation)\n",
+        "            generation -= 1\n",
+        two_reads,
+    ),
+    Mutant(
+        "the generation is bumped before the name leads to the new inode",
+        _protocol,
+        "            self._segments.replace(index, generation)\n            word.store(generation)\n",
+        "            word.store(generation)\n            self._segments.replace(index, generation)\n",
+        one_read,
+    ),
+    Mutant(
+        "a slot is zeroed without proof of death",
+        _readers,
+        "    if lock is None:\n        return False\n    try:",
+        "    if lock is None:\n        _zero(table.slot(index))\n        return True\n    try:",
+        one_read,
+    ),
+    Mutant(
+        "a claimed slot is not announced by the high-water mark",
+        _readers,
+        "            _raise_high_water(table, index + 1)",
+        "            _raise_high_water(table, index)",
+        new_reader,
+    ),
+    Mutant(
+        "a dead reader's counts stay",
+        _readers,
+        "            return False  # its reader has let go of it in good order since the writer saw a count\n"
+        "        _zero(words)\n",
+        "            return False\n",
+        killed,
+    ),
+    Mutant(
+        "the keep is stored after the count is gone",
+        _snapshot,
+        "                if self._record.mapping.exported():\n                    self._keep(slot)\n"
+        "            slot.leave[self._record.index]()\n",
+        "                kept = self._record.mapping.exported()\n                slot.leave[self._record.index]()\n"
+        "                if kept:\n                    self._keep(slot)\n"
+        "            else:\n                slot.leave[self._record.index]()\n",
+        two_gets,
+    ),
+    Mutant(
+        "a live view gets no keep",
+        _snapshot,
+        "                if self._record.mapping.exported():\n",
+        "                if not self._record.mapping.exported():\n",
+        two_gets,
+    ),
+    Mutant(
+        "a keep is taken back while views live",
+        _segment,
+        "        if keepers and not self.exported():",
+        "        if keepers:",
+        two_gets,
+    ),
+    Mutant(
+        "a count for another version is not taken back",
+        _reader,
+        "            slot.leave[index_of(seq)]()\n        except",
+        "        except",
+        one_read,
+    ),
+    Mutant(
+        "a successor trusts an inode of another generation",
+        _protocol,
+        "        replaced = bool(evicted) or kept or not self._segments.usable(index, generation)",
+        "        replaced = bool(evicted) or kept or "
+        "(self._segments.usable(index, generation), self._segments.mapped[index] is None)[1]",
+        successor,
+    ),
+    Mutant(
+        "a fork leaves the slot to the parent alone",
+        _readers,
+        "            self.retire()\n            self._claim.shared = True",
+        "            pass",
+        fork,
+    ),
+    Mutant(
+        "the child frees what it shares with its parent",
+        _readers,
+        "        if self.shared:\n            self.lock.close()\n        elif",
+        "        if",
+        fork,
+    ),
+]

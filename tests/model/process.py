@@ -1,0 +1,443 @@
+"""A process of the model: it runs the shipped code, alone, and meets the world only in the operations that it asks for.
+
+Each thread is a greenlet. It stops at every operation of a port and goes on with a result. So what a process does next
+depends on nothing but the results it has had so far: it is an automaton, whose nodes are found by running the shipped
+code, once for each, and whose edges are results. Two histories after which the process stands at the same instructions
+with the same objects in hand lead to the same node.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import sys
+import weakref
+from types import FrameType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import greenlet
+
+from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
+from shmsync import _readers
+from shmsync._attachment import Attachment
+from shmsync._layout import DataHeader, names_of
+from shmsync._ports import SlotWords
+from shmsync._segment import Mapping
+from shmsync._snapshot import Record
+from shmsync.errors import DataReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from shmsync._ports import Word
+
+RAW = 1
+NAMES = names_of("model")
+DONE: Op = ("done",)
+_STANDING = 1000
+
+
+class Port:
+    """Through which a process asks for operations."""
+
+    def __init__(self) -> None:
+        self.hub = greenlet.getcurrent()
+        self.thread = 0
+        self.ignored: frozenset[str] = frozenset()
+        """Local variables of the shipped code on which nothing depends here."""
+        self.closing = False
+
+    def do(self, *op: Any) -> Any:
+        """Ask for an operation; return its result."""
+        if self.closing:
+            return None
+        return self.hub.switch(op)
+
+
+Bodies = list["Callable[[], None]"]
+
+
+class _Thread:
+    def __init__(self, body: Callable[[], None]) -> None:
+        self.greenlet = greenlet.greenlet(lambda: self._run(body))
+        self.op: Op = ("start",)
+
+    def _run(self, body: Callable[[], None]) -> Op:
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001 - what the shipped code raises here is a finding
+            return ("violated", f"{type(error).__name__}: {error}")
+        return DONE
+
+    def frames(self) -> Iterable[FrameType]:
+        frame = self.greenlet.gr_frame
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+
+class Process:
+    """One run of a process."""
+
+    def __init__(self, spec: Callable[[Port], Bodies]) -> None:
+        self._port = Port()
+        self._threads = [_Thread(body) for body in spec(self._port)]
+
+    def ops(self) -> tuple[Op, ...]:
+        """Return what each thread is about to do."""
+        return tuple(self._op(thread.op) for thread in self._threads)
+
+    @staticmethod
+    def _op(op: Op) -> Op:
+        if op[0] == "acquire":
+            mutex: Mutex = op[1]
+            return ("blocked",) if mutex.taken else ("acquire",)
+        return op
+
+    def go_on(self, number: int, result: Any) -> None:
+        """Let one thread go on with the result of its operation."""
+        thread = self._threads[number]
+        self._port.thread = number
+        thread.op = thread.greenlet.switch(result) if thread.op != ("start",) else thread.greenlet.switch()
+
+    def place(self) -> Hashable:
+        """Return where it stands: equal for two runs only if they do the same from here on."""
+        seen: dict[int, int] = {}
+        return tuple(
+            (self._op(thread.op), tuple(_digest_frame(frame, self._port.ignored, seen) for frame in thread.frames()))
+            for thread in self._threads
+        )
+
+    def close(self) -> None:
+        """Unwind it, without effect on anything."""
+        self._port.closing = True
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # a finalizer may be under way
+        for thread in self._threads:
+            if thread.greenlet and not thread.greenlet.dead:
+                thread.greenlet.throw(greenlet.GreenletExit)
+        sys.unraisablehook = hook
+        self._threads.clear()
+
+
+# ------------------------------------------------------------------------------------------------- where a process is
+
+
+def _digest_frame(frame: FrameType, ignored: frozenset[str], seen: dict[int, int]) -> Hashable:
+    if frame.f_code.co_filename == _readers.__file__:
+        ignored = _NUMBERS_OF_CLAIMS
+    known = sorted((name, value) for name, value in frame.f_locals.items() if name not in ignored)
+    return (frame.f_code.co_name, frame.f_lasti, tuple((name, _digest(value, seen)) for name, value in known))
+
+
+_NUMBERS_OF_CLAIMS = frozenset({"number"})  # unique, and no part of what happens
+_SKIPPED = {
+    *("_number", "owner", "port", "_port"),
+    # Fixed for a process, or for the index of a slot, or for the sequence number of a record.
+    *("channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
+    *("_generations", "_longest_pause", "_table", "_version"),
+}
+_PLAIN = (int, str, bytes, bool, type(None))
+
+
+def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a case for each kind of value
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(_digest(item, seen) for item in value)
+    if isinstance(value, set | frozenset | weakref.WeakSet):
+        return ("set", *sorted(repr(_digest(item, seen)) for item in value))
+    if isinstance(value, dict):
+        return tuple((key, _digest(item, seen)) for key, item in sorted(value.items(), key=repr))
+    kind = type(value)  # all that is known of a float: times are constant here, or the real clock's
+    if isinstance(value, FunctionType | MethodType | ModuleType | type) or not kind.__module__.startswith(
+        ("shmsync", "model.", "types")
+    ):
+        return kind.__name__
+    if id(value) in seen:
+        return ("seen", seen[id(value)])
+    seen[id(value)] = len(seen)
+    attributes = dict(getattr(value, "__dict__", {}))
+    for base in kind.__mro__:
+        names = base.__dict__.get("__slots__", ())
+        attributes.update({name: getattr(value, name, None) for name in names if not name.startswith("__")})
+    known = sorted((name, item) for name, item in attributes.items() if name not in _SKIPPED)
+    return (kind.__name__, tuple((name, _digest(item, seen)) for name, item in known))
+
+
+class Node(NamedTuple):
+    """A place that a process can be in.
+
+    Attributes:
+        ops: what each of its threads is about to do there.
+        history: (thread, result) of each step that leads there.
+    """
+
+    ops: tuple[Op, ...]
+    history: tuple[tuple[int, Any], ...]
+    is_done: bool
+
+
+class Automaton:
+    """The places of a process, found as they are asked for."""
+
+    def __init__(self, spec: Callable[[Port], Bodies]) -> None:
+        self._spec = spec
+        self._numbers: dict[Hashable, int] = {}
+        self._edges: dict[tuple[int, int, Any], int] = {}
+        self._at: dict[int, Process] = {}  # processes that stand at a node: one that goes on spares a replay
+        self.nodes: list[Node] = []
+        self._enter(self.replayed(()), ())
+
+    def after(self, node: int, thread: int, result: Any) -> int:
+        """Return the node in which the process is once a thread has had its result."""
+        edge = (node, thread, result)
+        found = self._edges.get(edge)
+        if found is None:
+            found = self._edges[edge] = self._run(node, thread, result)
+        return found
+
+    def longest(self, counts: Callable[[Op, Any], bool]) -> int:
+        """Return the number of steps on the longest way by edges that count.
+
+        Raises:
+            graphlib.CycleError: there is a circle.
+        """
+        before: dict[int, list[int]] = {}
+        for (node, thread, result), after in self._edges.items():
+            if counts(self.nodes[node].ops[thread], result):
+                before.setdefault(after, []).append(node)
+        steps: dict[int, int] = {}
+        for node in graphlib.TopologicalSorter(before).static_order():
+            steps[node] = max((1 + steps[other] for other in before.get(node, ())), default=0)
+        return max(steps.values(), default=0)
+
+    def close(self) -> None:
+        """End all processes that are kept."""
+        while self._at:
+            self._at.popitem()[1].close()
+
+    def _run(self, node: int, thread: int, result: Any) -> int:
+        history = self.nodes[node].history
+        process = self._at.pop(node, None) or self.replayed(history)
+        process.go_on(thread, result)
+        return self._enter(process, (*history, (thread, result)))
+
+    def replayed(self, history: tuple[tuple[int, Any], ...]) -> Process:
+        """Return a new process that has gone through a history."""
+        process = Process(self._spec)
+        for thread in range(len(process.ops())):
+            process.go_on(thread, None)
+        for step in history:
+            process.go_on(*step)
+        return process
+
+    def _enter(self, process: Process, history: tuple[tuple[int, Any], ...]) -> int:
+        number = self._numbers.setdefault(process.place(), len(self.nodes))
+        if number == len(self.nodes):
+            ops = process.ops()
+            self.nodes.append(Node(ops, history, all(op == DONE for op in ops)))
+        if self._at.setdefault(number, process) is not process:
+            process.close()
+        elif len(self._at) > _STANDING:
+            self._at.pop(next(iter(self._at))).close()
+        return number
+
+
+# ------------------------------------------------------------------------------------------------- the ports it sees
+
+
+class ModelWord:
+    """The port Word."""
+
+    __slots__ = ("port", "word")
+
+    def __init__(self, port: Port, word: int) -> None:
+        self.port = port
+        self.word = word
+
+    def load(self) -> int:
+        return self.port.do("load", self.word) or 0
+
+    peek = load
+
+    def store(self, value: int) -> None:
+        self.port.do("store", self.word, value)
+
+    def adder(self, delta: int) -> Callable[[], None]:
+        def add() -> None:
+            self.port.do("add", self.word, delta)
+
+        return add
+
+    def fetch_or(self, bits: int) -> int:
+        return self.port.do("or", self.word, bits) or 0
+
+    def compare_exchange(self, expected: int, desired: int) -> bool:
+        return bool(self.port.do("exchange", self.word, expected, desired))
+
+
+class ModelLock:
+    """The port SlotLock."""
+
+    __slots__ = ("port", "slot")
+
+    def __init__(self, port: Port, slot: int) -> None:
+        self.port = port
+        self.slot = slot
+
+    def close(self) -> None:
+        self.port.do("unlock", self.slot)
+
+
+class ModelTable:
+    """The port Table."""
+
+    def __init__(self, port: Port, max_readers: int) -> None:
+        self.port = port
+        self.max_readers = max_readers
+        self.high_water: Word = ModelWord(port, HIGH_WATER)
+
+    def slot(self, index: int) -> SlotWords:
+        pin, *keep = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
+        return SlotWords(pin, (keep[0], keep[1]))
+
+    def lock(self, index: int) -> ModelLock | None:
+        return ModelLock(self.port, index) if self.port.do("lock", index) else None
+
+
+class ModelClock:
+    """The port Clock: whether the grace duration is over is anybody's guess at each look."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.waiting = False
+
+    def begin(self) -> None:
+        """Start a new grace duration."""
+        self.waiting = False
+
+    def now(self) -> float:
+        if not self.waiting:
+            self.waiting = True
+            return 0.0
+        return 2.0 if self.port.do("clock") else 0.5
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+class ModelSegments:
+    """The port Segments."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.mapped: list[tuple[int, int] | None] = [None, None]  # inode, generation
+        self.opened = [False, False]
+
+    def usable(self, index: int, generation: int) -> bool:
+        if not self.opened[index]:
+            self.opened[index] = True
+            self.mapped[index] = self.port.do("open", index)
+        mapped = self.mapped[index]
+        return mapped is not None and mapped[1] == generation
+
+    def replace(self, index: int, generation: int) -> None:
+        self.opened[index] = True
+        self.mapped[index] = None
+        self.port.do("unlink", index)
+        self.mapped[index] = (self.port.do("create", index), generation)
+
+    def fill(self, index: int, generation: int, seq: int) -> None:
+        mapped = self.mapped[index]
+        if mapped is not None:
+            for content in (TORN, seq):
+                self.port.do("fill", mapped[0], generation, content)
+
+
+class ModelView:
+    """Stands for a memoryview."""
+
+
+class ModelMapping(Mapping):
+    """A mapped inode; the shipped class decides when it is kept and given up."""
+
+    __slots__ = ("_views",)
+
+    def __init__(self, inode: int, index: int, generation: int) -> None:
+        self.inode = inode
+        self.index = index
+        self.generation = generation
+        self.size = 0
+        self._own_references = 0
+        self._memory = SimpleNamespace(keepers=set())  # type: ignore[assignment]
+        self._views: weakref.WeakSet[ModelView] = weakref.WeakSet()
+
+    def view(self, start: int = 0, end: int | None = None) -> Any:
+        view = ModelView()
+        self._views.add(view)
+        return view
+
+    def exported(self) -> bool:
+        return bool(self._views)
+
+
+class ModelCell:
+    """The version word as `get` peeks at it."""
+
+    def __init__(self, version: ModelWord) -> None:
+        self.version = version
+
+    def __getitem__(self, _: int) -> int:
+        return self.version.peek()
+
+
+class ModelAttachment(Attachment):
+    """The shipped attachment, over the model's segments."""
+
+    def __init__(self, port: Port, slots: int) -> None:
+        self.port = port
+        self.version = ModelWord(port, VERSION)
+        self._names = NAMES
+        self.channel = SimpleNamespace(  # type: ignore[assignment]
+            version=self.version,
+            generations=tuple(ModelWord(port, word) for word in GENERATION),
+            table=ModelTable(port, slots),
+            version_cell=ModelCell(self.version),
+            is_current=lambda: True,
+        )
+        self._slot = None
+        self._mappings = [None, None]
+        self._record = None
+
+    def _open(self, index: int, generation: int) -> ModelMapping:
+        found = self.port.do("open", index)
+        if found is None:
+            raise DataReadError(f"data_{index} is missing")
+        return ModelMapping(found[0], index, generation)
+
+    def _new_record(self, seq: int, mapping: Mapping) -> Record:
+        return Record(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
+
+
+class Mutex:
+    """A reentrant lock between the threads of one process."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._owner: int | None = None
+        self._depth = 0
+
+    @property
+    def taken(self) -> bool:
+        """Whether a thread has it."""
+        return self._owner is not None
+
+    def __enter__(self) -> None:
+        if self._owner != self._port.thread:
+            self._port.do("acquire", self)
+            self._owner = self._port.thread
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None

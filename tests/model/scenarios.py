@@ -1,0 +1,227 @@
+"""The casts: who writes, who reads how, who may die."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from model.explore import Role, Scenario, all_gone
+from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, Port
+from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
+from shmsync._protocol import FIRST_PAUSE, Publisher
+from shmsync._reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.process import Bodies
+
+    Spec = Callable[[int], Callable[[Port], Bodies]]
+
+# ------------------------------------------------------------------------------------------------------------ writers
+
+
+def publishes(slots: int, last: int, after: int | None = None, *, counted: bool = False) -> Callable[[Port], Bodies]:
+    """Return the spec of a writer that publishes until `last` is the version; with `after`, once that one is gone."""
+
+    def spec(port: Port) -> Bodies:
+        version = ModelWord(port, VERSION)
+        generations = (ModelWord(port, GENERATION[0]), ModelWord(port, GENERATION[1]))
+        clock = ModelClock(port)
+        if not counted:
+            port.ignored = frozenset({"reset", "was_reset"})  # what a publish reports
+        publisher = Publisher(version, generations, ModelTable(port, slots), ModelSegments(port), clock, FIRST_PAUSE)
+
+        def body() -> None:
+            if after is None:
+                publisher.publish(1.0)  # before anybody else is there: readers attach to something
+            port.do("ready")
+            if after is not None:
+                port.do("after", after)
+            while version.load() < last:
+                clock.begin()
+                published = publisher.publish(1.0)
+                if counted and published.reset:
+                    port.do("reset")
+                del published
+
+        return [body]
+
+    return spec
+
+
+# ------------------------------------------------------------------------------------------------------------ readers
+
+
+def reads(port: Port, reader: Reader) -> int:
+    """Read in a block; look at the content while it is held."""
+    with reader.read() as snapshot:
+        use(port, snapshot._record)
+        return snapshot._record.seq
+
+
+def gets(port: Port, reader: Reader) -> int:
+    """Get without a block; look at the content after the count is gone."""
+    value = reader.get()
+    seq = reader._latest[1]
+    assert reader._fast is not None
+    record = reader._fast[2]
+    if record.seq != seq:
+        raise Violation(f"get says version {seq}, and it is {record.seq}")
+    use(port, record)
+    del value
+    return seq
+
+
+def use(port: Port, record: object) -> None:
+    """Look at the content of an inode that is held."""
+    inode, seq = record.mapping.inode, record.seq  # type: ignore[attr-defined]
+    port.do("hold", inode, seq)
+    port.do("use")
+    port.do("let go", inode, seq)
+
+
+def reader(
+    slots: int,
+    *uses: Callable[[Port, Reader], int],
+    threads: int = 1,
+    attached: bool = True,
+    closes: bool = False,
+) -> Callable[[Port], Bodies]:
+    """Return the spec of a process with one handle, which each of its threads uses in turn as `uses` say."""
+
+    def spec(port: Port) -> Bodies:
+        handle = Reader("model")
+        handle.lock = Mutex(port) if threads > 1 else nullcontext()  # type: ignore[assignment]
+        handle._attachment = ModelAttachment(port, slots)
+
+        def body(thread: int) -> None:
+            if attached and thread == 0:
+                handle.read().close()
+            port.do("ready")
+            newest = 0
+            for each in uses:
+                seq = each(port, handle)
+                if seq < newest:
+                    raise Violation(f"version {seq} is read after version {newest}")
+                newest = seq
+            if closes:
+                handle.close()
+
+        return [lambda thread=thread: body(thread) for thread in range(threads)]  # type: ignore[misc]
+
+    return spec
+
+
+def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
+    """Return the spec of a reader that forks while it holds a snapshot; both use it, and the child reads anew."""
+
+    def spec(port: Port) -> Bodies:
+        handle = Reader("model")
+        handle.lock = nullcontext()  # type: ignore[assignment]
+        handle._attachment = ModelAttachment(port, slots)
+
+        def body() -> None:
+            handle.read().close()
+            port.do("ready")
+            with handle.read() as snapshot:
+                slot = snapshot._slot
+                assert slot is not None
+                slot.before_fork()
+                forked = port.do("fork", child) == "child"
+                if forked:
+                    slot.after_fork_in_child()
+                    handle.after_fork_in_child()
+                    handle._attachment = ModelAttachment(port, slots)
+                    handle.lock = nullcontext()  # type: ignore[assignment]
+                del slot
+                use(port, snapshot._record)
+            if forked:
+                reads(port, handle)
+
+        return [body]
+
+    return spec
+
+
+# -------------------------------------------------------------------------------------------------------------- casts
+
+
+def a_reader(
+    *uses: Callable[[Port, Reader], int], threads: int = 1, attached: bool = True, closes: bool = False
+) -> Spec:
+    """Return what `cast` asks for: the spec of a reader, given the number of slots."""
+    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes)
+
+
+def cast(
+    name: str,
+    *readers: Spec,
+    last: int,
+    slots: int | None = None,
+    mortal: tuple[int, ...] = (),
+    successor: bool = False,
+    forked: bool = False,
+    keeps: bool = False,
+    counted: bool = False,
+) -> Scenario:
+    """Return a scenario: one writer, whose first publish is over before anybody attaches, and readers.
+
+    Args:
+        name: what it is called.
+        readers: their specs, given the number of slots.
+        last: the last version.
+        slots: size of the reader table; one for each reader if not given.
+        mortal: which processes may be killed: 0 is the writer.
+        successor: a second writer follows the first.
+        forked: the last reader forks.
+        keeps: whether a reader keeps anything; if not, nobody has to look at the keep words.
+        counted: whether evictions, replacements, resets and deaths are counted.
+    """
+    slots = slots or len(readers)
+    keep_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
+    constant = frozenset() if keeps else frozenset(keep_words)
+    writers = constant | {VERSION, *GENERATION}
+    roles = [Role("the writer", publishes(slots, last, counted=counted), 0 in mortal, writers)]
+    roles += [
+        Role(f"reader {number}", spec(slots), number in mortal, constant, reads=True)
+        for number, spec in enumerate(readers, 1)
+    ]
+    if successor:
+        roles.append(Role("the next writer", publishes(slots, last, after=0, counted=counted), own_words=writers))
+    if forked:
+        roles.append(Role("the forked reader", None, len(readers) + 1 in mortal, constant, reads=True))
+    return Scenario(name, roles, slots, all_gone, counted)
+
+
+def standard() -> list[Scenario]:
+    """Return the scenarios that a default run explores to the end."""
+    return [
+        cast("two readers", a_reader(reads), a_reader(reads), last=4),
+        cast("two threads", a_reader(reads, threads=2), last=3, slots=3),
+        cast("two reads, the reader killed at any step", a_reader(reads, reads), last=5, mortal=(1,)),
+        cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, keeps=True, mortal=(1,)),
+        cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
+        cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
+        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, keeps=True),
+        cast(
+            "a slot claimed while another is reaped",
+            a_reader(reads),
+            a_reader(reads, attached=False, closes=True),
+            last=3,
+            mortal=(1,),
+        ),
+    ]
+
+
+def deep() -> list[Scenario]:
+    """Return larger scenarios, for as long as there is time."""
+    return [
+        cast("a reader and a keeper, both mortal", a_reader(reads), a_reader(gets), last=4, keeps=True, mortal=(1, 2)),
+        cast("two threads, one publish more", a_reader(reads, threads=2), last=4, slots=3),
+        cast("two threads, two reads", a_reader(reads, reads, threads=2), last=4, slots=3),
+        cast("two threads that get", a_reader(gets, threads=2), last=4, slots=3, keeps=True),
+        cast("three reads", a_reader(reads, reads, reads), last=7, mortal=(1,)),
+        cast("both may be killed", a_reader(reads, reads), last=5, mortal=(0, 1), successor=True),
+        cast("two readers, one publish more", a_reader(reads), a_reader(reads), last=5),
+    ]
