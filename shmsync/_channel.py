@@ -59,7 +59,7 @@ class ReaderTable:
         self._inode = segment.status().st_ino
         if segment.status().st_size < readers_size(self.max_readers):
             raise StateReadError(errno.EINVAL, f"{segment.name} is truncated; {_REMEDY}")
-        self._memory = segment.map(writable=True)
+        self._memory = map_part(segment, writable=True)
         if not readers_belong(memoryview(self._memory), header):
             raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {_REMEDY}")
         self.high_water: Word = _words.bind(self._memory, HIGH_WATER_AT)
@@ -155,7 +155,21 @@ def map_state(segment: Segment, *, writable: bool = False) -> mmap:
         raise UninitializedStateError(f"{segment.name} is there, but nothing is published yet; try again later")
     if size < STATE_SIZE:
         raise StateReadError(errno.EINVAL, f"{segment.name} is truncated: {size} of {STATE_SIZE} bytes; {_REMEDY}")
-    return segment.map(writable=writable)
+    return map_part(segment, writable=writable)
+
+
+def map_part(segment: Segment, *, writable: bool) -> mmap:
+    """Map the state segment or the reader table.
+
+    Raises:
+        StateReadError: it cannot be mapped.
+    """
+    try:
+        return segment.map(writable=writable)
+    except (OSError, ValueError) as error:
+        code = getattr(error, "errno", None) or errno.EIO
+        reason = getattr(error, "strerror", None) or error
+        raise StateReadError(code, f"cannot map {segment.name}: {reason}") from error
 
 
 def open_part(name: str, *, writable: bool) -> Segment:

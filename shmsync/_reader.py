@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError
@@ -19,6 +20,7 @@ from shmsync._snapshot import Snapshot
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from shmsync._ports import Word
     from shmsync._readers import Slot
     from shmsync._snapshot import Record
+
+T = TypeVar("T")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
@@ -121,38 +125,47 @@ class Reader:
     # ------------------------------------------------------------------------------------------------- the long road
 
     def _get_changed(self, default: Any) -> Any:
-        with self.lock:
-            try:
-                snapshot = self._pin(check_bytes=False)
-            except (StateNotFoundError, UninitializedStateError):
-                if default is _RAISE:
-                    raise
-                return default
-            with snapshot:
-                record = snapshot._record
-                record.value = value = snapshot.value  # a view that the record holds outlives the block: it is kept
-            attachment = self._attachment
-            if attachment is not None:
-                self._latest = (attachment.channel.version_cell, record.seq, value)
-                attachment.give_up_unused()
-            return value
+        try:
+            return self._patiently(self._get_now)
+        except (StateNotFoundError, UninitializedStateError):
+            if default is _RAISE:
+                raise
+            return default
+
+    def _get_now(self) -> Any:
+        with self._pin_now(check_bytes=False) as snapshot:
+            record = snapshot._record
+            record.value = value = snapshot.value  # a view that the record holds outlives the block: it is kept
+        attachment = self._attachment
+        if attachment is not None:
+            self._latest = (attachment.channel.version_cell, record.seq, value)
+            attachment.give_up_unused()
+        return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot:
-        with self.lock:
-            snapshot = self._pin(check_bytes=check_bytes)
-            seq = snapshot._record.seq
-            snapshot.is_switched = seq != self._seen
-            self._seen = seq
-            if self._attachment is not None:
-                self._attachment.give_up_unused()
-            return snapshot
+        return self._patiently(partial(self._read_now, check_bytes=check_bytes))
 
-    def _pin(self, *, check_bytes: bool) -> Snapshot:
+    def _read_now(self, *, check_bytes: bool) -> Snapshot:
+        snapshot = self._pin_now(check_bytes=check_bytes)
+        seq = snapshot._record.seq
+        snapshot.is_switched = seq != self._seen
+        self._seen = seq
+        if self._attachment is not None:
+            self._attachment.give_up_unused()
+        return snapshot
+
+    def _version_now(self) -> InstanceVersion:
+        with self._pin_now(check_bytes=False) as snapshot:
+            return snapshot.version
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Do something under the lock; as long as nothing is published, try again until the timeout is over."""
         deadline = time.monotonic() + self._timeout
         pause = _FIRST_LOOK
         while True:
             try:
-                return self._pin_now(check_bytes=check_bytes)
+                with self.lock:
+                    return act()
             except (StateNotFoundError, UninitializedStateError):
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -193,8 +206,7 @@ class Reader:
 
     def version(self) -> InstanceVersion:
         """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
-        with self.lock, self._pin(check_bytes=False) as snapshot:
-            return snapshot.version
+        return self._patiently(self._version_now)
 
     @property
     def closed(self) -> bool:

@@ -136,16 +136,16 @@ class Slot:
         Both processes then refer to the same counts and hold the same kernel lock (one open file description). Nobody
         counts out any more, and the lock is free once both have let go of it, in order or by dying; then the writer or
         the next claimer zeroes the slot. So neither can release what the other still reads.
+
+        Not only if something is held: another thread may enter between here and the fork. It finds the slot retired
+        and has to claim another, which waits for the fork (see `_fork`); or it is just past that look, and its count
+        stands here like the others.
         """
-        if self.words.pin.load() or any(keep.load() for keep in self.words.keep):
-            self.retire()
-            self._claim.shared = True
+        self.retire()
+        self._claim.shared = True
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's slot, unless it is shared."""
-        if not self._claim.shared:
-            self.retire()
-            self._claim.lock.close()
+        """Nothing to do: it is shared."""
 
     def __del__(self) -> None:
         number = getattr(self, "_number", None)

@@ -122,6 +122,10 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
         raise (FileExistsError if flags else FileNotFoundError)(code, os.strerror(code), name) from None
     except posix_ipc.PermissionsError:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
+    except OSError as error:
+        if error.errno is None:  # too many open files: it says so in words only
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
+        raise
 
 
 class _Memory(mmap.mmap):

@@ -73,12 +73,12 @@ class Snapshot:
         is_switched: whether this was the first `read` of this version by its handle.
     """
 
-    __slots__ = ("_reader", "_record", "_slot", "_view", "is_switched")
+    __slots__ = ("_reader", "_record", "_slot", "_viewed", "is_switched")
 
     def __init__(self, reader: Handle, slot: Slot, record: Record) -> None:
         self._reader = reader
         self._record = record
-        self._view: memoryview | None = None
+        self._viewed = False
         self.is_switched = False
         self._slot: Slot | None = slot
 
@@ -123,13 +123,9 @@ class Snapshot:
         Raises:
             ClosedError: the snapshot was closed.
         """
-        view = self._view
-        if view is None:
-            view = self._view = self._record.payload()
-        if (
-            self._slot is None
-        ):  # asked after the view was made: a `close` in another thread sees it, or we see the close
-            self._view = None
+        self._viewed = True
+        view = self._record.payload()  # a new one each time: the caller may release it
+        if self._slot is None:  # looked at last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
@@ -140,11 +136,9 @@ class Snapshot:
             return
         try:
             self._slot = None
-            if self._view is not None:
-                self._view = None
-                # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
-                if self._record.mapping.exported():
-                    self._keep(slot)
+            # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
+            if self._viewed and self._record.mapping.exported():
+                self._keep(slot)
             slot.leave[self._record.index]()
         except BaseException:
             # A signal handler raised somewhere above. Whether we counted out is unknown, and once the slot is retired

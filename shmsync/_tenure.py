@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shmsync import _locks, _words
-from shmsync._channel import ReaderTable, StateWords, open_part, slot_at
+from shmsync._channel import ReaderTable, StateWords, map_part, open_part, slot_at
 from shmsync._data import DataSegments
 from shmsync._layout import (
     CLOSED,
     STATE_MAGIC,
     STATE_SIZE,
+    WORD,
     WRITER,
     WRITER_AT,
     Names,
@@ -153,6 +154,8 @@ def begin(terms: Terms) -> Tenure:
         try:
             tenure = _enter_life(terms, state)
         except BaseException:
+            if not any(os.pread(state.fd, WORD, 0)):  # no magic: nobody uses it
+                _remove(terms.names)
             state.close()
             raise
         if tenure is not None:
@@ -174,7 +177,14 @@ def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
     elif StateWords(memory).version.load() == CLOSED:
         _remove(names)  # its writer died while it unlinked
         return None
-    return Tenure(terms, state, memory, header)
+    try:
+        return Tenure(terms, state, memory, header)
+    except StateNotFoundError:
+        StateWords(memory).version.store(
+            CLOSED
+        )  # its reader table was removed from outside: nobody can attach any more
+        _remove(names)
+        return None
 
 
 def remove(names: Names) -> bool:
@@ -191,7 +201,7 @@ def remove(names: Names) -> bool:
     with state:
         _lock(state)
         if state.status().st_size >= STATE_SIZE:
-            memory = state.map(writable=True)
+            memory = map_part(state, writable=True)
             if parse_state_header(names.state, memoryview(memory)) is not None:
                 StateWords(memory).version.store(CLOSED)
         _remove(names)
@@ -248,7 +258,7 @@ def _map_whole(state: Segment) -> mmap | None:
                 errno.EINVAL,
                 f"{state.name} is truncated: {size} of {STATE_SIZE} bytes; unlink the name and publish again",
             )
-        return segment.map(writable=True)
+        return map_part(segment, writable=True)
 
 
 def _create(terms: Terms, memory: mmap) -> StateHeader:
@@ -258,8 +268,10 @@ def _create(terms: Terms, memory: mmap) -> StateHeader:
         unlink_segment(name)  # leftovers of a life whose state was removed from outside
     group_writes = (terms.mode & 0o044) >> 1
     try:
-        with _created(terms.names.readers, readers_size(header.max_readers), terms.mode | group_writes) as segment:
-            readers = segment.map(writable=True)
+        with _created(
+            terms.names.readers, readers_size(header.max_readers), terms.mode & ~0o022 | group_writes
+        ) as segment:
+            readers = map_part(segment, writable=True)
             raw = pack_readers_header(header)
             readers[: len(raw)] = raw
     except BaseException:

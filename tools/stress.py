@@ -13,6 +13,7 @@ As root it runs in a mount namespace with a /dev/shm of its own; otherwise it le
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
@@ -36,6 +37,7 @@ from shmsync._layout import HIGH_WATER_AT
 SHM = Path("/dev/shm")
 PRIVATE = "SHMSYNC_STRESS_PRIVATE"
 PATIENCE = 30.0
+_PR_SET_CHILD_SUBREAPER = 36
 MANNERS = ["alone", "threads", "storm", "alone", "namespace"]
 
 
@@ -246,6 +248,8 @@ class Harness:
             actor.end()
             self._note(actor)
         violations = self.tally.violations
+        if not _all_children_end():
+            violations.append("a process is left")
         with Writer(self.plan.name, grace_duration=PATIENCE) as writer:
             started = time.monotonic()
             for number in range(4):
@@ -278,6 +282,17 @@ class Harness:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _all_children_end() -> bool:
+    """Wait for the orphans, whose forebears were killed: they still hold what they share."""
+    deadline = time.monotonic() + PATIENCE
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
+        return False
+    return True
 
 
 def _pss(pid: int) -> int:
@@ -323,6 +338,7 @@ def main() -> int:
             return status
     if not args.json:
         print(f"seed {args.seed}", file=sys.stderr)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     harness = Harness(args)
     harness.run()
     harness.finish()

@@ -345,25 +345,32 @@ def _read_in_a_storm(desk: Desk) -> None:
             desk.report()
 
 
-class _Rounds:
-    """Counts how often one read has to enter."""
+class _Rounds(threading.local):
+    """Counts how often one read has to enter, by thread."""
 
     def __init__(self) -> None:
         self.most = 0
         self._now = 0
+
+
+class _Counted:
+    """Has the protocol count its rounds."""
+
+    def __init__(self) -> None:
+        self.rounds = _Rounds()
         self._enter, self._hold = _protocol.enter, _protocol.hold
         _protocol.enter, _protocol.hold = self.enter, self.hold  # type: ignore[assignment]
 
     def enter(self, *args: Any) -> int:
-        self._now += 1
+        self.rounds._now += 1
         return self._enter(*args)
 
     def hold(self, *args: Any) -> Any:
-        self._now = 0
+        self.rounds._now = 0
         try:
             return self._hold(*args)
         finally:
-            self.most = max(self.most, self._now)
+            self.rounds.most = max(self.rounds.most, self.rounds._now)
 
 
-_rounds = _Rounds()
+_rounds = _Counted().rounds

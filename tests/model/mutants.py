@@ -209,18 +209,17 @@ MUTANTS = [
     Mutant(
         "the keep is stored after the count is gone",
         _snapshot,
-        "                if self._record.mapping.exported():\n                    self._keep(slot)\n"
+        "            if self._viewed and self._record.mapping.exported():\n                self._keep(slot)\n"
         "            slot.leave[self._record.index]()\n",
-        "                kept = self._record.mapping.exported()\n                slot.leave[self._record.index]()\n"
-        "                if kept:\n                    self._keep(slot)\n"
-        "            else:\n                slot.leave[self._record.index]()\n",
+        "            kept = self._viewed and self._record.mapping.exported()\n"
+        "            slot.leave[self._record.index]()\n            if kept:\n                self._keep(slot)\n",
         two_gets,
     ),
     Mutant(
         "a live view gets no keep",
         _snapshot,
-        "                if self._record.mapping.exported():\n",
-        "                if not self._record.mapping.exported():\n",
+        "            if self._viewed and self._record.mapping.exported():\n",
+        "            if self._viewed and not self._record.mapping.exported():\n",
         two_gets,
     ),
     Mutant(
@@ -248,8 +247,8 @@ MUTANTS = [
     Mutant(
         "a fork leaves the slot to the parent alone",
         _readers,
-        "            self.retire()\n            self._claim.shared = True",
-        "            pass",
+        "        self.retire()\n        self._claim.shared = True",
+        "        pass",
         fork,
     ),
     Mutant(
