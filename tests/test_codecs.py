@@ -157,3 +157,17 @@ def test_codec_numbers_are_part_of_the_format() -> None:
     assert (by_name("msgpack").ID, by_name("raw").ID) == (0, 1)
     assert raw.IN_PLACE
     assert not msgpack.IN_PLACE
+
+
+def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the signal storm: raised in the middle of decoding, it became an EntityReadError."""
+
+    class Alarm(Exception):  # noqa: N818
+        pass
+
+    def interrupted(_: object) -> None:
+        raise Alarm
+
+    monkeypatch.setattr(msgpack, "_unpack", interrupted)
+    with pytest.raises(Alarm):
+        msgpack.decode(memoryview(b"\xc0"))

@@ -27,6 +27,7 @@ from shmsync import (
 )
 
 SHM = Path("/dev/shm")
+NEVER = 30.0
 
 
 def entity(rng: random.Random, entries: int) -> dict[str, Any]:
@@ -302,3 +303,52 @@ def test_uninitialized_state(name: str) -> None:
             writer.unlink()
     finally:
         (SHM / f"{name}_state").unlink(missing_ok=True)
+
+
+def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
+    """It waited with the handle's lock in hand: closing took as long, and the time-outs of threads added up."""
+    reader = Reader(name, timeout=NEVER)
+    raised: list[Exception] = []
+
+    def read() -> None:
+        try:
+            reader.get()
+        except ClosedError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    reader.close()
+    for thread in threads:
+        thread.join(NEVER / 2)
+    assert len(raised) == 3
+
+
+def test_a_buffer_that_its_user_releases(writer: Writer, name: str) -> None:
+    writer.write_raw(b"payload")
+    with Reader(name).read() as snapshot:
+        with snapshot.buffer as view:
+            assert bytes(view) == b"payload"
+        assert bytes(snapshot.buffer) == bytes(snapshot.value) == b"payload"
+
+
+def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
+    """Nobody could attach any more; the next writer begins anew, and readers that are attached follow."""
+    writer.write(1)
+    with Reader(name) as reader:
+        assert reader.get() == 1
+        writer.close()
+        (SHM / f"{name}_readers").unlink()
+        with Writer(name) as successor:
+            successor.write(2)
+        assert reader.get() == 2
+        with Reader(name) as late:
+            assert late.get() == 2
+
+
+def test_readers_of_others_never_get_to_write_by_a_mode(name: str) -> None:
+    with Writer(name, mode=0o622) as writer:
+        writer.write(1)
+        assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")} == {0o600}
+        writer.unlink()

@@ -286,13 +286,23 @@ class Harness:
 
 def _all_children_end() -> bool:
     """Wait for the orphans, whose forebears were killed: they still hold what they share."""
+    helpers = {"resource_tracker", "forkserver"}  # multiprocessing's own; they end with us
     deadline = time.monotonic() + PATIENCE
-    with suppress(ChildProcessError):
-        while time.monotonic() < deadline:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.01)
-        return False
-    return True
+    while time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        pids = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+        if all(any(helper in _command(pid) for helper in helpers) for pid in pids):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _command(pid: str) -> str:
+    with suppress(OSError):
+        return Path("/proc", pid, "cmdline").read_text()
+    return ""
 
 
 def _pss(pid: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import itertools
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import PATIENCE, SHM, Child, Held, keeps, pins, slots_locked
 
-from shmsync import Reader, Writer
+from shmsync import Reader, ShmSyncError, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -328,3 +331,47 @@ def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
         assert child.ask(possessions)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
+
+
+# -------------------------------------------------------------------------------------------------- file descriptors
+
+
+def _note_error(found: list[tuple[str, int]], act: Callable[[], object]) -> None:
+    try:
+        act()
+    except ShmSyncError as error:
+        found.append((type(error).__name__, getattr(error, "errno", 0)))
+
+
+def with_few_files(_held: Held, name: str, free: int) -> list[tuple[str, int]]:
+    """Write, read and write more with so many descriptors left; return the errors and what is then in /dev/shm."""
+    taken: list[int] = []
+    found: list[tuple[str, int]] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    for fd in taken[:free]:
+        os.close(fd)
+    try:
+        _note_error(found, lambda: Writer(name).write(1))
+        _note_error(found, lambda: Reader(name).get(None))
+    finally:
+        for fd in taken[free:]:
+            os.close(fd)
+    return found
+
+
+@pytest.mark.parametrize("free", range(9))
+def test_too_many_open_files(name: str, free: int) -> None:
+    """Every way that it can go wrong: an error that says so, and nothing left of a first write that failed."""
+    with Child() as child:
+        found = child.ask(with_few_files, name, free)
+        assert all(code == errno.EMFILE for _, code in found), found
+        if not found:
+            assert free > 4
+        left = [path.name for path in SHM.glob(f"{name}_*")]
+        assert len(left) in {0, 3}
+        assert child.ask(with_few_files, name, 40) == []
+    with Writer(name) as writer:
+        writer.unlink()
