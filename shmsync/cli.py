@@ -51,8 +51,8 @@ def demo(
 ) -> None:
     """Publish the airports of the world to a pool of readers, while readers and the writer are killed.
 
-    Exit status: 0 if nothing was torn, every process that survived saw the last version and nothing is left in
-    /dev/shm; 1 otherwise; 130 after Ctrl-C.
+    Exit status 0: nothing was torn, every process that survived saw the last version, nothing is left in
+    shared memory. 1: otherwise. 130: after Ctrl-C.
     """
     from shmsync.demo import report, run  # noqa: PLC0415 - not before it is asked for
 

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import select
 import signal
 import struct
 import sys
@@ -309,11 +310,16 @@ def _enter_pid_namespace() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWPID):
         return  # without the right to
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    os.close(write_end)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if select.select([read_end], [], [], 0)[0]:  # killed before we had asked to go with it
+        os._exit(0)
+    os.close(read_end)
 
 
 def _look_for_ever(desk: Desk) -> None:
