@@ -17,8 +17,10 @@ Every other process on the host reads:
 
 from shmsync._layout import InstanceVersion
 from shmsync._reader import Reader
+from shmsync._reservation import Reservation
 from shmsync._snapshot import Snapshot
 from shmsync._writer import Writer, WriteResult, WriterStats
+from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,
     ClosedError,
@@ -43,6 +45,9 @@ from shmsync.synchronizer import Synchronizer
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArchivedList",
+    "ArchivedMap",
+    "ArrayMap",
     "CapacityError",
     "ClosedError",
     "DataReadError",
@@ -57,6 +62,7 @@ __all__ = [
     "MissingExtraError",
     "Reader",
     "ReadersFullError",
+    "Reservation",
     "ShmSyncError",
     "Snapshot",
     "StateNotFoundError",
@@ -67,4 +73,5 @@ __all__ = [
     "WriteResult",
     "Writer",
     "WriterStats",
+    "unarchive",
 ]

@@ -13,6 +13,7 @@ from shmsync.errors import DataReadError, StateReadError, UninitializedStateErro
 
 if TYPE_CHECKING:
     from shmsync._readers import Slot
+    from shmsync.codecs import Decoder
 
 
 class LifeEndedError(Exception):
@@ -22,8 +23,9 @@ class LifeEndedError(Exception):
 class Attachment:
     """See the module. All methods but `retire` are called under the reader's lock."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, decoder: Decoder) -> None:
         self._names = names
+        self._decoder = decoder
         self.channel = attach(names)
         self.version = self.channel.version
         self._slot: Slot | None = None
@@ -47,6 +49,7 @@ class Attachment:
         record = self._examine(seq, mapping)
         if check_bytes:
             record.verify()
+            self._decoder.check(record.codec, record.payload())
         return slot, record
 
     def _examine(self, seq: int, mapping: Mapping | None) -> Record:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shmsync import _payload
 from shmsync._layout import (
     PAGE,
     PAYLOAD_AT,
     DataHeader,
     Names,
-    checksum_of,
-    checksum_state,
     pack_data_header,
     parse_data_header,
 )
@@ -18,12 +17,12 @@ from shmsync._segment import Mapping, create_segment, open_segment, unlink_segme
 from shmsync.errors import CapacityError, DataReadError, DataWriteError
 
 if TYPE_CHECKING:
+    from shmsync._payload import Payload
     from shmsync.codecs import Codec
 
 _SMALL = 64 * 1024
 _SHRINK_BELOW = 4
 _HEADROOM = 8
-_BLOCK = 1024 * 1024
 
 
 class DataSegments:
@@ -38,14 +37,19 @@ class DataSegments:
         self._mode = mode & ~0o022  # readers never write here
         self._mappings: list[Mapping | None] = [None, None]
         self._opened = [False, False]
-        self._payload: memoryview | bytes = b""
+        self._payload: Payload = b""
         self._codec = 0
         self.checksum = 0
 
-    def load(self, payload: memoryview | bytes, codec: Codec) -> None:
-        """Set what the next `fill` writes: contiguous bytes."""
+    def load(self, payload: Payload, codec: Codec) -> None:
+        """Set what the next `fill` writes."""
         self._payload = payload
         self._codec = codec.ID
+
+    @property
+    def size(self) -> int:
+        """Size in bytes of what the next `fill` writes."""
+        return len(self._payload)
 
     def unload(self) -> None:
         """Let go of the payload, which may be a view of the caller's buffer."""
@@ -106,12 +110,18 @@ class DataSegments:
         except OSError as error:
             raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
 
+    def room(self, index: int) -> memoryview:
+        """Return where `fill` will put the payload, for whoever writes it there without a copy."""
+        mapping = self._mappings[index]
+        assert mapping is not None
+        return mapping.view(PAYLOAD_AT, PAYLOAD_AT + len(self._payload))
+
     def fill(self, index: int, generation: int, seq: int) -> None:
         """Write payload and header; sets `checksum`. What lay there before is not the newest version."""
         mapping = self._mappings[index]
         assert mapping is not None
         size = len(self._payload)
-        self.checksum = copy_and_hash(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), self._payload)
+        self.checksum = _payload.lay(self.room(index), self._payload)
         header = DataHeader(self._instance, generation, seq, size, self.checksum, self._codec)
         mapping.view(0, PAYLOAD_AT)[:] = pack_data_header(header)
 
@@ -127,22 +137,3 @@ class DataSegments:
                 return segment.status().st_ino == mapping.inode
         except OSError:
             return False
-
-
-def copy_and_hash(target: memoryview, source: memoryview | bytes) -> int:
-    """Copy and return the xxh3-64 of the copy.
-
-    In blocks that stay in the cache between the two, so that a large payload passes the memory bus once less. The copy
-    is hashed, not the source: another thread may change that meanwhile.
-    """
-    size = len(source)
-    if size <= _BLOCK:
-        target[:] = source
-        return checksum_of(target)
-    state = checksum_state()
-    with memoryview(source) as view:
-        for at in range(0, size, _BLOCK):
-            block = target[at : at + _BLOCK]
-            block[:] = view[at : at + _BLOCK]
-            state.update(block)
-    return state.intdigest()

@@ -117,11 +117,13 @@ class Published(NamedTuple):
         seq: the new sequence number.
         reset: a dead reader's slot was zeroed, or a reader was evicted when the grace duration was over.
         replaced: the data segment got a new inode.
+        generation: of that inode.
     """
 
     seq: int
     reset: bool
     replaced: bool
+    generation: int
 
 
 class Publisher:
@@ -153,6 +155,15 @@ class Publisher:
 
     def publish(self, grace: float) -> Published:
         """Make the value that `segments.fill` writes the newest version; wait at most `grace` seconds for readers."""
+        return self.commit(self.prepare(grace))
+
+    def prepare(self, grace: float) -> Published:
+        """Gain the segment that is not current: nobody reads there until `commit`. Return what that will have done.
+
+        Nobody comes to read there later either. Whoever enters from now on counts on that index only until it finds
+        that the version is another (rule A), or announces itself and then loads the current version. So the caller may
+        write there for as long as it likes, give up, and prepare anew.
+        """
         seq = self._version.load() + 1
         if seq > LAST_SEQ:
             raise InvalidInstanceVersionError(f"no version follows {seq - 1:#x}: closed, or a damaged state segment")
@@ -168,10 +179,15 @@ class Publisher:
             self._segments.replace(index, generation)
             word.store(generation)
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        self._segments.fill(index, generation, seq)
+        return Published(seq, reset, replaced, generation)
+
+    def commit(self, prepared: Published) -> Published:
+        """Fill the segment that was gained, and publish it."""
+        seq = prepared.seq
+        self._segments.fill(index_of(seq), prepared.generation, seq)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         self._version.store(seq)
-        return Published(seq, reset, replaced)
+        return prepared
 
     def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, set[tuple[int, int]], bool]:
         """Return (reset, evictions that cost this inode, somebody keeps it) once nobody forbids to start on `index`."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
-from shmsync._snapshot import Snapshot
+from shmsync._snapshot import Snapshot, T
+from shmsync.codecs import Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from shmsync._readers import Slot
     from shmsync._snapshot import Record
 
-T = TypeVar("T")
+D = TypeVar("D")
+R = TypeVar("R")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
@@ -38,7 +40,7 @@ _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
 
 
-class Reader:
+class Reader(Generic[T]):
     """Reads the newest value published under a name. Attaches at the first read; creates nothing.
 
     Thread-safe; works on after a fork in parent and child; pickles by name. When the writer unlinks the name and
@@ -46,17 +48,40 @@ class Reader:
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
+        type: decode into this type, and refuse what does not fit it: msgspec Structs, dataclasses, TypedDicts,
+            containers of them; needs the extra `typed`. The default takes whatever is published.
         timeout: how long a read waits for a first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
+        allow_pickle: take values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
 
     Raises:
-        InvalidArgumentError: the name or the timeout cannot be used.
+        InvalidArgumentError: the name, the type or the timeout cannot be used.
+        MissingExtraError: `type` needs msgspec.
     """
 
-    def __init__(self, name: str, *, timeout: float | timedelta = 0.0) -> None:
+    @overload
+    def __init__(
+        self: Reader[Any], name: str, *, type: None = None, timeout: float | timedelta = ..., allow_pickle: bool = ...
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ...
+    ) -> None: ...
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        type: type[T] | None = None,  # noqa: A002 - the word for it
+        timeout: float | timedelta = 0.0,
+        allow_pickle: bool = False,
+    ) -> None:
         self.name = name
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
+        self._reading = {"type": type, "timeout": self._timeout, "allow_pickle": allow_pickle}
+        self.decoder = Decoder(type, allow_pickle=allow_pickle)
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
         self._forget()
@@ -71,10 +96,20 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------ the short road
 
+    @overload
+    def get(self) -> T: ...
+
+    @overload
+    def get(self, default: None) -> T | None: ...
+
+    @overload
+    def get(self, default: D) -> T | D: ...
+
     def get(self, default: Any = _RAISE) -> Any:
         """Return the newest value; the same object until it changes, so treat it as read-only.
 
-        Zero-copy values (raw bytes) need no `with`: their memory is kept for as long as they are referenced.
+        Values that lie in the segment (arrays, archives, raw bytes) need no `with`: their memory is kept for as long
+        as they are referenced.
 
         Args:
             default: returned while nothing is published, instead of an error.
@@ -84,7 +119,8 @@ class Reader:
             UninitializedStateError: the segments are there, but nothing was published yet.
             StateReadError, DataReadError: a segment cannot be opened or is damaged.
             LayoutMismatchError: the segments belong to another layout version, or to something else.
-            EntityReadError: the bytes cannot be decoded.
+            EntityReadError: the bytes cannot be decoded, or not as the reader's type.
+            MissingExtraError: decoding needs a package that is not installed.
             ReadersFullError: all reader slots are taken.
             ClosedError: this handle was closed.
         """
@@ -95,14 +131,15 @@ class Reader:
         del value  # or its memory would count as used when the long road looks
         return self._get_changed(default)
 
-    def read(self, *, check_bytes: bool = False) -> Snapshot:
+    def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
         """Pin the newest version and return it as a Snapshot; use it in a `with` block.
 
         Args:
-            check_bytes: compare the payload with its checksum first.
+            check_bytes: compare the payload with its checksum first, and look at the whole of an archive or table.
 
         Raises:
             IntegrityError: it does not match (only under `check_bytes`).
+            EntityReadError: the archive or table is not sound (only under `check_bytes`).
             And what `get` raises; decoding errors come when `value` is taken.
         """
         fast = self._fast
@@ -142,10 +179,10 @@ class Reader:
             attachment.give_up_unused()
         return value
 
-    def _read_changed(self, *, check_bytes: bool) -> Snapshot:
+    def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
         return self._patiently(partial(self._read_now, check_bytes=check_bytes))
 
-    def _read_now(self, *, check_bytes: bool) -> Snapshot:
+    def _read_now(self, *, check_bytes: bool) -> Snapshot[T]:
         snapshot = self._pin_now(check_bytes=check_bytes)
         seq = snapshot._record.seq
         snapshot.is_switched = seq != self._seen
@@ -158,7 +195,7 @@ class Reader:
         with self._pin_now(check_bytes=False) as snapshot:
             return snapshot.version
 
-    def _patiently(self, act: Callable[[], T]) -> T:
+    def _patiently(self, act: Callable[[], R]) -> R:
         """Do something under the lock; as long as nothing is published, try again until the timeout is over."""
         deadline = time.monotonic() + self._timeout
         pause = _FIRST_LOOK
@@ -173,12 +210,12 @@ class Reader:
             time.sleep(min(pause, left))
             pause = min(2 * pause, _LAST_LOOK)
 
-    def _pin_now(self, *, check_bytes: bool) -> Snapshot:
+    def _pin_now(self, *, check_bytes: bool) -> Snapshot[T]:
         while True:
             self._check_open()
             attachment = self._attachment
             if attachment is None:
-                attachment = self._attachment = Attachment(self._names)
+                attachment = self._attachment = Attachment(self._names, self.decoder)
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
                 self._fast = (slot, attachment.version, record)
@@ -244,12 +281,12 @@ class Reader:
         return (_reopen, (type(self), self.name, self._options()))
 
     def _options(self) -> dict[str, Any]:
-        return {"timeout": self._timeout}
+        return self._reading
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"
         return f"<{type(self).__name__} {self.name!r}, {state}>"
 
 
-def _reopen(kind: type[Reader], name: str, options: dict[str, Any]) -> Reader:
+def _reopen(kind: type[Reader[Any]], name: str, options: dict[str, Any]) -> Reader[Any]:
     return kind(name, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync import codecs
 from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, index_of, instance_version
@@ -12,17 +12,27 @@ if TYPE_CHECKING:
     from threading import RLock
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
     from shmsync._readers import Slot
     from shmsync._segment import Mapping
-    from shmsync.codecs import Codec
+    from shmsync.codecs import Codec, Decoder
+
+    T = TypeVar("T", default=Any)
+else:  # a plain one will do at run time, and needs no package
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 UNSET: Any = object()
 
 
 class Record:
-    """One version as a reader knows it: where it lies, and its value once decoded. Shared by its snapshots."""
+    """One version as a reader knows it: where it lies, and its value once decoded. Shared by its snapshots.
+
+    Attributes:
+        value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has handed out.
+    """
 
     __slots__ = ("_end", "codec", "index", "mapping", "seq", "value", "version")
 
@@ -58,12 +68,13 @@ class Handle(Protocol):
 
     name: str
     lock: RLock
+    decoder: Decoder
 
     def retire(self, slot: Slot) -> None:
         """Stop entering through a slot whose counts are in doubt."""
 
 
-class Snapshot:
+class Snapshot(Generic[T]):
     """One version of the value, which nobody overwrites while the snapshot is open or a view of it is alive.
 
     Use it in a `with` block. Views and arrays taken from it stay valid afterwards for as long as they are referenced;
@@ -73,12 +84,13 @@ class Snapshot:
         is_switched: whether this was the first `read` of this version by its handle.
     """
 
-    __slots__ = ("_reader", "_record", "_slot", "_viewed", "is_switched")
+    __slots__ = ("_reader", "_record", "_slot", "_value", "_viewed", "is_switched")
 
     def __init__(self, reader: Handle, slot: Slot, record: Record) -> None:
         self._reader = reader
         self._record = record
         self._viewed = False
+        self._value: Any = UNSET
         self.is_switched = False
         self._slot: Slot | None = slot
 
@@ -93,28 +105,37 @@ class Snapshot:
         return self._slot is None
 
     @property
-    def value(self) -> Any:
-        """The value: decoded once per version and handle, so treat it as read-only; for raw bytes the buffer.
+    def value(self) -> T:
+        """The value, so treat it as read-only: it is decoded once per version and handle, or lies in the segment.
 
         Raises:
-            EntityReadError: the bytes cannot be decoded.
+            EntityReadError: the bytes cannot be decoded, or not as the reader's type.
+            MissingExtraError: decoding needs a package that is not installed.
             ClosedError: the snapshot was closed.
         """
         value = self._record.value
         if value is UNSET or self._slot is None:
             return self._decode()
-        return value
+        return value  # type: ignore[no-any-return]
 
-    def _decode(self) -> Any:
+    def _decode(self) -> T:
         record = self._record
-        if record.codec.IN_PLACE:
-            return record.codec.decode(self.buffer)
-        if self._slot is None:
-            raise _closed()
         with self._reader.lock:  # so that all threads get the same object
-            if record.value is UNSET:
-                record.value = record.codec.decode(record.payload())
-        return record.value
+            if self._slot is None:
+                raise _closed()
+            value = self._value if record.value is UNSET else record.value
+            if value is UNSET:
+                self._viewed = True
+                value = self._reader.decoder.decode(record.codec, record.payload())
+                # A value that lies in the segment goes with this snapshot; the record would keep it, and the memory.
+                if record.mapping.exported():
+                    self._value = value
+                else:
+                    record.value = value
+            if self._slot is None:  # looked at last, as in `buffer`
+                self._value = UNSET
+                raise _closed()
+        return value  # type: ignore[no-any-return]
 
     @property
     def buffer(self) -> memoryview:
@@ -136,6 +157,7 @@ class Snapshot:
             return
         try:
             self._slot = None
+            self._value = UNSET
             # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
             if self._viewed and self._record.mapping.exported():
                 self._keep(slot)

@@ -118,7 +118,8 @@ class Tenure:
         self._publisher = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause
         )
-        self.publish = self._publisher.publish
+        self.prepare = self._publisher.prepare
+        self.commit = self._publisher.commit
 
     def is_linked(self) -> bool:
         """Tell whether the state segment still has its name."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
-from shmsync._layout import MAX_READERS, InstanceVersion, instance_version, names_of
+from shmsync._layout import LAST_SEQ, MAX_READERS, InstanceVersion, instance_version, names_of
+from shmsync._payload import reserved
+from shmsync._reservation import Reservation
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from shmsync._payload import Payload
+    from shmsync._protocol import Published
     from shmsync.codecs import Codec
 
 _LINK_CHECK_EVERY = 1.0
@@ -64,7 +68,9 @@ class Writer:
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        codec: how `write` encodes: "msgpack" or "raw".
+        codec: how `write` encodes: "msgpack" for plain values with arrays among them; "archive" for large maps and
+            lists that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for anything,
+            between processes that trust each other. The modules of `shmsync.codecs` say what each takes.
         mode: permission bits of the segments. Whoever may read the state and data may also take a reader slot.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it takes new
             memory instead; in seconds or as a timedelta. 0 never waits.
@@ -133,36 +139,69 @@ class Writer:
         self._check_usable()
         return self._publish(raw, raw.encode(data), grace_duration)
 
-    def _publish(
-        self, codec: Codec, payload: memoryview | bytes, grace_duration: float | timedelta | None
-    ) -> WriteResult:
-        grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        with self._lock:
-            if self._busy:  # two publishes interleaved would write into what the inner one has just published
-                raise WriteLockConflictError(errno.EAGAIN, "write called by a signal handler in the middle of a write")
-            try:
-                self._busy = True
-                return self._publish_alone(codec, payload, grace)
-            finally:
-                self._busy = False
+    def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
+        """Return a context manager that hands out the memory of the next version, to be written in place.
 
-    def _publish_alone(self, codec: Codec, payload: memoryview | bytes, grace: float) -> WriteResult:
+        Leaving its block publishes what stands there as raw bytes; an exception publishes nothing. The memory is not
+        cleared: it may hold an earlier version. Other writes of this Writer wait, or raise if they come from the block.
+
+        Args:
+            size: in bytes.
+            grace_duration: overrides the writer's, for this write.
+
+        Raises:
+            InvalidArgumentError: the size cannot be used.
+            What `write` raises: as the block is entered or left.
+        """
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ:
+            raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
+        self._check_usable()
+        return Reservation(self, reserved(size), grace_duration)
+
+    def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
+        with self._lock:
+            self._begin()
+            try:
+                return self._commit(*self._prepare(codec, payload, grace_duration))
+            finally:
+                self._end()
+
+    # A write is `_begin`, `_prepare`, `_commit`, `_end`, under the lock; a Reservation has its block before `_commit`.
+
+    def _begin(self) -> None:
+        if self._busy:  # two publishes interleaved would write into what the inner one has just published
+            raise WriteLockConflictError(
+                errno.EAGAIN, "write called in the middle of a write: by a signal handler, or in the block of a reserve"
+            )
+        self._busy = True
+
+    def _prepare(
+        self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None
+    ) -> tuple[_tenure.Tenure, Published]:
+        grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         self._check_usable()
         tenure = self._present_tenure()
+        tenure.data.load(payload, codec)
+        return tenure, tenure.prepare(grace)
+
+    def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
+        self._check_usable()
+        if self._tenure is not tenure:
+            raise ClosedError(f"{self.name!r} was unlinked in the middle of this write; nothing was published")
         data = tenure.data
-        data.load(payload, codec)
-        try:
-            published = tenure.publish(grace)
-        except BaseException:
+        size = data.size
+        tenure.commit(prepared)
+        writes, resets, replaced, takeovers = self._stats
+        self._stats = WriterStats(writes + 1, resets + prepared.reset, replaced + prepared.replaced, takeovers)
+        return WriteResult(size, prepared.reset, instance_version(prepared.seq, size, data.checksum))
+
+    def _end(self) -> None:
+        self._busy = False
+        tenure = self._tenure
+        if tenure is not None:
+            tenure.data.unload()
             if tenure.version.load() == 0:
                 self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
-            raise
-        finally:
-            data.unload()
-        writes, resets, replaced, takeovers = self._stats
-        self._stats = WriterStats(writes + 1, resets + published.reset, replaced + published.replaced, takeovers)
-        size = len(payload)
-        return WriteResult(size, published.reset, instance_version(published.seq, size, data.checksum))
 
     def _present_tenure(self) -> _tenure.Tenure:
         tenure = self._tenure

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from shmsync._reader import Reader
+from shmsync._snapshot import T
 from shmsync._writer import Writer, WriteResult
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from shmsync._reservation import Reservation
 
-class Synchronizer(Reader):
+
+class Synchronizer(Reader[T]):
     """A handle that reads, and writes once you call it for that.
 
     The role is taken by use: the first `write` takes the write lock, the first `read` or `get` a reader slot. After a
@@ -19,25 +22,53 @@ class Synchronizer(Reader):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        timeout: see `Reader`.
+        type, timeout, allow_pickle: see `Reader`.
         writer: see `Writer`: codec, mode, grace_duration, max_readers, poll_interval.
 
     Raises:
         InvalidArgumentError: an argument cannot be used.
     """
 
-    def __init__(self, name: str, *, timeout: float | timedelta = 0.0, **writer: Any) -> None:
-        super().__init__(name, timeout=timeout)
+    @overload
+    def __init__(
+        self: Synchronizer[Any],
+        name: str,
+        *,
+        type: None = None,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        **writer: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ..., **writer: Any
+    ) -> None: ...
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        type: type[T] | None = None,  # noqa: A002 - the word for it
+        timeout: float | timedelta = 0.0,
+        allow_pickle: bool = False,
+        **writer: Any,
+    ) -> None:
+        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
         self._writer_options = writer
         self._writer = Writer(name, **writer)
 
-    def write(self, value: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+    def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish a value. See `Writer.write`."""
         return self._writing().write(value, grace_duration=grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer. See `Writer.write_raw`."""
         return self._writing().write_raw(data, grace_duration=grace_duration)
+
+    def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
+        """Hand out the memory of the next version, to be written in place. See `Writer.reserve`."""
+        return self._writing().reserve(size, grace_duration=grace_duration)
 
     def unlink(self) -> None:
         """Remove the name and its segments. See `Writer.unlink`."""

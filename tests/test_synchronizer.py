@@ -8,7 +8,7 @@ import random
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,8 +23,11 @@ from shmsync import (
     UninitializedStateError,
     WriteLockConflictError,
     Writer,
-    _data,
+    _payload,
 )
+
+if TYPE_CHECKING:
+    from shmsync._payload import Payload
 
 SHM = Path("/dev/shm")
 NEVER = 30.0
@@ -179,14 +182,14 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
 
 def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a signal handler writes: it would fill the segment that it has just published from inside."""
-    copy = _data.copy_and_hash
+    lay = _payload.lay
 
-    def interrupted(target: memoryview, source: memoryview | bytes) -> int:
+    def interrupted(target: memoryview, payload: Payload) -> int:
         with pytest.raises(WriteLockConflictError, match="in the middle of a write"):
             writer.write("inner")
-        return copy(target, source)
+        return lay(target, payload)
 
-    monkeypatch.setattr(_data, "copy_and_hash", interrupted)
+    monkeypatch.setattr(_payload, "lay", interrupted)
     assert writer.write("outer").version.seq == 1
     with Reader(name) as reader:
         assert reader.get() == "outer"

@@ -5,12 +5,16 @@ The writer chooses; its choice stands in the data header, so a reader needs to b
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import msgpack, raw
+from shmsync.codecs import archive, arrow, msgpack, pickle, raw
+from shmsync.codecs._typed import TypedDecoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
-__all__ = ["Codec", "by_id", "by_name"]
+if TYPE_CHECKING:
+    from shmsync._payload import Payload
+
+__all__ = ["Codec", "Decoder", "by_id", "by_name"]
 
 
 class Codec(Protocol):
@@ -18,19 +22,18 @@ class Codec(Protocol):
 
     NAME: str
     ID: int
-    IN_PLACE: bool
-    """Whether decoded values refer to the segment itself, so that it must be kept while they live."""
 
-    def encode(self, value: object) -> memoryview | bytes:
-        """Return contiguous bytes. Raises EntityWriteError if the value would not read back equal."""
+    def encode(self, value: Any) -> Payload:
+        """Return what to lay into the segment. Raises EntityWriteError if the value would not read back equal."""
 
-    def decode(self, payload: memoryview) -> object:
-        """Return the value. Raises EntityReadError if the bytes are not this codec's."""
+    def decode(self, payload: memoryview) -> Any:
+        """Return the value, or a view of it. Raises EntityReadError if the bytes are not this codec's."""
 
 
-_ALL: tuple[Codec, ...] = (msgpack, raw)
+_ALL: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
 _BY_NAME = {codec.NAME: codec for codec in _ALL}
 _BY_ID = {codec.ID: codec for codec in _ALL}
+_CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the others decode as a whole, which is a check
 
 
 def by_name(name: str) -> Codec:
@@ -39,7 +42,7 @@ def by_name(name: str) -> Codec:
     Raises:
         InvalidArgumentError: there is none.
     """
-    codec = _BY_NAME.get(name)
+    codec = _BY_NAME.get(name) if isinstance(name, str) else None
     if codec is None:
         raise InvalidArgumentError(f"unknown codec {name!r}; there are: {', '.join(_BY_NAME)}")
     return codec
@@ -55,3 +58,39 @@ def by_id(number: int) -> Codec:
     if codec is None:
         raise EntityReadError(f"published with codec {number}, which this version of shmsync does not know")
     return codec
+
+
+class Decoder:
+    """How one reader decodes.
+
+    Args:
+        kind: decode into this type; None for whatever was written.
+        allow_pickle: take pickles. Loading one runs code of the writer's choice.
+
+    Raises:
+        InvalidArgumentError: the type is not supported.
+        MissingExtraError: a typed read needs msgspec.
+    """
+
+    def __init__(self, kind: Any = None, *, allow_pickle: bool = False) -> None:
+        self._typed = None if kind is None else TypedDecoder(kind)
+        self._allow_pickle = allow_pickle
+
+    def decode(self, codec: Codec, payload: memoryview) -> Any:
+        """Return the value; it may refer to the payload.
+
+        Raises:
+            EntityReadError: the bytes are not the codec's, the value is not of the type, or a pickle is not allowed.
+        """
+        if codec is pickle and not self._allow_pickle:
+            raise EntityReadError(
+                'published with codec="pickle", which can run any code in the process that reads it; if you trust the '
+                "writer, open the Reader with allow_pickle=True"
+            )
+        return codec.decode(payload) if self._typed is None else self._typed.decode(codec, payload)
+
+    def check(self, codec: Codec, payload: memoryview) -> None:
+        """Look at all that decoding in place would not look at. Raises EntityReadError."""
+        check = _CHECKS.get(codec.ID)
+        if check is not None:
+            check(payload)

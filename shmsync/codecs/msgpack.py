@@ -1,65 +1,170 @@
-"""The msgpack codec, for plain Python values.
+"""The msgpack codec, for plain Python values with arrays and large buffers among them.
 
 Takes None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 deep, with any
-of the scalars or tuples of them as dict keys. Everything reads back equal, but for three named conversions: tuples
-that are not dict keys come back as lists, bytearray and memoryview as bytes, subclasses as their base. What msgpack
-cannot hold (larger ints, sets, datetimes, other objects) is refused.
+of the scalars or tuples of them as dict keys; and NumPy arrays of every dtype but object. Everything reads back equal,
+but for these conversions: tuples that are not dict keys come back as lists, bytearray and memoryview as bytes, NumPy
+scalars as Python's, dataclasses and msgspec Structs as dicts, subclasses as their base; bytes-like values of 4 KiB and
+more as read-only memoryviews of the segment, arrays as read-only arrays on it. What msgpack cannot hold (larger ints,
+sets, datetimes, other objects) is refused.
 
-Format: https://github.com/msgpack/msgpack/blob/master/spec.md
+Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
+`_frame`): its body is the msgpack value, in which an extension of type 64 stands for each buffer. The extension's bytes
+are the 7 bytes "shmsync" and a msgpack array: the number of the buffer; for a NumPy array also dtype, order, shape.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from msgpack import packb, unpackb
+from msgpack import ExtType, packb, unpackb
 
+from shmsync.codecs import _arrays, _frame, raw
+from shmsync.codecs._records import record_of
 from shmsync.errors import EntityReadError, EntityWriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from shmsync._payload import Payload
 
 NAME = "msgpack"
 ID = 0
-IN_PLACE = False
+
+LARGE = 4096
+"""Bytes from which on a bytes-like value lies beside the body."""
+
+EXTENSION = 64
+_TAG = b"shmsync"  # so that an extension of the caller's own with this number is not taken for one of ours
+_LONG_BINS = (b"\xc5", b"\xc6")  # how a bytes-like value of 256 bytes and more begins in msgpack
 
 # What msgpack raises. Not all exceptions: a signal handler may raise one of its own in the middle.
 _REFUSALS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
+_LEAVES = frozenset({int, float, str, bool, type(None)})
 
 
-def encode(value: object) -> memoryview:
-    """Return the packed value.
+class _Large:
+    """Stands in a value for a large bytes-like object: msgpack asks about it, as about arrays."""
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, value: Any) -> None:
+        self.buffer = raw.flat(value)
+
+
+def encode(value: object) -> Payload:
+    """Return the packed value, as a frame if there are arrays or large buffers in it.
 
     Raises:
         EntityWriteError: it holds something that msgpack cannot.
     """
     try:
-        # Packed inside a list and taken out of it: the packer goes one level deeper than the unpacker, so what passes
-        # with a level to spare can be read back.
-        return memoryview(packb([value]))[1:]
+        buffers: list[_frame.Buffer] = []
+        packed = _pack(_Large(value) if _is_large(value) else value, buffers)
+        if len(packed) >= LARGE and any(mark in packed for mark in _LONG_BINS):
+            # Large bytes may be in there, and msgpack does not ask about them: look for them, and pack again.
+            buffers.clear()
+            packed = _pack(_with_large_marked(value), buffers)
+    except EntityWriteError:
+        raise
     except _REFUSALS as error:
         raise EntityWriteError(
             f"cannot publish this value: {error}. The msgpack codec takes None, bool, 64-bit int, float, str, bytes, "
-            "list, tuple and dict; convert the rest (a set to a list, a datetime to a timestamp), or publish a buffer "
-            "with write_raw"
+            "list, tuple, dict and NumPy arrays; convert the rest (a set to a list, a datetime to a timestamp), or "
+            'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
         ) from error
+    body = memoryview(packed)[1:]
+    return _frame.assemble(body, buffers) if buffers else body
+
+
+def _pack(value: object, buffers: list[_frame.Buffer]) -> bytes:
+    """Return the value packed inside a list; `buffers` takes what lies beside it."""
+    # In a list, which `encode` takes off again: the packer goes one level deeper than the unpacker, so what passes with
+    # a level to spare can be read back.
+    return packb([value], default=partial(_put_beside, buffers))  # type: ignore[no-any-return]
+
+
+def _put_beside(buffers: list[_frame.Buffer], value: object) -> object:
+    """Do what msgpack asks for with a value that it does not know."""
+    if isinstance(value, _Large):
+        buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
+        return _reference(len(buffers) - 1)
+    if _arrays.is_array(value):
+        buffers.append(_arrays.buffer_of(value))
+        dtype, order, shape = _arrays.describe(value)
+        return _reference(len(buffers) - 1, dtype, order, *shape)
+    plain = _arrays.scalar_of(value)
+    if plain is not value:
+        return plain
+    record = record_of(value)
+    if record is None:
+        raise TypeError(f"can not serialize {type(value).__name__!r} object")
+    return record
+
+
+def _reference(*fields: int | str) -> ExtType:
+    return ExtType(EXTENSION, _TAG + packb(fields))
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, (bytes, bytearray, memoryview)) and memoryview(value).nbytes >= LARGE
+
+
+def _with_large_marked(value: object) -> object:
+    """Return the value with large bytes-like objects replaced by a `_Large`; only what holds them is copied."""
+    if _is_large(value):
+        return _Large(value)
+    if isinstance(value, dict) and not _are_leaves(value.values()):
+        return {key: _with_large_marked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and not _are_leaves(value):
+        return [_with_large_marked(item) for item in value]
+    return value
+
+
+def _are_leaves(items: Iterable[object]) -> bool:
+    return set(map(type, items)) <= _LEAVES
 
 
 def decode(payload: memoryview) -> Any:
-    """Return the unpacked value.
+    """Return the unpacked value; large buffers and arrays in place.
 
     Raises:
         EntityReadError: not one whole msgpack value.
+        MissingExtraError: there is an array in it, and NumPy is not installed.
     """
     try:
-        return _unpack(payload)
+        if not _frame.is_frame(payload):
+            return _unpack(payload, ExtType)
+        body, buffers = _frame.take_apart(payload)
+        return _unpack(body, partial(resolve, buffers))
+    except EntityReadError:
+        raise
     except _REFUSALS as error:
         raise EntityReadError(f"the published bytes are no msgpack value: {error}") from error
 
 
-def _unpack(payload: memoryview) -> Any:
+def resolve(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:
+    """Return what an extension inside a frame stands for."""
+    data = bytes(data)
+    if code != EXTENSION or not data.startswith(_TAG):
+        return ExtType(code, data)
     try:
-        return unpackb(payload, strict_map_key=False)
+        number, *description = unpackb(data[len(_TAG) :])
+        view = buffers[number]
+        if not description:
+            return view
+        dtype, order, *shape = description
+    except (*_REFUSALS, IndexError) as error:
+        raise EntityReadError(f"the published frame is damaged: reference {data[:40]!r}") from error
+    return _arrays.array_at(view, dtype, order, shape)
+
+
+def _unpack(payload: memoryview, hook: Callable[[int, bytes], Any]) -> Any:
+    try:
+        return unpackb(payload, strict_map_key=False, ext_hook=hook)
     except TypeError:
         # A tuple as a dict key arrives as a list, which cannot be one. Rare, so its slower way is only taken now.
-        return unpackb(payload, strict_map_key=False, object_pairs_hook=_with_tuple_keys)
+        return unpackb(payload, strict_map_key=False, ext_hook=hook, object_pairs_hook=_with_tuple_keys)
 
 
 def _with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

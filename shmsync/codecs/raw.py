@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shmsync._payload import Pieces
+from shmsync.codecs import _arrays
 from shmsync.errors import EntityWriteError
+
+if TYPE_CHECKING:
+    from shmsync._payload import Payload
 
 NAME = "raw"
 ID = 1
-IN_PLACE = True
 
 
-def encode(value: Any) -> memoryview | bytes:
-    """Return the buffer of any bytes-like object, flat; copied only if it is not contiguous.
+def encode(value: Any) -> Payload:
+    """Return the buffer of any bytes-like object or NumPy array, flat.
+
+    Raises:
+        EntityWriteError: not a bytes-like object.
+    """
+    if not _arrays.is_array(value):
+        return flat(value)
+    _arrays.describe(value)  # refuses what must not be published
+    pieces = Pieces()
+    pieces.add(*_arrays.buffer_of(value))
+    return pieces
+
+
+def flat(value: Any) -> memoryview | bytes:
+    """Return the buffer of a bytes-like object as bytes in a row; copied only if it is not contiguous.
 
     Raises:
         EntityWriteError: not a bytes-like object.
     """
     try:
         view = memoryview(value)
-    except TypeError:
+        if view.nbytes and view.c_contiguous:
+            return view.cast("B")
+        return view.tobytes()
+    except (TypeError, ValueError, BufferError, NotImplementedError):
         raise EntityWriteError(
             f"a raw value must be a bytes-like object, not {type(value).__name__}; "
             "use the msgpack codec for structured values"
         ) from None
-    if view.nbytes == 0 or not view.c_contiguous:
-        return view.tobytes()
-    return view.cast("B")
 
 
 def decode(payload: memoryview) -> memoryview:

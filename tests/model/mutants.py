@@ -150,9 +150,9 @@ MUTANTS = [
     Mutant(
         "the version is published before the payload",
         _protocol,
-        "        self._segments.fill(index, generation, seq)\n",
-        "        self._version.store(seq)\n        self._segments.fill(index, generation, seq)\n        seq += 1\n"
-        "        return Published(seq, reset, replaced)\n",
+        "        self._segments.fill(index_of(seq), prepared.generation, seq)\n",
+        "        self._version.store(seq)\n        self._segments.fill(index_of(seq), prepared.generation, seq)\n"
+        "        return prepared\n",
         one_read,
     ),
     Mutant(

@@ -130,8 +130,14 @@ def _digest_frame(frame: FrameType, inner: str, ignored: frozenset[str], seen: d
         return (frame.f_code.co_name, frame.f_lasti)
     if frame.f_code.co_filename == _readers.__file__:
         ignored = _NUMBERS_OF_CLAIMS
-    known = sorted((name, value) for name, value in frame.f_locals.items() if name not in ignored)
+    known = sorted((name, _without(value, ignored)) for name, value in frame.f_locals.items() if name not in ignored)
     return (frame.f_code.co_name, frame.f_lasti, tuple((name, _digest(value, seen)) for name, value in known))
+
+
+def _without(value: Any, ignored: frozenset[str]) -> Any:
+    """Return a named tuple without the fields on which nothing depends."""
+    fields = ignored.intersection(getattr(value, "_fields", ()))
+    return value._replace(**dict.fromkeys(fields)) if fields else value
 
 
 _LAST_CALL = ("read", "_read_changed")  # `read` returns what it returns: its local variables are dead by then

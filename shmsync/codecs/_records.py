@@ -1,0 +1,26 @@
+"""Dataclasses and msgspec Structs as the plain values that they are written as."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+
+def record_of(value: Any) -> Any:
+    """Return the fields of a dataclass or Struct instance, one level deep; None if it is neither.
+
+    A dict; for a Struct with `array_like` a list. Field names and tags of Structs are msgspec's, so that a typed read
+    gives the same object back.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is None or not isinstance(value, msgspec.Struct):
+        return None
+    config = value.__struct_config__
+    fields = [getattr(value, name) for name in value.__struct_fields__]
+    if config.array_like:
+        return fields if config.tag is None else [config.tag, *fields]
+    tag = {} if config.tag is None else {config.tag_field: config.tag}
+    return {**tag, **dict(zip(value.__struct_encode_fields__, fields, strict=True))}

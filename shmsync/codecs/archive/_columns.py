@@ -1,0 +1,374 @@
+"""Columns as a reader sees them: opened in place, element by element. Format and names: see `_format`.
+
+Opening one looks at its header only. A list opens the column of its elements when the first of them is touched, and
+so on; each then holds what it opened, so nothing is opened twice, and nothing refers back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shmsync.codecs import _arrays
+from shmsync.codecs.archive._format import (
+    ARRAY,
+    BOOL,
+    BOXED,
+    BYTES,
+    FLOAT,
+    INT,
+    ITEM,
+    LARGE,
+    LIST,
+    MIX,
+    NULL,
+    NUMBERS,
+    STR,
+    UINT,
+    Header,
+    damaged,
+    header_at,
+    part,
+)
+from shmsync.codecs.archive._views import ArchivedList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KINDS: dict[int, type[Column]] = {}
+_WORD: Any = "Q"
+_FORMATS: dict[int, Any] = NUMBERS
+_DTYPES = {INT: "=i8", UINT: "=u8", FLOAT: "=f8"}
+
+
+class Column:
+    """One column.
+
+    Attributes:
+        header: where it is, its kind, and how many elements it has.
+    """
+
+    # None of them may refer to itself, as with a bound method: a value has to go with its last reference.
+    __slots__ = ("archive", "header")
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        self.archive = archive
+        self.header = header
+
+    def get(self, number: int) -> Any:
+        """Return an element; the caller knows that there is one."""
+        raise NotImplementedError
+
+    def getter(self) -> Callable[[int], Any]:
+        """Return the fastest way to `get`."""
+        return self.get
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects, which do not refer to the archive."""
+        return [self.get(number) for number in range(start, stop)]
+
+    def check(self, seen: set[int]) -> None:
+        """Look at everything that opening does not look at.
+
+        Args:
+            seen: offsets of the columns that were looked at.
+
+        Raises:
+            EntityReadError: something is wrong.
+        """
+        if self.header.at in seen:
+            raise damaged(f"the column at {self.header.at} is referred to twice")
+        seen.add(self.header.at)
+
+    def words_at(self, at: int, count: int) -> memoryview:
+        """Return a part that is `count` u64."""
+        return part(self.archive, self.header, at, ITEM * count).cast(_WORD)
+
+    def open(self, at: int, count: int | None = None) -> Column:
+        """Return the column at an offset before this one; it has `count` elements."""
+        column = open_column(self.archive, header_at(self.archive, at, self.header.at))
+        if count is not None and column.header.n != count:
+            raise damaged(f"the column at {at} has {column.header.n} elements instead of {count}")
+        return column
+
+
+def open_column(archive: memoryview, header: Header) -> Column:
+    """Return the column that has this header.
+
+    Raises:
+        EntityReadError: it is damaged.
+    """
+    kind = KINDS.get(header.kind)
+    if kind is None:
+        raise damaged(f"there is no kind {header.kind} of columns")
+    return kind(archive, header)
+
+
+class Nulls(Column):
+    """None, n times."""
+
+    __slots__ = ()
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        part(archive, header, header.words[0], header.n)
+
+    def get(self, _: int) -> None:
+        """Return None."""
+
+
+class Bools(Column):
+    """True and False."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        self._view = part(archive, header, header.words[0], header.n)
+
+    def get(self, number: int) -> bool:
+        """Return an element."""
+        return self._view[number] != 0
+
+
+class Numbers(Column):
+    """Ints or floats."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        view = part(archive, header, header.words[0], ITEM * header.n)
+        self.view: Any = view.cast(_FORMATS[header.kind])
+
+    def get(self, number: int) -> Any:
+        """Return an element."""
+        return self.view[number]
+
+    def getter(self) -> Callable[[int], Any]:
+        """Return the fastest way to `get`."""
+        return self.view.__getitem__  # type: ignore[no-any-return]
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects."""
+        return self.view[start:stop].tolist()  # type: ignore[no-any-return]
+
+    def vector(self) -> Any:
+        """Return all elements as an array in place, or as a memoryview if NumPy is not installed."""
+        numpy = _arrays.numpy_if_installed()
+        if numpy is None:
+            return self.view
+        return numpy.ndarray(self.header.n, _DTYPES[self.header.kind], self.view)
+
+
+class Texts(Column):
+    """Strings or bytes; `kind` is which."""
+
+    __slots__ = ("data", "ends", "kind")
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        ends, data, size = header.words[:3]
+        self.ends = self.words_at(ends, header.n + 1)
+        self.data = part(archive, header, data, size)
+        self.kind: type[str | bytes] = str if header.kind == STR else bytes
+
+    def get(self, number: int) -> Any:
+        """Return an element."""
+        return self._text(number) if self.kind is str else self._bytes(number)
+
+    def getter(self) -> Callable[[int], Any]:
+        """Return the fastest way to `get`."""
+        return self._text if self.kind is str else self._bytes
+
+    def _span(self, number: int) -> memoryview:
+        start, end = self.ends[number], self.ends[number + 1]
+        if not start <= end <= len(self.data):
+            raise damaged(f"a text from {start} to {end} in {len(self.data)} bytes")
+        return self.data[start:end]
+
+    def _text(self, number: int) -> str:
+        try:
+            return str(self._span(number), "utf-8")
+        except UnicodeDecodeError as error:
+            raise damaged(f"a text is not UTF-8: {error}") from None
+
+    def _bytes(self, number: int) -> bytes | memoryview:
+        span = self._span(number)
+        return span if len(span) >= LARGE else bytes(span)
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects."""
+        if self.kind is str:
+            return super().plain(start, stop)
+        return [bytes(self._span(number)) for number in range(start, stop)]
+
+    def check(self, seen: set[int]) -> None:
+        """Look at every text."""
+        super().check(seen)
+        for number in range(self.header.n):
+            self.get(number)
+
+
+class Lists(Column):
+    """Lists; those of numbers come as vectors."""
+
+    __slots__ = ("_child", "_ends", "_stride", "_vector")
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        ends, self._stride, _ = header.words[:3]
+        if not ends and not self._stride:
+            raise damaged("lists of no length")
+        self._ends = self.words_at(ends, header.n + 1) if ends else None
+        self._child: Column | None = None
+        self._vector: Any = None
+
+    def child(self) -> Column:
+        """Return the column of all elements of all lists."""
+        if self._child is None:
+            count = self._ends[self.header.n] if self._ends is not None else self._stride * self.header.n
+            child = self.open(self.header.words[2], count)
+            self._vector = child.vector() if isinstance(child, Numbers) else None
+            self._child = child
+        return self._child
+
+    def get(self, number: int) -> Any:
+        """Return an element."""
+        child = self.child()
+        start, stop = self.span(number)
+        return ArchivedList(child, range(start, stop)) if self._vector is None else self._vector[start:stop]
+
+    def getter(self) -> Callable[[int], Any]:
+        """Return the fastest way to `get`."""
+        self.child()
+        if self._ends is None and _arrays.is_array(self._vector):
+            return self._vector.reshape(-1, self._stride).__getitem__  # type: ignore[no-any-return]
+        return self.get
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Return the number of the first element of a list, and of the first that is not in it any more."""
+        if self._ends is None:
+            return self._stride * number, self._stride * (number + 1)
+        start, stop = self._ends[number], self._ends[number + 1]
+        if not start <= stop <= self._ends[self.header.n]:
+            raise damaged(f"a list from {start} to {stop}")
+        return start, stop
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects."""
+        spans = [self.span(number) for number in range(start, stop)]
+        if not spans:
+            return []
+        first = min(begin for begin, _ in spans)
+        items = self.child().plain(first, max(end for _, end in spans))
+        return [items[begin - first : end - first] for begin, end in spans]
+
+    def check(self, seen: set[int]) -> None:
+        """Look at every list, and at the elements."""
+        super().check(seen)
+        child = self.child()
+        at = 0
+        for number in range(self.header.n):
+            start, stop = self.span(number)
+            if start != at:
+                raise damaged(f"a list begins at {start} instead of {at}")
+            at = stop
+        child.check(seen)
+
+
+class Arrays(Column):
+    """Arrays of one dtype and shape."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        dtype, length, shape, dimensions, data, size = header.words
+        text = str(bytes(part(archive, header, dtype, length)), "ascii", "replace")
+        sides = self.words_at(shape, dimensions).tolist()
+        if size == 0 and header.n != 1:
+            raise damaged("arrays of no bytes")
+        view = part(archive, header, data, size * header.n)
+        self._rows = _arrays.array_at(view, text, "C", (header.n, *sides))
+
+    def get(self, number: int) -> Any:
+        """Return an element; an array even if it has no dimensions."""
+        return self._rows[number, ...]
+
+    def getter(self) -> Callable[[int], Any]:
+        """Return the fastest way to `get`."""
+        return self.get if self._rows.ndim == 1 else self._rows.__getitem__
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return copies."""
+        return [self.get(number).copy() for number in range(start, stop)]
+
+
+class Mix(Column):
+    """Elements of several kinds."""
+
+    __slots__ = ("_children", "_kinds", "_places")
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        kinds, places, children, count = header.words[:4]
+        self._kinds = part(archive, header, kinds, header.n)
+        self._places = self.words_at(places, header.n)
+        self._children = [self.open(at) for at in self.words_at(children, count)]
+        if sum(child.header.n for child in self._children) != header.n:
+            raise damaged("a mix of too many elements")
+
+    def _child_of(self, number: int) -> tuple[Column, int]:
+        kind, place = self._kinds[number], self._places[number]
+        if kind >= len(self._children) or place >= self._children[kind].header.n:
+            raise damaged(f"element {place} of the child {kind} of a mix")
+        return self._children[kind], place
+
+    def get(self, number: int) -> Any:
+        """Return an element."""
+        child, place = self._child_of(number)
+        return child.get(place)
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects."""
+        found = []
+        for number in range(start, stop):
+            child, place = self._child_of(number)
+            found += child.plain(place, place + 1)
+        return found
+
+    def check(self, seen: set[int]) -> None:
+        """Look at every element."""
+        super().check(seen)
+        for number in range(self.header.n):
+            self._child_of(number)
+        for child in self._children:
+            child.check(seen)
+
+
+class Boxed(Column):
+    """Elements with a column each."""
+
+    __slots__ = ("_columns",)
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        super().__init__(archive, header)
+        self._columns = self.words_at(header.words[0], header.n)
+
+    def get(self, number: int) -> Any:
+        """Return an element."""
+        return self.open(self._columns[number], 1).get(0)
+
+    def plain(self, start: int, stop: int) -> list[Any]:
+        """Return elements as plain objects."""
+        return [self.open(at, 1).plain(0, 1)[0] for at in self._columns[start:stop]]
+
+    def check(self, seen: set[int]) -> None:
+        """Look at every element."""
+        super().check(seen)
+        for at in self._columns:
+            self.open(at, 1).check(seen)
+
+
+KINDS |= {NULL: Nulls, BOOL: Bools, INT: Numbers, UINT: Numbers, FLOAT: Numbers, STR: Texts, BYTES: Texts}
+KINDS |= {LIST: Lists, ARRAY: Arrays, MIX: Mix, BOXED: Boxed}
