@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from shmsync import _fork, _protocol, _readers
 from shmsync._channel import attach
 from shmsync._layout import CLOSED, Names, index_of, parse_data_header
-from shmsync._segment import Mapping, open_segment
+from shmsync._segment import LendingMapping, open_segment
 from shmsync._snapshot import Record
 from shmsync.errors import DataReadError, StateReadError, UninitializedStateError
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     from shmsync._readers import Slot
     from shmsync.codecs import Decoder
 
@@ -23,13 +25,14 @@ class LifeEndedError(Exception):
 class Attachment:
     """See the module. All methods but `retire` are called under the reader's lock."""
 
-    def __init__(self, names: Names, decoder: Decoder) -> None:
+    def __init__(self, names: Names, decoder: Decoder, lock: RLock) -> None:
         self._names = names
         self._decoder = decoder
+        self._lock = lock
         self.channel = attach(names)
         self.version = self.channel.version
         self._slot: Slot | None = None
-        self._mappings: list[Mapping | None] = [None, None]
+        self._mappings: list[LendingMapping | None] = [None, None]
         self._record: Record | None = None
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, Record]:
@@ -52,7 +55,7 @@ class Attachment:
             self._decoder.check(record.codec, record.payload())
         return slot, record
 
-    def _examine(self, seq: int, mapping: Mapping | None) -> Record:
+    def _examine(self, seq: int, mapping: LendingMapping | None) -> Record:
         if seq == CLOSED:
             raise LifeEndedError
         if mapping is None:
@@ -64,7 +67,7 @@ class Attachment:
             record = self._record = self._new_record(seq, mapping)
         return record
 
-    def _new_record(self, seq: int, mapping: Mapping) -> Record:
+    def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
         segment = self._names.data[mapping.index]
         header = parse_data_header(segment, mapping.view())
         expected = (self.channel.header.instance, mapping.generation, seq)
@@ -76,10 +79,10 @@ class Attachment:
         return Record(header, mapping)
 
     def give_up_unused(self) -> None:
-        """Take back the keeps of versions of which no view is left."""
+        """Take back the keeps of versions of which no view is left, where that could not be done at once."""
         for mapping in self._mappings:
             if mapping is not None:
-                mapping.give_up()
+                mapping.lending.give_up()
 
     # What the protocol asks for (the port `Holder`).
 
@@ -90,7 +93,7 @@ class Attachment:
             _fork.register(self._slot)
         return self._slot
 
-    def map(self, seq: int) -> Mapping | None:
+    def map(self, seq: int) -> LendingMapping | None:
         """Return the mapping of the segment that holds `seq`; None for the sequence numbers that none holds."""
         if seq in {0, CLOSED}:
             return None
@@ -101,11 +104,11 @@ class Attachment:
             mapping = self._mappings[index] = self._open(index, generation)
         return mapping
 
-    def _open(self, index: int, generation: int) -> Mapping:
+    def _open(self, index: int, generation: int) -> LendingMapping:
         name = self._names.data[index]
         try:
             with open_segment(name, writable=False) as segment:
-                return Mapping(segment, index, generation, writable=False)
+                return LendingMapping(segment, index, generation, self._lock)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or 0
             raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error

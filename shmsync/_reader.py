@@ -215,7 +215,7 @@ class Reader(Generic[T]):
             self._check_open()
             attachment = self._attachment
             if attachment is None:
-                attachment = self._attachment = Attachment(self._names, self.decoder)
+                attachment = self._attachment = Attachment(self._names, self.decoder, self.lock)
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
                 self._fast = (slot, attachment.version, record)

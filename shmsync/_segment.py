@@ -1,4 +1,4 @@
-"""Named POSIX shared memory segments and their mappings: the only importer of posix_ipc and mmap.
+"""Named POSIX shared memory segments, their mappings and views of these: the only importer of posix_ipc and mmap.
 
 Errors leave here as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError; the
 callers know what the segment meant and raise the error for that.
@@ -10,19 +10,22 @@ import errno
 import mmap
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING
 
+import cffi
 import posix_ipc
 
+from shmsync._lending import Lending
 from shmsync.errors import no_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import RLock
 
     from typing_extensions import Self
 
-    from shmsync._readers import Slot
+_ffi = cffi.FFI()
+_BYTES = _ffi.typeof("char[]")  # parsed once, see `_words`
 
 
 class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
@@ -128,17 +131,8 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
         raise
 
 
-class _Memory(mmap.mmap):
-    """Mapped memory that carries the slots which keep it.
-
-    Views refer to the memory, the memory to the slots: so a slot outlives every view that it protects.
-    """
-
-    keepers: set[Slot]
-
-
 class Mapping:
-    """A mapped data segment that knows whether views of it are alive.
+    """A mapped data segment.
 
     Attributes:
         generation: which inode of this data segment it is.
@@ -146,7 +140,7 @@ class Mapping:
         inode, size: of the segment, when it was mapped.
     """
 
-    __slots__ = ("_memory", "_own_references", "generation", "index", "inode", "size")
+    __slots__ = ("_memory", "generation", "index", "inode", "size")
 
     def __init__(self, segment: Segment, index: int, generation: int, *, writable: bool) -> None:
         self.index = index
@@ -155,30 +149,41 @@ class Mapping:
         self.inode = status.st_ino
         self.size = status.st_size
         self._memory = _Memory(segment.fd, self.size, prot=_protection(writable=writable))
-        self._memory.keepers = set()
-        self._own_references = sys.getrefcount(self._memory)
 
     def view(self, start: int = 0, end: int | None = None) -> memoryview:
         """Return a new view of a part of the segment; read-only if the mapping is."""
         return memoryview(self._memory)[start:end]
 
-    def exported(self) -> bool:
-        """Tell whether a view, or anything made from one (a slice, an array), is alive.
 
-        Each chain of views holds one reference to the memory, and nothing else outside this object does. Python has no
-        other way to ask, short of a failing attempt to unmap.
-        """
-        return sys.getrefcount(self._memory) > self._own_references
+class _Memory(mmap.mmap):
+    """Mapped memory that carries the account of what is lent out of it."""
 
-    def keep(self, slot: Slot) -> None:
-        """Make the writer replace this inode rather than write into it (rule D). Call while pinned in `slot`."""
-        self._memory.keepers.add(slot)
-        slot.keep(self.index, self.generation)
+    lending: Lending
 
-    def give_up(self) -> None:
-        """Let the writer use this inode again, if no view is left."""
-        keepers = self._memory.keepers
-        if keepers and not self.exported():
-            for slot in keepers:
-                slot.unkeep(self.index, self.generation)
-            keepers.clear()
+
+class LendingMapping(Mapping):
+    """A mapping from which readers hand out views; it knows whether some are alive.
+
+    Args:
+        segment, index, generation: see `Mapping`.
+        lock: of the reader.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, segment: Segment, index: int, generation: int, lock: RLock) -> None:
+        super().__init__(segment, index, generation, writable=False)
+        self._memory.lending = Lending(index, generation, lock)
+
+    @property
+    def lending(self) -> Lending:
+        """What is lent out of the inode."""
+        return self._memory.lending
+
+    def lend(self, start: int, end: int) -> memoryview:
+        """Return a read-only view to be handed out. Call while counted in."""
+        # Views of a mapping refer to it directly, and a mapping cannot tell one reference from another. So they are
+        # made from an object of their own between the two, which goes with the last view and everything made from it.
+        lender = _ffi.buffer(_ffi.from_buffer(_BYTES, self._memory))
+        self.lending.lend(lender)
+        return memoryview(lender).toreadonly()[start:end]

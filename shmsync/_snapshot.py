@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar
 
     from shmsync._readers import Slot
-    from shmsync._segment import Mapping
+    from shmsync._segment import LendingMapping
     from shmsync.codecs import Codec, Decoder
 
     T = TypeVar("T", default=Any)
@@ -36,7 +36,7 @@ class Record:
 
     __slots__ = ("_end", "codec", "index", "mapping", "seq", "value", "version")
 
-    def __init__(self, header: DataHeader, mapping: Mapping) -> None:
+    def __init__(self, header: DataHeader, mapping: LendingMapping) -> None:
         self.seq = header.seq
         self.index = index_of(header.seq)
         self.mapping = mapping
@@ -46,8 +46,8 @@ class Record:
         self.value: Any = UNSET
 
     def payload(self) -> memoryview:
-        """Return a new view of the payload."""
-        return self.mapping.view(PAYLOAD_AT, self._end)
+        """Return a new view of the payload, to be handed out."""
+        return self.mapping.lend(PAYLOAD_AT, self._end)
 
     def verify(self) -> None:
         """Compare payload and checksum.
@@ -55,7 +55,7 @@ class Record:
         Raises:
             IntegrityError: they differ.
         """
-        found = checksum_of(self.payload())
+        found = checksum_of(self.mapping.view(PAYLOAD_AT, self._end))
         if found != self.version.checksum:
             raise IntegrityError(
                 f"version {self.seq}: the payload of {self.version.size} bytes has checksum {found:#018x}, published "
@@ -128,7 +128,7 @@ class Snapshot(Generic[T]):
                 self._viewed = True
                 value = self._reader.decoder.decode(record.codec, record.payload())
                 # A value that lies in the segment goes with this snapshot; the record would keep it, and the memory.
-                if record.mapping.exported():
+                if record.mapping.lending.is_lent():
                     self._value = value
                 else:
                     record.value = value
@@ -159,7 +159,7 @@ class Snapshot(Generic[T]):
             self._slot = None
             self._value = UNSET
             # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
-            if self._viewed and self._record.mapping.exported():
+            if self._viewed and self._record.mapping.lending.is_lent():
                 self._keep(slot)
             slot.leave[self._record.index]()
         except BaseException:
@@ -170,8 +170,8 @@ class Snapshot(Generic[T]):
             raise
 
     def _keep(self, slot: Slot) -> None:
-        with self._reader.lock:  # against `Mapping.give_up`, which looks and then clears
-            self._record.mapping.keep(slot)
+        with self._reader.lock:  # against `Lending.give_up`, which looks and then clears
+            self._record.mapping.lending.keep(slot)
 
     def __enter__(self) -> Self:
         return self

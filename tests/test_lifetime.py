@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers import slots_locked
 
 from shmsync import ClosedError, Reader, Writer
 from shmsync._layout import SLOT_SIZE, SLOTS_AT
@@ -55,8 +56,9 @@ def test_views_outlive_block_handle_and_publishes(writer: Writer, name: str) -> 
     reader.close()
     publish(writer, 1000)
     assert bytes(view) == payload[100:200]
-    assert slots_in_use(name)
+    assert slots_locked(name)
     del view, snapshot
+    assert not slots_locked(name)
     assert not slots_in_use(name)
 
 

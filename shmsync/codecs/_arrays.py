@@ -45,6 +45,7 @@ def numpy_if_installed() -> Any:
         return None
 
 
+@lru_cache(maxsize=1)
 def numpy_needed() -> Any:
     """Return numpy.
 

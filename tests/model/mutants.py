@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.scenarios import a_reader, cast, forks, gets, reads
-from shmsync import _protocol, _reader, _readers, _segment, _snapshot
+from shmsync import _lending, _protocol, _reader, _readers, _snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,24 +209,24 @@ MUTANTS = [
     Mutant(
         "the keep is stored after the count is gone",
         _snapshot,
-        "            if self._viewed and self._record.mapping.exported():\n                self._keep(slot)\n"
+        "            if self._viewed and self._record.mapping.lending.is_lent():\n                self._keep(slot)\n"
         "            slot.leave[self._record.index]()\n",
-        "            kept = self._viewed and self._record.mapping.exported()\n"
+        "            kept = self._viewed and self._record.mapping.lending.is_lent()\n"
         "            slot.leave[self._record.index]()\n            if kept:\n                self._keep(slot)\n",
         two_gets,
     ),
     Mutant(
         "a live view gets no keep",
         _snapshot,
-        "            if self._viewed and self._record.mapping.exported():\n",
-        "            if self._viewed and not self._record.mapping.exported():\n",
+        "            if self._viewed and self._record.mapping.lending.is_lent():\n",
+        "            if self._viewed and not self._record.mapping.lending.is_lent():\n",
         two_gets,
     ),
     Mutant(
         "a keep is taken back while views live",
-        _segment,
-        "        if keepers and not self.exported():",
-        "        if keepers:",
+        _lending,
+        "        if self._keepers and not self._lent:",
+        "        if self._keepers:",
         two_gets,
     ),
     Mutant(

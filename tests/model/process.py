@@ -11,6 +11,7 @@ from __future__ import annotations
 import graphlib
 import sys
 import weakref
+from contextlib import nullcontext
 from types import FrameType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +21,9 @@ from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS
 from shmsync import _readers
 from shmsync._attachment import Attachment
 from shmsync._layout import DataHeader, names_of
+from shmsync._lending import Lending
 from shmsync._ports import SlotWords
-from shmsync._segment import Mapping
+from shmsync._segment import LendingMapping
 from shmsync._snapshot import Record
 from shmsync.errors import DataReadError
 
@@ -172,7 +174,11 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
     for base in kind.__mro__:
         names = base.__dict__.get("__slots__", ())
         attributes.update({name: getattr(value, name, None) for name in names if not name.startswith("__")})
-    known = sorted((name, item) for name, item in attributes.items() if name not in _SKIPPED)
+    known = sorted(
+        (name, len(item) if name == "_lent" else item)  # by what it is known there tells nothing
+        for name, item in attributes.items()
+        if name not in _SKIPPED
+    )
     return (kind.__name__, tuple((name, _digest(item, seen)) for name, item in known))
 
 
@@ -367,30 +373,28 @@ class ModelSegments:
 
 
 class ModelView:
-    """Stands for a memoryview."""
+    """Stands for a memoryview, and for the lender that goes with it."""
+
+    def __init__(self, memory: object) -> None:
+        self.memory = memory
 
 
-class ModelMapping(Mapping):
-    """A mapped inode; the shipped class decides when it is kept and given up."""
+class ModelMapping(LendingMapping):
+    """A mapped inode; the shipped account decides when it is kept and given up."""
 
-    __slots__ = ("_views",)
+    __slots__ = ()
 
-    def __init__(self, inode: int, index: int, generation: int) -> None:
+    def __init__(self, inode: int, index: int, generation: int, lock: Any) -> None:
         self.inode = inode
         self.index = index
         self.generation = generation
         self.size = 0
-        self._own_references = 0
-        self._memory = SimpleNamespace(keepers=set())  # type: ignore[assignment]
-        self._views: weakref.WeakSet[ModelView] = weakref.WeakSet()
+        self._memory = SimpleNamespace(lending=Lending(index, generation, lock))  # type: ignore[assignment]
 
-    def view(self, start: int = 0, end: int | None = None) -> Any:
-        view = ModelView()
-        self._views.add(view)
+    def lend(self, start: int, end: int) -> Any:
+        view = ModelView(self._memory)
+        self.lending.lend(view)
         return view
-
-    def exported(self) -> bool:
-        return bool(self._views)
 
 
 class ModelCell:
@@ -406,8 +410,9 @@ class ModelCell:
 class ModelAttachment(Attachment):
     """The shipped attachment, over the model's segments."""
 
-    def __init__(self, port: Port, slots: int) -> None:
+    def __init__(self, port: Port, slots: int, lock: Any) -> None:
         self.port = port
+        self._lock = lock
         self.version = ModelWord(port, VERSION)
         self._names = NAMES
         self.channel = SimpleNamespace(  # type: ignore[assignment]
@@ -425,9 +430,9 @@ class ModelAttachment(Attachment):
         found = self.port.do("open", index)
         if found is None:
             raise DataReadError(f"data_{index} is missing")
-        return ModelMapping(found[0], index, generation)
+        return ModelMapping(found[0], index, generation, self._lock)
 
-    def _new_record(self, seq: int, mapping: Mapping) -> Record:
+    def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
         return Record(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
 
 
@@ -450,7 +455,31 @@ class Mutex:
             self._owner = self._port.thread
         self._depth += 1
 
-    def __exit__(self, *_: object) -> None:
+    def acquire(self, *, blocking: bool) -> bool:
+        """Take it if no other thread has it."""
+        assert not blocking
+        if self._owner not in {None, self._port.thread}:
+            return False
+        self._owner = self._port.thread
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
         self._depth -= 1
         if not self._depth:
             self._owner = None
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class NoMutex(nullcontext[None]):
+    """The lock of a process with one thread."""
+
+    def acquire(self, *, blocking: bool) -> bool:
+        """Take it."""
+        return not blocking
+
+    def release(self) -> None:
+        """Let it go."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from model.explore import Role, Scenario, all_gone
-from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, Port
+from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
 from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
 from shmsync._protocol import FIRST_PAUSE, Publisher
 from shmsync._reader import Reader
@@ -92,8 +91,8 @@ def reader(
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
-        handle.lock = Mutex(port) if threads > 1 else nullcontext()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots)
+        handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
+        handle._attachment = ModelAttachment(port, slots, handle.lock)
 
         def body(thread: int) -> None:
             if attached and thread == 0:
@@ -118,8 +117,8 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
-        handle.lock = nullcontext()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots)
+        handle.lock = NoMutex()  # type: ignore[assignment]
+        handle._attachment = ModelAttachment(port, slots, handle.lock)
 
         def body() -> None:
             handle.read().close()
@@ -132,8 +131,8 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
                 if forked:
                     slot.after_fork_in_child()
                     handle.after_fork_in_child()
-                    handle._attachment = ModelAttachment(port, slots)
-                    handle.lock = nullcontext()  # type: ignore[assignment]
+                    handle.lock = NoMutex()  # type: ignore[assignment]
+                    handle._attachment = ModelAttachment(port, slots, handle.lock)
                 del slot
                 use(port, snapshot._record)
             if forked:

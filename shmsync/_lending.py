@@ -1,0 +1,73 @@
+"""What is lent out of one inode, and the slots that keep the inode for it.
+
+A view that outlives its snapshot is protected by a keep word instead of a count (rule D). The keep is taken back when
+the last view is gone, which may be at any time, in any thread, in the middle of anything. What must never happen is
+that a keep is taken back while a view is alive that only the keep protects.
+
+Keeping and taking back exclude each other by the reader's lock. Who takes back looks under the lock whether anything
+is lent. A view is lent while its snapshot is counted in; before it counts out, the snapshot looks whether anything is
+lent, and keeps. So for a view that is lent while somebody takes back:
+
+1. Before the look: it is seen, and nothing is taken back.
+2. After the look: its snapshot has to wait for the lock before it can keep, and is counted in until then.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threading import RLock
+
+    from shmsync._readers import Slot
+
+
+class Lending:
+    """The lending of one mapped inode. The memory refers to it, and each lender to the memory.
+
+    So the slots in here, and their keep words, outlive every view, whatever becomes of reader and snapshots.
+
+    Args:
+        index, generation: of the inode.
+        lock: of the reader.
+    """
+
+    __slots__ = ("_generation", "_index", "_keepers", "_lent", "_lock")
+
+    def __init__(self, index: int, generation: int, lock: RLock) -> None:
+        self._index = index
+        self._generation = generation
+        self._lock = lock
+        self._keepers: set[Slot] = set()
+        self._lent: dict[int, weakref.ref[Any]] = {}
+
+    def lend(self, lender: object) -> None:
+        """Note what views are made from; it is returned when it and they are gone. Call while counted in."""
+        reference = weakref.ref(lender, self._returned)
+        self._lent[id(reference)] = reference
+
+    def is_lent(self) -> bool:
+        """Tell whether there are views."""
+        return bool(self._lent)
+
+    def keep(self, slot: Slot) -> None:
+        """Make the writer replace this inode rather than write into it. Call under the lock, counted in in `slot`."""
+        self._keepers.add(slot)
+        slot.keep(self._index, self._generation)
+
+    def give_up(self) -> None:
+        """Let the writer use this inode again, if nothing is lent. Call under the lock."""
+        if self._keepers and not self._lent:
+            for slot in self._keepers:
+                slot.unkeep(self._index, self._generation)
+            self._keepers.clear()
+
+    def _returned(self, reference: weakref.ref[Any]) -> None:
+        self._lent.pop(id(reference), None)
+        # Not worth waiting for: whoever has the lock may be waiting for us. Then the reader's next call gives it up.
+        if self._keepers and self._lock.acquire(blocking=False):
+            try:
+                self.give_up()
+            finally:
+                self._lock.release()
