@@ -59,9 +59,8 @@ class Lending:
     def give_up(self) -> None:
         """Let the writer use this inode again, if nothing is lent. Call under the lock."""
         if self._keepers and not self._lent:
-            for slot in self._keepers:
-                slot.unkeep(self._index, self._generation)
-            self._keepers.clear()
+            while self._keepers:  # not an iteration: a collection in the middle of it may come here again
+                self._keepers.pop().unkeep(self._index, self._generation)
 
     def _returned(self, reference: weakref.ref[Any]) -> None:
         self._lent.pop(id(reference), None)

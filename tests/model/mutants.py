@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.scenarios import a_reader, cast, forks, gets, reads
+from model.scenarios import a_reader, cast, forks, gets, reads, views
 from shmsync import _lending, _protocol, _reader, _readers, _snapshot
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ def killed() -> Scenario:
 
 def two_gets() -> Scenario:
     return cast("one reader gets", a_reader(gets, gets), last=5, keeps=True)
+
+
+def threads_with_views() -> Scenario:
+    return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True)
 
 
 def successor() -> Scenario:
@@ -227,6 +231,21 @@ MUTANTS = [
         _lending,
         "        if self._keepers and not self._lent:",
         "        if self._keepers:",
+        two_gets,
+    ),
+    Mutant(
+        "a keep is taken back without the lock",
+        _lending,
+        "        if self._keepers and self._lock.acquire(blocking=False):\n            try:\n                self.give_up()\n"
+        "            finally:\n                self._lock.release()\n",
+        "        self.give_up()\n",
+        threads_with_views,
+    ),
+    Mutant(
+        "a view is lent and nobody notes it",
+        _lending,
+        "        self._lent[id(reference)] = reference\n",
+        "        self._lent[id(reference)] = reference\n        self._lent.clear()\n",
         two_gets,
     ),
     Mutant(

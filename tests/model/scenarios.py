@@ -72,6 +72,17 @@ def gets(port: Port, reader: Reader) -> int:
     return seq
 
 
+def views(port: Port, reader: Reader) -> int:
+    """Take a view out of a block; look at the content after the count is gone."""
+    with reader.read() as snapshot:
+        view = snapshot.buffer
+    record = snapshot._record
+    del snapshot
+    use(port, record)
+    del view
+    return record.seq
+
+
 def use(port: Port, record: object) -> None:
     """Look at the content of an inode that is held."""
     inode, seq = record.mapping.inode, record.seq  # type: ignore[attr-defined]
@@ -200,6 +211,7 @@ def standard() -> list[Scenario]:
         cast("two threads", a_reader(reads, threads=2), last=3, slots=3),
         cast("two reads, the reader killed at any step", a_reader(reads, reads), last=5, mortal=(1,)),
         cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, keeps=True, mortal=(1,)),
+        cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True),
         cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
         cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
         cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, keeps=True),
