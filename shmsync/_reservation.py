@@ -72,7 +72,7 @@ class Reservation:
         with memoryview(self.buffer) as view:
             free = view[:]  # the array's own, so that `buffer` can be released while the array lives
         try:
-            array = numpy.ndarray(shape, dtype, free, offset)
+            array = _array_on(numpy, free, shape, dtype, offset)
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidArgumentError(
                 f"no array of shape {shape!r} and dtype {dtype!r} at {offset} in {self.size} bytes: {error}"
@@ -123,3 +123,13 @@ class Reservation:
     def __repr__(self) -> str:
         state = "published" if self.result else "open" if self._held else "not open"
         return f"<Reservation of {self.size} bytes in {self._writer.name!r}, {state}>"
+
+
+def _array_on(numpy: Any, memory: memoryview, shape: Any, dtype: Any, offset: int) -> Any:
+    kind = numpy.dtype(dtype)
+    # NumPy would take both here.
+    if kind.hasobject:
+        raise TypeError("it would hold references")
+    if numpy.min(shape, initial=0) < 0:
+        raise ValueError("negative dimensions")
+    return numpy.ndarray(shape, kind, memory, offset)

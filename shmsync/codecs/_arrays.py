@@ -158,9 +158,13 @@ def array_at(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> 
     if order not in ("C", "F") or len(shape) > _MOST_DIMENSIONS:
         raise EntityReadError(f"the published array is damaged: order {order!r}, {len(shape)} dimensions")
     try:
-        array = numpy.ndarray(shape, kind, buffer=view, order=order)
-    except (ValueError, TypeError, OverflowError) as error:
+        if len(view):
+            # Not ndarray(buffer=view): that refers past the view to what it was made from, which is not read-only.
+            return numpy.frombuffer(view, kind).reshape(shape, order=order)
+        array = numpy.ndarray(shape, kind, order=order)
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise EntityReadError(f"the published array is damaged: {error}") from error
-    if array.nbytes != len(view):
-        raise EntityReadError(f"the published array is damaged: {array.nbytes} bytes, {len(view)} are there")
+    if array.nbytes:
+        raise EntityReadError(f"the published array is damaged: {array.nbytes} bytes, and none are there")
+    array.flags.writeable = False
     return array

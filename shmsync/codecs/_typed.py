@@ -41,7 +41,8 @@ class TypedDecoder:
         try:
             if codec is msgpack and not _frame.is_frame(payload):
                 return self._decoder.decode(payload)
-            return self._msgspec.convert(archive.unarchive(codec.decode(payload)), self._kind)
+            value = archive.decode_plain(payload) if codec is archive else codec.decode(payload)
+            return self._msgspec.convert(value, self._kind)
         except self._msgspec.ValidationError as error:
             kind = getattr(self._kind, "__name__", self._kind)
             raise EntityReadError(f"the published value is not of type {kind}: {error}") from error

@@ -90,8 +90,8 @@ def _put_beside(buffers: list[_frame.Buffer], value: object) -> object:
         buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
         return _reference(len(buffers) - 1)
     if _arrays.is_array(value):
-        buffers.append(_arrays.buffer_of(value))
         dtype, order, shape = _arrays.describe(value)
+        buffers.append(_arrays.buffer_of(value))
         return _reference(len(buffers) - 1, dtype, order, *shape)
     plain = _arrays.scalar_of(value)
     if plain is not value:

@@ -236,7 +236,8 @@ MUTANTS = [
     Mutant(
         "a keep is taken back without the lock",
         _lending,
-        "        if self._keepers and self._lock.acquire(blocking=False):\n            try:\n                self.give_up()\n"
+        "        if self._keepers and self._lock.acquire(blocking=False):\n"
+        "            try:\n                self.give_up()\n"
         "            finally:\n                self._lock.release()\n",
         "        self.give_up()\n",
         threads_with_views,

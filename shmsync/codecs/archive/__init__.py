@@ -61,6 +61,14 @@ def decode(payload: memoryview) -> Any:
         raise damaged("its columns do not fit together") from None
 
 
+def decode_plain(payload: memoryview) -> Any:
+    """Return the value as plain objects. Raises what `decode` raises."""
+    try:
+        return open_column(payload, root_of(payload)).plain(0, 1)[0]
+    except (IndexError, RecursionError):
+        raise damaged("its columns do not fit together") from None
+
+
 def check(payload: memoryview) -> None:
     """Look at the whole archive: every offset, every text, every key; no column twice, so no cycles.
 

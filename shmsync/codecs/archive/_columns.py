@@ -157,7 +157,7 @@ class Numbers(Column):
         numpy = _arrays.numpy_if_installed()
         if numpy is None:
             return self.view
-        return numpy.ndarray(self.header.n, _DTYPES[self.header.kind], self.view)
+        return _arrays.array_at(self.view.cast("B"), _DTYPES[self.header.kind], "C", (self.header.n,))
 
 
 class Texts(Column):
@@ -283,21 +283,34 @@ class Arrays(Column):
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        dtype, length, shape, dimensions, data, size = header.words
-        text = str(bytes(part(archive, header, dtype, length)), "ascii", "replace")
-        sides = self.words_at(shape, dimensions).tolist()
-        if size == 0 and header.n != 1:
-            raise damaged("arrays of no bytes")
-        view = part(archive, header, data, size * header.n)
-        self._rows = _arrays.array_at(view, text, "C", (header.n, *sides))
+        self._rows: Any = None
+
+    def rows(self) -> Any:
+        """Return all elements, stacked."""
+        if self._rows is None:
+            n = self.header.n
+            dtype, length, shape, dimensions, data, size = self.header.words
+            text = str(bytes(part(self.archive, self.header, dtype, length)), "ascii", "replace")
+            sides = self.words_at(shape, dimensions).tolist()
+            if size == 0 and n != 1:
+                raise damaged("arrays of no bytes")
+            view = part(self.archive, self.header, data, size * n)
+            self._rows = _arrays.array_at(view, text, "C", (n, *sides))
+        return self._rows
 
     def get(self, number: int) -> Any:
         """Return an element; an array even if it has no dimensions."""
-        return self._rows[number, ...]
+        return self.rows()[number, ...]
 
     def getter(self) -> Callable[[int], Any]:
         """Return the fastest way to `get`."""
-        return self.get if self._rows.ndim == 1 else self._rows.__getitem__
+        rows = self.rows()
+        return self.get if rows.ndim == 1 else rows.__getitem__
+
+    def check(self, seen: set[int]) -> None:
+        """Look at what the arrays are."""
+        super().check(seen)
+        self.rows()
 
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return copies."""

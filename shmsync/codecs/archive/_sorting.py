@@ -16,8 +16,7 @@ from shmsync.errors import EntityWriteError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_INT64 = range(-(1 << 63), 1 << 63)
-_UINT64 = range(1 << 64)
+_LEAST_INT, _MOST_INT, _MOST_UINT = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _TAKEN = (
     "an archive takes None, bool, 64-bit int, float, str, bytes, list, tuple, dict, NumPy arrays and ArrayMap; "
     "convert the rest (a set to a list, a datetime to a timestamp)"
@@ -146,9 +145,9 @@ def _group_of_all(kind: type, values: Sequence[Any]) -> Group | None:
 
 
 def _of_ints(least: int, most: int) -> Group | None:
-    if least in _INT64 and most in _INT64:
+    if least >= _LEAST_INT and most <= _MOST_INT:
         return Group.INT
-    return Group.UINT if least in _UINT64 and most in _UINT64 else None
+    return Group.UINT if least >= 0 and most <= _MOST_UINT else None
 
 
 def _of_lists(lists: Sequence[Any]) -> Group | None:

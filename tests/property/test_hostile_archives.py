@@ -1,0 +1,218 @@
+"""Damaged archives: with `check` they are refused or sound; without it, a look at them ends in an error or a value."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmsync import ArrayMap, EntityReadError, unarchive
+from shmsync.codecs import archive
+from shmsync.codecs.archive import _format as f
+
+VALUE: dict[str, Any] = {
+    "scalars": [None, True, 1, -1, 2**63, 1.5, "text", b"bytes"],
+    "vectors": [[1, 2], [1.5], [2**63], [3, 4]],
+    "ragged": [[1.5] * number for number in range(5)],
+    "records": [{"id": number, "name": str(number)} for number in range(4)],
+    "optional": [{"a": 1}, {}, {"b": [None]}],
+    "numbers": {number * 3: number for number in range(100)},
+    "texts": {f"key {number}": [float(number)] * 2 for number in range(100)},
+    "mixed keys": dict[Any, int]([*(((number, str(number)), number) for number in range(70)), (None, 0), (1.5, 1)]),
+    "arrays": [np.eye(3), np.arange(4), np.zeros((0, 2))],
+    "rows": ArrayMap(np.arange(80), np.zeros((80, 3), "f4")),
+    "large": b"x" * 5000,
+}
+ARCHIVE = bytes(archive.encode(VALUE))
+SMALL = bytes(archive.encode({"a": [1, "x", {"b": [1.5, 2.5]}], **{str(number): number for number in range(70)}}))
+MOST = 3000
+WORDS = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**31, 2**32, 2**63, 2**64 - 1, len(ARCHIVE)]))
+
+
+def touch(value: Any, budget: list[int], depth: int = 0) -> None:
+    """Look at everything, as far as the budget goes: damage can make a list look endless."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > 30:
+        return
+    if isinstance(value, Mapping):
+        for key in value:
+            value.get(key)
+            touch(value[key], budget, depth + 1)
+            if budget[0] < 0:
+                return
+        assert "no such key" not in value
+        assert -12345 not in value
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | memoryview):
+        for item in value:
+            touch(item, budget, depth + 1)
+            if budget[0] < 0:
+                return
+    elif isinstance(value, np.ndarray):
+        value.tobytes()
+    repr(value)
+
+
+def look(payload: bytes) -> None:
+    view = memoryview(payload).toreadonly()
+    try:
+        touch(archive.decode(view), [MOST])
+    except EntityReadError:
+        pass
+    except KeyError:  # a key that iterating shows and the damaged table does not find
+        pass
+    try:
+        archive.check(view)
+    except EntityReadError:
+        return
+    sound = archive.decode(view)
+    touch(sound, [MOST])
+    unarchive(sound)
+    repr(sound)
+
+
+def test_the_value_is_sound() -> None:
+    archive.check(memoryview(ARCHIVE))
+    archive.check(memoryview(SMALL))
+    look(ARCHIVE)
+
+
+@given(st.integers(0, len(SMALL) - 1), st.integers(0, 255))
+@settings(deadline=None)
+def test_a_byte_is_changed(at: int, byte: int) -> None:
+    damaged = bytearray(SMALL)
+    damaged[at] = byte
+    look(bytes(damaged))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(ARCHIVE) // 8 - 1), WORDS), min_size=1, max_size=4))
+@settings(deadline=None)
+def test_words_are_changed(changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(ARCHIVE)
+    for word, value in changes:
+        struct.pack_into("=Q", damaged, word * 8, value)
+    look(bytes(damaged))
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_headers_are_changed(data: st.DataObject) -> None:
+    """Changes where they hurt: kind, number and offsets of a column."""
+    damaged = bytearray(ARCHIVE)
+    headers = columns(ARCHIVE)
+    at = data.draw(st.sampled_from(headers))
+    field = data.draw(st.integers(0, 7))
+    value = data.draw(WORDS | st.sampled_from(headers) | st.integers(0, 200))
+    struct.pack_into("=Q", damaged, at + 8 * field, value)
+    look(bytes(damaged))
+
+
+def columns(payload: bytes) -> list[int]:
+    """Return where something that looks like a column header stands."""
+    found = []
+    for at in range(0, len(payload) - f.HEADER.size, 8):
+        kind, zero, n, *_ = f.HEADER.unpack_from(payload, at)
+        if f.NULL <= kind <= f.BOXED and not zero and n <= at:
+            found.append(at)
+    return found
+
+
+@given(st.integers(0, len(ARCHIVE)))
+@settings(deadline=None)
+def test_cut_off(size: int) -> None:
+    look(ARCHIVE[:size])
+    look(ARCHIVE[size:])
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_anything_with_the_right_end(content: bytes) -> None:
+    content += bytes(-len(content) % 8)
+    for root in range(0, len(content), 8):
+        look(content + f.pack_trailer(root, len(content)))
+
+
+def built(*columns: bytes) -> bytes:
+    """Return an archive of columns of 64 bytes, the last of which is its root."""
+    body = b"".join(columns)
+    return body + f.pack_trailer(len(body) - f.HEADER.size, len(body))
+
+
+def bomb(levels: int) -> bytes:
+    """Return an archive in which each record has the one below twice."""
+    parts = [bytes(64), f.pack_header(f.NULL, 1, 0)]
+    key_ends = struct.pack("=3Q", 0, 1, 2).ljust(64, b"\0")
+    for _ in range(levels):
+        at = 64 * len(parts)
+        below = at - 64
+        parts += [
+            key_ends,
+            b"ab".ljust(64, b"\0"),
+            f.pack_header(f.STR, 2, at, at + 64, 2),
+            struct.pack("=2Q", below, below).ljust(64, b"\0"),
+            f.pack_header(f.RECORDS, 1, at + 128, at + 192),
+        ]
+    return built(*parts)
+
+
+NULL = f.pack_header(f.NULL, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "0 bytes"),
+        (bytes(100), "does not end as one"),
+        (built(f.pack_header(f.NULL, 1, 0)), "has 1 elements"),
+        (built(bytes(64), f.pack_header(f.NULL, 1, 64)), "belong to the column"),
+        (built(bytes(64), f.pack_header(99, 1, 0)), "no kind 99"),
+        (built(bytes(64), f.pack_header(f.NULL, 2, 0)), "root has 2 elements"),
+        (built(bytes(64), f.pack_header(f.LIST, 1, 0, 1, 64)), "a column at 64"),
+        (built(bytes(64), f.pack_header(f.BOXED, 1, 0)), "no kind 0"),
+        (built(bytes(64), NULL, f.pack_header(f.LIST, 1, 0, 2**50, 64)), "instead of 1125899906842624"),
+        (built(bytes(64), f.pack_header(f.NULL, 2**40, 0)), "elements"),
+        (bomb(60), "twice"),
+    ],
+    ids=range(11),
+)
+def test_what_check_says(payload: bytes, reason: str) -> None:
+    with pytest.raises(EntityReadError, match=reason):
+        archive.check(memoryview(payload))
+
+
+def test_another_version_says_so() -> None:
+    payload = bytearray(ARCHIVE)
+    struct.pack_into("=I", payload, len(payload) - 24, 2)
+    with pytest.raises(EntityReadError, match="has version 2, this shmsync reads version 1"):
+        archive.decode(memoryview(payload))
+
+
+def test_a_table_that_goes_in_circles_ends() -> None:
+    rng = random.Random(5)
+    value = {number: number for number in range(200)}
+    payload = bytearray(bytes(archive.encode(value)))
+    table, buckets = f.root_of(memoryview(payload)).words[3:5]
+    for _ in range(200):
+        damaged = bytearray(payload)
+        for link in range(200):
+            struct.pack_into("=I", damaged, table + 4 * (buckets + link), rng.randrange(1, 201))
+        for key in (1000, -1, 7):
+            with contextlib.suppress(EntityReadError):
+                archive.decode(memoryview(damaged)).get(key)
+
+
+def test_depth_of_a_damaged_archive() -> None:
+    """A list in a list in a list, 20,000 deep."""
+    headers = [bytes(64), NULL]
+    headers += [f.pack_header(f.LIST, 1, 0, 1, 64 * number) for number in range(1, 20_000)]
+    payload = memoryview(built(*headers))
+    with pytest.raises(EntityReadError):
+        archive.check(payload)
+    with pytest.raises(EntityReadError):
+        unarchive(archive.decode(payload))

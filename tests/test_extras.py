@@ -1,0 +1,141 @@
+"""What is there without the optional packages: bytes-like buffers, archives, and errors that name the extra.
+
+Runs in clean interpreters in which the packages cannot be imported, so nothing here may import them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import PATIENCE, Child, Held
+
+from shmsync import MissingExtraError, Reader, ShmSyncError, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPTIONAL = ("numpy", "msgspec", "pyarrow", "typer", "rich")
+
+
+def do_without(_: Held) -> None:
+    """Make the optional packages unimportable."""
+    assert not [name for name in OPTIONAL if name in sys.modules]
+    sys.modules.update(dict.fromkeys(OPTIONAL))  # type: ignore[arg-type]
+
+
+def write(held: Held, name: str, codec: str, value: Any) -> str:
+    held.writer = Writer(name, codec=codec, grace_duration=0)
+    try:
+        held.writer.write(value)
+    except ShmSyncError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        held.writer.close()
+    return ""
+
+
+def read(_: Held, name: str, *path: Any) -> Any:
+    """Return what lies at a path of the value, as plain objects, and how it came."""
+    with Reader(name, allow_pickle=True) as reader:
+        try:
+            value = reader.get()
+            for key in path:
+                value = value[key]
+        except ShmSyncError as error:
+            return f"{type(error).__name__}: {error}"
+        plain = value.tolist() if isinstance(value, memoryview) else value
+        return type(value).__name__, plain
+
+
+def typed(_: Held, name: str) -> str:
+    with pytest.raises(MissingExtraError) as caught:
+        Reader(name, type=int)
+    return f"{caught.value} ({caught.value.name})"
+
+
+@pytest.fixture
+def bare() -> Iterator[Child]:
+    with Child() as child:
+        child.ask(do_without)
+        yield child
+
+
+def unlink(name: str) -> None:
+    with Writer(name) as writer:
+        writer.unlink()
+
+
+def test_bytes_and_archives_work_without_numpy(bare: Child, name: str) -> None:
+    assert bare.ask(write, name, "msgpack", {"blob": b"x" * 5000, "n": 1}) == ""
+    assert bare.ask(read, name, "blob") == ("memoryview", list(b"x" * 5000))
+    value = {"vector": [1.5, 2.5], "ragged": [[1], [2, 3]], "map": {number: [number] for number in range(600)}}
+    assert bare.ask(write, name, "archive", value) == ""
+    assert bare.ask(read, name, "vector") == ("memoryview", [1.5, 2.5])
+    assert bare.ask(read, name, "ragged", 1) == ("memoryview", [2, 3])
+    assert bare.ask(read, name, "map", 599) == ("memoryview", [599])
+    unlink(name)
+
+
+def test_the_archive_is_the_same_without_numpy(bare: Child, name: str) -> None:
+    value = {"map": {number * 7: [float(number)] * 3 for number in range(3000)}}
+    bare.ask(write, name, "archive", value)
+    with Reader(name) as reader:
+        checksum = reader.version().checksum
+        assert reader.get() == value
+    assert importlib.util.find_spec("numpy")
+    with Writer(name, codec="archive") as writer:
+        assert writer.write(value).version.checksum == checksum
+        writer.unlink()
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "archive"])
+def test_reading_an_array_names_the_extra(bare: Child, name: str, codec: str) -> None:
+    with Child() as other:
+        assert other.ask(write_array, name, codec) == ""
+    answer = bare.ask(read, name, "a")
+    assert answer == "MissingExtraError: reading an array needs numpy: pip install 'shmsync[numpy]'"
+    if codec == "archive":
+        assert bare.ask(read, name, "plain") == ("int", 1)
+    unlink(name)
+
+
+def write_array(held: Held, name: str, codec: str) -> str:
+    import numpy as np  # noqa: PLC0415 - in the child only
+
+    return write(held, name, codec, {"a": np.arange(3), "plain": 1})
+
+
+def test_other_extras_are_named(bare: Child, name: str) -> None:
+    assert bare.ask(typed, name) == "Reader(type=...) needs msgspec: pip install 'shmsync[typed]' (msgspec)"
+    answer = bare.ask(write, name, "arrow", 1)
+    assert answer == "MissingExtraError: codec=\"arrow\" needs pyarrow: pip install 'shmsync[arrow]'"
+    assert bare.ask(write, name, "raw", b"abc") == ""
+    assert bare.ask(reserve_array, name) == "ndarray() needs numpy: pip install 'shmsync[numpy]'"
+    assert bare.ask(read, name) == ("memoryview", list(b"abc"))
+    unlink(name)
+
+
+def reserve_array(_: Held, name: str) -> str:
+    with Writer(name, grace_duration=0) as writer:
+        try:
+            with writer.reserve(8) as slot:
+                slot.ndarray(1)
+        except MissingExtraError as error:
+            return str(error)
+    return ""
+
+
+def test_importing_shmsync_imports_none_of_them() -> None:
+    script = """
+        import sys, shmsync
+        from shmsync.codecs import arrow, archive
+        print([name for name in {names} if name in sys.modules])
+    """
+    command = textwrap.dedent(script).format(names=OPTIONAL)
+    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert run.stdout.strip() == "[]"
