@@ -79,10 +79,12 @@ class Attachment:
         return Record(header, mapping)
 
     def give_up_unused(self) -> None:
-        """Take back the keeps of versions of which no view is left, where that could not be done at once."""
-        for mapping in self._mappings:
+        """Let go of inodes that were replaced, and of keeps that could not be taken back when the last view went."""
+        for index, mapping in enumerate(self._mappings):
             if mapping is not None:
                 mapping.lending.give_up()
+                if mapping.generation != self.channel.generations[index].peek():
+                    self._mappings[index] = None  # its memory goes with its last view, and not with our next read of it
 
     # What the protocol asks for (the port `Holder`).
 

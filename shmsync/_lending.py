@@ -14,10 +14,12 @@ lent, and keeps. So for a view that is lent while somebody takes back:
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import RLock
 
     from shmsync._readers import Slot
@@ -39,7 +41,7 @@ class Lending:
         self._index = index
         self._generation = generation
         self._lock = lock
-        self._keepers: set[Slot] = set()
+        self._keepers: list[Slot] = []  # not a set: the explorer runs this again, and it has to go the same way
         self._lent: dict[int, weakref.ref[Any]] = {}
 
     def lend(self, lender: object) -> None:
@@ -53,7 +55,8 @@ class Lending:
 
     def keep(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, counted in in `slot`."""
-        self._keepers.add(slot)
+        if slot not in self._keepers:
+            self._keepers.append(slot)
         slot.keep(self._index, self._generation)
 
     def give_up(self) -> None:
@@ -62,7 +65,9 @@ class Lending:
             while self._keepers:  # not an iteration: a collection in the middle of it may come here again
                 self._keepers.pop().unkeep(self._index, self._generation)
 
-    def _returned(self, reference: weakref.ref[Any]) -> None:
+    def _returned(self, reference: weakref.ref[Any], ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if ends():
+            return  # see `Slot.__del__`
         self._lent.pop(id(reference), None)
         # Not worth waiting for: whoever has the lock may be waiting for us. Then the reader's next call gives it up.
         if self._keepers and self._lock.acquire(blocking=False):

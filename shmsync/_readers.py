@@ -85,8 +85,9 @@ class _Last:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __del__(self) -> None:
-        _give_back(self._number)
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():
+            _give_back(self._number)
 
 
 class Slot:
@@ -147,7 +148,9 @@ class Slot:
     def after_fork_in_child(self) -> None:
         """Nothing to do: it is shared."""
 
-    def __del__(self) -> None:
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if ends():  # the globals may be gone; the kernel drops the lock in a moment, and the counts count no more
+            return
         number = getattr(self, "_number", None)
         if number is not None:
             self._last = _Last(number)

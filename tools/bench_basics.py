@@ -1,0 +1,93 @@
+"""Rows of the benchmark: what every call costs, and large payloads in one piece."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+from bench_measure import Sample, channel, once, paired, per_block, per_call, per_reused_block
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LARGE = 64 * 1024 * 1024
+
+
+class Nothing:
+    """The cheapest things that the measured calls can be compared to."""
+
+    def method(self) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def config() -> dict[str, Any]:
+    """Return a configuration of 20 keys that packs to 1 KiB."""
+    value: dict[str, Any] = {
+        f"setting_{number:02d}": [number, number * 1.5, f"value {number}", True] for number in range(19)
+    }
+    value["text"] = "x" * (1024 - len(msgpack.packb({**value, "text": ""})) - 2)
+    return value
+
+
+def unchanged_get(rounds: int) -> list[Sample]:
+    """Get the newest value, when nothing changed."""
+    with channel("get") as (writer, reader):
+        writer.write(config())
+        empty = Nothing().method
+        return paired(rounds, lambda: per_call(reader.get, 20_000), lambda: per_call(empty, 20_000))
+
+
+def unchanged_read(rounds: int) -> list[Sample]:
+    """Pin a raw value that has not changed."""
+    with channel("read") as (writer, reader):
+        writer.write_raw(bytes(1024))
+        trivial = Nothing()
+        return paired(rounds, lambda: per_block(reader.read, 5_000), lambda: per_reused_block(trivial, 5_000))
+
+
+def small_write(rounds: int) -> list[Sample]:
+    """Write a 1 KiB dict with one reader attached."""
+    value = config()
+    with channel("write") as (writer, reader):
+        writer.write(value)
+        reader.get()
+        return paired(
+            rounds,
+            lambda: per_call(lambda: writer.write(value), 2_000),
+            lambda: per_call(lambda: msgpack.packb(value), 2_000),
+        )
+
+
+def large_write(rounds: int) -> list[Sample]:
+    """Write 64 MiB into a reused segment, against a plain copy into shared memory that is mapped already."""
+    payload = os.urandom(1024) * (LARGE // 1024)
+    view = memoryview(mmap.mmap(-1, LARGE))
+
+    def copy() -> None:
+        view[:] = payload
+
+    with channel("large") as (writer, _):
+        for _ in range(2):
+            writer.write_raw(payload)
+        return paired(rounds, lambda: once(lambda: writer.write_raw(payload)), lambda: once(copy))
+
+
+def array_write(rounds: int) -> list[Sample]:
+    """Write an array of 64 MiB with the default codec, against NumPy's copy into memory that is mapped already."""
+    import numpy as np  # noqa: PLC0415 - the other rows do not need it
+
+    array = np.random.default_rng(0).random(LARGE // 4, dtype=np.float32)
+    target = np.frombuffer(mmap.mmap(-1, LARGE), np.float32)
+    value = {"w": array}
+    with channel("array") as (writer, _):
+        for _ in range(2):
+            writer.write(value)
+        return paired(rounds, lambda: once(lambda: writer.write(value)), lambda: once(lambda: np.copyto(target, array)))

@@ -1,0 +1,96 @@
+"""What the large maps of the benchmark hold, and LMDB as it does best: in memory, and told not to care for the disk.
+
+A million keys, each with 10 float32: random 63-bit integers, or strings of 12 characters, in random order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lmdb
+import numpy as np
+
+from shmsync import ArrayMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MILLION = 1_000_000
+ROW = 10
+_SMALL = 1000
+
+
+class Items(NamedTuple):
+    """A map as arrays. Keys are an array of int64 or a list of str."""
+
+    keys: Any
+    values: Any
+
+    def array_map(self) -> ArrayMap:
+        """Return it as shmsync takes it."""
+        return ArrayMap(self.keys, self.values)
+
+    def as_dict(self) -> dict[Any, list[float]]:
+        """Return it as a dict of lists."""
+        return dict(zip(list_of(self.keys), self.values.tolist(), strict=True))
+
+    def packed(self) -> list[tuple[bytes, bytes]]:
+        """Return it as LMDB likes it best: bytes, sorted by key."""
+        return sorted(zip(map(pack, list_of(self.keys)), map(bytes, self.values), strict=True))
+
+
+def items(kind: str, count: int = MILLION) -> Items:
+    """Return the items of a map with keys of the kind "int" or "str"."""
+    chance = np.random.default_rng(count)
+    if kind == "int":
+        keys: Any = np.unique(chance.integers(0, 1 << 63, count + _SMALL, np.int64))
+        keys = chance.permutation(keys)[:count]
+    else:
+        keys = [f"user:{number}" for number in (MILLION + chance.permutation(count)).tolist()]
+    return Items(keys, chance.random((count, ROW), np.float32))
+
+
+def list_of(keys: Any) -> list[Any]:
+    """Return keys as a list of Python objects."""
+    return keys if isinstance(keys, list) else keys.tolist()
+
+
+def pack(key: int | str) -> bytes:
+    """Return a key as LMDB takes it."""
+    return key.encode() if isinstance(key, str) else key.to_bytes(8, "big")
+
+
+def some_keys(keys: Any, count: int, seed: int = 0) -> list[Any]:
+    """Return keys at random, as objects of their own: a caller's key is not the object that was published."""
+    chosen = np.random.default_rng(seed).integers(0, len(keys), count).tolist()
+    return [f"{keys[number]} "[:-1] if isinstance(keys, list) else int(keys[number]) for number in chosen]
+
+
+@contextmanager
+def database(size: int) -> Iterator[lmdb.Environment]:
+    """Yield an environment in shared memory with room for `size` bytes of data and another version of them."""
+    with tempfile.TemporaryDirectory(prefix="bench-lmdb-", dir="/dev/shm") as path:
+        environment = lmdb.open(
+            path, map_size=4 * size + (64 << 20), writemap=True, sync=False, metasync=False, map_async=True,
+            meminit=False,
+        )  # fmt: skip
+        with environment:
+            yield environment
+
+
+def opened(path: str, map_size: int) -> lmdb.Environment:
+    """Open the environment of another process to read it."""
+    return lmdb.open(path, map_size=map_size, readonly=True)
+
+
+def place_of(environment: lmdb.Environment) -> tuple[str, int]:
+    """Return what `opened` takes."""
+    return environment.path(), environment.info()["map_size"]
+
+
+def put(environment: lmdb.Environment, packed: Iterable[tuple[bytes, Any]]) -> None:
+    """Write all items in one transaction, over what was there."""
+    with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+        cursor.putmulti(packed)
