@@ -70,6 +70,7 @@ MAX_READERS = 1 << 16
 
 DATA_HEADER = struct.Struct("=QQQQQQII")
 DIGEST = struct.Struct("=Q")
+_DIGESTED = struct.Struct("=QQQQQQIIQ")
 PAYLOAD_AT = 64
 
 CLOSED = (1 << 64) - 1
@@ -223,11 +224,10 @@ def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
     """
     if len(raw) < PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: {len(raw)} bytes, the header alone has {PAYLOAD_AT}")
-    body = raw[: DATA_HEADER.size]
-    magic, *fields, _ = DATA_HEADER.unpack(body)
-    if magic != DATA_MAGIC or checksum_of(body) != DIGEST.unpack_from(raw, DATA_HEADER.size)[0]:
+    magic, instance, generation, seq, size, checksum, codec, _, digest = _DIGESTED.unpack_from(raw)
+    if magic != DATA_MAGIC or checksum_of(raw[: DATA_HEADER.size]) != digest:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
-    header = DataHeader(*fields)
+    header = DataHeader(instance, generation, seq, size, checksum, codec)
     if header.size > len(raw) - PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: payload of {header.size} bytes in {len(raw)}")
     return header

@@ -12,9 +12,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-import cffi
 import posix_ipc
 
+from shmsync._ffi import BYTES, ffi
 from shmsync._lending import Lending
 from shmsync.errors import no_space
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from threading import RLock
 
     from typing_extensions import Self
-
-_ffi = cffi.FFI()
-_BYTES = _ffi.typeof("char[]")  # parsed once, see `_words`
 
 
 class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
@@ -184,6 +181,6 @@ class LendingMapping(Mapping):
         """Return a read-only view to be handed out. Call while counted in."""
         # Views of a mapping refer to it directly, and a mapping cannot tell one reference from another. So they are
         # made from an object of their own between the two, which goes with the last view and everything made from it.
-        lender = _ffi.buffer(_ffi.from_buffer(_BYTES, self._memory))
+        lender = ffi.buffer(ffi.from_buffer(BYTES, self._memory))
         self.lending.lend(lender)
         return memoryview(lender).toreadonly()[start:end]

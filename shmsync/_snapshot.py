@@ -36,16 +36,21 @@ class Record:
         value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has handed out.
     """
 
-    __slots__ = ("_end", "codec", "index", "mapping", "seq", "value", "version")
+    __slots__ = ("_end", "_header", "codec", "index", "mapping", "seq", "value")
 
     def __init__(self, header: DataHeader, mapping: LendingMapping) -> None:
         self.seq = header.seq
         self.index = index_of(header.seq)
         self.mapping = mapping
-        self.version = instance_version(header.seq, header.size, header.checksum)
+        self._header = header
         self._end = PAYLOAD_AT + header.size
         self.codec: Codec = codecs.by_id(header.codec)
         self.value: Any = UNSET
+
+    @property
+    def version(self) -> InstanceVersion:
+        """What is published of it."""
+        return instance_version(self._header.seq, self._header.size, self._header.checksum)
 
     def payload(self) -> memoryview:
         """Return a new view of the payload, to be handed out."""
@@ -58,10 +63,10 @@ class Record:
             IntegrityError: they differ.
         """
         found = checksum_of(self.mapping.view(PAYLOAD_AT, self._end))
-        if found != self.version.checksum:
+        if found != self._header.checksum:
             raise IntegrityError(
-                f"version {self.seq}: the payload of {self.version.size} bytes has checksum {found:#018x}, published "
-                f"was {self.version.checksum:#018x}; something outside shmsync wrote there, the next write repairs it"
+                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
+                f"was {self._header.checksum:#018x}; something outside shmsync wrote there, the next write repairs it"
             )
 
 

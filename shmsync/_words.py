@@ -1,4 +1,4 @@
-"""Shared words: the only importer of `atomics` (and of cffi, which it brings).
+"""Shared words: the only importer of `atomics`.
 
 The package's public views cost 2 to 9 us a call. Its C functions do the same work in about 0.25 us when they are
 bound once: their addresses come from the package, cffi calls them (`FastWord`). Should a release of the package keep
@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import atomics
-import cffi
 
+from shmsync._ffi import ffi
 from shmsync._layout import WORD
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
     from shmsync._ports import Word
 
-_ffi = cffi.FFI()
-# Types parsed once. cffi's parser takes a lock, which an exception from a signal handler could leave locked for ever.
-_CELL = _ffi.typeof("uint64_t[1]")
-_WORDS = _ffi.typeof("uint64_t[]")
+_CELL = ffi.typeof("uint64_t[1]")
+_WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _MODULUS = 1 << 64
 PLAIN_LOAD = platform.machine() in {"x86_64", "AMD64"}
@@ -58,7 +56,7 @@ def _bound(signature: str, function: Any) -> Any:
     address = ctypes.cast(function, ctypes.c_void_p).value
     if not address:
         raise NotImplementedError("this build of atomics lacks an 8-byte operation")
-    return _ffi.cast(signature, address)
+    return ffi.cast(signature, address)
 
 
 def _functions() -> _Functions | None:
@@ -73,7 +71,7 @@ _FUNCTIONS = _functions()
 
 def _cell(value: int) -> Any:
     # A fresh cell for each call: cffi lets other threads run during a call, so a shared one could be overwritten.
-    return _ffi.new(_CELL, [value % _MODULUS])
+    return ffi.new(_CELL, [value % _MODULUS])
 
 
 class FastWord:
@@ -87,7 +85,7 @@ class FastWord:
         self._functions = _FUNCTIONS
         self._plain = memoryview(mapping)[offset : offset + WORD].cast("Q")
         # Not from a memoryview: CPython before 3.13 crashes when its collector clears one that is exported.
-        self._base = _ffi.from_buffer(_WORDS, mapping)
+        self._base = ffi.from_buffer(_WORDS, mapping)
         self._word = self._base + offset // WORD
 
     def peek(self) -> int:

@@ -1,6 +1,6 @@
 """NumPy arrays as buffers with a description: the only place of the codecs that knows what an array is.
 
-NumPy is never imported to write: a value can only hold arrays if its caller has imported it.
+NumPy is not imported to see whether a value is an array: it can only be one if somebody has imported it.
 
 A description is the array's dtype as the .npy format writes it (a string like "<f4", or for a structured dtype the text
 of a list of fields), its order ("C" or "F"), and its shape.

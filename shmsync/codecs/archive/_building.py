@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from shmsync._payload import LINE_ALIGNED, WORD_ALIGNED, Pieces
 from shmsync.codecs import _arrays
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _keys
+from shmsync.codecs.archive._keys import Hashed
 from shmsync.codecs.archive._sorting import ArrayMap, Group, cycles, sort, without_repeats
 from shmsync.errors import EntityWriteError
 
@@ -90,13 +91,13 @@ class Builder:
         return self._header(kind, len(numbers), at)
 
     def _strings(self, values: list[Any]) -> int:
-        return self._texts(f.STR, [_utf8(text) for text in values])
+        texts = _utf8(values)
+        return self._texts(f.STR, texts, b"".join(texts))
 
     def _byte_strings(self, values: list[Any]) -> int:
-        return self._texts(f.BYTES, values)
+        return self._texts(f.BYTES, values, b"".join(values))
 
-    def _texts(self, kind: int, texts: list[Any]) -> int:
-        data = b"".join(texts)
+    def _texts(self, kind: int, texts: list[bytes], data: bytes) -> int:
         return self._header(kind, len(texts), self._ends(texts), self._add(data), len(data))
 
     def _int_lists(self, lists: list[Any]) -> int:
@@ -151,7 +152,7 @@ class Builder:
         values = self._column(list(chain.from_iterable(one.values() for one in maps)))
         return self._map_header(maps, keys, values, hashed)
 
-    def _map_header(self, maps: list[Any], keys: int, values: int, hashed: tuple[int, Any]) -> int:
+    def _map_header(self, maps: list[Any], keys: int, values: int, hashed: Hashed) -> int:
         """Write the header of maps, and the table of one that is large."""
         ends = self._ends(maps)
         count = len(maps[0])
@@ -159,14 +160,14 @@ class Builder:
             return self._header(f.MAP, len(maps), ends, keys, values, 0, 0)
         if count > f.MOST_ITEMS:
             raise EntityWriteError(f"cannot publish a map of {count} items; an archive takes up to {f.MOST_ITEMS}")
-        table = _keys.build(*hashed)
+        table = _keys.build(hashed)
         at = self._add(_bytes_of(table.heads))
         links = self.pieces.add(_bytes_of(table.links), align=f.LINK)
         assert links == at + f.LINK * table.buckets
         return self._header(f.MAP, 1, ends, keys, values, at, table.buckets)
 
-    def _keys(self, keys: list[Any]) -> tuple[int, tuple[int, Any]]:
-        """Write a column of keys; return it, and its kind and content as the hash table wants them."""
+    def _keys(self, keys: list[Any]) -> tuple[int, Hashed]:
+        """Write a column of keys; return it, and what is hashed of it."""
         kinds = set(map(type, keys))
         if kinds == {int}:
             for kind in (f.INT, f.UINT):
@@ -174,16 +175,15 @@ class Builder:
                     numbers = array(f.NUMBERS[kind], keys)
                 except OverflowError:
                     continue
-                return self._numbers(kind, numbers), (kind, numbers)
-        if kinds == {str}:
-            texts = [_utf8(key) for key in keys]
-            return self._texts(f.STR, texts), (f.STR, texts)
-        if kinds == {bytes}:
-            return self._texts(f.BYTES, keys), (f.BYTES, keys)
+                return self._numbers(kind, numbers), Hashed(numbers, numbers, numbered=True)
+        if kinds in ({str}, {bytes}):
+            kind, texts = (f.STR, _utf8(keys)) if kinds == {str} else (f.BYTES, keys)
+            data = b"".join(texts)
+            return self._texts(kind, texts, data), Hashed(texts, data)
         plain = [_keys.writable_key(key) for key in keys]
         if set(map(type, plain)) != kinds:  # some were of a subclass
             return self._keys(plain)
-        return self._column(plain), (f.MIX, plain)
+        return self._column(plain), _keys.hashed(plain)
 
     def _boxed(self, columns: list[int]) -> int:
         return self._header(f.BOXED, len(columns), self._words(columns))
@@ -218,7 +218,7 @@ class Builder:
             keys, hashed = self._keys(one.keys)
         else:
             kind = f.UINT if one.keys.dtype.kind == "u" else f.INT
-            keys, hashed = self._numbers(kind, one.keys), (kind, one.keys)
+            keys, hashed = self._numbers(kind, one.keys), Hashed(one.keys, one.keys, numbered=True)
         shape = one.values.shape[1:]
         if not shape:
             values = self._column(one.values.tolist())
@@ -256,13 +256,8 @@ def _bytes_of(numbers: Any) -> memoryview:
     return memoryview(numbers).cast("B") if len(numbers) else memoryview(b"")
 
 
-def _utf8(text: str) -> bytes:
+def _utf8(texts: list[str]) -> list[bytes]:
     try:
-        return text.encode()
+        return [text.encode() for text in texts]
     except UnicodeEncodeError as error:
-        refuse(text, error)
-
-
-def refuse(value: object, why: object) -> NoReturn:
-    """Raise the error for a value that an archive cannot hold."""
-    raise EntityWriteError(f"cannot publish this value: {value!r:.60}: {why}")
+        raise EntityWriteError(f"cannot publish this value: the text {error.object!r:.60}: {error}") from error

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KINDS: dict[int, type[Column]] = {}
 _WORD: Any = "Q"
 _FORMATS: dict[int, Any] = NUMBERS
-_DTYPES = {INT: "=i8", UINT: "=u8", FLOAT: "=f8"}
+_DTYPES = {INT: "i8", UINT: "u8", FLOAT: "f8"}
 
 
 class Column:
@@ -157,7 +157,8 @@ class Numbers(Column):
         numpy = _arrays.numpy_if_installed()
         if numpy is None:
             return self.view
-        return _arrays.array_at(self.view.cast("B"), _DTYPES[self.header.kind], "C", (self.header.n,))
+        dtype = _DTYPES[self.header.kind]
+        return numpy.frombuffer(self.view, dtype) if self.header.n else numpy.empty(0, dtype)
 
 
 class Texts(Column):

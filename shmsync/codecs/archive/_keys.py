@@ -20,7 +20,7 @@ from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from shmsync.codecs import _arrays
-from shmsync.codecs.archive._format import BYTES, INT, LINK, STR, UINT, damaged
+from shmsync.codecs.archive._format import LINK, damaged
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -44,22 +44,34 @@ class Table(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def build(kind: int, keys: Sequence[Any]) -> Table:
-    """Return the table of a key column.
+class Hashed(NamedTuple):
+    """The keys of a map as they are hashed.
 
-    Args:
-        kind: of the column.
-        keys: for INT and UINT the numbers as an `array`, for STR and BYTES bytes, else the keys themselves.
+    Attributes:
+        keys: numbers (an `array` or a NumPy array), or bytes.
+        content: all of them in a row.
+        numbered: whether they are numbers.
     """
-    raw = keys if kind in {INT, UINT, STR, BYTES} else [_canonical(key) for key in keys]
-    numbered = kind in {INT, UINT}
-    content = memoryview(raw) if numbered else b"".join(raw)  # type: ignore[arg-type]
-    count = len(keys)
+
+    keys: Sequence[Any]
+    content: Any
+    numbered: bool = False
+
+
+def hashed(keys: Sequence[Any]) -> Hashed:
+    """Return keys that are neither all integers, nor all strings, nor all bytes."""
+    raw = [_canonical(key) for key in keys]
+    return Hashed(raw, b"".join(raw))
+
+
+def build(of: Hashed) -> Table:
+    """Return the table of a map."""
+    count = len(of.keys)
     numpy = _arrays.numpy_if_installed() if count >= _NUMPY_FROM else None
     table = longest = None
     for attempt in range(_TRIES):
-        prime = _prime_from(count + count // 2 + xxh3_64_intdigest(content, attempt) % (count // 2 + 1))
-        homes = _homes(raw, prime, numpy, numbered=numbered)
+        prime = _prime_from(count + count // 2 + xxh3_64_intdigest(of.content, attempt) % (count // 2 + 1))
+        homes = _homes(of, prime, numpy)
         tried, chain = _chained(homes, prime, numpy)
         if longest is None or chain < longest:
             table, longest = tried, chain
@@ -69,12 +81,13 @@ def build(kind: int, keys: Sequence[Any]) -> Table:
     return table
 
 
-def _homes(raw: Sequence[Any], prime: int, numpy: Any, *, numbered: bool) -> Any:
-    if numpy is None:
-        return [key % prime for key in (raw if numbered else map(xxh3_64_intdigest, raw, repeat(prime)))]
-    if numbered:
-        return numpy.asarray(raw) % prime
-    return numpy.fromiter(map(xxh3_64_intdigest, raw, repeat(prime)), numpy.uint64, len(raw)) % prime
+def _homes(of: Hashed, prime: int, numpy: Any) -> Any:
+    if numpy is not None and of.numbered:
+        return numpy.asarray(of.keys) % prime
+    hashes = of.keys if of.numbered else map(xxh3_64_intdigest, of.keys, repeat(prime))
+    if numpy is not None:
+        return numpy.fromiter(hashes, numpy.uint64, len(of.keys)) % prime
+    return [number % prime for number in hashes]
 
 
 def _chained(homes: Any, prime: int, numpy: Any) -> tuple[Table, int]:
@@ -256,7 +269,8 @@ def plain_key(key: Any) -> Any:
     base: Any
     for base in (int, float, str, bytes):
         if isinstance(key, base):
-            return base.__add__(key, base())  # not base(key): an enum's str() is another text
+            # Not base(key): an enum's str() is another text.
+            return key if type(key) is base else base.__add__(key, base())
     if key is None:
         return key
     if isinstance(key, memoryview):
