@@ -170,9 +170,12 @@ class Reader(Generic[T]):
             return default
 
     def _get_now(self) -> Any:
-        with self._pin_now(check_bytes=False) as snapshot:
+        snapshot = self._pin_now(check_bytes=False)
+        try:
             record = snapshot._record
-            record.value = value = snapshot.value  # a view that the record holds outlives the block: it is kept
+            record.value = value = snapshot.value  # a view that the record holds outlives the snapshot: it is kept
+        finally:
+            snapshot.close()
         attachment = self._attachment
         if attachment is not None:
             self._latest = (attachment.channel.version_cell, record.seq, value)

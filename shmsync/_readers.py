@@ -127,9 +127,10 @@ class Slot:
         self.words.keep[index].store(generation)
 
     def unkeep(self, index: int, generation: int) -> None:
-        """Take a keep back, unless the other side of a fork may still need it."""
-        if not self._claim.shared:
-            self.words.keep[index].compare_exchange(generation, 0)
+        """Take a keep back, unless the other side of a fork may still need it. Call under the reader's lock."""
+        keep = self.words.keep[index]
+        if not self._claim.shared and keep.peek() == generation:  # nobody else stores there, and not without the lock
+            keep.store(0)
 
     def before_fork(self) -> None:
         """Share with the child what is held here.

@@ -164,18 +164,16 @@ class LendingMapping(Mapping):
     Args:
         segment, index, generation: see `Mapping`.
         lock: of the reader.
+
+    Attributes:
+        lending: what is lent out of the inode. The memory refers to it, too.
     """
 
-    __slots__ = ()
+    __slots__ = ("lending",)
 
     def __init__(self, segment: Segment, index: int, generation: int, lock: RLock) -> None:
         super().__init__(segment, index, generation, writable=False)
-        self._memory.lending = Lending(index, generation, lock)
-
-    @property
-    def lending(self) -> Lending:
-        """What is lent out of the inode."""
-        return self._memory.lending
+        self.lending = self._memory.lending = Lending(index, generation, lock)
 
     def lend(self, start: int, end: int) -> memoryview:
         """Return a read-only view to be handed out. Call while counted in."""

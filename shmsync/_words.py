@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from shmsync._ports import Word
 
-_CELL = ffi.typeof("uint64_t[1]")
+_CELL = ffi.typeof("uint64_t *")
 _WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _MODULUS = 1 << 64
@@ -71,7 +71,10 @@ _FUNCTIONS = _functions()
 
 def _cell(value: int) -> Any:
     # A fresh cell for each call: cffi lets other threads run during a call, so a shared one could be overwritten.
-    return ffi.new(_CELL, [value % _MODULUS])
+    return ffi.new(_CELL, value % _MODULUS)
+
+
+_ZERO = _cell(0)  # only ever read
 
 
 class FastWord:
@@ -101,7 +104,7 @@ class FastWord:
             return int(cell[0])
 
     def store(self, value: int) -> None:
-        self._functions.store(self._word, _cell(value), _SEQ_CST)
+        self._functions.store(self._word, _cell(value) if value else _ZERO, _SEQ_CST)
 
     def adder(self, delta: int) -> Callable[[], None]:
         return partial(self._functions.add, self._word, _cell(delta), _SEQ_CST)

@@ -14,7 +14,7 @@ are the 7 bytes "shmsync" and a msgpack array: the number of the buffer; for a N
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from msgpack import ExtType, packb, unpackb
@@ -149,14 +149,21 @@ def resolve(buffers: list[memoryview], code: int, data: bytes | memoryview) -> A
     if code != EXTENSION or not data.startswith(_TAG):
         return ExtType(code, data)
     try:
-        number, *description = unpackb(data[len(_TAG) :])
+        number, description = _reference_in(data)
         view = buffers[number]
-        if not description:
-            return view
-        dtype, order, *shape = description
     except (*_REFUSALS, IndexError) as error:
         raise EntityReadError(f"the published frame is damaged: reference {data[:40]!r}") from error
-    return _arrays.array_at(view, dtype, order, shape)
+    return _arrays.array_at(view, *description) if description else view
+
+
+@lru_cache(maxsize=256)  # the next version mostly has the same arrays
+def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | None]:
+    """Return the number of a buffer, and dtype, order and shape if it is an array."""
+    number, *description = unpackb(data[len(_TAG) :])
+    if not description:
+        return number, None
+    dtype, order, *shape = description
+    return number, (dtype, order, tuple(shape))
 
 
 def _unpack(payload: memoryview, hook: Callable[[int, bytes], Any]) -> Any:

@@ -389,7 +389,8 @@ class ModelMapping(LendingMapping):
         self.index = index
         self.generation = generation
         self.size = 0
-        self._memory = SimpleNamespace(lending=Lending(index, generation, lock))  # type: ignore[assignment]
+        self.lending = Lending(index, generation, lock)
+        self._memory = SimpleNamespace(lending=self.lending)  # type: ignore[assignment]
 
     def lend(self, start: int, end: int) -> Any:
         view = ModelView(self._memory)
