@@ -365,6 +365,12 @@ class ModelSegments:
         self.port.do("unlink", index)
         self.mapped[index] = (self.port.do("create", index), generation)
 
+    def spoil(self, index: int) -> None:
+        """Write half of something into the segment that was gained."""
+        mapped = self.mapped[index]
+        assert mapped is not None
+        self.port.do("fill", mapped[0], mapped[1], TORN)
+
     def fill(self, index: int, generation: int, seq: int) -> None:
         mapped = self.mapped[index]
         if mapped is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from model.explore import Role, Scenario, all_gone
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
 from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
+from shmsync._layout import index_of
 from shmsync._protocol import FIRST_PAUSE, Publisher
 from shmsync._reader import Reader
 
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------------------ writers
 
 
-def publishes(slots: int, last: int, after: int | None = None, *, counted: bool = False) -> Callable[[Port], Bodies]:
-    """Return the spec of a writer that publishes until `last` is the version; with `after`, once that one is gone."""
+def publishes(
+    slots: int, last: int, after: int | None = None, *, counted: bool = False, gives_up: bool = False
+) -> Callable[[Port], Bodies]:
+    """Return the spec of a writer that publishes until `last` is the version; with `after`, once that one is gone.
+
+    With `gives_up`, it begins each version once in vain: it gains the segment, writes half of something, and stops.
+    """
 
     def spec(port: Port) -> Bodies:
         version = ModelWord(port, VERSION)
@@ -29,7 +35,8 @@ def publishes(slots: int, last: int, after: int | None = None, *, counted: bool 
         clock = ModelClock(port)
         if not counted:
             port.ignored = frozenset({"reset", "was_reset"})  # what a publish reports
-        publisher = Publisher(version, generations, ModelTable(port, slots), ModelSegments(port), clock, FIRST_PAUSE)
+        segments = ModelSegments(port)
+        publisher = Publisher(version, generations, ModelTable(port, slots), segments, clock, FIRST_PAUSE)
 
         def body() -> None:
             if after is None:
@@ -39,6 +46,9 @@ def publishes(slots: int, last: int, after: int | None = None, *, counted: bool 
                 port.do("after", after)
             while version.load() < last:
                 clock.begin()
+                if gives_up:
+                    segments.spoil(index_of(publisher.prepare(1.0).seq))
+                    clock.begin()
                 published = publisher.publish(1.0)
                 if counted and published.reset:
                     port.do("reset")
@@ -174,6 +184,7 @@ def cast(
     forked: bool = False,
     keeps: bool = False,
     counted: bool = False,
+    gives_up: bool = False,
 ) -> Scenario:
     """Return a scenario: one writer, whose first publish is over before anybody attaches, and readers.
 
@@ -187,12 +198,13 @@ def cast(
         forked: the last reader forks.
         keeps: whether a reader keeps anything; if not, nobody has to look at the keep words.
         counted: whether evictions, replacements, resets and deaths are counted.
+        gives_up: whether the writer begins each version once in vain, as a `reserve` that ends in an exception.
     """
     slots = slots or len(readers)
     keep_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
     constant = frozenset() if keeps else frozenset(keep_words)
     writers = constant | {VERSION, *GENERATION}
-    roles = [Role("the writer", publishes(slots, last, counted=counted), 0 in mortal, writers)]
+    roles = [Role("the writer", publishes(slots, last, counted=counted, gives_up=gives_up), 0 in mortal, writers)]
     roles += [
         Role(f"reader {number}", spec(slots), number in mortal, constant, reads=True)
         for number, spec in enumerate(readers, 1)
@@ -214,6 +226,8 @@ def standard() -> list[Scenario]:
         cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True),
         cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
         cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
+        cast("writes are given up half-way", a_reader(reads), last=4, mortal=(0,), successor=True, gives_up=True),
+        cast("writes are given up half-way, values are kept", a_reader(gets, gets), last=4, keeps=True, gives_up=True),
         cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, keeps=True),
         cast(
             "a slot claimed while another is reaped",
