@@ -69,11 +69,16 @@ class Reader(Generic[T]):
         self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
 
+    @overload  # what is no class to a type checker: a union, a Literal; annotate the variable
+    def __init__(
+        self: Reader[Any], name: str, *, type: object, timeout: float | timedelta = ..., allow_pickle: bool = ...
+    ) -> None: ...
+
     def __init__(
         self,
         name: str,
         *,
-        type: type[T] | None = None,  # noqa: A002 - the word for it
+        type: Any = None,  # noqa: A002 - the word for it
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
     ) -> None:

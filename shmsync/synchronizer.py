@@ -45,11 +45,22 @@ class Synchronizer(Reader[T]):
         self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ..., **writer: Any
     ) -> None: ...
 
+    @overload
+    def __init__(
+        self: Synchronizer[Any],
+        name: str,
+        *,
+        type: object,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        **writer: Any,
+    ) -> None: ...
+
     def __init__(
         self,
         name: str,
         *,
-        type: type[T] | None = None,  # noqa: A002 - the word for it
+        type: Any = None,  # noqa: A002 - the word for it
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
         **writer: Any,

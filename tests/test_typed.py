@@ -212,5 +212,7 @@ def test_what_mypy_knows(writer: Writer, name: str) -> None:
         if not TYPE_CHECKING:
             return
         sync.write(5)  # type: ignore[arg-type]
+    optional: Reader[int | None] = Reader(name, type=int | None)
+    assert_type(optional.get(), int | None)
     plain: Reader = untyped  # no need to say Reader[Any]
     assert_type(plain.get(), Any)
