@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,19 @@ def test_subclasses_and_tuples_around_large_buffers() -> None:
     value = Names(a=(b"x" * 5000, [b"y" * 5000, 1]))
     found = through(msgpack, value)
     assert found == {"a": [b"x" * 5000, [b"y" * 5000, 1]]}
+
+
+@dataclasses.dataclass
+class Record:
+    blob: bytes
+    rest: Any
+
+
+def test_large_buffers_in_records() -> None:
+    found = through(msgpack, [Record(b"x" * 5000, [Record(b"y" * 5000, 1)])])[0]
+    assert found == {"blob": b"x" * 5000, "rest": [{"blob": b"y" * 5000, "rest": 1}]}
+    assert isinstance(found["blob"], memoryview)
+    assert isinstance(found["rest"][0]["blob"], memoryview)
 
 
 def test_extensions_of_the_callers_own_are_his() -> None:

@@ -15,6 +15,7 @@ are the 7 bytes "shmsync" and a msgpack array: the number of the buffer; for a N
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from msgpack import ExtType, packb, unpackb
@@ -61,8 +62,8 @@ def encode(value: object) -> Payload:
     try:
         buffers: list[_frame.Buffer] = []
         packed = _pack(_Large(value) if _is_large(value) else value, buffers)
-        if len(packed) >= LARGE and any(mark in packed for mark in _LONG_BINS):
-            # Large bytes may be in there, and msgpack does not ask about them: look for them, and pack again.
+        # Large bytes may be in there, and msgpack does not ask about them. If so, pack again.
+        if len(packed) >= LARGE and any(mark in packed for mark in _LONG_BINS) and _holds_large(value):
             buffers.clear()
             packed = _pack(_with_large_marked(value), buffers)
     except EntityWriteError:
@@ -99,7 +100,7 @@ def _put_beside(buffers: list[_frame.Buffer], value: object) -> object:
     record = record_of(value)
     if record is None:
         raise TypeError(f"can not serialize {type(value).__name__!r} object")
-    return record
+    return _with_large_marked(record)
 
 
 def _reference(*fields: int | str) -> ExtType:
@@ -110,19 +111,29 @@ def _is_large(value: object) -> bool:
     return isinstance(value, (bytes, bytearray, memoryview)) and memoryview(value).nbytes >= LARGE
 
 
+def _holds_large(value: object) -> bool:
+    """Tell whether there is a large bytes-like object in a value; level by level, mostly at the speed of C."""
+    level = [value]
+    while level:
+        containers = (item for item in level if isinstance(item, (dict, list, tuple)))
+        inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
+        if set(map(type, chain.from_iterable(inner))) <= _LEAVES:
+            return False
+        level = [item for item in chain.from_iterable(inner) if type(item) not in _LEAVES]
+        if any(map(_is_large, level)):
+            return True
+    return False
+
+
 def _with_large_marked(value: object) -> object:
-    """Return the value with large bytes-like objects replaced by a `_Large`; only what holds them is copied."""
+    """Return the value with each large bytes-like object replaced by a `_Large`."""
     if _is_large(value):
         return _Large(value)
-    if isinstance(value, dict) and not _are_leaves(value.values()):
+    if isinstance(value, dict):
         return {key: _with_large_marked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) and not _are_leaves(value):
+    if isinstance(value, (list, tuple)):
         return [_with_large_marked(item) for item in value]
     return value
-
-
-def _are_leaves(items: Iterable[object]) -> bool:
-    return set(map(type, items)) <= _LEAVES
 
 
 def decode(payload: memoryview) -> Any:
