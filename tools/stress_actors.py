@@ -29,6 +29,7 @@ from shmsync import (
     Writer,
     _protocol,
     _readers,
+    codecs,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Plan(NamedTuple):
     largest: int
     unlinks: int
     locks: bool
+
+
+class GivenUp(Exception):  # noqa: N818 - no error either
+    """A write ends half-way."""
 
 
 class Torn(Exception):  # noqa: N818 - a finding, not an error
@@ -151,13 +156,28 @@ def write(plan: Plan, pipe: Connection, seed: int) -> None:
 
 
 def _publish(writer: Writer, rng: random.Random, stamp: int, number: int, body: bytes) -> Any:
-    kind = rng.randrange(3)
+    kind = rng.randrange(5)
     if kind == 0 and number and len(body) < 64:
         return writer.write_raw(struct.pack("=Q", number))
     digest = xxhash.xxh3_64_intdigest(body)
     if kind < 2:
         return writer.write_raw(HEAD.pack(stamp, number, digest) + body)
-    return writer.write({"stamp": stamp, "number": number, "digest": digest, "content": body})
+    if kind == 2:
+        return _publish_in_place(writer, rng, HEAD.pack(stamp, number, digest), body)
+    codec = codecs.by_name("msgpack" if kind == 3 else "archive")
+    value = {"stamp": stamp, "number": number, "digest": digest, "content": body}
+    return writer._publish(codec, codec.encode(value), None)
+
+
+def _publish_in_place(writer: Writer, rng: random.Random, head: bytes, body: bytes) -> Any:
+    if rng.randrange(4) == 0:
+        with suppress(GivenUp), writer.reserve(len(body)) as slot:
+            slot.buffer[: len(body) // 2] = body[: len(body) // 2]
+            raise GivenUp
+    with writer.reserve(len(head) + len(body)) as slot:
+        slot.buffer[: len(head)] = head
+        slot.buffer[len(head) :] = body
+    return slot.result
 
 
 # ------------------------------------------------------------------------------------------------------------- readers
