@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs.archive import _maps as _  # noqa: F401 - adds its kinds of columns
+from shmsync.codecs.archive import _compound, _maps  # noqa: F401 - each adds its kinds of columns
 from shmsync.codecs.archive._building import Builder
 from shmsync.codecs.archive._columns import open_column
 from shmsync.codecs.archive._format import damaged, root_of
@@ -44,7 +44,7 @@ def encode(value: Any) -> Payload:
         return Builder(value).pieces
     except EntityWriteError:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last: it changes while we look at it
         raise EntityWriteError(f"cannot publish this value: {error}") from error
 
 
