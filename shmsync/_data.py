@@ -125,6 +125,11 @@ class DataSegments:
         header = DataHeader(self._instance, generation, seq, size, self.checksum, self._codec)
         mapping.view(0, PAYLOAD_AT)[:] = pack_data_header(header)
 
+    def discard(self, index: int) -> None:
+        """Take the name from a segment that is not current: nobody, and no later writer, uses its memory again."""
+        self._mappings[index] = None
+        unlink_segment(self._names[index])
+
     def forget_unlinked(self) -> None:
         """Forget the segments whose name was removed from outside, so that the next publish creates them anew."""
         for index, mapping in enumerate(self._mappings):

@@ -63,6 +63,11 @@ class Pieces:
         self._gathered += source
         self._pieces[-1] = (start, len(self._gathered), gathered)
 
+    def clear(self) -> None:
+        """Let go of all sources."""
+        self._pieces.clear()
+        self._gathered = None
+
     def __len__(self) -> int:
         return self._size
 
@@ -77,6 +82,14 @@ class Pieces:
 
 
 Payload: TypeAlias = Bytes | Pieces
+
+
+def release(payload: Payload) -> None:
+    """Let go of the buffers that a payload refers to; it is of no use afterwards."""
+    if isinstance(payload, Pieces):
+        payload.clear()
+    elif isinstance(payload, memoryview):
+        payload.release()
 
 
 def reserved(size: int) -> Pieces:

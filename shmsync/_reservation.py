@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shmsync._extras import need
 from shmsync._layout import index_of
+from shmsync._payload import reserved
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError
 
@@ -16,10 +20,23 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from shmsync._payload import Payload
     from shmsync._protocol import Published
     from shmsync._tenure import Tenure
     from shmsync._writer import Writer, WriteResult
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What the writer knows of an open Reservation."""
+
+    reservation: weakref.ref[Reservation]
+    thread: threading.Thread
+    tenure: Tenure
+    prepared: Published
+
+    def is_left(self) -> bool:
+        """Tell whether its block can be over: its thread is gone, or here; or nobody refers to it any more."""
+        return self.thread is threading.current_thread() or not self.thread.is_alive() or self.reservation() is None
 
 
 class Reservation:
@@ -33,14 +50,12 @@ class Reservation:
         result: what the write did, once it is published; None before, and after an exception.
     """
 
-    def __init__(self, writer: Writer, payload: Payload, grace_duration: float | timedelta | None) -> None:
-        self.size = len(payload)
+    def __init__(self, writer: Writer, size: int, grace_duration: float | timedelta | None) -> None:
+        self.size = size
         self.result: WriteResult | None = None
         self._writer = writer
-        self._payload = payload
         self._grace_duration = grace_duration
-        self._lock = writer._lock
-        self._held: tuple[Tenure, Published] | None = None
+        self._reserved: Reserved | None = None
         self._buffer: memoryview | None = None
         self._arrays: list[Any] = []
 
@@ -81,35 +96,48 @@ class Reservation:
         return array
 
     def __enter__(self) -> Self:
+        if self._reserved is not None:
+            raise ClosedError("this reserve is open already; ask for another one")
+        self.result = None
         writer = self._writer
-        self._lock = writer._lock
-        self._lock.acquire()
-        try:
-            writer._begin()
+        with writer._lock:
+            writer._wait_for_turn()
             try:
-                tenure, prepared = writer._prepare(raw, self._payload, self._grace_duration)
+                writer._busy = True
+                tenure, prepared = writer._prepare(raw, reserved(self.size), self._grace_duration)
                 self._buffer = tenure.data.room(index_of(prepared.seq))
+                self._reserved = Reserved(weakref.ref(self), threading.current_thread(), tenure, prepared)
+                writer._reserved = self._reserved
             except BaseException:
+                writer._busy = False
                 writer._end()
                 raise
-        except BaseException:
-            self._lock.release()
-            raise
-        self._held = (tenure, prepared)
+            finally:
+                writer._busy = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        held, self._held = self._held, None
-        assert held is not None
-        try:
-            self._revoke()
-            if kind is None:
-                self.result = self._writer._commit(*held)
-        finally:
-            self._writer._end()
-            self._lock.release()
+        writer = self._writer
+        mine, self._reserved = self._reserved, None
+        self._revoke()
+        with writer._lock:
+            if mine is not None and writer._reserved is mine:
+                try:
+                    writer._busy = True
+                    if kind is None:
+                        self.result = writer._commit(mine.tenure, mine.prepared)
+                finally:
+                    writer._busy = False
+                    writer._reserved = None
+                    writer._free.notify_all()
+                    writer._end()
+            elif kind is None:
+                writer._check_usable()
+                raise ClosedError(
+                    "nothing was published: in the block of this reserve, the same thread wrote, or it was not entered"
+                )
 
     def _revoke(self) -> None:
         buffer, self._buffer = self._buffer, None
@@ -121,15 +149,15 @@ class Reservation:
         self._arrays.clear()
 
     def __repr__(self) -> str:
-        state = "published" if self.result else "open" if self._held else "not open"
+        state = "published" if self.result else "open" if self._reserved else "not open"
         return f"<Reservation of {self.size} bytes in {self._writer.name!r}, {state}>"
 
 
 def _array_on(numpy: Any, memory: memoryview, shape: Any, dtype: Any, offset: int) -> Any:
     kind = numpy.dtype(dtype)
-    # NumPy would take both here.
+    # NumPy would take these here.
     if kind.hasobject:
         raise TypeError("it would hold references")
-    if numpy.min(shape, initial=0) < 0:
-        raise ValueError("negative dimensions")
+    if numpy.min(shape, initial=0) < 0 or offset < 0:
+        raise ValueError("negative dimensions or offset")
     return numpy.ndarray(shape, kind, memory, offset)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
-from shmsync._layout import LAST_SEQ, MAX_READERS, InstanceVersion, instance_version, names_of
-from shmsync._payload import reserved
-from shmsync._reservation import Reservation
+from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, index_of, instance_version, names_of
+from shmsync._payload import release
+from shmsync._reservation import Reservation, Reserved
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shmsync.codecs import Codec
 
 _LINK_CHECK_EVERY = 1.0
+_LOOK_AGAIN = 0.1
 _OWNER = 0o600
 
 
@@ -109,7 +110,9 @@ class Writer:
         self._codec: Codec = codecs.by_name(codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
+        self._free = threading.Condition(self._lock)
         self._busy = False
+        self._reserved: Reserved | None = None
         self._closed = False
         self._forked = False
         self._tenure: _tenure.Tenure | None = None
@@ -145,7 +148,8 @@ class Writer:
         """Return a context manager that hands out the memory of the next version, to be written in place.
 
         Leaving its block publishes what stands there as raw bytes; an exception publishes nothing. The memory is not
-        cleared: it may hold an earlier version. Other writes of this Writer wait, or raise if they come from the block.
+        cleared: it may hold an earlier version. Writes of other threads through this Writer wait for the block to end.
+        A write or `close` of the same thread in the block goes before it: then leaving the block raises ClosedError.
 
         Args:
             size: in bytes.
@@ -155,27 +159,40 @@ class Writer:
             InvalidArgumentError: the size cannot be used.
             What `write` raises: as the block is entered or left.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
         self._check_usable()
-        return Reservation(self, reserved(size), grace_duration)
+        return Reservation(self, size, grace_duration)
 
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         with self._lock:
-            self._begin()
+            self._wait_for_turn()
             try:
+                self._busy = True
                 return self._commit(*self._prepare(codec, payload, grace_duration))
             finally:
+                self._busy = False  # first, and here: a signal handler may raise in whatever is called
                 self._end()
+                release(payload)  # a kept exception keeps this frame, and with it the caller's buffer
 
-    # A write is `_begin`, `_prepare`, `_commit`, `_end`, under the lock; a Reservation has its block before `_commit`.
+    # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_end`; a Reservation lets go of the lock before `_commit`.
 
-    def _begin(self) -> None:
+    def _wait_for_turn(self) -> None:
+        """Wait until no Reservation of another thread is open. Give up one that was left without an `__exit__`."""
         if self._busy:  # two publishes interleaved would write into what the inner one has just published
-            raise WriteLockConflictError(
-                errno.EAGAIN, "write called in the middle of a write: by a signal handler, or in the block of a reserve"
-            )
-        self._busy = True
+            raise WriteLockConflictError(errno.EAGAIN, "write called by a signal handler in the middle of a write")
+        while (reserved := self._reserved) is not None:
+            if reserved.is_left():
+                self._set_aside()
+            else:
+                self._free.wait(_LOOK_AGAIN)
+
+    def _set_aside(self) -> None:
+        """Make an open Reservation fail. Whoever still writes into its memory writes where nobody reads any more."""
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None and reserved.tenure is self._tenure:
+            reserved.tenure.data.discard(index_of(reserved.prepared.seq))
+        self._free.notify_all()
 
     def _prepare(
         self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None
@@ -187,9 +204,6 @@ class Writer:
         return tenure, tenure.prepare(grace)
 
     def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
-        self._check_usable()
-        if self._tenure is not tenure:
-            raise ClosedError(f"{self.name!r} was unlinked in the middle of this write; nothing was published")
         data = tenure.data
         size = data.size
         tenure.commit(prepared)
@@ -198,7 +212,6 @@ class Writer:
         return WriteResult(size, prepared.reset, instance_version(prepared.seq, size, data.checksum))
 
     def _end(self) -> None:
-        self._busy = False
         tenure = self._tenure
         if tenure is not None:
             tenure.data.unload()
@@ -236,6 +249,7 @@ class Writer:
         """
         with self._lock:
             self._check_usable()
+            self._set_aside()
             if self._tenure is not None:
                 self._end_tenure(self._tenure)
             else:
@@ -253,9 +267,12 @@ class Writer:
     def close(self) -> None:
         """Let go of the write lock; unlink nothing: readers keep reading. Idempotent."""
         with self._lock:
+            self._set_aside()
             self._closed = True
             tenure, self._tenure = self._tenure, None
             if tenure is not None:
+                if tenure.version.load() == 0:
+                    tenure.end()  # closed in the block of a first reserve: leave nothing behind
                 tenure.resign()
 
     def _check_usable(self) -> None:
@@ -274,7 +291,9 @@ class Writer:
     def after_fork_in_child(self) -> None:
         """Leave the lock to the parent."""
         self._lock = threading.RLock()
+        self._free = threading.Condition(self._lock)
         self._busy = False
+        self._reserved = None
         self._forked = True
         tenure, self._tenure = self._tenure, None
         if tenure is not None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,7 +110,17 @@ def test_the_buffer_ends_with_the_block(writer: Writer) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "offset"),
-    [(11, "u1", 0), (10, "u1", 1), (2, "f8", 0), (1, "O", 0), (1, "nonsense", 0), (-1, "u1", 0), ("x", "u1", 0)],
+    [
+        (11, "u1", 0),
+        (10, "u1", 1),
+        (1, "u1", -1),
+        (1, "u1", -64),
+        (2, "f8", 0),
+        (1, "O", 0),
+        (1, "nonsense", 0),
+        (-1, "u1", 0),
+        ("x", "u1", 0),
+    ],
 )
 def test_arrays_that_do_not_fit(writer: Writer, name: str, shape: Any, dtype: Any, offset: int) -> None:
     with writer.reserve(10) as slot:
@@ -117,7 +131,7 @@ def test_arrays_that_do_not_fit(writer: Writer, name: str, shape: Any, dtype: An
         assert reader.get() == b"0123456789"
 
 
-@pytest.mark.parametrize("size", [-1, 1.5, "10", None, True, 2**63])
+@pytest.mark.parametrize("size", [-1, 1.5, "10", None, True, 2**63, 2**63 - 1])
 def test_bad_sizes(writer: Writer, size: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="number of bytes"):
         writer.reserve(size)
@@ -139,14 +153,142 @@ def test_more_than_there_is(writer: Writer, name: str) -> None:
     assert writer.write("after").version.seq == 2
 
 
-def test_writes_from_the_block_are_refused(writer: Writer, name: str) -> None:
-    with writer.reserve(5) as slot:
-        slot.buffer[:] = b"outer"
-        for write in (lambda: writer.write(1), lambda: writer.reserve(1).__enter__()):
-            with pytest.raises(WriteLockConflictError, match="in the block of a reserve"):
-                write()
+@pytest.mark.parametrize("kind", ["write", "reserve"])
+def test_a_write_from_the_block_goes_before_it(writer: Writer, name: str, kind: str) -> None:
+    """It has a segment of its own: what is still written into the block's memory is nobody's."""
     with Reader(name) as reader:
-        assert reader.get() == b"outer"
+        for number in range(3):
+            with pytest.raises(ClosedError, match="nothing was published"), writer.reserve(5) as slot:
+                stale = slot.buffer[:]
+                slot.buffer[:] = b"outer"
+                if kind == "write":
+                    writer.write_raw(b"inner")
+                else:
+                    with writer.reserve(5) as other:
+                        other.buffer[:] = b"inner"
+                stale[:] = b"stale"
+                assert reader.get() == b"inner"
+            stale[:] = b"stale"
+            assert slot.result is None
+            assert reader.get() == b"inner"
+            assert writer.stats().writes == number + 1
+
+
+def test_another_writer_has_memory_of_its_own(writer: Writer, name: str) -> None:
+    writer.write_raw(b"before")
+    with pytest.raises(ClosedError), writer.reserve(6) as slot:
+        stale = slot.buffer[:]
+        writer.close()
+        with Writer(name) as second, Reader(name) as reader:
+            second.write_raw(b"second")
+            stale[:] = b"stale!"
+            assert reader.get() == b"second"
+
+
+def test_closed_in_a_first_block_leaves_nothing(name: str) -> None:
+    writer = Writer(name)
+    with pytest.raises(ClosedError), writer.reserve(6):
+        writer.close()
+    assert not list(SHM.glob(f"{name}*"))
+
+
+def test_left_in_another_thread(writer: Writer, name: str) -> None:
+    reservation = writer.reserve(3)
+    reservation.__enter__().buffer[:] = b"abc"
+    leaver = threading.Thread(target=reservation.__exit__, args=(None, None, None))
+    leaver.start()
+    leaver.join()
+    with Reader(name) as reader:
+        assert reader.get() == b"abc"
+        thread = threading.Thread(target=writer.write, args=("next",))
+        thread.start()
+        thread.join()
+        assert reader.get() == "next"
+
+
+def test_never_left(writer: Writer, name: str) -> None:
+    """Dropped, or its thread has ended, or left by an exception of a signal handler: the next write goes on."""
+    writer.write("before")
+    writer.reserve(3).__enter__()
+    other = threading.Thread(target=writer.write, args=("dropped",))
+    other.start()
+    other.join()
+    kept = writer.reserve(3)
+    other = threading.Thread(target=kept.__enter__)
+    other.start()
+    other.join()
+    writer.write("its thread has ended")
+    kept = writer.reserve(3)
+    kept.__enter__()
+    writer.write("here again")
+    with Reader(name) as reader:
+        assert reader.get() == "here again"
+    with pytest.raises(ClosedError, match="nothing was published"):
+        kept.__exit__(None, None, None)
+    with pytest.raises(ClosedError, match="not entered"):
+        writer.reserve(3).__exit__(None, None, None)
+
+
+def test_used_twice(writer: Writer, name: str) -> None:
+    slot = writer.reserve(3)
+    with slot:
+        slot.buffer[:] = b"one"
+        with pytest.raises(ClosedError, match="open already"):
+            slot.__enter__()
+    first = slot.result
+    with slot:
+        assert slot.result is None
+        slot.buffer[:] = b"two"
+    assert first is not None
+    assert slot.result is not None
+    assert slot.result.version.seq == first.version.seq + 1
+    with Reader(name) as reader:
+        assert reader.get() == b"two"
+
+
+class Alarm(Exception):  # noqa: N818
+    pass
+
+
+def interrupted_writes(_: Held, name: str, seconds: float) -> tuple[int, int]:
+    """Write and reserve while a timer raises at any instruction; return how many did and did not go through."""
+
+    def raise_alarm(*_: object) -> None:
+        raise Alarm
+
+    rng = random.Random(1)
+    done = interrupted = 0
+    signal.signal(signal.SIGALRM, raise_alarm)
+    until = time.monotonic() + seconds
+    with Writer(name, grace_duration=0) as writer:
+        while time.monotonic() < until:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-4))
+                if rng.random() < 0.5:
+                    writer.write({"a": 1})
+                else:
+                    with writer.reserve(100) as slot:
+                        slot.buffer[:] = bytes(100)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                done += 1
+            except Alarm:
+                interrupted += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with contextlib.suppress(Alarm):
+            time.sleep(0.01)
+        writer.write("at last")
+    return done, interrupted
+
+
+def test_signals_that_raise_do_not_stop_the_writer(name: str) -> None:
+    with Child() as child:
+        done, interrupted = child.ask(interrupted_writes, name, 3.0)
+        assert done
+        assert interrupted
+    with Reader(name) as reader:
+        assert reader.get() == "at last"
+    with Writer(name) as last:
+        last.unlink()
 
 
 def test_writes_of_other_threads_wait(writer: Writer, name: str) -> None:
