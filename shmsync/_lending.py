@@ -1,4 +1,4 @@
-"""What is lent out of one inode, and the slots that keep the inode for it.
+"""What is lent out of one inode, and the slot that keeps the inode for it.
 
 A view that outlives its snapshot is protected by a keep word instead of a count (rule D). The keep is taken back when
 the last view is gone, which may be at any time, in any thread, in the middle of anything. What must never happen is
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 class Lending:
     """The lending of one mapped inode. The memory refers to it, and each lender to the memory.
 
-    So the slots in here, and their keep words, outlive every view, whatever becomes of reader and snapshots.
+    So the slot in here, and its keep word, outlives every view, whatever becomes of reader and snapshots.
 
     Args:
         index, generation: of the inode.
         lock: of the reader.
     """
 
-    __slots__ = ("_generation", "_index", "_keepers", "_lent", "_lock")
+    __slots__ = ("_generation", "_index", "_keeper", "_lent", "_lock")
 
     def __init__(self, index: int, generation: int, lock: RLock) -> None:
         self._index = index
         self._generation = generation
         self._lock = lock
-        self._keepers: list[Slot] = []  # not a set: the explorer runs this again, and it has to go the same way
+        self._keeper: Slot | None = None
         self._lent: dict[int, weakref.ref[Any]] = {}
 
     def lend(self, lender: object) -> None:
@@ -55,22 +55,23 @@ class Lending:
 
     def keep(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, counted in in `slot`."""
-        if slot not in self._keepers:
-            self._keepers.append(slot)
-        slot.keep(self._index, self._generation)
+        if self._keeper is None:  # one keep is enough, whichever slot it stands in
+            slot.keep(self._index, self._generation)
+            self._keeper = slot  # only now: interrupted before, the next one keeps, too
 
     def give_up(self) -> None:
         """Let the writer use this inode again, if nothing is lent. Call under the lock."""
-        if self._keepers and not self._lent:
-            while self._keepers:  # not an iteration: a collection in the middle of it may come here again
-                self._keepers.pop().unkeep(self._index, self._generation)
+        keeper = self._keeper
+        if keeper is not None and not self._lent:
+            self._keeper = None  # first: interrupted after this, the keep stays, which costs one inode
+            keeper.unkeep(self._index, self._generation)
 
     def _returned(self, reference: weakref.ref[Any], ends: Callable[[], bool] = sys.is_finalizing) -> None:
         if ends():
             return  # see `Slot.__del__`
         self._lent.pop(id(reference), None)
         # Not worth waiting for: whoever has the lock may be waiting for us. Then the reader's next call gives it up.
-        if self._keepers and self._lock.acquire(blocking=False):
+        if self._keeper is not None and self._lock.acquire(blocking=False):
             try:
                 self.give_up()
             finally:

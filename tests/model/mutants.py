@@ -229,14 +229,14 @@ MUTANTS = [
     Mutant(
         "a keep is taken back while views live",
         _lending,
-        "        if self._keepers and not self._lent:",
-        "        if self._keepers:",
+        "        if keeper is not None and not self._lent:",
+        "        if keeper is not None:",
         two_gets,
     ),
     Mutant(
         "a keep is taken back without the lock",
         _lending,
-        "        if self._keepers and self._lock.acquire(blocking=False):\n"
+        "        if self._keeper is not None and self._lock.acquire(blocking=False):\n"
         "            try:\n                self.give_up()\n"
         "            finally:\n                self._lock.release()\n",
         "        self.give_up()\n",
