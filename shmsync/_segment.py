@@ -51,6 +51,8 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         try:
             # ftruncate alone would succeed on a full file system, and the first store would die of SIGBUS.
             os.posix_fallocate(self.fd, 0, size)
+        except OverflowError:
+            raise no_space(self.name, size) from None
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM}:
                 raise no_space(self.name, size) from None

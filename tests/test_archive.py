@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import gc
 import json
 import math
 import pickle
 import sys
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmsync import ArchivedList, ArchivedMap, ArrayMap, EntityWriteError, Reader, Writer, unarchive
-from shmsync.codecs import archive
+from shmsync.codecs import archive, by_name
 from shmsync.codecs.archive import _keys
 from shmsync.codecs.archive._views import same
 
@@ -544,3 +547,142 @@ def test_maps_of_maps_of_every_size() -> None:
     assert found["d"][499] == "d"
     optional = [{"a": 1}, {"a": 1, "b": 2}, {}, {"b": 3}]
     assert archived(optional) == optional
+
+
+# ------------------------------------------------------------------------------------ found by a reviewer, all of them
+
+
+@pytest.mark.parametrize("codec", ["archive", "msgpack"])
+def test_a_value_that_another_thread_changes(codec: str) -> None:
+    """What is published is sound, or refused."""
+    chosen = by_name(codec)
+    shared: dict[int, Any] = {number: [float(number)] for number in range(200)}
+    lists: list[Any] = [[1.5] * 5 for _ in range(50)]
+    done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not done.is_set():
+            shared[number % 500] = [1.5] * (number % 7)
+            shared.pop((number * 7) % 500, None)
+            lists[number % 50].append(1.5)
+            del lists[(number * 3) % 50][1:]
+            number += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            try:
+                payload = memoryview(bytes(chosen.encode({"map": shared, "lists": lists})))
+            except EntityWriteError:
+                continue
+            if codec == "archive":
+                archive.check(payload)
+            unarchive(chosen.decode(payload))
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_containers_shared_between_levels_are_looked_at_once() -> None:
+    empty: tuple[Any, ...] = ()
+    value = {"none": empty, "rows": [{f"k{number}": empty for number in range(70)} for _ in range(300)]}
+    calls = 0
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_name == "cycles"
+
+    sys.setprofile(count)
+    try:
+        archive.encode(value)
+    finally:
+        sys.setprofile(None)
+    assert calls == 1
+
+
+@dataclasses.dataclass
+class Node:
+    name: str
+    parent: Any = None
+    children: list[Any] = dataclasses.field(default_factory=list)
+
+
+def test_records_that_contain_themselves() -> None:
+    root = Node("root")
+    root.children = [Node(str(number), root) for number in range(50)]
+    for value in (root, {"a": [root]}, MappingProxyType({"a": root})):
+        with pytest.raises(EntityWriteError, match="contains itself"):
+            archive.encode(value)
+    tree = Node("root", None, [Node(str(number), None, [Node("leaf")] * 50) for number in range(50)])
+    assert archived(tree)["children"][7]["children"][3]["name"] == "leaf"
+
+
+class Own(str):
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_keys_that_become_equal_are_refused() -> None:
+    with pytest.raises(EntityWriteError, match="equal as plain values"):
+        archive.encode({Own("a"): 1, "a": 2})
+    with pytest.raises(EntityWriteError, match="equal as plain values"):
+        archive.encode(ArrayMap([Own("a"), "a"], np.zeros((2, 2))))
+    assert archived({Own("a"): 1, "b": 2}) == {"a": 1, "b": 2}
+
+
+def test_numbers_beyond_64_bits_that_equal_a_float() -> None:
+    found = archived({1e300: 1, float(2**64): 2, "x": 3, **dict.fromkeys(range(100))})
+    assert found[2**64] == 2
+    assert found[int(1e300)] == 1
+    assert 2**64 + 1 not in found
+    assert 10**400 not in found
+
+
+NANOSECONDS = np.array(["2020-01-01", "2021-01-01"], "M8[ns]")
+
+
+def test_array_maps_lose_nothing() -> None:
+    found = archived(ArrayMap([1, 2], NANOSECONDS))
+    assert found[1].dtype == "M8[ns]"
+    assert found[2] == NANOSECONDS[1]
+    rows = np.array([(1, 2.5), (3, 4.5)], [("a", "i4"), ("b", "f8")])
+    assert archived(ArrayMap([1, 2], rows))[2]["b"] == 4.5
+    assert archived(ArrayMap([1, 2], np.array([1j, 2j])))[2] == 2j
+    masked = np.ma.masked_array([[1, 2]], [[True, False]])
+    for keys, values in [
+        ([1], masked),
+        (masked[0], np.zeros((2, 2))),
+        ([1], np.array([None])),
+        (NANOSECONDS, np.zeros((2, 2))),
+        (5, np.zeros((2, 2))),
+    ]:
+        with pytest.raises(EntityWriteError):
+            ArrayMap(keys, values)
+    for scalar in (NANOSECONDS[0], np.timedelta64(1, "ns"), np.longdouble(1)):
+        for value in (scalar, [scalar, 1]):
+            with pytest.raises(EntityWriteError):
+                archive.encode(value)
+
+
+def test_comparisons_that_numpy_would_refuse() -> None:
+    found = archived({"a": b"x" * 5000, "b": {"c": 1}, "d": [1, "x"], "e": [1.5]})
+    for key in "abd":
+        assert found != {**found, key: NANOSECONDS}
+
+
+def test_times_are_no_numbers() -> None:
+    found = archived(large())
+    assert np.timedelta64(7, "ns") not in found
+    with pytest.raises(EntityWriteError):
+        archive.encode({np.timedelta64(7, "ns"): 1})
+
+
+def test_complex_keys_warn_of_nothing() -> None:
+    found = archived(large())
+    assert found[np.complex64(7)] == 7
+    assert found.get(7 + 1j) is None

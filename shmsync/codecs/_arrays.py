@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_DIMENSIONS = 64
+_DOUBLE = 8
 
 
 class Description(NamedTuple):
@@ -62,12 +63,16 @@ def is_array(value: object) -> bool:
 
 
 def scalar_of(value: object) -> Any:
-    """Return the plain value of a NumPy scalar; anything else as it is."""
+    """Return the plain value of a NumPy bool, integer, float, string or bytes; anything else as it is."""
     numpy = numpy_in_use()
-    if numpy is None or not isinstance(value, numpy.generic):
+    if numpy is None or not isinstance(value, numpy.generic) or not is_plain(value.dtype):
         return value
-    plain = value.item()
-    return plain if isinstance(plain, (bool, int, float, str, bytes)) else value
+    return value.item()
+
+
+def is_plain(dtype: Any) -> bool:
+    """Tell whether the values of a dtype are Python's bool, int, float, str or bytes, nothing lost."""
+    return dtype.kind in "biuSU" or (dtype.kind == "f" and dtype.itemsize <= _DOUBLE)
 
 
 def describe(array: Any) -> Description:

@@ -46,5 +46,5 @@ class TypedDecoder:
         except self._msgspec.ValidationError as error:
             kind = getattr(self._kind, "__name__", self._kind)
             raise EntityReadError(f"the published value is not of type {kind}: {error}") from error
-        except self._msgspec.MsgspecError as error:
-            raise EntityReadError(f"the published bytes are no {codec.NAME} value: {error}") from error
+        except (self._msgspec.MsgspecError, AttributeError, TypeError, RecursionError) as error:
+            raise EntityReadError(f"the published value cannot be read as {self._kind}: {error}") from error

@@ -1,11 +1,11 @@
 """The msgpack codec, for plain Python values with arrays and large buffers among them.
 
-Takes None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 deep, with any
-of the scalars or tuples of them as dict keys; and NumPy arrays of every dtype but object. Everything reads back equal,
-but for these conversions: tuples that are not dict keys come back as lists, bytearray and memoryview as bytes, NumPy
-scalars as Python's, dataclasses and msgspec Structs as dicts, subclasses as their base; bytes-like values of 4 KiB and
-more as read-only memoryviews of the segment, arrays as read-only arrays on it. What msgpack cannot hold (larger ints,
-sets, datetimes, other objects) is refused.
+Takes None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 deep (400 if
+there are large buffers in it), with any of the scalars or tuples of them as dict keys; and NumPy arrays of every dtype
+but object. Everything reads back equal, but for these conversions: tuples that are not dict keys come back as lists,
+bytearray and memoryview as bytes, NumPy's bools, integers, floats and strings as Python's, dataclasses and msgspec
+Structs as dicts, subclasses as their base; bytes-like values of 4 KiB and more as read-only memoryviews of the segment,
+arrays as read-only arrays on it. What msgpack cannot hold (larger ints, sets, datetimes, other objects) is refused.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`): its body is the msgpack value, in which an extension of type 64 stands for each buffer. The extension's bytes
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, packb, unpackb
 
@@ -115,7 +115,7 @@ def _holds_large(value: object) -> bool:
     """Tell whether there is a large bytes-like object in a value; level by level, mostly at the speed of C."""
     level = [value]
     while level:
-        containers = (item for item in level if isinstance(item, (dict, list, tuple)))
+        containers = filter(_is_container, level)
         inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
         if set(map(type, chain.from_iterable(inner))) <= _LEAVES:
             return False
@@ -129,11 +129,15 @@ def _with_large_marked(value: object) -> object:
     """Return the value with each large bytes-like object replaced by a `_Large`."""
     if _is_large(value):
         return _Large(value)
+    if not _is_container(value):
+        return value
     if isinstance(value, dict):
         return {key: _with_large_marked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_large_marked(item) for item in value]
-    return value
+    return [_with_large_marked(item) for item in value]
+
+
+def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
+    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # which is a named tuple
 
 
 def decode(payload: memoryview) -> Any:

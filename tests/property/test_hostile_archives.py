@@ -186,6 +186,45 @@ def test_what_check_says(payload: bytes, reason: str) -> None:
         archive.check(memoryview(payload))
 
 
+def doubled(kind: int, levels: int) -> bytes:
+    """Return an archive in which each column has the one below twice."""
+    parts = [bytes(64), f.pack_header(f.NULL, 0, 0)]
+    for _ in range(levels):
+        below = 64 * (len(parts) - 1)
+        parts += [
+            struct.pack("=2Q", 0, 0).ljust(64, b"\0")
+            if kind == f.MAP
+            else struct.pack("=2Q", below, below).ljust(64, b"\0")
+        ]
+        at = 64 * (len(parts) - 1)
+        words = (at, below, below, 0, 0) if kind == f.MAP else (0, at, at, 2)
+        parts += [f.pack_header(kind, 0, *words)]
+    below = 64 * (len(parts) - 1)
+    parts += [struct.pack("=2Q", 0, 0).ljust(64, b"\0"), f.pack_header(f.MAP, 1, 64 * len(parts), below, below, 0, 0)]
+    return built(*parts)
+
+
+@pytest.mark.parametrize("kind", [f.MAP, f.MIX])
+def test_columns_that_are_opened_twice_are_not_opened_without_end(kind: int) -> None:
+    payload = memoryview(doubled(kind, 200))
+    with pytest.raises(EntityReadError):
+        archive.check(payload)
+    with contextlib.suppress(EntityReadError):
+        repr(archive.decode(payload))
+
+
+def test_offsets_that_lead_to_another_column() -> None:
+    """Every word that may be an offset, and every column: some keys are then maps and arrays."""
+    value = {"a": {"x": 1}, "b": [1, 2], "c": [{"k": 1}, {"k": 2}], "d": {(1, "y"): 1}}
+    payload = bytes(archive.encode(value))
+    headers = columns(payload)
+    for at in range(0, len(payload), 8):
+        for header in headers:
+            damaged = bytearray(payload)
+            struct.pack_into("=Q", damaged, at, header)
+            look(bytes(damaged))
+
+
 def test_another_version_says_so() -> None:
     payload = bytearray(ARCHIVE)
     struct.pack_into("=I", payload, len(payload) - 24, 2)

@@ -44,7 +44,13 @@ def encode(value: Any) -> Payload:
         return Builder(value).pieces
     except EntityWriteError:
         raise
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last: it changes while we look at it
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        LookupError,
+        RuntimeError,
+    ) as error:  # the last: it changes while we look at it
         raise EntityWriteError(f"cannot publish this value: {error}") from error
 
 
@@ -57,7 +63,7 @@ def decode(payload: memoryview) -> Any:
     """
     try:
         return open_column(payload, root_of(payload)).get(0)
-    except IndexError:
+    except (IndexError, RecursionError):
         raise damaged("its columns do not fit together") from None
 
 

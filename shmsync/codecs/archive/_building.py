@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shmsync._payload import Source
 
 _ALIGNED_FROM = 1024  # bytes; aligning less than this would waste more than it gains
+_MANY, _DEEP = 1000, 8
 
 
 class Builder:
@@ -40,6 +41,8 @@ class Builder:
         self.pieces = Pieces()
         self._value = value
         self._above: list[set[int]] = []  # by level, the containers on the way down to where we are
+        self._converted = False  # whether some containers are not the caller's, but made from his
+        self._ends_somewhere = False
         root = self._column([value])
         self._add(f.pack_trailer(root, self.pieces.next_offset()))
 
@@ -62,6 +65,7 @@ class Builder:
     def _column(self, values: list[Any]) -> int:
         """Write a column; return the offset of its header."""
         groups = sort(values)
+        self._converted |= groups.converted
         if len(groups.members) == 1:
             ((group, members),) = groups.members.items()
             return _MAKERS[group](self, members)
@@ -101,41 +105,58 @@ class Builder:
         return self._header(kind, len(texts), self._ends(texts), self._add(data), len(data))
 
     def _int_lists(self, lists: list[Any]) -> int:
-        return self._lists(lists, self._numbers(f.INT, array("q", chain.from_iterable(lists))))
+        return self._lists(lists, lambda: self._counted(f.INT, array("q", chain.from_iterable(lists))))
 
     def _uint_lists(self, lists: list[Any]) -> int:
-        return self._lists(lists, self._numbers(f.UINT, array("Q", chain.from_iterable(lists))))
+        return self._lists(lists, lambda: self._counted(f.UINT, array("Q", chain.from_iterable(lists))))
 
     def _float_lists(self, lists: list[Any]) -> int:
-        doubles = _doubles(chain.from_iterable(lists), sum(map(len, lists)))
-        return self._lists(lists, self._numbers(f.FLOAT, doubles))
+        count = sum(map(len, lists))
+        return self._lists(lists, lambda: self._counted(f.FLOAT, _doubles(chain.from_iterable(lists), count)))
+
+    def _counted(self, kind: int, numbers: Any) -> tuple[int, int]:
+        return self._numbers(kind, numbers), len(numbers)
 
     def _other_lists(self, lists: list[Any]) -> int:
-        return self._lists(lists, self._below(lists, lambda: self._column(list(chain.from_iterable(lists)))))
+        items = list(chain.from_iterable(lists))
+        return self._lists(lists, lambda: (self._below(lists, lambda: self._column(items)), len(items)))
 
-    def _lists(self, lists: list[Any], child: int) -> int:
-        lengths = set(map(len, lists))
-        stride = lengths.pop() if len(lengths) == 1 else 0
-        return self._header(f.LIST, len(lists), 0 if stride else self._ends(lists), stride, child)
+    def _lists(self, lists: list[Any], write: Callable[[], tuple[int, int]]) -> int:
+        """Write lists; `write` writes the column of their elements, and returns it and how many they are."""
+        lengths = array("Q", map(len, lists))
+        child, count = write()
+        if sum(lengths) != count or array("Q", map(len, lists)) != lengths:
+            raise EntityWriteError("cannot publish this value: it was changed while it was written")
+        stride = lengths[0] if len(set(lengths)) == 1 else 0
+        ends = 0 if stride else self._words(accumulate(lengths, initial=0))
+        return self._header(f.LIST, len(lists), ends, stride, child)
 
     def _below(self, containers: list[Any], write: Callable[[], int]) -> int:
         """Go one level down."""
         if len(self._above) == f.DEEPEST:
             raise EntityWriteError(f"cannot publish this value: it is nested more than {f.DEEPEST} deep")
         ids = set(map(id, containers))
-        # Seen on a level above: shared between levels, or a value that contains itself and would never end.
-        if not all(map(ids.isdisjoint, self._above)) and cycles(self._value):
-            raise EntityWriteError("cannot publish this value: it contains itself")
+        self._check_end(ids)
         self._above.append(ids)
         try:
             return write()
         finally:
             self._above.pop()
 
+    def _check_end(self, ids: set[int]) -> None:
+        """Refuse a value that contains itself, once something speaks for it."""
+        shared = not all(map(ids.isdisjoint, self._above))
+        grows = self._converted and (len(ids) > _MANY or len(self._above) > _DEEP)  # these have new ids on each level
+        if (shared or grows) and not self._ends_somewhere:
+            if cycles(self._value):
+                raise EntityWriteError("cannot publish this value: it contains itself")
+            self._ends_somewhere = True
+
     # ----------------------------------------------------------------------------------------------------------- maps
 
     def _maps(self, maps: list[dict[Any, Any]]) -> int:
-        return self._below(maps, lambda: self._maps_below(maps))
+        # Copies, made in one step each: keys and values are taken in several, and another thread may change a dict.
+        return self._below(maps, lambda: self._maps_below([_keys.with_plain_keys(one.copy()) for one in maps]))
 
     def _maps_below(self, maps: list[dict[Any, Any]]) -> int:
         largest = max(map(len, maps))
@@ -180,10 +201,7 @@ class Builder:
             kind, texts = (f.STR, _utf8(keys)) if kinds == {str} else (f.BYTES, keys)
             data = b"".join(texts)
             return self._texts(kind, texts, data), Hashed(texts, data)
-        plain = [_keys.writable_key(key) for key in keys]
-        if set(map(type, plain)) != kinds:  # some were of a subclass
-            return self._keys(plain)
-        return self._column(plain), _keys.hashed(plain)
+        return self._column(keys), _keys.hashed(keys)
 
     def _boxed(self, columns: list[int]) -> int:
         return self._header(f.BOXED, len(columns), self._words(columns))
@@ -215,12 +233,13 @@ class Builder:
         if not len(one.keys):
             return self._some_maps([{}])
         if isinstance(one.keys, list):
-            keys, hashed = self._keys(one.keys)
+            plain = _keys.are_plain(one.keys)
+            keys, hashed = self._keys(one.keys if plain else list(_keys.with_plain_keys(dict.fromkeys(one.keys))))
         else:
             kind = f.UINT if one.keys.dtype.kind == "u" else f.INT
             keys, hashed = self._numbers(kind, one.keys), Hashed(one.keys, one.keys, numbered=True)
         shape = one.values.shape[1:]
-        if not shape:
+        if not shape and _arrays.is_plain(one.values.dtype):
             values = self._column(one.values.tolist())
         elif one.values.nbytes:
             values = self._same_arrays(len(one.values), one.values.dtype, shape, [one.values])

@@ -127,22 +127,30 @@ class Arrays(Column):
 class Mix(Column):
     """Elements of several kinds."""
 
-    __slots__ = ("_children", "_kinds", "_places")
+    __slots__ = ("_children", "_children_at", "_kinds", "_places")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
         kinds, places, children, count = header.words[:4]
         self._kinds = part(archive, header, kinds, header.n)
         self._places = self.words_at(places, header.n)
-        self._children = [self.open(at) for at in self.words_at(children, count)]
-        if sum(child.header.n for child in self._children) != header.n:
-            raise damaged("a mix of too many elements")
+        self._children_at = self.words_at(children, count)
+        self._children: dict[int, Column] = {}
+
+    def _child(self, kind: int) -> Column:
+        """Return a child; not opened before it is needed, or a damaged archive might open its columns without end."""
+        child = self._children.get(kind)
+        if child is None:
+            if kind >= len(self._children_at):
+                raise damaged(f"a mix has no child {kind}")
+            child = self._children[kind] = self.open(self._children_at[kind])
+        return child
 
     def _child_of(self, number: int) -> tuple[Column, int]:
-        kind, place = self._kinds[number], self._places[number]
-        if kind >= len(self._children) or place >= self._children[kind].header.n:
-            raise damaged(f"element {place} of the child {kind} of a mix")
-        return self._children[kind], place
+        child, place = self._child(self._kinds[number]), self._places[number]
+        if place >= child.header.n:
+            raise damaged(f"a mix has no element {place} in a child")
+        return child, place
 
     def get(self, number: int) -> Any:
         """Return an element."""
@@ -162,7 +170,10 @@ class Mix(Column):
         super().check(seen)
         for number in range(self.header.n):
             self._child_of(number)
-        for child in self._children:
+        children = [self._child(kind) for kind in range(len(self._children_at))]
+        if sum(child.header.n for child in children) != self.header.n:
+            raise damaged("a mix of too many elements")
+        for child in children:
             child.check(seen)
 
 

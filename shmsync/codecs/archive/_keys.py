@@ -24,12 +24,13 @@ from shmsync.codecs.archive._format import LINK, damaged
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _LONGEST_CHAIN = 24  # a million keys at random have chains of up to 9 or 10
 _TRIES = 8
 _NUMPY_FROM = 500  # fewer keys are done before a vectorised loop has begun
 _NO_KEY: Any = object()
+_PLAIN_KEYS = frozenset({type(None), bool, int, float, str, bytes})  # not tuple, which may hold anything
 _INT64, _UINT64 = -(1 << 63), 1 << 64
 
 
@@ -124,6 +125,25 @@ def _chained_at_once(homes: Any, prime: int, numpy: Any) -> tuple[Table, int]:
     return Table(prime, heads, links), rounds
 
 
+def are_plain(keys: Iterable[Any]) -> bool:
+    """Tell whether keys are of base types."""
+    return _PLAIN_KEYS.issuperset(map(type, keys))
+
+
+def with_plain_keys(one: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a map with keys of base types.
+
+    Raises:
+        EntityWriteError: some cannot be published, or two of them would be one.
+    """
+    if are_plain(one):
+        return one
+    plain = {writable_key(key): value for key, value in one.items()}
+    if len(plain) != len(one):
+        raise EntityWriteError("cannot publish a map with keys of types of their own that are equal as plain values")
+    return plain
+
+
 def writable_key(key: Any) -> Any:
     """Return a key in its base type.
 
@@ -156,10 +176,11 @@ def _integers(key: Any) -> Any:
     """Return the key with every number in it that equals a 64-bit integer as that integer."""
     if isinstance(key, tuple):
         return tuple(map(_integers, key))
-    if isinstance(key, bool):
-        return int(key)
     if isinstance(key, float) and key.is_integer() and _INT64 <= key < _UINT64:
         return int(key)
+    if isinstance(key, int):
+        # Beyond 64 bits there are only floats, and an integer may equal one.
+        return int(key) if _INT64 <= key < _UINT64 or float(key) != key else float(key)
     return key
 
 
@@ -275,11 +296,13 @@ def plain_key(key: Any) -> Any:
         return key
     if isinstance(key, memoryview):
         return bytes(key)
-    return _plain_number(key) if isinstance(key, numbers.Number) else _NO_KEY
+    is_time = getattr(getattr(key, "dtype", None), "kind", "") in ("m", "M")  # numbers to NumPy
+    return _plain_number(key) if isinstance(key, numbers.Number) and not is_time else _NO_KEY
 
 
 def _plain_number(key: Any) -> Any:
-    if isinstance(key, complex):
+    if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
+        key = complex(key)
         return _NO_KEY if key.imag else key.real
     try:
         return next((kind(key) for kind in (int, float) if kind(key) == key), _NO_KEY)

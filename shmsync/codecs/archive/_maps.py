@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shmsync.codecs import _arrays
 from shmsync.codecs.archive._columns import KINDS, Column, Numbers, Texts
 from shmsync.codecs.archive._format import (
     BOOL,
@@ -49,8 +50,16 @@ class _Plain:
 
 
 def as_key(value: Any) -> Any:
-    """Return a key: a list among keys was a tuple."""
-    return tuple(map(as_key, value)) if isinstance(value, list) else value
+    """Return a key: a list among keys was a tuple.
+
+    Raises:
+        EntityReadError: no key.
+    """
+    if isinstance(value, list):
+        return tuple(map(as_key, value))
+    if isinstance(value, dict) or _arrays.is_array(value):
+        raise damaged("a map has a key that cannot be one")
+    return value
 
 
 class _Items:
@@ -91,33 +100,42 @@ class _Few:
 class Maps(Column):
     """Maps."""
 
-    __slots__ = ("_ends", "_find", "_keys", "_values")
+    __slots__ = ("_both", "_ends", "_find")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        ends, keys, values, table, buckets = header.words[:5]
-        self._ends = self.words_at(ends, header.n + 1)
-        count = self._ends[header.n]
-        self._keys = self.open(keys, count)
-        self._values = self.open(values, count)
-        self._find = None if not table else self._finder(table, buckets, count)
+        self._ends = self.words_at(header.words[0], header.n + 1)
+        self._both: tuple[Column, Column] | None = None
+        self._find: Callable[[Any], int] | None = None
 
-    def _finder(self, at: int, buckets: int, count: int) -> Callable[[Any], int]:
+    def _columns(self) -> tuple[Column, Column]:
+        """Return the columns of keys and values; not opened before they are needed, see `Mix`."""
+        if self._both is None:
+            _, keys, values, table, buckets, _ = self.header.words
+            count = self._ends[self.header.n]
+            both = self.open(keys, count), self.open(values, count)
+            if table:
+                self._find = self._finder(both[0], table, buckets)
+            self._both = both
+        return self._both
+
+    def _finder(self, keys: Column, at: int, buckets: int) -> Callable[[Any], int]:
         if self.header.n != 1 or not buckets:
             raise damaged(f"a hash table of {buckets} buckets for {self.header.n} maps")
-        both = part(self.archive, self.header, at, LINK * (buckets + count)).cast("I")
+        both = part(self.archive, self.header, at, LINK * (buckets + keys.header.n)).cast("I")
         table = Table(buckets, both[:buckets], both[buckets:])
-        if isinstance(self._keys, Numbers) and self._keys.header.kind in {INT, UINT}:
-            return NumberFinder(table, self._keys.view).find
-        if isinstance(self._keys, Texts):
-            return TextFinder(table, self._keys.kind, self._keys.ends, self._keys.data).find
-        return Finder(table, _key_getter(self._keys)).find
+        if isinstance(keys, Numbers) and keys.header.kind in {INT, UINT}:
+            return NumberFinder(table, keys.view).find
+        if isinstance(keys, Texts):
+            return TextFinder(table, keys.kind, keys.ends, keys.data).find
+        return Finder(table, _key_getter(keys)).find
 
     def _items(self, number: int) -> _Items:
+        keys, values = self._columns()
         start, stop = self._ends[number], self._ends[number + 1]
-        if not start <= stop <= self._keys.header.n or (self._find is None and stop - start > SMALL):
+        if not start <= stop <= keys.header.n or (self._find is None and stop - start > SMALL):
             raise damaged(f"a map from {start} to {stop}")
-        return _Items(self._keys, self._values, range(start, stop), self._find)
+        return _Items(keys, values, range(start, stop), self._find)
 
     def get(self, number: int) -> ArchivedMap:
         """Return an element."""
@@ -130,8 +148,8 @@ class Maps(Column):
     def check(self, seen: set[int]) -> None:
         """Look at every item, and look up every key."""
         super().check(seen)
-        self._keys.check(seen)
-        self._values.check(seen)
+        for column in self._columns():
+            column.check(seen)
         at = 0
         for number in range(self.header.n):
             items = self._items(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,11 +43,18 @@ class Group(Enum):
 
 
 class Sorted(NamedTuple):
-    """The values of a column by group; and for each of them, in their order, number of its group and place in it."""
+    """The values of a column by group.
+
+    Attributes:
+        members: of each group.
+        kinds, places: for each value, in their order, the number of its group and its place there.
+        converted: whether some are containers that were made from something else.
+    """
 
     members: dict[Group, list[Any]]
     kinds: bytearray
     places: array[int]
+    converted: bool = False
 
 
 _PURE = {
@@ -66,8 +73,10 @@ class ArrayMap:
     Readers get the map that `dict(zip(keys, values))` would be: each value a row of `values`, read in place.
 
     Args:
-        keys: a list of keys, or a one-dimensional NumPy array of integers or strings. The last of equal keys counts.
-        values: a NumPy array with as many rows as there are keys, of any dtype but object.
+        keys: a list of keys, or a one-dimensional NumPy array of integers, floats or strings. The last of equal keys
+            counts.
+        values: a NumPy array with as many rows as there are keys, of any dtype but object. One dimension of numbers or
+            strings is values without rows, which readers get as Python's.
 
     Raises:
         EntityWriteError: they do not fit together.
@@ -78,8 +87,16 @@ class ArrayMap:
     def __init__(self, keys: Any, values: Any) -> None:
         if not _arrays.is_array(values) or values.ndim == 0:
             raise EntityWriteError(f"the values of an ArrayMap are a NumPy array of rows, not {type(values).__name__}")
-        if _arrays.is_array(keys) and keys.ndim != 1:
-            raise EntityWriteError(f"the keys of an ArrayMap have one dimension, not {keys.ndim}")
+        _arrays.describe(values)
+        if _arrays.is_array(keys):
+            _arrays.describe(keys)
+            if keys.ndim != 1 or not _arrays.is_plain(keys.dtype):
+                raise EntityWriteError(
+                    f"the keys of an ArrayMap are integers, floats or strings in one dimension, not {keys.dtype} in "
+                    f"{keys.ndim}; give others as a list"
+                )
+        elif not isinstance(keys, Iterable):
+            raise EntityWriteError(f"the keys of an ArrayMap are a list or a NumPy array, not {type(keys).__name__}")
         self.keys = keys if _arrays.is_array(keys) and keys.dtype.kind in "iu" else list(_listed(keys))
         self.values = values
         if len(self.keys) != len(values):
@@ -126,13 +143,15 @@ def sort(values: Sequence[Any]) -> Sorted:
     members: dict[Group, list[Any]] = {}
     numbers: dict[Group, int] = {}
     sorted_ = Sorted(members, bytearray(), array("Q"))
+    converted = False
     for value in values:
         group, plain = _group_of(value)
+        converted |= plain is not value and isinstance(plain, (dict, list, tuple))
         sorted_.kinds.append(numbers.setdefault(group, len(numbers)))
         group_members = members.setdefault(group, [])
         sorted_.places.append(len(group_members))
         group_members.append(plain)
-    return sorted_
+    return sorted_._replace(converted=converted)
 
 
 def _group_of_all(kind: type, values: Sequence[Any]) -> Group | None:
@@ -212,9 +231,11 @@ def cycles(value: Any) -> bool:
             continue
         if id(item) in above:
             return True
-        inner = item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
-        if inner:
+        if item is None or isinstance(item, (int, float, str, bytes)):
+            continue
+        record = item if isinstance(item, (Mapping, list, tuple)) else record_of(item)
+        if record:
             above.add(id(item))
             todo.append((item, True))
-            todo += [(one, False) for one in inner if isinstance(one, (dict, list, tuple))]
+            todo += [(one, False) for one in (record.values() if isinstance(record, Mapping) else record)]
     return False

@@ -247,12 +247,10 @@ def unarchive(value: Any) -> Any:
 
 def same(mine: Any, other: Any) -> bool:
     """Tell whether a value of an archive equals another value: vectors and arrays as a whole."""
-    if isinstance(mine, (ArchivedMap, ArchivedList)):
-        return bool(mine == other)
     if not _is_vector(mine):
         return same(other, mine) if _is_vector(other) else bool(mine == other)
     if isinstance(mine, memoryview) and mine.format == "B":
-        return bool(mine == other)  # bytes
+        return isinstance(other, (bytes, bytearray, memoryview)) and bool(mine == other)
     if not _is_vector(other):
         return isinstance(other, (list, tuple)) and bool(mine.tolist() == list(other))
     return _shape(mine) == _shape(other) and bool(mine.tolist() == other.tolist())
