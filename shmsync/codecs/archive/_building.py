@@ -43,6 +43,7 @@ class Builder:
         self._above: list[set[int]] = []  # by level, the containers on the way down to where we are
         self._converted = False  # whether some containers are not the caller's, but made from his
         self._ends_somewhere = False
+        self._add(f.pack_start())
         root = self._column([value])
         self._add(f.pack_trailer(root, self.pieces.next_offset()))
 
@@ -102,7 +103,8 @@ class Builder:
         return self._texts(f.BYTES, values, b"".join(values))
 
     def _texts(self, kind: int, texts: list[bytes], data: bytes) -> int:
-        return self._header(kind, len(texts), self._ends(texts), self._add(data), len(data))
+        even = bool(data) and len(set(map(len, texts))) == 1
+        return self._header(kind, len(texts), 0 if even else self._ends(texts), self._add(data), len(data))
 
     def _int_lists(self, lists: list[Any]) -> int:
         return self._lists(lists, lambda: self._counted(f.INT, array("q", chain.from_iterable(lists))))

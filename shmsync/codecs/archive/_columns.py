@@ -157,16 +157,25 @@ class Numbers(Column):
 
 
 class Texts(Column):
-    """Strings or bytes; `kind` is which."""
+    """Strings or bytes.
 
-    __slots__ = ("data", "ends", "kind")
+    Attributes:
+        kind: which of them.
+        ends: where each begins and ends in `data`; None if all have the same length.
+        length: that length.
+    """
+
+    __slots__ = ("data", "ends", "kind", "length")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
         ends, data, size = header.words[:3]
-        self.ends = self.words_at(ends, header.n + 1)
+        self.ends = self.words_at(ends, header.n + 1) if ends else None
         self.data = part(archive, header, data, size)
         self.kind: type[str | bytes] = str if header.kind == STR else bytes
+        self.length = size // header.n if header.n else 0
+        if not ends and (not size or self.length * header.n != size):
+            raise damaged(f"{header.n} texts of the same length in {size} bytes")
 
     def get(self, number: int) -> Any:
         """Return an element."""
@@ -177,6 +186,8 @@ class Texts(Column):
         return self._text if self.kind is str else self._bytes
 
     def _span(self, number: int) -> memoryview:
+        if self.ends is None:
+            return self.data[self.length * number : self.length * (number + 1)]
         start, end = self.ends[number], self.ends[number + 1]
         if not start <= end <= len(self.data):
             raise damaged(f"a text from {start} to {end} in {len(self.data)} bytes")

@@ -5,7 +5,8 @@ a map and its values are columns of their own. The archived value is the one ele
 in native byte order, all offsets count bytes from the start of the archive, whole columns of numbers start on multiples
 of 64, everything else on multiples of 8.
 
-    ...                 columns: the parts of each, then its header
+    0                   magic u64; so no part of a column has the offset 0
+    8                   columns: the parts of each, then its header
     size - 32           offset of the root header u64 | version u32 | 0 u32 | size of the archive u64 | magic u64
 
     column header, 64 bytes:  kind u32 | 0 u32 | n u64 | six words u64, by kind:
@@ -16,8 +17,9 @@ of 64, everything else on multiples of 8.
     3 INT        data                                              data is i64[n]
     4 UINT       data                                              data is u64[n]; for integers beyond i64
     5 FLOAT      data                                              data is f64[n]
-    6 STR        ends, bytes, size                                 UTF-8 in bytes[ends[i] : ends[i + 1]]
-    7 BYTES      ends, bytes, size                                 bytes[ends[i] : ends[i + 1]]
+    6 STR        ends, bytes, size                                 UTF-8 in bytes[ends[i] : ends[i + 1]]; if `ends`
+                                                                   is 0, all have the same length, size / n
+    7 BYTES      ends, bytes, size                                 bytes, likewise
     8 LIST       ends, stride, child                               child's elements ends[i] up to ends[i + 1]; if `ends`
                                                                    is 0, elements stride * i up to stride * (i + 1)
     9 MAP        ends, keys, values, table, buckets                items ends[i] up to ends[i + 1] of keys and values
@@ -56,6 +58,7 @@ VERSION = 1
 MAGIC = 0x31484352414D4853  # "SHMARCH1" on a little-endian machine
 HEADER = struct.Struct("=II7Q")
 TRAILER = struct.Struct("=QIIQQ")
+_WORD = struct.Struct("=Q")
 
 NULL, BOOL, INT, UINT, FLOAT, STR, BYTES, LIST, MAP, RECORDS, ARRAY, MIX, BOXED = range(1, 14)
 NUMBERS = {INT: "q", UINT: "Q", FLOAT: "d"}
@@ -115,6 +118,11 @@ def part(archive: memoryview, column: Header, at: int, size: int) -> memoryview:
     if at % ITEM or at + size > column.at:
         raise damaged(f"{size} bytes at {at}, which belong to the column at {column.at}")
     return archive[at : at + size]
+
+
+def pack_start() -> bytes:
+    """Return the beginning of an archive."""
+    return _WORD.pack(MAGIC)
 
 
 def pack_trailer(root: int, at: int) -> bytes:

@@ -26,6 +26,8 @@ from shmsync.errors import EntityWriteError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from shmsync.codecs.archive._columns import Texts
+
 _LONGEST_CHAIN = 24  # a million keys at random have chains of up to 9 or 10
 _TRIES = 8
 _NUMPY_FROM = 500  # fewer keys are done before a vectorised loop has begun
@@ -248,15 +250,16 @@ class NumberFinder(Finder):
 
 
 class TextFinder(Finder):
-    """Finds keys among strings, or among bytes; `ends` and `data` are those of their column."""
+    """Finds keys among strings, or among bytes."""
 
-    __slots__ = ("_data", "_ends", "_kind")
+    __slots__ = ("_data", "_ends", "_kind", "_length")
 
-    def __init__(self, table: Table, kind: Any, ends: memoryview, data: memoryview) -> None:
-        super().__init__(table, ends.__getitem__)
-        self._kind = kind
-        self._ends = ends
-        self._data = data
+    def __init__(self, table: Table, keys: Texts) -> None:
+        super().__init__(table, keys.get)
+        self._kind: Any = keys.kind
+        self._data = keys.data
+        self._ends = keys.ends
+        self._length = keys.length
 
     def find(self, key: Any) -> int:
         """Return the item of a hashable key; -1 if it is not there."""
@@ -268,10 +271,14 @@ class TextFinder(Finder):
             raw: bytes = key.encode() if self._kind is str else key
         except UnicodeEncodeError:  # a lone surrogate: the writer refuses those
             return -1
-        ends = self._ends
+        ends, length = self._ends, self._length
+        if ends is None and len(raw) != length:
+            return -1
         entry: int = self._heads[xxh3_64_intdigest(raw, self._prime) % self._prime]
         while entry:
-            if self._data[ends[entry - 1] : ends[entry]] == raw:
+            end = length * entry if ends is None else ends[entry]
+            start = end - length if ends is None else ends[entry - 1]
+            if self._data[start:end] == raw:
                 return entry - 1
             entry = self._after(entry)
         return -1

@@ -127,7 +127,7 @@ class Maps(Column):
         if isinstance(keys, Numbers) and keys.header.kind in {INT, UINT}:
             return NumberFinder(table, keys.view).find
         if isinstance(keys, Texts):
-            return TextFinder(table, keys.kind, keys.ends, keys.data).find
+            return TextFinder(table, keys).find
         return Finder(table, _key_getter(keys)).find
 
     def _items(self, number: int) -> _Items:
