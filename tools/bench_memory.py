@@ -86,7 +86,8 @@ def model(rounds: int) -> list[Sample]:
 def _weights(path: str) -> dict[str, Any]:
     from safetensors.numpy import load_file  # noqa: PLC0415 - a child imports this module too
 
-    return load_file(path)
+    loaded: dict[str, Any] = load_file(path)
+    return loaded
 
 
 def _model_path() -> str:
