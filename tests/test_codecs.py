@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgpack import ExtType, Timestamp
 
-from shmsync import EntityReadError, EntityWriteError, Reader, Writer
+from shmsync import EntityReadError, EntityWriteError, Reader, WriteLockConflictError, Writer
 from shmsync.codecs import by_name, msgpack
 
 if TYPE_CHECKING:
@@ -177,3 +178,30 @@ def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.M
     monkeypatch.setattr(msgpack, "_unpack", interrupted)
     with pytest.raises(Alarm):
         msgpack.decode(memoryview(b"\xc0"))
+
+
+def test_a_kept_exception_does_not_keep_the_callers_buffer(writer: Writer, name: str) -> None:
+    writer.write("before")
+    data = bytearray(b"x" * 5000)
+    kept: list[Exception] = []
+    with Writer(name) as second:
+        for write, value in ((second.write_raw, data), (second.write, data), (second.write, {"a": [data]})):
+            try:
+                write(value)
+            except WriteLockConflictError as error:
+                kept.append(error)
+            data.append(1)  # raises BufferError while a view of it is alive
+    assert len(kept) == 3
+
+
+def test_extensions_stay_extensions_beside_large_buffers() -> None:
+    value = {"mine": ExtType(5, b"x"), "pad": b"\0" * 5000, "when": Timestamp(1, 2)}
+    assert unpacked(msgpack.encode(value)) == value
+    assert isinstance(unpacked(msgpack.encode(value))["mine"], ExtType)
+
+
+def test_deep_values_with_the_marks_of_large_buffers() -> None:
+    value: list[Any] = [0xC5] * 5000
+    for _ in range(900):
+        value = [value]
+    assert bytes(msgpack.encode(unpacked(msgpack.encode(value)))) == bytes(msgpack.encode(value))

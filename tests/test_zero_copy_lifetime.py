@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(7)
 ARRAY = RNG.random((64, 1024))
 TABLE = pa.table({"x": ARRAY[0], "s": [str(number) for number in range(1024)]})
+MAP_READ = {number: np.full(3, float(number)) for number in range(1000)}
 MAP = {number: [float(number)] * 3 for number in range(1000)}
 
 
@@ -217,6 +218,26 @@ def test_a_view_that_goes_while_the_handle_is_busy(writer: Writer, name: str) ->
             assert keeps(name)
         reader.read(check_bytes=True).close()
         assert not keeps(name)
+
+
+def test_interrupted_reads_of_a_kept_value_cost_no_slots(writer: Writer, name: str) -> None:
+    """Each gives its slot up; only one of them is needed to keep the value."""
+    publish(writer, "archive", MAP)
+    with Reader(name) as reader:
+        held = reader.get()
+        for _ in range(50):
+            snapshot = reader.read()
+            slot, view = snapshot._slot, snapshot.buffer
+            assert slot is not None
+            reader.retire(slot)  # as after an exception of a signal handler
+            snapshot.close()
+            del snapshot, slot, view
+        assert len(slots_locked(name)) <= 2
+        for number in range(4):
+            writer.write(number)
+        assert first_of_map(held) == first_of_map(MAP_READ)
+    del held
+    assert not slots_locked(name)
 
 
 def test_threads_take_and_drop_views(writer: Writer, name: str) -> None:
