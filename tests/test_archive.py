@@ -585,6 +585,45 @@ def test_a_value_that_another_thread_changes(codec: str) -> None:
         thread.join()
 
 
+SHARED: dict[str, Any] = {}
+
+
+@dataclasses.dataclass
+class Changes:
+    x: Any = 1
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "x":
+            SHARED[f"new {len(SHARED)}"] = 1
+        return object.__getattribute__(self, name)
+
+
+class Longer(list[str]):
+    def __iter__(self) -> Iterator[str]:
+        return iter("abc")
+
+
+def test_a_value_that_changes_itself() -> None:
+    SHARED.clear()
+    SHARED["changes"] = Changes()
+    found = archived(SHARED)
+    assert found == {"changes": {"x": 1}}
+    assert len(SHARED) > 1
+    for value in (Longer("a"), [Longer("a"), 1], [[Longer("a")], [["a"]]]):
+        with pytest.raises(EntityWriteError, match="changed while"):
+            archive.encode(value)
+
+
+@pytest.mark.parametrize("numpy_from", [0, sys.maxsize])
+def test_another_prime_is_tried(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_keys, "_NUMPY_FROM", numpy_from)
+    primes = iter([3, 5, 1501])
+    monkeypatch.setattr(_keys, "_prime_from", lambda _: next(primes))
+    found = archived({number: -number for number in range(1000)})
+    assert found._find.__self__._prime == 1501
+    assert found == {number: -number for number in range(1000)}
+
+
 def test_containers_shared_between_levels_are_looked_at_once() -> None:
     empty: tuple[Any, ...] = ()
     value = {"none": empty, "rows": [{f"k{number}": empty for number in range(70)} for _ in range(300)]}

@@ -182,6 +182,18 @@ def test_a_reader_that_keeps_up_costs_no_new_memory(writer: Writer, name: str, k
             del found
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_takes_nothing_out_keeps_nothing(writer: Writer, name: str, kind: str) -> None:
+    codec, value, take, look = KINDS[kind]
+    publish(writer, codec, value)
+    with Reader(name, allow_pickle=True) as reader:
+        with reader.read() as snapshot:
+            look(take(snapshot.value))
+            assert snapshot.value is snapshot.value
+        assert not keeps(name)
+        del snapshot
+
+
 def test_values_in_a_circle_go_with_a_collection(writer: Writer, name: str) -> None:
     class Node:
         def __init__(self) -> None:
