@@ -246,6 +246,17 @@ def test_a_table_that_goes_in_circles_ends() -> None:
                 archive.decode(memoryview(damaged)).get(key)
 
 
+def test_check_finds_every_bad_link() -> None:
+    """Also where no key of the map comes by."""
+    payload = bytes(archive.encode({number: number for number in range(100)}))
+    table, buckets = f.root_of(memoryview(payload)).words[3:5]
+    for place in range(buckets + 100):
+        damaged = bytearray(payload)
+        struct.pack_into("=I", damaged, table + 4 * place, 101 if place < buckets else place - buckets + 1)
+        with pytest.raises(EntityReadError):
+            archive.check(memoryview(damaged))
+
+
 def test_check_bytes_looks_at_the_whole_archive(name: str) -> None:
     """The checksum is right: it was published like that."""
     payload = bytearray(bytes(archive.encode([["x", 1], ["y", 2]] * 10)))

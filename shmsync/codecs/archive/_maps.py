@@ -111,19 +111,24 @@ class Maps(Column):
     def _columns(self) -> tuple[Column, Column]:
         """Return the columns of keys and values; not opened before they are needed, see `Mix`."""
         if self._both is None:
-            _, keys, values, table, buckets, _ = self.header.words
+            _, keys, values, table, *_ = self.header.words
             count = self._ends[self.header.n]
             both = self.open(keys, count), self.open(values, count)
             if table:
-                self._find = self._finder(both[0], table, buckets)
+                self._find = self._finder(both[0])
             self._both = both
         return self._both
 
-    def _finder(self, keys: Column, at: int, buckets: int) -> Callable[[Any], int]:
+    def _table(self, keys: Column) -> Table:
+        """Return the hash table."""
+        *_, at, buckets, _ = self.header.words
         if self.header.n != 1 or not buckets:
             raise damaged(f"a hash table of {buckets} buckets for {self.header.n} maps")
         both = part(self.archive, self.header, at, LINK * (buckets + keys.header.n)).cast("I")
-        table = Table(buckets, both[:buckets], both[buckets:])
+        return Table(buckets, both[:buckets], both[buckets:])
+
+    def _finder(self, keys: Column) -> Callable[[Any], int]:
+        table = self._table(keys)
         if isinstance(keys, Numbers) and keys.header.kind in {INT, UINT}:
             return NumberFinder(table, keys.view).find
         if isinstance(keys, Texts):
@@ -150,6 +155,10 @@ class Maps(Column):
         super().check(seen)
         for column in self._columns():
             column.check(seen)
+        if self._find is not None:
+            _, heads, links = self._table(self._columns()[0])
+            if max(heads) > len(links) or any(link > item for item, link in enumerate(links)):
+                raise damaged("a hash table leads beyond its map, or in circles")
         at = 0
         for number in range(self.header.n):
             items = self._items(number)
