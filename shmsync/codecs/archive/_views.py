@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHOWN = 4
+_short = reprlib.Repr()
+_short.maxother = 80  # what is inside says of itself how much it is
 
 
 class Elements(Protocol):
@@ -123,7 +125,7 @@ class ArchivedMap(Mapping[Any, Any]):
         return (dict, (self.unarchive(),))
 
     def __repr__(self) -> str:
-        shown = [f"{key!r}: {reprlib.repr(value)}" for key, value in _first(self.items())]
+        shown = [f"{key!r}: {_short.repr(value)}" for key, value in _first(self.items())]
         return f"<ArchivedMap of {len(self):,} items: {{{_joined(shown, len(self))}}}>"
 
 
@@ -193,7 +195,7 @@ class ArchivedList(Sequence[Any]):
         for place in range(len(self))[start:stop]:
             if same(self[place], value):
                 return place
-        raise ValueError(f"{reprlib.repr(value)} is not in the list")
+        raise ValueError(f"{_short.repr(value)} is not in the list")
 
     def count(self, value: Any) -> int:
         """Return how many elements equal `value`."""
@@ -214,7 +216,7 @@ class ArchivedList(Sequence[Any]):
         return (list, (self.unarchive(),))
 
     def __repr__(self) -> str:
-        shown = [reprlib.repr(value) for value in _first(self)]
+        shown = [_short.repr(value) for value in _first(self)]
         return f"<ArchivedList of {len(self):,}: [{_joined(shown, len(self))}]>"
 
 
