@@ -223,9 +223,9 @@ _BASES: tuple[tuple[Any, Group, Any], ...] = (
 def cycles(value: Any) -> bool:
     """Tell whether a value contains itself."""
     above: set[int] = set()
-    todo: list[tuple[Any, bool]] = [(value, False)]
-    while todo:
-        item, done = todo.pop()
+    pending: list[tuple[Any, bool]] = [(value, False)]
+    while pending:
+        item, done = pending.pop()
         if done:
             above.discard(id(item))
             continue
@@ -236,6 +236,6 @@ def cycles(value: Any) -> bool:
         record = item if isinstance(item, (Mapping, list, tuple)) else record_of(item)
         if record:
             above.add(id(item))
-            todo.append((item, True))
-            todo += [(one, False) for one in (record.values() if isinstance(record, Mapping) else record)]
+            pending.append((item, True))
+            pending += [(one, False) for one in (record.values() if isinstance(record, Mapping) else record)]
     return False
