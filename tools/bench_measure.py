@@ -33,6 +33,7 @@ class Claim:
         ratio: the target for median against median; None if there is none.
         limit: what the subject's median may be at most, in seconds or bytes; None if there is none.
         memory: whether bytes were measured, not seconds.
+        install: what brings the packages that the row needs.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Claim:
     ratio: float | None = None
     limit: float | None = None
     memory: bool = False
+    install: str = "pip install 'shmsync[bench]'"
 
 
 @dataclass

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bench_measure import Claim, Sample
 
 MIB = 1 << 20
-NOT_INSTALLED = "not installed: pip install 'shmsync[bench]'"
 _WIDTH = 52
 _SHOWN_IN_US = 1e-3
 
@@ -48,7 +47,7 @@ class Row:
         claim, sample = self.claim, self.sample
         found: dict[str, Any] = {"row": claim.name, "baseline": claim.baseline}
         if sample is None:
-            return found | {"error": NOT_INSTALLED}
+            return found | {"error": f"not installed: {self.claim.install}"}
         unit, scale = ("mib", 1 / MIB) if claim.memory else ("us", 1e6)
         return found | {
             "ratio": round(sample.ratio, 3),
@@ -64,7 +63,7 @@ class Row:
         """Return the line."""
         claim, sample = self.claim, self.sample
         if sample is None:
-            return f"{claim.name:{_WIDTH}}  {NOT_INSTALLED}"
+            return f"{claim.name:{_WIDTH}}  not installed: {claim.install}"
         subject = (min(sample.subject), self.median, percentile(sample.subject, 0.99))
         figures = (*subject, statistics.median(sample.baseline))
         columns = "".join(f"{_in_unit(figure, memory=claim.memory):>12}" for figure in figures)
