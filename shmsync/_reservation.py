@@ -109,7 +109,6 @@ class Reservation:
                 self._reserved = Reserved(weakref.ref(self), threading.current_thread(), tenure, prepared)
                 writer._reserved = self._reserved
             except BaseException:
-                writer._busy = False
                 writer._end()
                 raise
             finally:
