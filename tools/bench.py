@@ -21,8 +21,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from bench_measure import Claim, Sample, sweep
-from bench_table import MIB, Row, environment, heading
+from benchmark.measure import Claim, Sample, sweep
+from benchmark.table import MIB, Row, environment, heading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,7 +52,7 @@ class Bench:
 
     def run(self, *, quick: bool) -> list[Sample]:
         """Return a sample for each row."""
-        module, _, function = self.place.partition(".")
+        module, _, function = self.place.rpartition(".")
         measure: Callable[..., list[Sample]] = getattr(importlib.import_module(module), function)
         return measure(self.rounds[quick], *self.args)
 
@@ -71,37 +71,37 @@ def _lookups(kind: str, packing: str) -> Bench:
         Claim(f"lookup by {kind} key, 1M items", f"LMDB get({packing}) + numpy.frombuffer", ratio=1),
         Claim(f"lookup by {kind} key, LMDB's keys ready as bytes", "LMDB get(key) + numpy.frombuffer", ratio=1),
     )
-    return Bench("bench_maps.look_up", claims, (31, 7), (kind,), PEERS)
+    return Bench("benchmark.maps.look_up", claims, (31, 7), (kind,), PEERS)
 
 
 def _publish_dict(kind: str) -> Bench:
     claim = Claim(f"write a dict, 1M {kind} keys -> 10 floats", PACKED, ratio=3)
-    return Bench("bench_maps.publish_dict", (claim,), (9, 3), (kind,), PEERS)
+    return Bench("benchmark.maps.publish_dict", (claim,), (9, 3), (kind,), PEERS)
 
 
 def _publish_arrays(kind: str) -> Bench:
     claim = Claim(f"write an ArrayMap, 1M {kind} keys -> 10 f4", PUT, ratio=1)
-    return Bench("bench_maps.publish_arrays", (claim,), (15, 3), (kind,), PEERS)
+    return Bench("benchmark.maps.publish_arrays", (claim,), (15, 3), (kind,), PEERS)
 
 
 def _map_memory(kind: str) -> Bench:
     claim = Claim(f"private memory of a reader, 1M {kind} keys", UNPACKED, limit=2 * MIB, memory=True)
-    return Bench("bench_memory.map_reader", (claim,), (5, 2), (kind,), PEERS)
+    return Bench("benchmark.memory.map_reader", (claim,), (5, 2), (kind,), PEERS)
 
 
 BENCHES = (
-    Bench("bench_basics.unchanged_get", (Claim("unchanged get()", "empty bound-method call", ratio=3),)),
+    Bench("benchmark.basics.unchanged_get", (Claim("unchanged get()", "empty bound-method call", ratio=3),)),
     Bench(
-        "bench_basics.unchanged_read",
+        "benchmark.basics.unchanged_read",
         (Claim("with read(), unchanged raw", "with on a trivial reused context manager", ratio=11),),
     ),
-    Bench("bench_basics.small_write", (Claim("write, 1 KiB dict, one reader", PACKED, ratio=5),)),
+    Bench("benchmark.basics.small_write", (Claim("write, 1 KiB dict, one reader", PACKED, ratio=5),)),
     Bench(
-        "bench_basics.large_write",
+        "benchmark.basics.large_write",
         (Claim("write_raw, 64 MiB, reused segment", "memoryview copy of it", ratio=1.6),),
     ),
     Bench(
-        "bench_basics.array_write",
+        "benchmark.basics.array_write",
         (Claim("write an array, 64 MiB, reused segment", "numpy.copyto mapped memory", ratio=1.6),),
         needs=("numpy",),
     ),
@@ -112,7 +112,7 @@ BENCHES = (
     _lookups("int", 'key.to_bytes(8, "big")'),
     _lookups("str", "key.encode()"),
     Bench(
-        "bench_changes.map_after_change",
+        "benchmark.changes.map_after_change",
         (
             Claim("changed get() + lookup, 1M keys, busy worker", READ, limit=50e-6),
             Claim("changed get() + lookup, 1M keys, idle (no limit)", READ),
@@ -121,7 +121,7 @@ BENCHES = (
         needs=PEERS,
     ),
     Bench(
-        "bench_changes.array_after_change",
+        "benchmark.changes.array_after_change",
         (
             Claim("changed get(), 64 MiB array, busy worker", READ, limit=20e-6),
             Claim("changed get(), 64 MiB array, idle (no limit)", READ),
@@ -132,13 +132,13 @@ BENCHES = (
     _map_memory("int"),
     _map_memory("str"),
     Bench(
-        "bench_memory.array_reader",
+        "benchmark.memory.array_reader",
         (Claim("private memory of a reader, 64 MiB array", UNPACKED, limit=MIB, memory=True),),
         (5, 2),
         needs=("numpy",),
     ),
     Bench(
-        "bench_memory.model",
+        "benchmark.memory.model",
         (
             Claim(
                 "shared memory (PSS), model in 1 + 4 processes",

@@ -28,11 +28,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stress_actors import NOT_THERE, Plan, read, stamp_of, write
-
 from shmsync import Reader, Writer
 from shmsync._channel import slot_at
 from shmsync._layout import HIGH_WATER_AT
+from stress_actors import NOT_THERE, Plan, read, stamp_of, write
 
 SHM = Path("/dev/shm")
 PRIVATE = "SHMSYNC_STRESS_PRIVATE"

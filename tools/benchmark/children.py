@@ -26,6 +26,7 @@ Held = SimpleNamespace
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_TOOLS = Path(__file__).parent.parent  # where the functions that are sent by name are found
 _PATIENCE = 10.0
 _libc = ctypes.CDLL(None)
 
@@ -57,9 +58,9 @@ class Child:
 def child() -> Iterator[Child]:
     """Start a child; end it when the block is left."""
     ours, theirs = Pipe()
-    command = [sys.executable, __file__, str(theirs.fileno())]
+    command = [sys.executable, "-m", __name__, str(theirs.fileno())]
     try:
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        process = subprocess.Popen(command, cwd=_TOOLS, pass_fds=[theirs.fileno()], start_new_session=True)
     finally:
         theirs.close()
     try:

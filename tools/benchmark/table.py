@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_measure import percentile
-
+from benchmark.measure import percentile
 from shmsync import __version__
 
 if TYPE_CHECKING:
-    from bench_measure import Claim, Sample
+    from benchmark.measure import Claim, Sample
 
 MIB = 1 << 20
 _WIDTH = 52

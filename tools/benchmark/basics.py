@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import msgpack
-from bench_measure import Sample, channel, once, paired, per_block, per_call, per_reused_block
+
+from benchmark.measure import Sample, channel, once, paired, per_block, per_call, per_reused_block
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,6 +1,6 @@
 """How the rows of the benchmark are taken: names of their own, paired rounds, and what a row claims.
 
-All times are seconds, all memory is bytes; `bench_table` prints them in fitting units.
+All times are seconds, all memory is bytes; `table` prints them in fitting units.
 """
 
 from __future__ import annotations
@@ -111,11 +111,17 @@ def per_reused_block(manager: Any, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
+def new_name(kind: str) -> str:
+    """Return a name that nobody else uses; `sweep` removes it."""
+    name = f"bench-{os.getpid()}-{kind}-{len(_names)}"
+    _names.add(name)
+    return name
+
+
 @contextmanager
 def channel(kind: str, **options: Any) -> Iterator[tuple[Writer, Reader[Any]]]:
     """Yield writer and reader of a name of its own."""
-    name = f"bench-{os.getpid()}-{kind}"
-    _names.add(name)
+    name = new_name(kind)
     with Writer(name, grace_duration=0, **options) as writer, Reader(name) as reader:
         try:
             yield writer, reader

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
-from bench_data import ROW, Items, database, items, pack, put, some_keys
-from bench_measure import Sample, channel, once, paired
+
+from benchmark.data import ROW, Items, database, items, pack, put, some_keys
+from benchmark.measure import Sample, channel, once, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
-from bench_basics import LARGE
-from bench_children import Child, Held, child, private_memory, proportional
-from bench_measure import Sample, channel
 
+from benchmark.basics import LARGE
+from benchmark.children import Child, Held, child, private_memory, proportional
+from benchmark.measure import Sample, channel
 from shmsync import ArrayMap, Reader
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WORKERS = 4
 
 def map_reader(rounds: int, kind: str) -> list[Sample]:
     """Look 100,000 keys of a million up, against a reader that unpacks all of it."""
-    from bench_data import items, some_keys  # noqa: PLC0415 - it needs LMDB; a child imports this module too
+    from benchmark.data import items, some_keys  # noqa: PLC0415 - it needs LMDB; a child imports this module too
 
     given = items(kind)
     keys = some_keys(given.keys, LOOKUPS)

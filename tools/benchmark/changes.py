@@ -13,11 +13,11 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from bench_basics import LARGE
-from bench_children import Child, Held, child
-from bench_data import database, items, opened, pack, place_of, put, some_keys
-from bench_measure import Sample, channel
 
+from benchmark.basics import LARGE
+from benchmark.children import Child, Held, child
+from benchmark.data import database, items, opened, pack, place_of, put, some_keys
+from benchmark.measure import Sample, channel
 from shmsync import Reader
 
 if TYPE_CHECKING:

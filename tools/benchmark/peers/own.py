@@ -1,0 +1,47 @@
+"""shmsync itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import shmsync
+from benchmark.measure import new_name
+
+if TYPE_CHECKING:
+    from benchmark.peers import Shape
+
+
+class Writer:
+    """Publishes with the default codec, maps as an ArrayMap with `codec="archive"`."""
+
+    def __init__(self, shape: Shape, _: int) -> None:
+        self._is_map = shape.endswith("map")
+        codec = "archive" if self._is_map else "msgpack"
+        self._writer = shmsync.Writer(new_name("peer"), codec=codec, grace_duration=0)
+
+    @property
+    def address(self) -> str:
+        """Return the name."""
+        return self._writer.name
+
+    def write(self, value: Any) -> None:
+        """Publish it."""
+        self._writer.write(value.array_map() if self._is_map else value)
+
+    def close(self) -> None:
+        """Remove the name."""
+        self._writer.unlink()
+        self._writer.close()
+
+
+class Reader:
+    """Takes the newest value."""
+
+    def __init__(self, _: Shape, address: str) -> None:
+        self._reader = shmsync.Reader[Any](address)
+        self.get = self._reader.get
+        self.close = self._reader.close
+
+    def look_up(self, found: Any, key: Any) -> Any:
+        """Look it up in place."""
+        return found[key]
