@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from shmsync import _fork, _protocol, _readers
 from shmsync._channel import attach
-from shmsync._layout import CLOSED, Names, index_of, parse_data_header
+from shmsync._layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
 from shmsync._segment import LendingMapping, open_segment
 from shmsync._snapshot import Record
+from shmsync._words import ORDERED_LOADS
 from shmsync.errors import DataReadError, StateReadError, UninitializedStateError
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from shmsync._readers import Slot
     from shmsync.codecs import Decoder
+
+
+_NO_VALUE = frozenset({0, CLOSED})
 
 
 class LifeEndedError(Exception):
@@ -31,9 +35,31 @@ class Attachment:
         self._lock = lock
         self.channel = attach(names)
         self.version = self.channel.version
+        self._generations = self.channel.generations
+        self._instance = self.channel.header.instance
         self._slot: Slot | None = None
         self._mappings: list[LendingMapping | None] = [None, None]
         self._record: Record | None = None
+
+    def copy_out(self) -> tuple[int, int, bytes] | None:
+        """Return sequence number, number of the codec and payload of a small newest version, copied, without a pin.
+
+        None if it does not lie in one page that is mapped already, or has changed meanwhile, or has a record.
+        """
+        seq = self.version.load()
+        mapping = self._mappings[index_of(seq)]
+        if mapping is None or mapping.size != PAGE or not ORDERED_LOADS:
+            return None
+        if mapping.generation != self._generations[mapping.index].load():
+            return None
+        raw = mapping.copy(0, PAGE)
+        # Nobody holds the writer off here. But it starts to write where `seq` lies, or to give that index a new inode,
+        # only after it has published the next version. So if the version is `seq` after all these loads, which this
+        # machine does in order, none of them has seen anything of that.
+        if self.version.load() != seq or seq == CLOSED or (self._record is not None and self._record.seq == seq):
+            return None
+        header = self._header_of(seq, mapping, raw)
+        return seq, header.codec, raw[PAYLOAD_AT : PAYLOAD_AT + header.size]
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, Record]:
         """Pin the newest version. The caller counts out; after any exception it calls `retire`.
@@ -52,7 +78,7 @@ class Attachment:
         record = self._examine(seq, mapping)
         if check_bytes:
             record.verify()
-            self._decoder.check(record.codec, record.payload())
+            self._decoder.check(record.codec, record.lend())
         return slot, record
 
     def _examine(self, seq: int, mapping: LendingMapping | None) -> Record:
@@ -68,23 +94,27 @@ class Attachment:
         return record
 
     def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
+        return Record(self._header_of(seq, mapping, mapping.copy(0, PAYLOAD_AT)), mapping)
+
+    def _header_of(self, seq: int, mapping: LendingMapping, raw: bytes) -> DataHeader:
         segment = self._names.data[mapping.index]
-        header = parse_data_header(segment, mapping.view())
-        expected = (self.channel.header.instance, mapping.generation, seq)
-        if (header.instance, header.generation, header.seq) != expected:
+        header = parse_data_header(segment, raw, mapping.size)
+        if header[:3] != (self._instance, mapping.generation, seq):
             raise DataReadError(
                 f"{segment} holds version {header.seq} of generation {header.generation}, the state says version {seq} "
                 f"of generation {mapping.generation}; the next write repairs it"
             )
-        return Record(header, mapping)
+        return header
 
     def give_up_unused(self) -> None:
         """Let go of inodes that were replaced, and of keeps that could not be taken back when the last view went."""
-        for index, mapping in enumerate(self._mappings):
+        for mapping in self._mappings:
             if mapping is not None:
-                mapping.lending.give_up()
-                if mapping.generation != self.channel.generations[index].peek():
-                    self._mappings[index] = None  # its memory goes with its last view, and not with our next read of it
+                if mapping.lending.keeper is not None:
+                    mapping.lending.give_up()
+                if mapping.generation != self._generations[mapping.index].peek():
+                    # Its memory goes with its last view, and not with our next read of it.
+                    self._mappings[mapping.index] = None
 
     # What the protocol asks for (the port `Holder`).
 
@@ -97,10 +127,10 @@ class Attachment:
 
     def map(self, seq: int) -> LendingMapping | None:
         """Return the mapping of the segment that holds `seq`; None for the sequence numbers that none holds."""
-        if seq in {0, CLOSED}:
+        if seq in _NO_VALUE:
             return None
         index = index_of(seq)
-        generation = self.channel.generations[index].load()
+        generation = self._generations[index].load()
         mapping = self._mappings[index]
         if mapping is None or mapping.generation != generation:
             mapping = self._mappings[index] = self._open(index, generation)

@@ -8,8 +8,8 @@ from shmsync import _payload
 from shmsync._layout import (
     PAGE,
     PAYLOAD_AT,
-    DataHeader,
     Names,
+    checksum_of,
     pack_data_header,
     parse_data_header,
 )
@@ -29,6 +29,10 @@ class DataSegments:
     """The data segments of one life of a name.
 
     `load` takes the payload that the next `fill` writes; `usable` and `replace` size the segment for it.
+
+    Attributes:
+        size: of the payload that was loaded last, in bytes.
+        checksum: of the payload that was written last.
     """
 
     def __init__(self, names: Names, instance: int, mode: int) -> None:
@@ -39,17 +43,14 @@ class DataSegments:
         self._opened = [False, False]
         self._payload: Payload = b""
         self._codec = 0
+        self.size = 0
         self.checksum = 0
 
     def load(self, payload: Payload, codec: Codec) -> None:
         """Set what the next `fill` writes."""
         self._payload = payload
         self._codec = codec.ID
-
-    @property
-    def size(self) -> int:
-        """Size in bytes of what the next `fill` writes."""
-        return len(self._payload)
+        self.size = len(payload)
 
     def unload(self) -> None:
         """Let go of the payload, which may be a view of the caller's buffer."""
@@ -61,10 +62,9 @@ class DataSegments:
             self._opened[index] = True
             self._mappings[index] = self._inherit(index, generation)
         mapping = self._mappings[index]
-        return mapping is not None and mapping.generation == generation and self._fits(mapping)
-
-    def _fits(self, mapping: Mapping) -> bool:
-        need = PAYLOAD_AT + len(self._payload)
+        if mapping is None or mapping.generation != generation:
+            return False
+        need = PAYLOAD_AT + self.size
         return need <= mapping.size and (mapping.size <= _SMALL or need * _SHRINK_BELOW >= mapping.size)
 
     def _inherit(self, index: int, generation: int) -> Mapping | None:
@@ -72,7 +72,7 @@ class DataSegments:
         try:
             with open_segment(self._names[index], writable=True) as segment:
                 mapping = Mapping(segment, index, generation, writable=True)
-            header = parse_data_header(self._names[index], mapping.view())
+            header = parse_data_header(self._names[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):
             return None
         return mapping if (header.instance, header.generation) == (self._instance, generation) else None
@@ -84,7 +84,7 @@ class DataSegments:
             CapacityError: no memory for it. The other segment, which holds the newest version, is untouched.
             DataWriteError: it cannot be created.
         """
-        need = PAYLOAD_AT + len(self._payload)
+        need = PAYLOAD_AT + self.size
         before = self._mappings[index]
         # A large segment that grows may grow again.
         spare = need // _HEADROOM if before is not None and _SMALL < need > before.size else 0
@@ -114,16 +114,18 @@ class DataSegments:
         """Return where `fill` will put the payload, for whoever writes it there without a copy."""
         mapping = self._mappings[index]
         assert mapping is not None
-        return mapping.view(PAYLOAD_AT, PAYLOAD_AT + len(self._payload))
+        return mapping.view(PAYLOAD_AT, PAYLOAD_AT + self.size)
 
     def fill(self, index: int, generation: int, seq: int) -> None:
         """Write payload and header; sets `checksum`. What lay there before is not the newest version."""
-        mapping = self._mappings[index]
+        mapping, payload = self._mappings[index], self._payload
         assert mapping is not None
-        size = len(self._payload)
-        self.checksum = _payload.lay(self.room(index), self._payload)
-        header = DataHeader(self._instance, generation, seq, size, self.checksum, self._codec)
-        mapping.view(0, PAYLOAD_AT)[:] = pack_data_header(header)
+        if type(payload) is bytes:  # what nobody changes meanwhile can be hashed where it comes from
+            mapping.put(PAYLOAD_AT, payload)
+            self.checksum = checksum = checksum_of(payload)
+        else:
+            self.checksum = checksum = _payload.lay(self.room(index), payload)
+        mapping.put(0, pack_data_header(self._instance, generation, seq, self.size, checksum, self._codec))
 
     def discard(self, index: int) -> None:
         """Take the name from a segment that is not current: nobody, and no later writer, uses its memory again."""

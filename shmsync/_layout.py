@@ -84,6 +84,9 @@ _ANNOUNCED = ((1 << 15) - 1) << 48
 HOLDS = (_COUNT[0] | _ANNOUNCED, _COUNT[1] | _ANNOUNCED)
 """By index: the bits of a pin word that forbid the writer to start on that data segment."""
 
+_new = tuple.__new__
+"""To make a NamedTuple by this takes half as long as by its class: 0.1 us less in a read that takes 5."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -210,14 +213,19 @@ class DataHeader(NamedTuple):
     codec: int
 
 
-def pack_data_header(header: DataHeader) -> bytes:
-    """Return the 64 header bytes of a data segment."""
-    body = DATA_HEADER.pack(DATA_MAGIC, *header, 0)
+def pack_data_header(instance: int, generation: int, seq: int, size: int, checksum: int, codec: int) -> bytes:
+    """Return the 64 header bytes of a data segment; see `DataHeader`."""
+    body = DATA_HEADER.pack(DATA_MAGIC, instance, generation, seq, size, checksum, codec, 0)
     return body + DIGEST.pack(checksum_of(body))
 
 
-def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
+def parse_data_header(segment: str, raw: bytes, room: int) -> DataHeader:
     """Return the header of a data segment whose payload lies inside it.
+
+    Args:
+        segment: its name, for messages.
+        raw: its first 64 bytes or more, or less if it has less.
+        room: its size in bytes.
 
     Raises:
         DataReadError: truncated, or a header byte was damaged.
@@ -227,7 +235,6 @@ def parse_data_header(segment: str, raw: memoryview) -> DataHeader:
     magic, instance, generation, seq, size, checksum, codec, _, digest = _DIGESTED.unpack_from(raw)
     if magic != DATA_MAGIC or checksum_of(raw[: DATA_HEADER.size]) != digest:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
-    header = DataHeader(instance, generation, seq, size, checksum, codec)
-    if header.size > len(raw) - PAYLOAD_AT:
-        raise DataReadError(f"{segment} is truncated: payload of {header.size} bytes in {len(raw)}")
-    return header
+    if size > room - PAYLOAD_AT:
+        raise DataReadError(f"{segment} is truncated: payload of {size} bytes in {room}")
+    return _new(DataHeader, (instance, generation, seq, size, checksum, codec))

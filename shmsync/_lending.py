@@ -33,15 +33,18 @@ class Lending:
     Args:
         index, generation: of the inode.
         lock: of the reader.
+
+    Attributes:
+        keeper: the slot that keeps the inode at present.
     """
 
-    __slots__ = ("_generation", "_index", "_keeper", "_lent", "_lock")
+    __slots__ = ("_generation", "_index", "_lent", "_lock", "keeper")
 
     def __init__(self, index: int, generation: int, lock: RLock) -> None:
         self._index = index
         self._generation = generation
         self._lock = lock
-        self._keeper: Slot | None = None
+        self.keeper: Slot | None = None
         self._lent: dict[int, weakref.ref[Any]] = {}
 
     def lend(self, lender: object) -> None:
@@ -55,15 +58,15 @@ class Lending:
 
     def keep(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, counted in in `slot`."""
-        if self._keeper is None:  # one keep is enough, whichever slot it stands in
+        if self.keeper is None:  # one keep is enough, whichever slot it stands in
             slot.keep(self._index, self._generation)
-            self._keeper = slot  # only now: interrupted before, the next one keeps, too
+            self.keeper = slot  # only now: interrupted before, the next one keeps, too
 
     def give_up(self) -> None:
         """Let the writer use this inode again, if nothing is lent. Call under the lock."""
-        keeper = self._keeper
+        keeper = self.keeper
         if keeper is not None and not self._lent:
-            self._keeper = None  # first: interrupted after this, the keep stays, which costs one inode
+            self.keeper = None  # first: interrupted after this, the keep stays, which costs one inode
             keeper.unkeep(self._index, self._generation)
 
     def _returned(self, reference: weakref.ref[Any], ends: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -71,7 +74,7 @@ class Lending:
             return  # see `Slot.__del__`
         self._lent.pop(id(reference), None)
         # Not worth waiting for: whoever has the lock may be waiting for us. Then the reader's next call gives it up.
-        if self._keeper is not None and self._lock.acquire(blocking=False):
+        if self.keeper is not None and self._lock.acquire(blocking=False):
             try:
                 self.give_up()
             finally:

@@ -86,10 +86,10 @@ Payload: TypeAlias = Bytes | Pieces
 
 def release(payload: Payload) -> None:
     """Let go of the buffers that a payload refers to; it is of no use afterwards."""
-    if isinstance(payload, Pieces):
-        payload.clear()
-    elif isinstance(payload, memoryview):
+    if isinstance(payload, memoryview):
         payload.release()
+    elif isinstance(payload, Pieces):
+        payload.clear()
 
 
 def reserved(size: int) -> Pieces:

@@ -115,12 +115,14 @@ class Published(NamedTuple):
 
     Attributes:
         seq: the new sequence number.
+        idx: the data segment that holds it.
         reset: a dead reader's slot was zeroed, or a reader was evicted when the grace duration was over.
         replaced: the data segment got a new inode.
         generation: of that inode.
     """
 
     seq: int
+    idx: int
     reset: bool
     replaced: bool
     generation: int
@@ -144,6 +146,7 @@ class Publisher:
         longest_pause: float,
     ) -> None:
         self._version = version
+        self._advance = version.adder(1)  # bound once, it costs a third of a store
         self._generations = generations
         self._table = table
         self._segments = segments
@@ -179,21 +182,21 @@ class Publisher:
             self._segments.replace(index, generation)
             word.store(generation)
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        return Published(seq, reset, replaced, generation)
+        return Published(seq, index, reset, replaced, generation)
 
     def commit(self, prepared: Published) -> Published:
         """Fill the segment that was gained, and publish it."""
-        seq = prepared.seq
-        self._segments.fill(index_of(seq), prepared.generation, seq)
+        seq, index, _, _, generation = prepared
+        self._segments.fill(index, generation, seq)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
-        self._version.store(seq)
+        self._advance()
         return prepared
 
-    def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, set[tuple[int, int]], bool]:
+    def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, frozenset[tuple[int, int]], bool]:
         """Return (reset, evictions that cost this inode, somebody keeps it) once nobody forbids to start on `index`."""
         holds = HOLDS[index]
         reset = kept = False
-        evicted: set[tuple[int, int]] = set()
+        evicted: frozenset[tuple[int, int]] = frozenset()
         deadline: float | None = None
         for number, words in enumerate(self._slots()):
             # Pin word first, keep word second: a reader that turns its pin into a keep stores the keep before it counts
@@ -231,7 +234,7 @@ class Publisher:
 
     def _slots(self) -> list[SlotWords]:
         # Loaded after the last publish: a reader that raises it later pins later, and pins what was published.
-        high = min(self._table.high_water.load(), self._table.max_readers)  # readers may scribble here
-        while len(self._words) < high:
+        high = self._table.high_water.load()
+        while len(self._words) < high and len(self._words) < self._table.max_readers:  # readers may scribble there
             self._words.append(self._table.slot(len(self._words)))
         return self._words

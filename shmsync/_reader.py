@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
-from shmsync._snapshot import Snapshot, T
-from shmsync.codecs import Decoder
+from shmsync._snapshot import UNSET, Snapshot, T
+from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
@@ -167,58 +166,69 @@ class Reader(Generic[T]):
     # ------------------------------------------------------------------------------------------------- the long road
 
     def _get_changed(self, default: Any) -> Any:
+        with self.lock:
+            attachment = self._attachment
+            if attachment is not None and (copied := attachment.copy_out()) is not None:
+                seq, codec, payload = copied
+                value = self.decoder.decode_plain(codec, payload)
+                if value is not NOT_PLAIN:
+                    self._latest = (attachment.channel.version_cell, seq, value)
+                    attachment.give_up_unused()
+                    return value
         try:
-            return self._patiently(self._get_now)
+            return self._patiently(self._take)
         except (StateNotFoundError, UninitializedStateError):
             if default is _RAISE:
                 raise
             return default
 
-    def _get_now(self) -> Any:
-        snapshot = self._pin_now(check_bytes=False)
-        try:
-            record = snapshot._record
-            record.value = value = snapshot.value  # a view that the record holds outlives the snapshot: it is kept
-        finally:
-            snapshot.close()
-        attachment = self._attachment
-        if attachment is not None:
-            self._latest = (attachment.channel.version_cell, record.seq, value)
-            attachment.give_up_unused()
+    def _take(self, attachment: Attachment, slot: Slot, record: Record) -> Any:
+        """Count out; return the value, kept if it lies in the segment: it outlives the count."""
+        value = record.value
+        if value is UNSET:
+            value = self.decoder.decode(record)
+            lending = record.mapping.lending
+            if lending.is_lent():
+                lending.keep(slot)  # SYNC POINT keep: stored before the count goes
+            record.value = value  # only now: interrupted before, nothing stays that nobody keeps
+        slot.leave[record.index]()
+        self._latest = (attachment.channel.version_cell, record.seq, value)
+        attachment.give_up_unused()
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
-        return self._patiently(partial(self._read_now, check_bytes=check_bytes))
+        return self._patiently(self._snapshot, check_bytes=check_bytes)
 
-    def _read_now(self, *, check_bytes: bool) -> Snapshot[T]:
-        snapshot = self._pin_now(check_bytes=check_bytes)
-        seq = snapshot._record.seq
-        snapshot.is_switched = seq != self._seen
-        self._seen = seq
-        if self._attachment is not None:
-            self._attachment.give_up_unused()
+    def _snapshot(self, attachment: Attachment, slot: Slot, record: Record) -> Snapshot[T]:
+        snapshot = Snapshot(self, slot, record)
+        snapshot.is_switched = record.seq != self._seen
+        self._seen = record.seq
+        attachment.give_up_unused()
         return snapshot
 
-    def _version_now(self) -> InstanceVersion:
-        with self._pin_now(check_bytes=False) as snapshot:
-            return snapshot.version
+    def _version_of(self, _: Attachment, slot: Slot, record: Record) -> InstanceVersion:
+        slot.leave[record.index]()
+        return record.version
 
-    def _patiently(self, act: Callable[[], R]) -> R:
-        """Do something under the lock; as long as nothing is published, try again until the timeout is over."""
-        deadline = time.monotonic() + self._timeout
+    def _patiently(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool = False) -> R:
+        """Pin and use the newest version; as long as nothing is published, try again until the timeout is over."""
+        deadline: float | None = None
         pause = _FIRST_LOOK
         while True:
             try:
                 with self.lock:
-                    return act()
+                    return self._pin_and(use, check_bytes=check_bytes)
             except (StateNotFoundError, UninitializedStateError):
-                left = deadline - time.monotonic()
-                if left <= 0:
+                now = time.monotonic()
+                if deadline is None:
+                    deadline = now + self._timeout
+                if now >= deadline:
                     raise
-            time.sleep(min(pause, left))
+            time.sleep(min(pause, deadline - now))
             pause = min(2 * pause, _LAST_LOOK)
 
-    def _pin_now(self, *, check_bytes: bool) -> Snapshot[T]:
+    def _pin_and(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool) -> R:
+        """Pin the newest version and use it; `use` counts out, or hands the count on."""
         while True:
             self._check_open()
             attachment = self._attachment
@@ -226,8 +236,10 @@ class Reader(Generic[T]):
                 attachment = self._attachment = Attachment(self._names, self.decoder, self.lock)
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
+                if record.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, record.seq):
+                    record.value = self._latest[2]  # decoded without a record: see `Attachment.copy_out`
                 self._fast = (slot, attachment.version, record)
-                return Snapshot(self, slot, record)
+                return use(attachment, slot, record)
             except LifeEndedError:
                 self._forget()
                 if attachment.channel.is_current():  # its writer died between closing it and removing the name
@@ -251,7 +263,7 @@ class Reader(Generic[T]):
 
     def version(self) -> InstanceVersion:
         """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
-        return self._patiently(self._version_now)
+        return self._patiently(self._version_of)
 
     @property
     def closed(self) -> bool:

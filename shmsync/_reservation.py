@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shmsync._extras import need
-from shmsync._layout import index_of
 from shmsync._payload import reserved
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError
@@ -105,7 +104,7 @@ class Reservation:
             try:
                 writer._busy = True
                 tenure, prepared = writer._prepare(raw, reserved(self.size), self._grace_duration)
-                self._buffer = tenure.data.room(index_of(prepared.seq))
+                self._buffer = tenure.data.room(prepared.idx)
                 self._reserved = Reserved(weakref.ref(self), threading.current_thread(), tenure, prepared)
                 writer._reserved = self._reserved
             except BaseException:
@@ -133,7 +132,8 @@ class Reservation:
                     writer._free.notify_all()
                     writer._end()
             elif kind is None:
-                writer._check_usable()
+                if not writer._usable:
+                    writer._refuse()
                 raise ClosedError(
                     "nothing was published: in the block of this reserve, the same thread wrote, or it was not entered"
                 )

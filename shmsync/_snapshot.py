@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync import codecs
-from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, index_of, instance_version
+from shmsync._layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, instance_version
 from shmsync.errors import ClosedError, IntegrityError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Record:
 
     def __init__(self, header: DataHeader, mapping: LendingMapping) -> None:
         self.seq = header.seq
-        self.index = index_of(header.seq)
+        self.index = mapping.index
         self.mapping = mapping
         self._header = header
         self._end = PAYLOAD_AT + header.size
@@ -52,8 +52,12 @@ class Record:
         """What is published of it."""
         return instance_version(self._header.seq, self._header.size, self._header.checksum)
 
-    def payload(self) -> memoryview:
-        """Return a new view of the payload, to be handed out."""
+    def view(self) -> memoryview:
+        """Return a view of the payload, which must not outlive the count."""
+        return self.mapping.view(PAYLOAD_AT, self._end)
+
+    def lend(self) -> memoryview:
+        """Return a view of the payload, to be handed out."""
         return self.mapping.lend(PAYLOAD_AT, self._end)
 
     def verify(self) -> None:
@@ -62,7 +66,7 @@ class Record:
         Raises:
             IntegrityError: they differ.
         """
-        found = checksum_of(self.mapping.view(PAYLOAD_AT, self._end))
+        found = checksum_of(self.view())
         if found != self._header.checksum:
             raise IntegrityError(
                 f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
@@ -133,7 +137,7 @@ class Snapshot(Generic[T]):
             value = self._value if record.value is UNSET else record.value
             if value is UNSET:
                 self._viewed = True
-                value = self._reader.decoder.decode(record.codec, record.payload())
+                value = self._reader.decoder.decode(record)
                 # A value that lies in the segment goes with this snapshot; the record would keep it, and the memory.
                 if record.mapping.lending.is_lent():
                     self._value = value
@@ -152,7 +156,7 @@ class Snapshot(Generic[T]):
             ClosedError: the snapshot was closed.
         """
         self._viewed = True
-        view = self._record.payload()  # a new one each time: the caller may release it
+        view = self._record.lend()  # a new one each time: the caller may release it
         if self._slot is None:  # looked at last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view

@@ -31,7 +31,8 @@ _CELL = ffi.typeof("uint64_t *")
 _WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _MODULUS = 1 << 64
-PLAIN_LOAD = platform.machine() in {"x86_64", "AMD64"}
+ORDERED_LOADS = platform.machine() in {"x86_64", "AMD64"}
+"""Whether plain loads, of any size, are done in the order of the program."""
 
 
 class _Functions:
@@ -94,7 +95,7 @@ class FastWord:
     def peek(self) -> int:
         return self._plain[0]
 
-    if PLAIN_LOAD:
+    if ORDERED_LOADS:
         load = peek
     else:
 

@@ -7,11 +7,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
-from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, index_of, instance_version, names_of
+from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of
 from shmsync._payload import release
 from shmsync._reservation import Reservation, Reserved
 from shmsync.codecs import raw
@@ -114,10 +114,10 @@ class Writer:
         self._busy = False
         self._reserved: Reserved | None = None
         self._closed = False
-        self._forked = False
+        self._usable = True  # neither closed, nor inherited by a fork
         self._tenure: _tenure.Tenure | None = None
         self._next_link_check = 0.0
-        self._stats = WriterStats(0, 0, 0, 0)
+        self._writes = self._resets = self._replaced = self._takeovers = 0
         _fork.register(self)
 
     def write(self, value: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
@@ -136,12 +136,14 @@ class Writer:
             ClosedError: this writer was closed.
             After each of them the last value is still published.
         """
-        self._check_usable()
+        if not self._usable:
+            self._refuse()
         return self._publish(self._codec, self._codec.encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
-        self._check_usable()
+        if not self._usable:
+            self._refuse()
         return self._publish(raw, raw.encode(data), grace_duration)
 
     def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
@@ -161,12 +163,14 @@ class Writer:
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
-        self._check_usable()
+        if not self._usable:
+            self._refuse()
         return Reservation(self, size, grace_duration)
 
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         with self._lock:
-            self._wait_for_turn()
+            if self._busy or self._reserved is not None:
+                self._wait_for_turn()
             try:
                 self._busy = True
                 return self._commit(*self._prepare(codec, payload, grace_duration))
@@ -191,25 +195,26 @@ class Writer:
         """Make an open Reservation fail. Whoever still writes into its memory writes where nobody reads any more."""
         reserved, self._reserved = self._reserved, None
         if reserved is not None and reserved.tenure is self._tenure:
-            reserved.tenure.data.discard(index_of(reserved.prepared.seq))
+            reserved.tenure.data.discard(reserved.prepared.idx)
         self._free.notify_all()
 
     def _prepare(
         self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None
     ) -> tuple[_tenure.Tenure, Published]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        self._check_usable()
+        if not self._usable:
+            self._refuse()
         tenure = self._present_tenure()
         tenure.data.load(payload, codec)
         return tenure, tenure.prepare(grace)
 
     def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
+        seq, index, reset, replaced, _ = tenure.commit(prepared)
+        self._writes += 1
+        self._resets += reset
+        self._replaced += replaced
         data = tenure.data
-        size = data.size
-        tenure.commit(prepared)
-        writes, resets, replaced, takeovers = self._stats
-        self._stats = WriterStats(writes + 1, resets + prepared.reset, replaced + prepared.replaced, takeovers)
-        return WriteResult(size, prepared.reset, instance_version(prepared.seq, size, data.checksum))
+        return WriteResult(data.size, reset, InstanceVersion(seq, index, data.size, data.checksum))
 
     def _end(self) -> None:
         tenure = self._tenure
@@ -229,7 +234,7 @@ class Writer:
                 tenure = None
         if tenure is None:
             tenure = self._tenure = _tenure.begin(self._terms)
-            self._stats = self._stats._replace(takeovers=self._stats.takeovers + tenure.taken_over)
+            self._takeovers += tenure.taken_over
         return tenure
 
     def _end_tenure(self, tenure: _tenure.Tenure) -> None:
@@ -248,7 +253,8 @@ class Writer:
             ClosedError: this writer was closed.
         """
         with self._lock:
-            self._check_usable()
+            if not self._usable:
+                self._refuse()
             self._set_aside()
             if self._tenure is not None:
                 self._end_tenure(self._tenure)
@@ -257,7 +263,7 @@ class Writer:
 
     def stats(self) -> WriterStats:
         """Return what this Writer did so far."""
-        return self._stats
+        return WriterStats(self._writes, self._resets, self._replaced, self._takeovers)
 
     @property
     def closed(self) -> bool:
@@ -269,21 +275,21 @@ class Writer:
         with self._lock:
             self._set_aside()
             self._closed = True
+            self._usable = False
             tenure, self._tenure = self._tenure, None
             if tenure is not None:
                 if tenure.version.load() == 0:
                     tenure.end()  # closed in the block of a first reserve: leave nothing behind
                 tenure.resign()
 
-    def _check_usable(self) -> None:
+    def _refuse(self) -> NoReturn:
         if self._closed:
             raise ClosedError(f"the writer of {self.name!r} is closed; open a new one")
-        if self._forked:
-            raise WriteLockConflictError(
-                errno.EAGAIN,
-                f"this Writer of {self.name!r} belongs to the process that this one was forked from; "
-                "open a Writer here after that one was closed",
-            )
+        raise WriteLockConflictError(
+            errno.EAGAIN,
+            f"this Writer of {self.name!r} belongs to the process that this one was forked from; "
+            "open a Writer here after that one was closed",
+        )
 
     def before_fork(self) -> None:
         """Nothing to prepare."""
@@ -294,13 +300,14 @@ class Writer:
         self._free = threading.Condition(self._lock)
         self._busy = False
         self._reserved = None
-        self._forked = True
+        self._usable = False
         tenure, self._tenure = self._tenure, None
         if tenure is not None:
             tenure.drop()
 
     def __enter__(self) -> Self:
-        self._check_usable()
+        if not self._usable:
+            self._refuse()
         return self
 
     def __exit__(
@@ -318,8 +325,8 @@ class Writer:
         return (_reopen, (type(self), self.name, self._options))
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "inherited by a fork" if self._forked else "open"
-        return f"<{type(self).__name__} {self.name!r}, {state}, {self._stats.writes} writes>"
+        state = "closed" if self._closed else "open" if self._usable else "inherited by a fork"
+        return f"<{type(self).__name__} {self.name!r}, {state}, {self._writes} writes>"
 
 
 def _reopen(kind: type[Writer], name: str, options: dict[str, Any]) -> Writer:

@@ -12,9 +12,11 @@ from shmsync.codecs._typed import TypedDecoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Payload
+    from shmsync._payload import Bytes, Payload
 
-__all__ = ["Codec", "Decoder", "by_id", "by_name"]
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "by_id", "by_name"]
+
+NOT_PLAIN: Any = object()
 
 
 class Codec(Protocol):
@@ -60,6 +62,18 @@ def by_id(number: int) -> Codec:
     return codec
 
 
+class Published(Protocol):
+    """One version in a segment, pinned while it is decoded."""
+
+    codec: Codec
+
+    def view(self) -> memoryview:
+        """Return a view of the payload, which must not outlive the pin."""
+
+    def lend(self) -> memoryview:
+        """Return a view of the payload that may outlive the pin, which costs several times as much."""
+
+
 class Decoder:
     """How one reader decodes.
 
@@ -76,12 +90,31 @@ class Decoder:
         self._typed = None if kind is None else TypedDecoder(kind)
         self._allow_pickle = allow_pickle
 
-    def decode(self, codec: Codec, payload: memoryview) -> Any:
-        """Return the value; it may refer to the payload.
+    def decode(self, published: Published) -> Any:
+        """Return the value; it may refer to the payload, which is lent then.
 
         Raises:
             EntityReadError: the bytes are not the codec's, the value is not of the type, or a pickle is not allowed.
         """
+        codec = published.codec
+        value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
+        return self._decode_lent(codec, published.lend()) if value is NOT_PLAIN else value
+
+    def decode_plain(self, codec: int, payload: Bytes) -> Any:
+        """Return a value that does not refer to the payload; NOT_PLAIN if it might.
+
+        Args:
+            codec: its number.
+            payload: what it made.
+
+        Raises:
+            EntityReadError: the bytes are not the codec's.
+        """
+        if codec != msgpack.ID or self._typed is not None or msgpack.is_frame(payload):
+            return NOT_PLAIN
+        return msgpack.unpack(payload)
+
+    def _decode_lent(self, codec: Codec, payload: memoryview) -> Any:
         if codec is pickle and not self._allow_pickle:
             raise EntityReadError(
                 'published with codec="pickle", which can run any code in the process that reads it; if you trust the '

@@ -53,7 +53,7 @@ def assemble(body: Bytes, buffers: Sequence[Buffer]) -> Pieces:
     return pieces
 
 
-def is_frame(payload: memoryview) -> bool:
+def is_frame(payload: Bytes) -> bool:
     """Tell whether a payload is a frame."""
     return len(payload) > 0 and payload[0] == MARK
 

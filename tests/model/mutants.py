@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.scenarios import a_reader, cast, forks, gets, reads, views
-from shmsync import _lending, _protocol, _reader, _readers, _snapshot
+from model.scenarios import a_reader, cast, copies, forks, gets, reads, views
+from shmsync import _attachment, _lending, _protocol, _reader, _readers, _snapshot
+from shmsync._layout import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +92,14 @@ def two_gets() -> Scenario:
     return cast("one reader gets", a_reader(gets, gets), last=5, keeps=True)
 
 
+def three_views() -> Scenario:
+    return cast("one reader takes views", a_reader(views, views, views), last=6, keeps=True)
+
+
+def small_copies() -> Scenario:
+    return cast("small values are copied", a_reader(copies, copies, copies, size=PAGE), last=6, keeps=True)
+
+
 def threads_with_views() -> Scenario:
     return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True)
 
@@ -154,9 +163,8 @@ MUTANTS = [
     Mutant(
         "the version is published before the payload",
         _protocol,
-        "        self._segments.fill(index_of(seq), prepared.generation, seq)\n",
-        "        self._version.store(seq)\n        self._segments.fill(index_of(seq), prepared.generation, seq)\n"
-        "        return prepared\n",
+        "        self._segments.fill(index, generation, seq)\n",
+        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return prepared\n",
         one_read,
     ),
     Mutant(
@@ -211,20 +219,48 @@ MUTANTS = [
         killed,
     ),
     Mutant(
+        "a value gets its keep after the count is gone",
+        _reader,
+        "                lending.keep(slot)  # SYNC POINT keep",
+        "                slot.leave[record.index]()\n                lending.keep(slot)  #",
+        two_gets,
+    ),
+    Mutant(
+        "a live value gets no keep",
+        _reader,
+        "            if lending.is_lent():\n",
+        "            if not lending.is_lent():\n",
+        two_gets,
+    ),
+    Mutant(
+        "the version is not looked at after a copy",
+        _attachment,
+        "        if self.version.load() != seq or seq == CLOSED",
+        "        if seq == CLOSED",
+        small_copies,
+    ),
+    Mutant(
+        "a copy is taken from whatever inode is mapped",
+        _attachment,
+        "        if mapping.generation != self._generations[mapping.index].load():\n",
+        "        if self._generations[mapping.index].load() == -1:\n",
+        small_copies,
+    ),
+    Mutant(
         "the keep is stored after the count is gone",
         _snapshot,
         "            if self._viewed and self._record.mapping.lending.is_lent():\n                self._keep(slot)\n"
         "            slot.leave[self._record.index]()\n",
         "            kept = self._viewed and self._record.mapping.lending.is_lent()\n"
         "            slot.leave[self._record.index]()\n            if kept:\n                self._keep(slot)\n",
-        two_gets,
+        three_views,
     ),
     Mutant(
         "a live view gets no keep",
         _snapshot,
         "            if self._viewed and self._record.mapping.lending.is_lent():\n",
         "            if self._viewed and not self._record.mapping.lending.is_lent():\n",
-        two_gets,
+        three_views,
     ),
     Mutant(
         "a keep is taken back while views live",
@@ -236,7 +272,7 @@ MUTANTS = [
     Mutant(
         "a keep is taken back without the lock",
         _lending,
-        "        if self._keeper is not None and self._lock.acquire(blocking=False):\n"
+        "        if self.keeper is not None and self._lock.acquire(blocking=False):\n"
         "            try:\n                self.give_up()\n"
         "            finally:\n                self._lock.release()\n",
         "        self.give_up()\n",

@@ -9,6 +9,7 @@ with the same objects in hand lead to the same node.
 from __future__ import annotations
 
 import graphlib
+import struct
 import sys
 import weakref
 from contextlib import nullcontext
@@ -20,7 +21,7 @@ import greenlet
 from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync import _readers
 from shmsync._attachment import Attachment
-from shmsync._layout import DataHeader, names_of
+from shmsync._layout import PAYLOAD_AT, DataHeader, names_of
 from shmsync._lending import Lending
 from shmsync._ports import SlotWords
 from shmsync._segment import LendingMapping
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 
     from shmsync._ports import Word
 
+MSGPACK = 0
 RAW = 1
 NAMES = names_of("model")
 DONE: Op = ("done",)
 _STANDING = 300
+_NIL = b"\xc0"  # None in msgpack
+_HALVES = struct.Struct("=4q")
 
 
 class Port:
@@ -148,7 +152,7 @@ _SKIPPED = {
     *("_number", "owner", "port", "_port"),
     # Fixed for a process, or for the index of a slot, or for the sequence number of a record.
     *("channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
-    *("_generations", "_longest_pause", "_table", "_version"),
+    *("_advance", "_generations", "_longest_pause", "_table", "_version"),
 }
 _PLAIN = (int, str, bytes, bool, type(None))
 
@@ -388,15 +392,22 @@ class ModelView:
 class ModelMapping(LendingMapping):
     """A mapped inode; the shipped account decides when it is kept and given up."""
 
-    __slots__ = ()
+    __slots__ = ("port",)
 
-    def __init__(self, inode: int, index: int, generation: int, lock: Any) -> None:
+    def __init__(self, inode: int, index: int, generation: int, size: int, lock: Any, port: Port) -> None:
         self.inode = inode
         self.index = index
         self.generation = generation
-        self.size = 0
+        self.size = size
         self.lending = Lending(index, generation, lock)
         self._memory = SimpleNamespace(lending=self.lending)  # type: ignore[assignment]
+        self.port = port
+
+    def copy(self, start: int, end: int) -> bytes:
+        # Of a page that changes meanwhile, it may have the first half from before, the other from after.
+        first = self.port.do("content", self.inode) or (0, 0)
+        second = self.port.do("content", self.inode) or (0, 0)
+        return _HALVES.pack(*first, *second).ljust(PAYLOAD_AT, b"\0") + _NIL
 
     def lend(self, start: int, end: int) -> Any:
         view = ModelView(self._memory)
@@ -417,8 +428,9 @@ class ModelCell:
 class ModelAttachment(Attachment):
     """The shipped attachment, over the model's segments."""
 
-    def __init__(self, port: Port, slots: int, lock: Any) -> None:
+    def __init__(self, port: Port, slots: int, lock: Any, size: int) -> None:
         self.port = port
+        self._size = size
         self._lock = lock
         self.version = ModelWord(port, VERSION)
         self._names = NAMES
@@ -429,6 +441,7 @@ class ModelAttachment(Attachment):
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
         )
+        self._generations = self.channel.generations
         self._slot = None
         self._mappings = [None, None]
         self._record = None
@@ -437,10 +450,16 @@ class ModelAttachment(Attachment):
         found = self.port.do("open", index)
         if found is None:
             raise DataReadError(f"data_{index} is missing")
-        return ModelMapping(found[0], index, generation, self._lock)
+        return ModelMapping(found[0], index, generation, self._size, self._lock, self.port)
 
     def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
         return Record(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
+
+    def _header_of(self, seq: int, mapping: LendingMapping, raw: bytes) -> DataHeader:
+        found = _HALVES.unpack_from(raw)
+        if found != 2 * (seq, mapping.generation):
+            self.port.do("violated", f"torn: a copy of version {seq} of generation {mapping.generation} has {found}")
+        return DataHeader(0, mapping.generation, seq, 1, 0, MSGPACK)
 
 
 class Mutex:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from model.explore import Role, Scenario, all_gone
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
 from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
-from shmsync._layout import index_of
+from shmsync._layout import PAGE, index_of
 from shmsync._protocol import FIRST_PAUSE, Publisher
 from shmsync._reader import Reader
 
@@ -82,6 +82,12 @@ def gets(port: Port, reader: Reader) -> int:
     return seq
 
 
+def copies(_: Port, reader: Reader) -> int:
+    """Get what may be copied without a pin; the model compares the parts of the copy."""
+    reader.get()
+    return reader._latest[1]
+
+
 def views(port: Port, reader: Reader) -> int:
     """Take a view out of a block; look at the content after the count is gone."""
     with reader.read() as snapshot:
@@ -107,13 +113,17 @@ def reader(
     threads: int = 1,
     attached: bool = True,
     closes: bool = False,
+    size: int = 0,
 ) -> Callable[[Port], Bodies]:
-    """Return the spec of a process with one handle, which each of its threads uses in turn as `uses` say."""
+    """Return the spec of a process with one handle, which each of its threads uses in turn as `uses` say.
+
+    Segments have a `size` in bytes; those of a page are copied.
+    """
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock)
+        handle._attachment = ModelAttachment(port, slots, handle.lock, size)
 
         def body(thread: int) -> None:
             if attached and thread == 0:
@@ -139,7 +149,7 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock)
+        handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
 
         def body() -> None:
             handle.read().close()
@@ -153,7 +163,7 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
                     slot.after_fork_in_child()
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
-                    handle._attachment = ModelAttachment(port, slots, handle.lock)
+                    handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
                 del slot
                 use(port, snapshot._record)
             if forked:
@@ -168,10 +178,14 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
 
 
 def a_reader(
-    *uses: Callable[[Port, Reader], int], threads: int = 1, attached: bool = True, closes: bool = False
+    *uses: Callable[[Port, Reader], int],
+    threads: int = 1,
+    attached: bool = True,
+    closes: bool = False,
+    size: int = 0,
 ) -> Spec:
     """Return what `cast` asks for: the spec of a reader, given the number of slots."""
-    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes)
+    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes, size=size)
 
 
 def cast(
@@ -224,6 +238,7 @@ def standard() -> list[Scenario]:
         cast("two reads, the reader killed at any step", a_reader(reads, reads), last=5, mortal=(1,)),
         cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, keeps=True, mortal=(1,)),
         cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True),
+        cast("small values are copied", a_reader(copies, copies, copies, size=PAGE), last=6, keeps=True),
         cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
         cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
         cast("writes are given up half-way", a_reader(reads), last=4, mortal=(0,), successor=True, gives_up=True),

@@ -131,6 +131,8 @@ def _store(world: World, _me: int, word: int, value: int) -> tuple[World, None]:
 
 
 def _add(world: World, _me: int, word: int, delta: int) -> tuple[World, None]:
+    if word == VERSION and delta != 1:
+        raise Violation(f"version {world.words[VERSION]} moves by {delta}")
     return _set(world, word, world.words[word] + delta), None
 
 
@@ -161,6 +163,10 @@ def _with_lock(world: World, slot: int, holders: frozenset[int]) -> World:
 def _open(world: World, _me: int, index: int) -> tuple[World, tuple[int, int] | None]:
     inode = world.names[index]
     return world, None if inode is None else (inode, world.inodes[inode][1])
+
+
+def _content(world: World, _me: int, inode: int) -> tuple[World, tuple[int, int]]:
+    return world, world.inodes[inode]
 
 
 def _unlink(world: World, _me: int, index: int) -> tuple[World, None]:
@@ -231,6 +237,7 @@ _HANDLERS: dict[str, Any] = {
     "lock": _lock,
     "unlock": _unlock,
     "open": _open,
+    "content": _content,
     "unlink": _unlink,
     "create": _create,
     "fill": _fill,
