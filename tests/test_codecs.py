@@ -175,7 +175,7 @@ def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.M
     def interrupted(*_: object) -> None:
         raise Alarm
 
-    monkeypatch.setattr(msgpack, "_unpack", interrupted)
+    monkeypatch.setattr(msgpack, "unpackb", interrupted)
     with pytest.raises(Alarm):
         msgpack.decode(memoryview(b"\xc0"))
 

@@ -97,7 +97,7 @@ def three_views() -> Scenario:
 
 
 def small_copies() -> Scenario:
-    return cast("small values are copied", a_reader(copies, copies, copies, size=PAGE), last=6, keeps=True)
+    return cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, keeps=True)
 
 
 def threads_with_views() -> Scenario:
