@@ -172,7 +172,7 @@ def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.M
     class Alarm(Exception):  # noqa: N818
         pass
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise Alarm
 
     monkeypatch.setattr(msgpack, "unpackb", interrupted)
