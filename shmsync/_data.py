@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _SMALL = 64 * 1024
 _SHRINK_BELOW = 4
 _HEADROOM = 8
+_FRESH = 1e9  # bytes a second at which memory comes from the kernel: 7 ms were measured for 8 MiB, 70 for 64
 
 
 class DataSegments:
@@ -76,6 +77,10 @@ class DataSegments:
         except (OSError, ValueError, DataReadError):
             return None
         return mapping if (header.instance, header.generation) == (self._instance, generation) else None
+
+    def price(self) -> float:
+        """Return about how many seconds `replace` takes, with the first write into the new memory."""
+        return self.size / _FRESH
 
     def replace(self, index: int, generation: int) -> None:
         """Give data segment `index` a new inode.

@@ -77,6 +77,9 @@ class Segments(Protocol):
     def usable(self, index: int, generation: int) -> bool:
         """Tell whether the inode mapped for `index` is the one of `generation` and fits the value to be written."""
 
+    def price(self) -> float:
+        """Return about how many seconds it takes to replace a segment that holds the value to be written."""
+
     def replace(self, index: int, generation: int) -> None:
         """Give the name of data segment `index` a new inode; the old one lives until its last reader lets go."""
 

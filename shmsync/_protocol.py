@@ -9,7 +9,8 @@ Four rules carry the proof (each, when removed, gives a torn read in an exhausti
 - A. A reader counts itself in, then looks again whether the version is still the one it counted for.
 - B. A reader looks for EVICTED after it has mapped the segment, and steps back if it is set.
 - C. A reader that is evicted while it counts on a segment costs that segment its inode: replaced, never overwritten.
-- D. A segment whose present generation is kept by somebody is replaced, never overwritten.
+- D. A segment whose present generation is kept by somebody is replaced, never overwritten. The writer first waits a
+  little for the keep to go, since new memory has its price, too: at most as long as that takes.
 
 One look at EVICTED, after mapping, is enough. The bit is set by the writer only and cannot be cleared while this
 reader's own count stands (clearing needs a pin word without counts), so the one look sees an eviction from before the
@@ -198,6 +199,7 @@ class Publisher:
         reset = kept = False
         evicted: frozenset[tuple[int, int]] = frozenset()
         deadline: float | None = None
+        patience: float | None = None
         for number, words in enumerate(self._slots()):
             # Pin word first, keep word second: a reader that turns its pin into a keep stores the keep before it counts
             # out, so whoever sees no count sees the keep.
@@ -207,8 +209,11 @@ class Publisher:
                 fresh, was_reset = self._clear(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= fresh
-            if words.keep[index].load() == generation:  # rule D
-                kept = True
+            if words.keep[index].load() == generation and not kept:  # rule D
+                now = self._clock.now()
+                deadline = now + grace if deadline is None else deadline
+                patience = now + self._segments.price() if patience is None else patience
+                kept = self._is_kept(words.keep[index], generation, min(patience, deadline))
         return reset, evicted, kept
 
     def _clear(self, number: int, words: SlotWords, index: int, deadline: float) -> tuple[set[tuple[int, int]], bool]:
@@ -231,6 +236,20 @@ class Publisher:
                 words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name
                 reset = True
         return set(), reset
+
+    def _is_kept(self, keep: Word, generation: int, deadline: float) -> bool:
+        """Wait until a keep is taken back; tell whether it was not.
+
+        A reader that asks again and again drops what it had with its next `get`. It cannot keep this generation anew:
+        nobody gains this index before `commit`, and there is no count on it.
+        """
+        pause = FIRST_PAUSE
+        while (left := deadline - self._clock.now()) > FIRST_PAUSE:
+            self._clock.sleep(min(pause, left))
+            pause = min(2 * pause, self._longest_pause)
+            if keep.load() != generation:
+                return False
+        return True
 
     def _slots(self) -> list[SlotWords]:
         # Loaded after the last publish: a reader that raises it later pins later, and pins what was published.

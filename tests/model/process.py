@@ -363,6 +363,9 @@ class ModelSegments:
         mapped = self.mapped[index]
         return mapped is not None and mapped[1] == generation
 
+    def price(self) -> float:
+        return 1.0
+
     def replace(self, index: int, generation: int) -> None:
         self.opened[index] = True
         self.mapped[index] = None

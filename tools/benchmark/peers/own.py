@@ -17,7 +17,7 @@ class Writer:
     def __init__(self, shape: Shape, _: int) -> None:
         self._is_map = shape.endswith("map")
         codec = "archive" if self._is_map else "msgpack"
-        self._writer = shmsync.Writer(new_name("peer"), codec=codec, grace_duration=0)
+        self._writer = shmsync.Writer(new_name("peer"), codec=codec)
 
     @property
     def address(self) -> str:
