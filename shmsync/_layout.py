@@ -10,6 +10,7 @@
     /NAME_readers   read-write for everyone
       0    magic u64 | layout u32 | max readers u32 | instance id u64
       64   high-water word: one more than the highest slot ever claimed
+      72   awaited word: not 0 if somebody may sleep until the next version
       128  slot 0, 64 bytes: pin word | keep word 0 | keep word 1 | pid u64 | since u64 (ns) | unused
       192  slot 1 ...
 
@@ -61,6 +62,7 @@ WRITER = struct.Struct("=QQ")
 
 READERS_HEADER = struct.Struct("=QIIQ")
 HIGH_WATER_AT = 64
+AWAITED_AT = 72
 SLOTS_AT = 128
 SLOT_SIZE = LINE
 KEEP_AT = (8, 16)

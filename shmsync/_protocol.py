@@ -159,7 +159,9 @@ class Publisher:
 
     def publish(self, grace: float) -> Published:
         """Make the value that `segments.fill` writes the newest version; wait at most `grace` seconds for readers."""
-        return self.commit(self.prepare(grace))
+        prepared = self.prepare(grace)
+        self.commit(prepared)
+        return prepared
 
     def prepare(self, grace: float) -> Published:
         """Gain the segment that is not current: nobody reads there until `commit`. Return what that will have done.
@@ -185,13 +187,12 @@ class Publisher:
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
         return Published(seq, index, reset, replaced, generation)
 
-    def commit(self, prepared: Published) -> Published:
+    def commit(self, prepared: Published) -> None:
         """Fill the segment that was gained, and publish it."""
         seq, index, _, _, generation = prepared
         self._segments.fill(index, generation, seq)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         self._advance()
-        return prepared
 
     def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, frozenset[tuple[int, int]], bool]:
         """Return (reset, evictions that cost this inode, somebody keeps it) once nobody forbids to start on `index`."""

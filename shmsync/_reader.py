@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
 from shmsync._snapshot import UNSET, Snapshot, T
+from shmsync._waiting import Waiting
 from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
@@ -39,7 +40,7 @@ _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
 
 
-class Reader(Generic[T]):
+class Reader(Waiting[T]):
     """Reads the newest value published under a name. Attaches at the first read; creates nothing.
 
     Thread-safe; works on after a fork in parent and child; pickles by name. When the writer unlinks the name and
@@ -96,6 +97,7 @@ class Reader(Generic[T]):
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, Record] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
+        self._waited = -1  # likewise of `wait`
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
 
     # ------------------------------------------------------------------------------------------------ the short road
@@ -230,10 +232,7 @@ class Reader(Generic[T]):
     def _pin_and(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool) -> R:
         """Pin the newest version and use it; `use` counts out, or hands the count on."""
         while True:
-            self._check_open()
-            attachment = self._attachment
-            if attachment is None:
-                attachment = self._attachment = Attachment(self._names, self.decoder, self.lock)
+            attachment = self._attached()
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
                 if record.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, record.seq):
@@ -249,6 +248,12 @@ class Reader(Generic[T]):
                 self._fast = None
                 attachment.retire()
                 raise
+
+    def _attached(self) -> Attachment:
+        if self._attachment is None:
+            self._check_open()
+            self._attachment = Attachment(self._names, self.decoder, self.lock)
+        return self._attachment
 
     def retire(self, slot: Slot) -> None:
         """Stop entering through a slot whose counts are in doubt; its holders keep it, the last one frees it."""

@@ -14,13 +14,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shmsync import _locks, _words
+from shmsync import _locks, _notify, _words
 from shmsync._channel import ReaderTable, StateWords, map_part, open_part, slot_at
 from shmsync._data import DataSegments
 from shmsync._layout import (
     CLOSED,
     STATE_MAGIC,
     STATE_SIZE,
+    VERSION_AT,
     WORD,
     WRITER,
     WRITER_AT,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from shmsync._ports import SlotLock
+    from shmsync._protocol import Published
 
 _LOCK_AT = 0
 
@@ -118,8 +120,14 @@ class Tenure:
         self._publisher = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause
         )
+        self._bell = _notify.Bell(memory, VERSION_AT, self.version, self._table.awaited)
         self.prepare = self._publisher.prepare
-        self.commit = self._publisher.commit
+
+    def commit(self, prepared: Published) -> None:
+        """Publish what was prepared, and wake whoever waits for it."""
+        owed = self._bell.before()
+        self._publisher.commit(prepared)
+        self._bell.after(owed=owed)
 
     def is_linked(self) -> bool:
         """Tell whether the state segment still has its name."""
@@ -128,6 +136,7 @@ class Tenure:
     def end(self) -> None:
         """Mark the life closed, so that attached readers notice, and remove its names."""
         self.version.store(CLOSED)
+        self._bell.after(owed=True)
         if self.is_linked():
             _remove(self._names)
 
@@ -205,6 +214,7 @@ def remove(names: Names) -> bool:
             memory = map_part(state, writable=True)
             if parse_state_header(names.state, memoryview(memory)) is not None:
                 StateWords(memory).version.store(CLOSED)
+                _notify.wake(memory, VERSION_AT)
         _remove(names)
     return True
 

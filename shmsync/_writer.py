@@ -209,7 +209,8 @@ class Writer:
         return tenure, tenure.prepare(grace)
 
     def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
-        seq, index, reset, replaced, _ = tenure.commit(prepared)
+        tenure.commit(prepared)
+        seq, index, reset, replaced, _ = prepared
         self._writes += 1
         self._resets += reset
         self._replaced += replaced

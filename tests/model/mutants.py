@@ -164,7 +164,7 @@ MUTANTS = [
         "the version is published before the payload",
         _protocol,
         "        self._segments.fill(index, generation, seq)\n",
-        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return prepared\n",
+        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return\n",
         one_read,
     ),
     Mutant(
