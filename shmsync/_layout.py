@@ -86,8 +86,8 @@ _ANNOUNCED = ((1 << 15) - 1) << 48
 HOLDS = (_COUNT[0] | _ANNOUNCED, _COUNT[1] | _ANNOUNCED)
 """By index: the bits of a pin word that forbid the writer to start on that data segment."""
 
-_new = tuple.__new__
-"""To make a NamedTuple by this takes half as long as by its class: 0.1 us less in a read that takes 5."""
+new = tuple.__new__
+"""To make a NamedTuple by this takes half as long as by its class: 0.1 us less of 8 in a write, which makes three."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
@@ -239,4 +239,4 @@ def parse_data_header(segment: str, raw: bytes, room: int) -> DataHeader:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
     if size > room - PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: payload of {size} bytes in {room}")
-    return _new(DataHeader, (instance, generation, seq, size, checksum, codec))
+    return new(DataHeader, (instance, generation, seq, size, checksum, codec))

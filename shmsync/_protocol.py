@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shmsync import _readers
-from shmsync._layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of
+from shmsync._layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Publisher:
             self._segments.replace(index, generation)
             word.store(generation)
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        return Published(seq, index, reset, replaced, generation)
+        return new(Published, (seq, index, reset, replaced, generation))
 
     def commit(self, prepared: Published) -> None:
         """Fill the segment that was gained, and publish it."""

@@ -105,6 +105,7 @@ class Tenure:
 
     Attributes:
         taken_over: the writer before this one died without closing.
+        is_fresh: nothing was published under this name before; or one version, if a signal handler raised at once.
     """
 
     def __init__(self, terms: Terms, state: Segment, memory: mmap, header: StateHeader) -> None:
@@ -113,6 +114,7 @@ class Tenure:
         self._memory = memory
         words = StateWords(memory)
         self.version = words.version
+        self.is_fresh = self.version.load() == 0
         self._table = _WriterTable(open_part(terms.names.readers, writable=True), header)
         self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
@@ -127,6 +129,7 @@ class Tenure:
         """Publish what was prepared, and wake whoever waits for it."""
         owed = self._bell.before()
         self._publisher.commit(prepared)
+        self.is_fresh = False
         self._bell.after(owed=owed)
 
     def is_linked(self) -> bool:

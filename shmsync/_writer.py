@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
-from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of
+from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
 from shmsync._payload import release
 from shmsync._reservation import Reservation, Reserved
 from shmsync.codecs import raw
@@ -215,13 +215,14 @@ class Writer:
         self._resets += reset
         self._replaced += replaced
         data = tenure.data
-        return WriteResult(data.size, reset, InstanceVersion(seq, index, data.size, data.checksum))
+        version = new(InstanceVersion, (seq, index, data.size, data.checksum))
+        return new(WriteResult, (data.size, reset, version))
 
     def _end(self) -> None:
         tenure = self._tenure
         if tenure is not None:
             tenure.data.unload()
-            if tenure.version.load() == 0:
+            if tenure.is_fresh and tenure.version.load() == 0:
                 self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
 
     def _present_tenure(self) -> _tenure.Tenure:
