@@ -123,7 +123,7 @@ class Writer(Generic[T]):
         _fork.register(self)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
-        """Publish a value, encoded with the writer's codec.
+        """Publish a value, encoded with the writer's codec. After an error the last value is still published.
 
         Args:
             value: what readers get.
@@ -136,7 +136,6 @@ class Writer(Generic[T]):
             LayoutMismatchError, StateReadError: the name is taken by something that cannot be used.
             DataWriteError: a segment cannot be created.
             ClosedError: this writer was closed.
-            After each of them the last value is still published.
         """
         if not self._usable:
             self._refuse()
@@ -154,6 +153,7 @@ class Writer(Generic[T]):
         Leaving its block publishes what stands there as raw bytes; an exception publishes nothing. The memory is not
         cleared: it may hold an earlier version. Writes of other threads through this Writer wait for the block to end.
         A write or `close` of the same thread in the block goes before it: then leaving the block raises ClosedError.
+        Entering and leaving the block raise what `write` raises.
 
         Args:
             size: in bytes.
@@ -161,7 +161,6 @@ class Writer(Generic[T]):
 
         Raises:
             InvalidArgumentError: the size cannot be used.
-            What `write` raises: as the block is entered or left.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
