@@ -110,8 +110,9 @@ def run(directory: Path, writer: Writer[Any]) -> Load:
     """Serve and ask."""
     renamed("gunicorn_app.py", directory, writer.name)
     writer.write({"limit": 0})
-    server = ("gunicorn", "--log-level", "critical", "--workers", str(WORKERS), "--preload", "--bind", "fd://{fd}")
-    with served(directory, *server, "gunicorn_app:app") as port:
+    quiet = ("--log-level", "critical", "--no-control-socket")
+    served_by = ("gunicorn", *quiet, "--workers", str(WORKERS), "--preload", "--bind", "fd://{fd}", "gunicorn_app:app")
+    with served(directory, *served_by) as port:
         first: set[int] = set()
 
         def all_seen() -> bool:

@@ -48,6 +48,7 @@ def test_uvicorn(tmp_path: Path, writer: Writer[Any], recipe: str, value: Any, a
         until_all_answer(port, answer)
 
 
+@pytest.mark.timeout(300)
 def test_gunicorn_under_load_with_a_worker_killed(tmp_path: Path, writer: Writer[Any]) -> None:
     load: Load = run(tmp_path, writer)
     print(load)
