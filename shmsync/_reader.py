@@ -140,13 +140,14 @@ class Reader(Waiting[T]):
     def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
         """Pin the newest version and return it as a Snapshot; use it in a `with` block.
 
+        Raises what `get` raises, too; decoding errors come when `value` is taken.
+
         Args:
             check_bytes: compare the payload with its checksum first, and look at the whole of an archive or table.
 
         Raises:
             IntegrityError: it does not match (only under `check_bytes`).
             EntityReadError: the archive or table is not sound (only under `check_bytes`).
-            And what `get` raises; decoding errors come when `value` is taken.
         """
         fast = self._fast
         if fast is None or check_bytes or fast[0].retired:

@@ -49,7 +49,7 @@ class Reservation:
         result: what the write did, once it is published; None before, and after an exception.
     """
 
-    def __init__(self, writer: Writer, size: int, grace_duration: float | timedelta | None) -> None:
+    def __init__(self, writer: Writer[Any], size: int, grace_duration: float | timedelta | None) -> None:
         self.size = size
         self.result: WriteResult | None = None
         self._writer = writer

@@ -82,13 +82,12 @@ class Waiting(Generic[T]):
     ) -> Iterator[Snapshot[T]]:
         """Yield a Snapshot of each new version, open until the next turn of the loop.
 
+        Raises what `wait` and `read` raise.
+
         Args:
             since: see `wait`: by default, the first turn has the newest version if this handle has not returned it.
             timeout: how long to wait for each, in seconds or as a timedelta, before the loop ends.
             stop_event: ends the loop within 50 ms once it is set.
-
-        Raises:
-            What `wait` and `read` raise.
         """
         while True:
             if _run(self._rounds(since, timeout, _SLICE, stop_event)) is None:
