@@ -1,0 +1,54 @@
+"""What is compared with the peers: each entry is a function that takes the chosen peers and yields their figures."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from benchmark.figures import Figure
+    from benchmark.peers import Peer
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A function that measures rows of several peers together.
+
+    Attributes:
+        place: module and function; it is called with the peers, `quick` and `args`.
+        rows: the names of the rows that it yields.
+        args: of the function, besides.
+    """
+
+    place: str
+    rows: tuple[str, ...]
+    args: tuple[Any, ...] = ()
+
+    def run(self, peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
+        """Yield the figures."""
+        module, _, function = self.place.rpartition(".")
+        measure: Callable[..., Iterator[Figure]] = getattr(importlib.import_module(module), function)
+        return measure(peers, quick, *self.args)
+
+
+def _versus(workload: str, shape: str, get: str = "get()") -> Comparison:
+    metrics = (f"{get}, unchanged", f"{get}, changed, polling", f"{get}, changed, idle", "write()")
+    return Comparison("benchmark.versus.compare", tuple(f"{workload}: {metric}" for metric in metrics), (shape,))
+
+
+COMPARISONS = (
+    _versus("W1 config", "config"),
+    _versus("W2 array", "array"),
+    _versus("W3 int map", "int map", "get() + look-up"),
+    _versus("W3 str map", "str map", "get() + look-up"),
+)
+
+
+def figures(text: str, peers: Iterable[Peer], *, quick: bool) -> Generator[Figure]:
+    """Measure the rows whose name contains a text; yield each figure as soon as its comparison is done."""
+    for comparison in COMPARISONS:
+        if any(text in row for row in comparison.rows):
+            yield from (figure for figure in comparison.run(peers, quick=quick) if text in figure.row)

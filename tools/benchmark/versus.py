@@ -1,0 +1,323 @@
+"""shmsync and its peers, one publishing process and one reading process each: unchanged, after a change, and writing.
+
+All peers of a workload stand ready at once and are taken in turn, round by round, so that a drift of the machine meets
+all of them. A round is: a block of calls of `get()` while nothing changes; some versions, each asked for once, over the
+pipe, by a reader that was idle; some more while the reader calls `get()` without pause. Each of its calls is timed by
+itself; those that return another version than the call before are the sample, and the version is looked at outside of
+the timed part. Of maps, a key is looked up in each call; in the polled ones it is the one that changes.
+
+What a writer is given is what its user has in hand: a dict, an array, or keys and rows as arrays. For databases that
+would be items as bytes, sorted by key; to make these is not timed. What shmsync and an Arrow file do to have keys found
+is part of their `write`.
+
+Whoever returns a wrong, stale or torn value, raises, or hangs, gets an error instead of figures.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from benchmark.children import Child, Held, child
+from benchmark.figures import Figure
+from benchmark.measure import per_call
+from benchmark.peers import PEERS, prepared, size_of
+from benchmark.workloads import NAMES, Source, agrees, counter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from benchmark.peers import Peer, Reader, Shape
+
+UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
+METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
+
+_PATIENCE = 60.0  # seconds for one step, after which a peer is taken to hang
+_PAUSE = 2e-3  # between two versions while the reader polls; and as long as it takes to read one
+_WRITES = 50  # of a config, in a block
+_KEYS = 10_000  # looked up in a block
+_POLLED_ROW = 0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rounds: at most.
+        seconds: after which a peer takes part in no further round.
+        versions: in a round and way, at most.
+        block: seconds for a block of unchanged calls.
+    """
+
+    rounds: int
+    seconds: float
+    versions: int
+    block: float
+
+
+_EFFORT: dict[Shape, tuple[Effort, Effort]] = {
+    "config": (Effort(10, 3, 30, 0.02), Effort(3, 1, 10, 0.01)),
+    "array": (Effort(10, 6, 5, 0.02), Effort(2, 1, 3, 0.01)),
+    "int map": (Effort(6, 6, 4, 0.02), Effort(1, 1, 2, 0.01)),
+    "str map": (Effort(6, 6, 4, 0.02), Effort(1, 1, 2, 0.01)),
+}
+
+
+def row(shape: Shape, metric: str) -> str:
+    """Return the name of a row."""
+    return f"{NAMES[shape]}: {metric.replace('get()', 'get() + look-up') if shape.endswith('map') else metric}"
+
+
+def rows(shape: Shape) -> tuple[str, ...]:
+    """Return the names of the rows of a workload."""
+    return tuple(row(shape, metric) for metric in METRICS)
+
+
+def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure]:  # noqa: FBT001 - as all of its kind
+    """Measure one workload; yield a figure for each peer and row."""
+    peers = list(peers)
+    source, effort = Source(shape), _EFFORT[shape][quick]
+    with ExitStack() as stack:
+        entrants = [
+            stack.enter_context(Entrant(peer, shape, source, effort).closing())
+            for peer in peers
+            if shape in peer.shapes and peer.missing() is None
+        ]
+        for step in (Entrant.enter, Entrant.attach, *([Entrant.round] * effort.rounds), Entrant.check):
+            for entrant in entrants:
+                entrant.attempt(step)
+    found = {entrant.peer.name: entrant for entrant in entrants}
+    for metric in METRICS:
+        for peer in peers:
+            yield _figure(row(shape, metric), peer, found.get(peer.name), metric)
+
+
+def _figure(name: str, peer: Peer, entrant: Entrant | None, metric: str) -> Figure:
+    if missing := peer.missing():
+        return Figure(name, peer.name, "text", remark=f"not installed: {missing}")
+    if entrant is None:
+        return Figure(name, peer.name, "text", remark=f"holds {peer.made_for} only")
+    if entrant.error:
+        return Figure(name, peer.name, "text", remark=entrant.error)
+    return Figure(name, peer.name, "s", tuple(entrant.samples[metric]), remark=peer.remark)
+
+
+@dataclass
+class Entrant:
+    """One peer in one workload: its writer here, its reader in a child."""
+
+    peer: Peer
+    shape: Shape
+    source: Source
+    effort: Effort
+    samples: dict[str, list[float]] = field(default_factory=lambda: {metric: [] for metric in METRICS})
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        self._stack = ExitStack()
+        self._writer: Any = None
+        self._child: Child | None = None
+        self._key: Any = None
+        self._spent = 0.0
+        self._calls = 1
+        self._versions = 1
+        self._pause = _PAUSE
+
+    @contextmanager
+    def closing(self) -> Iterator[Entrant]:
+        """Remove all that was made, whatever happens."""
+        try:
+            yield self
+        except BaseException:
+            self._kill()  # it may be in the middle of something
+            raise
+        finally:
+            with suppress(Exception), _time_limit(_PATIENCE):
+                self._stack.close()
+
+    def attempt(self, step: Callable[[Entrant], None]) -> None:
+        """Take a step, unless one before has failed; note what fails or hangs."""
+        if self.error:
+            return
+        try:
+            with _time_limit(_PATIENCE):
+                step(self)
+        except Exception as error:  # noqa: BLE001 - it is this peer's result
+            self.error = _last_line(error)
+            self._kill()
+            with suppress(Exception), _time_limit(_PATIENCE):
+                self._stack.close()
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.kill()
+
+    @property
+    def reader(self) -> Child:
+        """The process of the reader."""
+        assert self._child is not None
+        return self._child
+
+    def enter(self) -> None:
+        """Have a writer with a first version, and a child that attaches to it."""
+        self._child = self._stack.enter_context(child())
+        self._writer = self.peer.writer(self.shape, size_of(self.source.value))
+        self._stack.callback(self._writer.close)
+        self.source.advance()
+        self._writer.write(prepared(self._writer, self.source.value))
+        self._child.start(attach, self.peer.name, self.shape, self._writer.address)
+
+    def attach(self) -> None:
+        """See that the reader reads what is written, and how long all of it takes."""
+        self.reader.hear()
+        self._stack.callback(self.reader.ask, detach)
+        self.check()
+        written, read = self._write(), self._ask_idle()
+        calls = self.reader.ask(time_unchanged, self.source.some_keys(10), 1)
+        self._calls = max(1, min(20_000, int(self.effort.block / calls)))
+        self._versions = max(1, min(self.effort.versions, int(0.3 / (written + read))))
+        self._pause = _PAUSE + 1.5 * read
+
+    def check(self) -> None:
+        """Compare what the reader has to what was written."""
+        keys = self.source.some_keys(100)
+        self._write()
+        if not self.reader.ask(check, self.source.expected(keys)):
+            raise RuntimeError("a wrong value was read")
+
+    def round(self) -> None:
+        """Measure all there is, if there is time."""
+        if self._spent > self.effort.seconds:
+            return
+        start = time.perf_counter()
+        keys = self.source.some_keys(min(self._calls, _KEYS))
+        self.samples[UNCHANGED].append(self.reader.ask(time_unchanged, keys, max(1, self._calls // len(keys))))
+        for _ in range(self._versions):
+            if self.shape == "config":  # too short to be timed alone; what piles up is not what an idle reader is asked
+                self.samples[WRITE].append(self._write(_WRITES))
+                self._ask_idle()
+                self._write()
+            else:
+                self.samples[WRITE].append(self._write())
+            self.samples[IDLE].append(self._ask_idle())
+        self._poll()
+        self._spent += time.perf_counter() - start
+
+    def _write(self, times: int = 1) -> float:
+        self._key = self.source.advance()
+        value = prepared(self._writer, self.source.value)
+        return per_call(lambda: self._writer.write(value), times)
+
+    def _ask_idle(self) -> float:
+        taken, counter = self.reader.ask(time_one, self._key)
+        if counter != self.source.counter:
+            raise RuntimeError(f"a stale value was read: version {counter} after {self.source.counter} was written")
+        return taken
+
+    def _poll(self) -> None:
+        key = self.source.advance(_POLLED_ROW)
+        self._writer.write(prepared(self._writer, self.source.value))
+        self.reader.start(poll, key, self.source.counter + self._versions)
+        for _ in range(self._versions):
+            self.source.advance(_POLLED_ROW)
+            value = prepared(self._writer, self.source.value)
+            time.sleep(self._pause)
+            self._writer.write(value)
+        self.samples[POLLED] += self.reader.hear()
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    def give_up(*_: object) -> NoReturn:
+        raise TimeoutError(f"it hangs: nothing for {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ------------------------------------------------------------------------------------------------- in the reader child
+
+
+def attach(held: Held, name: str, shape: Shape, address: Any) -> None:
+    """Have a reader."""
+    held.shape = shape
+    held.reader = next(peer for peer in PEERS if peer.name == name).reader(shape, address)
+    held.read = _with_look_up(held.reader) if shape.endswith("map") else _without(held.reader)
+
+
+def detach(held: Held) -> None:
+    """Let go of it."""
+    held.reader.close()
+
+
+def _with_look_up(reader: Reader) -> Any:
+    def read(key: Any) -> tuple[float, Any, Any]:
+        start = time.perf_counter()
+        value = reader.get()
+        row = reader.look_up(value, key)
+        return time.perf_counter() - start, value, row
+
+    return read
+
+
+def _without(reader: Reader) -> Any:
+    def read(_: Any) -> tuple[float, Any, Any]:
+        start = time.perf_counter()
+        value = reader.get()
+        return time.perf_counter() - start, value, None
+
+    return read
+
+
+def check(held: Held, expected: Any) -> bool:
+    """Compare."""
+    return agrees(held.shape, held.reader, expected)
+
+
+def time_one(held: Held, key: Any) -> tuple[float, int]:
+    """Read once; return what it took, and the version."""
+    taken, value, row = held.read(key)
+    return taken, counter_of(held.shape, value, row)
+
+
+def time_unchanged(held: Held, keys: list[Any], times: int) -> float:
+    """Return seconds per call; the loop is part of it."""
+    get, look_up = held.reader.get, held.reader.look_up
+    if keys[0] is None:
+        return per_call(get, len(keys) * times)
+    start = time.perf_counter()
+    for _ in range(times):
+        for key in keys:
+            look_up(get(), key)
+    return (time.perf_counter() - start) / (len(keys) * times)
+
+
+def poll(held: Held, key: Any, last: int) -> list[float]:
+    """Read without pause until a version is there; return what the calls took that found another one."""
+    found = []
+    read, shape = held.read, held.shape
+    _, value, row = read(key)
+    seen = counter_of(shape, value, row)
+    while seen < last:
+        # The value before goes first: a peer that lends its memory would have to find some more.
+        value = row = None
+        taken, value, row = read(key)
+        counter = counter_of(shape, value, row)
+        if counter != seen:
+            found.append(taken)
+            seen = counter
+    return found
