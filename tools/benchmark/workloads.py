@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.basics import LARGE, config
-from benchmark.data import items, list_of, some_keys
+from benchmark.data import items, some_keys
 
 if TYPE_CHECKING:
     from benchmark.peers import Reader, Shape
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAMES: dict[Shape, str] = {"config": "W1 config", "array": "W2 array", "int map": "W3 int map", "str map": "W3 str map"}
 
 _ENDS = "setting_00", "setting_18"
+_CHECKED = 100
 
 
 class Torn(Exception):  # noqa: N818 - what the value is
@@ -33,6 +34,7 @@ class Source:
         self._shape = shape
         self.counter = 0
         self.value: Any = _first(shape)
+        self.number = 0
         self._chance = np.random.default_rng(0)
 
     def some_keys(self, count: int) -> list[Any]:
@@ -41,8 +43,8 @@ class Source:
             return [None] * count
         return some_keys(self.value.keys, count, self.counter)
 
-    def advance(self, number: int | None = None) -> Any:
-        """Count, and change the row of that number, or any; return its key, or None."""
+    def advance(self, *, other_row: bool = True) -> Any:
+        """Count, and change any row, or the last one again; return its key, or None."""
         self.counter += 1
         if self._shape == "config":
             for end in _ENDS:
@@ -50,21 +52,24 @@ class Source:
         elif self._shape == "array":
             self.value[0] = self.value[-1] = self.counter
         else:
-            if number is None:
-                number = int(self._chance.integers(len(self.value.values)))
-            self.value.values[number] = self.counter
-            key = self.value.keys[number]
-            return key if isinstance(key, str) else int(key)
+            if other_row:
+                self.number = int(self._chance.integers(len(self.value.values)))
+            self.value.values[self.number] = self.counter
+            return self._key_at(self.number)
         return None
 
-    def expected(self, keys: list[Any]) -> Any:
-        """Return what a reader compares to: all of a config, rows of a map; it can make the array itself."""
+    def expected(self) -> Any:
+        """Return what a reader compares to: all of a config, some rows of a map; it can make the array itself."""
         if self._shape == "config":
             return self.value
         if self._shape == "array":
             return self.counter
-        number_of = {key: number for number, key in enumerate(list_of(self.value.keys))}
-        return {key: self.value.values[number_of[key]].tolist() for key in keys}
+        numbers = [self.number, *self._chance.integers(len(self.value.values), size=_CHECKED).tolist()]
+        return {self._key_at(number): self.value.values[number].tolist() for number in numbers}
+
+    def _key_at(self, number: int) -> Any:
+        key = self.value.keys[number]
+        return key if isinstance(key, str) else int(key)
 
 
 def _first(shape: Shape) -> Any:

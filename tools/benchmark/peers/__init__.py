@@ -149,7 +149,7 @@ PEERS = (
         "SharedMemory",
         "shared_memory",
         ("numpy",),
-        remark="with a semaphore and pickle; a killed process keeps the lock",
+        remark="with semaphore and pickle; a killed process keeps the lock",
     ),
     Peer("file", "file", ("numpy",), crash_safe=True, remark="msgpack or arrays, renamed in /dev/shm"),
     Peer("LMDB", "lmdb_", ("lmdb", "numpy"), "lmdb", crash_safe=True, remark="on /dev/shm, not synced to disk"),
@@ -180,10 +180,19 @@ PEERS = (
         remark="a value lasts until the next get(); once its writer was killed, new readers get nothing",
     ),
     Peer(
-        "zerochannel", "zerochannel_", ("zerochannel", "numpy"), "zerochannel", crash_safe=True, remark="a ring of four"
+        "zerochannel",
+        "zerochannel_",
+        ("zerochannel", "numpy"),
+        "zerochannel",
+        crash_safe=True,
+        remark="a ring of four; a value lasts until the next get()",
     ),
     Peer(
-        "sharedbox", "sharedbox_", ("sharedbox", "numpy"), "sharedbox", remark="a killed writer leaves the box locked"
+        "sharedbox",
+        "sharedbox_",
+        ("sharedbox", "numpy"),
+        "sharedbox",
+        remark="a killed writer leaves the box locked; an array lasts until the next get()",
     ),
     Peer(
         "EasyGlobals",

@@ -78,18 +78,20 @@ def room(size: int) -> int:
     return (size + size // 8 + (1 << 16)) & ~63
 
 
-class Packer:
-    """Packs the items of maps as databases take them, sorted by key; what has not changed is packed once."""
+class _Packer:
+    """Packs the items of a map as databases take them, sorted by key; what has not changed is packed once for all."""
 
     def __init__(self) -> None:
+        self._keys: Any = None
         self._order: Any = None
         self._rows: Any = None
         self._items: list[tuple[bytes, bytes]] = []
 
     def __call__(self, value: Items) -> list[tuple[bytes, bytes]]:
-        """Return the items, sorted. Keys are the same in each call."""
-        if self._order is None:
+        """Return the items, sorted."""
+        if self._keys is not value.keys:
             keys = list(map(pack, list_of(value.keys)))
+            self._keys = value.keys
             self._order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
             self._rows = value.values[self._order]
             self._items = list(zip(sorted(keys), map(bytes, self._rows), strict=True))
@@ -99,6 +101,9 @@ class Packer:
             self._items[number] = self._items[number][0], bytes(rows[number])
         self._rows = rows
         return self._items
+
+
+packed = _Packer()
 
 
 class Folder:

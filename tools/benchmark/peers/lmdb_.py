@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 
 from benchmark.data import Items, database, opened, pack, place_of, put
-from benchmark.peers._values import Packer
+from benchmark.peers._values import packed
 
 if TYPE_CHECKING:
     import lmdb
@@ -25,7 +25,6 @@ class Writer:
     """One item for a config or an array, an item for each key of a map."""
 
     def __init__(self, _: Shape, size: int) -> None:
-        self._packer = Packer()
         self._database = database(size)
         self._environment = self._database.__enter__()
 
@@ -36,7 +35,7 @@ class Writer:
 
     def prepare(self, value: Any) -> Any:
         """Return items as bytes in the order of their keys."""
-        return self._packer(value) if isinstance(value, Items) else value
+        return packed(value) if isinstance(value, Items) else value
 
     def write(self, value: Any) -> None:
         """Put all of it in one transaction."""
@@ -59,17 +58,21 @@ class Reader:
     def __init__(self, shape: Shape, address: tuple[str, int]) -> None:
         self._take = {"config": _config, "array": _array}.get(shape, _map)
         self._environment: lmdb.Environment = opened(*address)
-        self._transaction = self._environment.begin(buffers=True)
+        self._transaction: Any = None
         self._seen = -1
         self._value: Any = None
 
     def get(self) -> Any:
-        """Return what the newest transaction holds, taken only if it is another one."""
-        self._transaction.abort()
-        self._transaction = transaction = self._environment.begin(buffers=True)
-        if transaction.id() != self._seen or self._take is not _config:
-            self._seen = transaction.id()
+        """Return what the newest transaction holds. The one in which a value was read stays open while it is used."""
+        transaction = self._environment.begin(buffers=True)
+        if transaction.id() == self._seen:
+            transaction.abort()
+        else:
             self._value = self._take(transaction)
+            if self._transaction is not None:
+                self._transaction.abort()
+            self._transaction = transaction
+            self._seen = transaction.id()
         return self._value
 
     def look_up(self, found: Any, key: Any) -> Any:
@@ -78,7 +81,9 @@ class Reader:
 
     def close(self) -> None:
         """Detach."""
-        self._transaction.abort()
+        self._value = None
+        if self._transaction is not None:
+            self._transaction.abort()
         self._environment.close()
 
 

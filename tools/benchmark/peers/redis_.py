@@ -17,7 +17,7 @@ import numpy as np
 import redis
 
 from benchmark.data import Items, pack
-from benchmark.peers._values import Folder, Packer
+from benchmark.peers._values import Folder, packed
 
 if TYPE_CHECKING:
     from benchmark.peers import Shape
@@ -32,7 +32,6 @@ class Writer:
 
     def __init__(self, *_: Any) -> None:
         self._folder = Folder()
-        self._packer = Packer()
         self._version = 0
         options = ("--port", "0", "--unixsocket", self.address, "--dir", self._folder.path, "--save", "")
         self._server = subprocess.Popen(
@@ -67,8 +66,8 @@ class Writer:
         """Return items as bytes, in batches."""
         if not isinstance(value, Items):
             return value
-        packed = iter(self._packer(value))
-        return list(iter(lambda: dict(itertools.islice(packed, _BATCH)), {}))
+        items = iter(packed(value))
+        return list(iter(lambda: dict(itertools.islice(items, _BATCH)), {}))
 
     def write(self, value: Any) -> None:
         """Set it under a new key, and name that one the newest."""

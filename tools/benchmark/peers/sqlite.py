@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 
 from benchmark.data import Items, pack
-from benchmark.peers._values import Folder, Packer
+from benchmark.peers._values import Folder, packed
 
 if TYPE_CHECKING:
     from benchmark.peers import Shape
@@ -34,7 +34,6 @@ class Writer:
 
     def __init__(self, *_: Any) -> None:
         self._folder = Folder()
-        self._packer = Packer()
         self._connection = _opened(self.address)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("CREATE TABLE items (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
@@ -46,7 +45,7 @@ class Writer:
 
     def prepare(self, value: Any) -> Any:
         """Return items as bytes in the order of their keys."""
-        return self._packer(value) if isinstance(value, Items) else value
+        return packed(value) if isinstance(value, Items) else value
 
     def write(self, value: Any) -> None:
         """Put all of it in one transaction."""
