@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from benchmark.figures import Figure
+from benchmark.peers import SHMSYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from benchmark.figures import Figure
     from benchmark.peers import Peer
 
 
@@ -28,7 +31,10 @@ class Comparison:
     args: tuple[Any, ...] = ()
 
     def run(self, peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-        """Yield the figures."""
+        """Return an iterator of the figures."""
+        if importlib.util.find_spec("numpy") is None:
+            remark = "not installed: pip install 'shmsync[bench]'"
+            return iter([Figure(row, SHMSYNC.name, "text", remark=remark) for row in self.rows])
         module, _, function = self.place.rpartition(".")
         measure: Callable[..., Iterator[Figure]] = getattr(importlib.import_module(module), function)
         return measure(peers, quick, *self.args)

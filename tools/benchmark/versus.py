@@ -36,7 +36,7 @@ UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", 
 METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
 
 _PATIENCE = 60.0  # seconds for one step, after which a peer is taken to hang
-_PAUSE = 2e-3  # between two versions while the reader polls; and as long as it takes to read one
+_PAUSE = 2e-3  # between two versions while the reader polls, beyond what it takes to read one
 _SLOW = 2.0  # seconds for a version, more than which a peer may not even take part in one round
 _WRITES = 50  # of a config, in a block
 _KEYS = 10_000  # looked up in a block
@@ -235,10 +235,10 @@ class Entrant:
 
     def _poll(self) -> None:
         self.reader.start(poll, self._key, self.source.counter + self._versions)
-        for _ in range(self._versions):
+        for number in range(self._versions):
             self.source.advance(other_row=False)
             value = self._prepared()
-            time.sleep(self._pause)
+            time.sleep(self._pause if number else _PAUSE)
             self._writer.write(value)
         self.samples[POLLED] += self.reader.hear()
 
