@@ -13,7 +13,7 @@ from benchmark.peers import SHMSYNC
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from benchmark.peers import Peer
+    from benchmark.peers import Peer, Shape
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,19 @@ class Comparison:
         return measure(peers, quick, *self.args)
 
 
-def _versus(workload: str, shape: str, get: str = "get()") -> Comparison:
-    metrics = (f"{get}, unchanged", f"{get}, changed, polling", f"{get}, changed, idle", "write()")
-    return Comparison("benchmark.versus.compare", tuple(f"{workload}: {metric}" for metric in metrics), (shape,))
+UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
+METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
+NAMES: dict[Shape, str] = {"config": "W1 config", "array": "W2 array", "int map": "W3 int map", "str map": "W3 str map"}
 
 
-COMPARISONS = (
-    _versus("W1 config", "config"),
-    _versus("W2 array", "array"),
-    _versus("W3 int map", "int map", "get() + look-up"),
-    _versus("W3 str map", "str map", "get() + look-up"),
+def row_of(shape: Shape, metric: str) -> str:
+    """Return the name of a row of a workload."""
+    return f"{NAMES[shape]}: {metric.replace('get()', 'get() + look-up') if shape.endswith('map') else metric}"
+
+
+COMPARISONS = tuple(
+    Comparison("benchmark.versus.compare", tuple(row_of(shape, metric) for metric in METRICS), (shape,))
+    for shape in NAMES
 )
 
 

@@ -36,9 +36,9 @@ class Bound:
 
 
 BOUNDS = (
-    Bound(", unchanged", 0.5, crash_safe=False),
-    Bound(", changed, polling", 0.8, crash_safe=True),
-    Bound(": write()", 1.2, crash_safe=True),
+    Bound("unchanged", 0.5, crash_safe=False),
+    Bound("changed, polling", 0.8, crash_safe=True),
+    Bound("write()", 1.2, crash_safe=True),
 )
 
 
@@ -90,7 +90,7 @@ def standings(figures: Iterable[Figure]) -> Iterator[Standing]:
     """Yield what is claimed, for each row that has a figure of shmsync and of another one."""
     for row, group in _by_row(figures):
         for bound in BOUNDS:
-            if row.endswith(bound.metric):
+            if row.endswith((f", {bound.metric}", f": {bound.metric}")):
                 found = [figure for figure in group if figure.values]
                 mine = [figure for figure in found if figure.peer == SHMSYNC.name]
                 others = [figure for figure in found if figure.peer != SHMSYNC.name]

@@ -21,19 +21,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from benchmark.children import Child, Held, child
+from benchmark import reading
+from benchmark.children import Child, child
+from benchmark.comparisons import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
 from benchmark.figures import Figure
 from benchmark.measure import per_call
-from benchmark.peers import PEERS, prepared, size_of
-from benchmark.workloads import NAMES, Source, agrees, counter_of
+from benchmark.peers import prepared, size_of
+from benchmark.workloads import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from benchmark.peers import Peer, Reader, Shape
-
-UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
-METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
+    from benchmark.peers import Peer, Shape
 
 _PATIENCE = 60.0  # seconds for one step, after which a peer is taken to hang
 _PAUSE = 2e-3  # between two versions while the reader polls, beyond what it takes to read one
@@ -67,16 +66,6 @@ _EFFORT: dict[Shape, tuple[Effort, Effort]] = {
 }
 
 
-def row(shape: Shape, metric: str) -> str:
-    """Return the name of a row."""
-    return f"{NAMES[shape]}: {metric.replace('get()', 'get() + look-up') if shape.endswith('map') else metric}"
-
-
-def rows(shape: Shape) -> tuple[str, ...]:
-    """Return the names of the rows of a workload."""
-    return tuple(row(shape, metric) for metric in METRICS)
-
-
 def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure]:  # noqa: FBT001 - as all of its kind
     """Measure one workload; yield a figure for each peer and row."""
     peers = list(peers)
@@ -93,7 +82,7 @@ def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure
     found = {entrant.peer.name: entrant for entrant in entrants}
     for metric in METRICS:
         for peer in peers:
-            yield _figure(row(shape, metric), peer, found.get(peer.name), metric)
+            yield _figure(row_of(shape, metric), peer, found.get(peer.name), metric)
 
 
 def _figure(name: str, peer: Peer, entrant: Entrant | None, metric: str) -> Figure:
@@ -176,15 +165,15 @@ class Entrant:
         self._stack.callback(self._writer.close)
         self.source.advance()
         self._writer.write(self._prepared())
-        self._child.start(attach, self.peer.name, self.shape, self._writer.address)
+        self._child.start(reading.attach, self.peer.name, self.shape, self._writer.address)
 
     def attach(self) -> None:
         """See that the reader reads what is written, and how long all of it takes."""
         self.reader.hear()
-        self._stack.callback(self.reader.ask, detach)
+        self._stack.callback(self.reader.ask, reading.detach)
         written, read = self._write(), self._ask_idle()
         self._check()
-        unchanged = self.reader.ask(time_unchanged, self.source.some_keys(10), 1)
+        unchanged = self.reader.ask(reading.time_unchanged, self.source.some_keys(10), 1)
         self._first = {WRITE: written, IDLE: read, UNCHANGED: unchanged}
         self._calls = max(1, min(20_000, int(self.effort.block / unchanged)))
         self._versions = max(1, min(self.effort.versions, int(0.3 / (written + read))))
@@ -196,7 +185,7 @@ class Entrant:
         if self._spent > self.effort.seconds and (self.samples[POLLED] or self._is_slow):
             return
         keys = self.source.some_keys(min(self._calls, _KEYS))
-        self.samples[UNCHANGED].append(self.reader.ask(time_unchanged, keys, max(1, self._calls // len(keys))))
+        self.samples[UNCHANGED].append(self.reader.ask(reading.time_unchanged, keys, max(1, self._calls // len(keys))))
         for _ in range(self._versions):
             if self.shape == "config":  # too short to be timed alone; what piles up is not what an idle reader is asked
                 self.samples[WRITE].append(self._write(_WRITES))
@@ -224,17 +213,17 @@ class Entrant:
         return value
 
     def _ask_idle(self) -> float:
-        taken, counter = self.reader.ask(time_one, self._key)
+        taken, counter = self.reader.ask(reading.time_one, self._key)
         if counter != self.source.counter:
             raise RuntimeError(f"a stale value was read: version {counter} after {self.source.counter} was written")
         return taken
 
     def _check(self) -> None:
-        if not self.reader.ask(check, self.source.expected()):
+        if not self.reader.ask(reading.check, self.source.expected()):
             raise RuntimeError("a wrong value was read")
 
     def _poll(self) -> None:
-        self.reader.start(poll, self._key, self.source.counter + self._versions)
+        self.reader.start(reading.poll, self._key, self.source.counter + self._versions)
         for number in range(self._versions):
             self.source.advance(other_row=False)
             value = self._prepared()
@@ -259,77 +248,3 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-# ------------------------------------------------------------------------------------------------- in the reader child
-
-
-def attach(held: Held, name: str, shape: Shape, address: Any) -> None:
-    """Have a reader."""
-    held.shape = shape
-    held.reader = next(peer for peer in PEERS if peer.name == name).reader(shape, address)
-    held.read = _with_look_up(held.reader) if shape.endswith("map") else _without(held.reader)
-
-
-def detach(held: Held) -> None:
-    """Let go of it."""
-    held.reader.close()
-
-
-def _with_look_up(reader: Reader) -> Any:
-    def read(key: Any) -> tuple[float, Any, Any]:
-        start = time.perf_counter()
-        value = reader.get()
-        row = reader.look_up(value, key)
-        return time.perf_counter() - start, value, row
-
-    return read
-
-
-def _without(reader: Reader) -> Any:
-    def read(_: Any) -> tuple[float, Any, Any]:
-        start = time.perf_counter()
-        value = reader.get()
-        return time.perf_counter() - start, value, None
-
-    return read
-
-
-def check(held: Held, expected: Any) -> bool:
-    """Compare."""
-    return agrees(held.shape, held.reader, expected)
-
-
-def time_one(held: Held, key: Any) -> tuple[float, int]:
-    """Read once; return what it took, and the version."""
-    taken, value, row = held.read(key)
-    return taken, counter_of(held.shape, value, row)
-
-
-def time_unchanged(held: Held, keys: list[Any], times: int) -> float:
-    """Return seconds per call; the loop is part of it."""
-    get, look_up = held.reader.get, held.reader.look_up
-    if keys[0] is None:
-        return per_call(get, len(keys) * times)
-    start = time.perf_counter()
-    for _ in range(times):
-        for key in keys:
-            look_up(get(), key)
-    return (time.perf_counter() - start) / (len(keys) * times)
-
-
-def poll(held: Held, key: Any, last: int) -> list[float]:
-    """Read without pause until a version is there; return what the calls took that found another one."""
-    found = []
-    read, shape = held.read, held.shape
-    _, value, row = read(key)
-    seen = counter_of(shape, value, row)
-    while seen < last:
-        # The value before goes first: a peer that lends its memory would have to find some more.
-        value = row = None
-        taken, value, row = read(key)
-        counter = counter_of(shape, value, row)
-        if counter != seen:
-            found.append(taken)
-            seen = counter
-    return found

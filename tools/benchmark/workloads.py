@@ -17,8 +17,6 @@ from benchmark.data import items, some_keys
 if TYPE_CHECKING:
     from benchmark.peers import Reader, Shape
 
-NAMES: dict[Shape, str] = {"config": "W1 config", "array": "W2 array", "int map": "W3 int map", "str map": "W3 str map"}
-
 _ENDS = "setting_00", "setting_18"
 _CHECKED = 100
 
