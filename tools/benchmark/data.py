@@ -5,6 +5,7 @@ A million keys, each with 10 float32: random 63-bit integers, or strings of 12 c
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,15 +70,21 @@ def some_keys(keys: Any, count: int, seed: int = 0) -> list[Any]:
 
 
 @contextmanager
-def database(size: int) -> Iterator[lmdb.Environment]:
-    """Yield an environment in shared memory with room for `size` bytes of data and another version of them."""
-    with tempfile.TemporaryDirectory(prefix="bench-lmdb-", dir="/dev/shm") as path:
+def database(size: int, place: str | None = None) -> Iterator[lmdb.Environment]:
+    """Yield an environment in shared memory with room for `size` bytes of data and another version of them.
+
+    It is a new one, or the one that another process has left in `place`; removed in the end.
+    """
+    path = place or tempfile.mkdtemp(prefix="bench-lmdb-", dir="/dev/shm")
+    try:
         environment = lmdb.open(
             path, map_size=4 * size + (64 << 20), writemap=True, sync=False, metasync=False, map_async=True,
             meminit=False,
         )  # fmt: skip
         with environment:
             yield environment
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def opened(path: str, map_size: int) -> lmdb.Environment:

@@ -38,6 +38,12 @@ class Writer(Protocol):
     def close(self) -> None:
         """Remove everything."""
 
+    # Two methods that a Writer has only if there is something to say:
+    #
+    # resume(shape, size, address): a class method that returns a Writer in place of one that was killed, for the
+    #     readers that were attached to it. Without it there is no take-over.
+    # pids(): the processes that serve the readers and hold values in memory of their own.
+
 
 class Reader(Protocol):
     """Another process reads."""
@@ -87,14 +93,24 @@ class Peer:
                 return package
         return self.program if self.program and shutil.which(self.program) is None else None
 
+    def load(self) -> Any:
+        """Import its module and what that needs."""
+        return importlib.import_module(f"{__name__}.{self.module}")
+
     def writer(self, shape: Shape, size: int) -> Writer:
         """Return its Writer."""
-        made: Writer = importlib.import_module(f"{__name__}.{self.module}").Writer(shape, size)
+        made: Writer = self.load().Writer(shape, size)
+        return made
+
+    def successor(self, shape: Shape, size: int, address: Any) -> Writer | None:
+        """Return a Writer in place of one that was killed; None if the peer has no way to take over."""
+        resume = getattr(self.load().Writer, "resume", None)
+        made: Writer | None = None if resume is None else resume(shape, size, address)
         return made
 
     def reader(self, shape: Shape, address: Any) -> Reader:
         """Return its Reader."""
-        made: Reader = importlib.import_module(f"{__name__}.{self.module}").Reader(shape, address)
+        made: Reader = self.load().Reader(shape, address)
         return made
 
 

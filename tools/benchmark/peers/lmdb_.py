@@ -11,6 +11,7 @@ from benchmark.data import Items, database, opened, pack, place_of, put
 
 if TYPE_CHECKING:
     import lmdb
+    from typing_extensions import Self
 
     from benchmark.peers import Shape
 
@@ -20,9 +21,16 @@ _KEY = b"value"
 class Writer:
     """One item for a config or an array, an item for each key of a map."""
 
-    def __init__(self, _: Shape, size: int) -> None:
-        self._database = database(size)
+    def __init__(self, _: Shape, size: int, *, place: str | None = None) -> None:
+        self._database = database(size, place)
         self._environment = self._database.__enter__()
+
+    @classmethod
+    def resume(cls, shape: Shape, size: int, address: tuple[str, int]) -> Self:
+        """Open the same file; readers that died in a transaction are cleared away, as LMDB recommends."""
+        made = cls(shape, size, place=address[0])
+        made._environment.reader_check()
+        return made
 
     @property
     def address(self) -> tuple[str, int]:
