@@ -4,6 +4,7 @@
     python tools/bench.py --quick          # fewer rounds
     python tools/bench.py --only lookup    # the rows with that in their names
     python tools/bench.py --json
+    python tools/bench.py --workloads crash    # instead: processes at the same time, those with that in their names
 
 Each row takes a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What to
 look at is the ratio of the medians; the absolute times are this machine's. Where a row claims a limit, the limit is for
@@ -180,11 +181,17 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--only", metavar="TEXT", default="", help="the rows whose name contains TEXT")
+    parser.add_argument("--workloads", metavar="TEXT", help="instead, the workloads whose name contains TEXT")
+    parser.add_argument("--peers", metavar="NAMES", default="all", help="of the workloads, separated by commas")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     found = rows(options.only, quick=options.quick)
     try:
-        if options.json:
+        if options.workloads is not None:
+            from benchmark import peers, workloads  # noqa: PLC0415 - they need LMDB
+
+            workloads.show(peers.chosen(options.peers), options.workloads, quick=options.quick, as_json=options.json)
+        elif options.json:
             print(json.dumps({"environment": environment(), "rows": [row.as_dict() for row in found]}, indent=1))
         else:
             print(heading())

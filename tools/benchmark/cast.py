@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmark.basics import config
-from benchmark.children import Child, Held, child, die_with_parent
+from benchmark.children import Child, Held, anonymous, child, die_with_parent
 from benchmark.figures import Figure
 from benchmark.litter import Litter, litter
 from benchmark.phases import GUARD, LEAD
@@ -121,6 +121,8 @@ def open_writer(held: Held, peer: Peer, shape: Shape, size: int) -> Any:
     held.values = values(shape, size)
     held.writer = peer.writer(shape, size)
     held.closing.callback(held.writer.close)
+    held.servers = held.writer.pids() if hasattr(held.writer, "pids") else []
+    held.served = sum(map(anonymous, held.servers))
     held.writer.write(next(held.values))
     return held.writer.address
 

@@ -135,14 +135,19 @@ def private_memory() -> int:
     return sum(_kilobytes(line) for line in _lines("/proc/self/smaps_rollup") if line.startswith("Private_")) * 1024
 
 
-def proportional(pid: int, prefix: str) -> int:
-    """Return the PSS of a process in mappings of files whose path starts with `prefix`, in bytes."""
+def anonymous(pid: int) -> int:
+    """Return how many bytes of memory a process has that belong to no file."""
+    return sum(_kilobytes(line) for line in _lines(f"/proc/{pid}/smaps_rollup") if line.startswith("Anonymous:")) * 1024
+
+
+def proportional(pid: int | str, prefix: str = "") -> int:
+    """Return the PSS of a process, in bytes; with a prefix, in mappings of files whose path starts with it."""
     total = 0
-    inside = False
+    inside = not prefix
     for line in _lines(f"/proc/{pid}/smaps"):
         words = line.split()
         if not words[0].endswith(":"):  # addresses, permissions, offset, device, inode, path
-            inside = len(words) > 5 and words[5].startswith(prefix)
+            inside = not prefix or (len(words) > 5 and words[5].startswith(prefix))
         elif inside and words[0] == "Pss:":
             total += _kilobytes(line)
     return total * 1024

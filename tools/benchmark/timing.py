@@ -65,8 +65,11 @@ def merged(parts: Iterable[Latencies]) -> tuple[float, ...]:
     """Return one sample of several loops, sorted, with the longest call of all among it."""
     found = [part for part in parts if part.count]
     stride = max((part.stride for part in found), default=1)
-    sample = [value for part in found for value in part.values[:: stride // part.stride]]
-    return tuple(sorted([*sample, *(part.longest for part in found if part.longest not in part.values)]))
+    sample = sorted(value for part in found for value in part.values[:: stride // part.stride])
+    longest_of_all = max((part.longest for part in found), default=0.0)
+    if sample and sample[-1] < longest_of_all:
+        sample.append(longest_of_all)
+    return tuple(sample)
 
 
 def failures(parts: Iterable[Latencies]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import lmdb
 import msgpack
 import numpy as np
 
 from benchmark.data import Items, database, opened, pack, place_of, put
 
 if TYPE_CHECKING:
-    import lmdb
     from typing_extensions import Self
 
     from benchmark.peers import Shape
@@ -38,7 +38,14 @@ class Writer:
         return place_of(self._environment)
 
     def write(self, value: Any) -> None:
-        """Put all of it in one transaction."""
+        """Put all of it in one transaction; if there is no room, look first whether readers died that hold some."""
+        try:
+            self._put(value)
+        except lmdb.MapFullError:
+            self._environment.reader_check()
+            self._put(value)
+
+    def _put(self, value: Any) -> None:
         if isinstance(value, dict):
             with self._environment.begin(write=True) as transaction:
                 transaction.put(_KEY, msgpack.packb(value))

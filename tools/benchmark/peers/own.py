@@ -47,6 +47,7 @@ class Reader:
     def __init__(self, _: Shape, address: str) -> None:
         self._reader = shmsync.Reader[Any](address)
         self.get = self._reader.get
+        self.pinned = self._reader.read
         self.close = self._reader.close
 
     def look_up(self, found: Any, key: Any) -> Any:
