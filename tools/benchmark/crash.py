@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmark.cast import MIB, Cast, cast, check_whole, each
+from benchmark.children import die_with_parent
 from benchmark.figures import Figure
 from benchmark.load import poll, publish
 from benchmark.phases import GUARD, LEAD, phases
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
     from benchmark.children import Child, Held
     from benchmark.peers import Peer
 
-WRITE = "W6 reader killed: longest write after it"
-READ = "W6 reader killed: longest read of another reader after it"
+WRITE = "W6 reader killed: longest write {} it"
+READ = "W6 reader killed: longest read of another reader {} it"
 FIRST_READ = "W6 writer killed: first whole read after it"
 SUCCESSOR = "W6 writer killed: first publish of a successor"
 SIZE = 8 * MIB
 LARGE = 64 * MIB
-_MOMENTS = (0.1, 0.2)  # of a kill, in seconds after the beginning
-_AFTER = 0.15
+_READER_MOMENTS = (0.05, 0.1)  # of a kill, in seconds after the beginning
+_WRITER_MOMENTS = (0.1, 0.3)
+_AFTER = 0.1
 _LATER = 0.1
 _NEW = 1e6  # a number that no array before was filled with
 _BLOCKED = f"blocked for ever (> {GUARD:.0f} s)"
@@ -50,8 +52,8 @@ class Moments(NamedTuple):
 
 
 def reader_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-    """Kill readers; measure the longest write and the longest read of another reader that end after that."""
-    return each(peers, WRITE, partial(_reader_killed, rounds=phases(quick=quick).reader_kills))
+    """Kill readers; measure the longest write and the longest read of another reader that end before and after that."""
+    return each(peers, WRITE.format("after"), partial(_reader_killed, rounds=phases(quick=quick).reader_kills))
 
 
 def _reader_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
@@ -63,14 +65,14 @@ def _reader_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
             _kill_reader(peer, actors, victim, writes, reads)
             if writes.blocked or reads.blocked:
                 break
-    yield writes.figure(WRITE, peer, rounds)
-    yield reads.figure(READ, peer, rounds)
+    yield from writes.figures(WRITE, peer, rounds)
+    yield from reads.figures(READ, peer, rounds)
 
 
 def _kill_reader(peer: Peer, actors: Cast, victim: Child, writes: Findings, reads: Findings) -> None:
     victim.ask(attach_late, peer, actors.address)
     begin = clock() + LEAD
-    kill = begin + random.uniform(*_MOMENTS)
+    kill = begin + random.uniform(*_READER_MOMENTS)
     moments = Moments(begin, kill, kill + _AFTER)
     waits = (
         (writes, actors.writer.start(publish_around, moments)),
@@ -88,26 +90,30 @@ class Findings:
     """What one of the processes that go on noticed of the kills."""
 
     def __init__(self) -> None:
-        self.longest: list[float] = []
+        self.before: list[float] = []
+        self.after: list[float] = []
         self.failed: Counter[str] = Counter()
         self.blocked = False
 
-    def take(self, wait: Callable[[float], tuple[float, Counter[str]]], deadline: float) -> None:
+    def take(self, wait: Callable[[float], tuple[float, float, Counter[str]]], deadline: float) -> None:
         """Take in the answer of a round."""
         try:
-            took, failed = wait(max(0.0, deadline - clock()))
+            before, after, failed = wait(max(0.0, deadline - clock()))
         except TimeoutError:
             self.blocked = True
-            took, failed = GUARD, Counter()
-        self.longest.append(took)
+            self.after.append(GUARD)
+            return
+        self.before.append(before)
+        self.after.append(after)
         self.failed += failed
 
-    def figure(self, row: str, peer: Peer, rounds: int) -> Figure:
-        """Return it as a Figure: a value for each kill."""
+    def figures(self, row: str, peer: Peer, rounds: int) -> Iterator[Figure]:
+        """Yield them as Figures: a value for each kill."""
         remarks = [f"{count} x {name}" for name, count in self.failed.items()]
         if self.blocked:
-            remarks.insert(0, f"{_BLOCKED} after kill {len(self.longest)} of {rounds}")
-        return Figure(row, peer.name, "s", tuple(self.longest), remark=", ".join(remarks))
+            remarks.insert(0, f"{_BLOCKED} after kill {len(self.after)} of {rounds}")
+        yield Figure(row.format("before"), peer.name, "s", tuple(self.before))
+        yield Figure(row.format("after"), peer.name, "s", tuple(self.after), remark=", ".join(remarks))
 
 
 # ------------------------------------------------------------------------------------------------ the writer is killed
@@ -148,8 +154,8 @@ def _kill_writer(peer: Peer) -> Aftermath:
         writer, (reader, successor) = actors.writer, actors.readers
         successor.ask(prepare)
         begin = clock() + LEAD
-        writer.start(publish, begin, _MOMENTS[1] + GUARD)
-        sleep_until(begin + random.uniform(*_MOMENTS))
+        writer.start(publish, begin, _WRITER_MOMENTS[1] + GUARD)
+        sleep_until(begin + random.uniform(*_WRITER_MOMENTS))
         actors.litter.note(writer.pid)
         writer.kill()
         try:
@@ -182,18 +188,17 @@ def attach_late(held: Held, peer: Peer, address: Any) -> None:
     held.reader = peer.reader("array", address)
 
 
-def publish_around(held: Held, moments: Moments) -> tuple[float, Counter[str]]:
-    """Publish at full speed; return the longest write after the kill."""
+def publish_around(held: Held, moments: Moments) -> tuple[float, float, Counter[str]]:
+    """Publish at full speed; return the longest write before and after the kill, and what failed."""
+    die_with_parent()
     write, versions = held.writer.write, held.values
-    _, after, failed = longest(lambda: write(next(versions)), *moments)
-    return after, failed
+    return longest(lambda: write(next(versions)), *moments)
 
 
-def read_around(held: Held, moments: Moments) -> tuple[float, Counter[str]]:
-    """Read at full speed; return the longest read after the kill. The look whether it is whole is part of it."""
+def read_around(held: Held, moments: Moments) -> tuple[float, float, Counter[str]]:
+    """Read at full speed; return the same of reads. The look whether the value is whole is part of them."""
     get = held.reader.get
-    _, after, failed = longest(lambda: check_whole(get()), *moments)
-    return after, failed
+    return longest(lambda: check_whole(get()), *moments)
 
 
 def read_first(held: Held) -> tuple[float, str]:

@@ -64,10 +64,10 @@ def unchanged(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
 
 def _unchanged(peer: Peer, plan: Phases) -> Iterator[Figure]:
     with cast(peer, "config", CONFIG, readers=4) as actors:
-        _, *rates = at_once(
+        _, *read = at_once(
             plan.load, (actors.writer, publish_in_time, ()), *((reader, count, ()) for reader in actors.readers)
         )
-        yield Figure(UNCHANGED, peer.name, "/s", (sum(rates),))
+        yield Figure(UNCHANGED, peer.name, "/s", (sum(part.rate for part in read),), remark=failures(read))
 
 
 def beside_writer(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
@@ -134,7 +134,7 @@ def poll(held: Held, begin: float, seconds: float) -> Latencies:
     return timed(held.reader.get, begin, seconds)
 
 
-def count(held: Held, begin: float, seconds: float) -> float:
+def count(held: Held, begin: float, seconds: float) -> Latencies:
     """Read at full speed without a look at the clock after each."""
     return counted(held.reader.get, begin, seconds)
 

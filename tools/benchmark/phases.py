@@ -36,7 +36,7 @@ class Phases(NamedTuple):
     turn: float = 0.5
     turns: int = 3
     poll: float = 1.5
-    reader_kills: int = 10
+    reader_kills: int = 20
     writer_kills: int = 8
     publishes: int = 100
     looks: int = 3
@@ -46,7 +46,7 @@ class Phases(NamedTuple):
 
 FULL = Phases()
 QUICK = Phases(
-    load=0.5, turn=0.3, turns=2, poll=0.5, reader_kills=3, writer_kills=2, looks=1, holders=(1, 4), rounds=3
+    load=0.5, turn=0.3, turns=2, poll=0.5, reader_kills=6, writer_kills=2, looks=1, holders=(1, 4), rounds=3
 )  # fmt: skip
 
 

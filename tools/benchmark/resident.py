@@ -61,12 +61,18 @@ def hold_all(held: Held, peer: Peer, tiny: Any, address: Any) -> None:
     warm.get().sum()
     warm.close()
     del warm
-    held.before = private_memory(), proportional("self")
+    _now()  # the look itself takes memory
+    held.before = _now()
     attach(held, peer, "array", address)
     held.value = held.reader.get()
     held.value.sum()
 
 
-def grown_by(held: Held) -> tuple[float, float]:
+def grown_by(held: Held) -> tuple[int, int]:
     """Return by how many bytes private and proportional memory have grown."""
-    return private_memory() - held.before[0], proportional("self") - held.before[1]
+    private, shared = _now()
+    return private - held.before[0], shared - held.before[1]
+
+
+def _now() -> tuple[int, int]:
+    return private_memory(), proportional("self")

@@ -170,20 +170,24 @@ def longest(call: Callable[[], object], begin: float, split: float, end: float) 
     return found[0], found[1], failed
 
 
-def counted(call: Callable[[], object], begin: float, seconds: float) -> float:
-    """Return calls per second, without a clock around each of them."""
+def counted(call: Callable[[], object], begin: float, seconds: float) -> Latencies:
+    """Count calls, without a clock around each of them. Those of a millisecond with a failure do not count."""
     sleep_until(begin)
     warm = begin + WARM_UP
     block = range(_block(call, warm))
-    count = 0
+    found = Latencies()
     start = now = clock()
     end = start + seconds
     while now < end:
-        for _ in block:
-            call()
-        count += len(block)
+        try:
+            for _ in block:
+                call()
+            found.count += len(block)
+        except Exception as error:  # noqa: BLE001 - whatever a peer raises
+            found.failures[type(error).__name__] += 1
         now = clock()
-    return count / (now - start)
+    found.seconds = now - start
+    return found
 
 
 def _block(call: Callable[[], object], end: float) -> int:
