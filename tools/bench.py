@@ -188,9 +188,9 @@ def main() -> int:
     found = rows(options.only, quick=options.quick)
     try:
         if options.workloads is not None:
-            from benchmark import peers, workloads  # noqa: PLC0415 - they need LMDB
+            from benchmark import peers, together  # noqa: PLC0415 - they need LMDB
 
-            workloads.show(peers.chosen(options.peers), options.workloads, quick=options.quick, as_json=options.json)
+            together.show(peers.chosen(options.peers), options.workloads, quick=options.quick, as_json=options.json)
         elif options.json:
             print(json.dumps({"environment": environment(), "rows": [row.as_dict() for row in found]}, indent=1))
         else:

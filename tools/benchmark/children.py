@@ -54,15 +54,17 @@ class Child:
     def start(
         self, function: Callable[Concatenate[Held, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Callable[[float | None], T]:
-        """Have the child run `function(held, ...)`; return what waits for the answer, for so many seconds at most.
-
-        Waiting raises what `ask` raises, or TimeoutError: then the child is killed, for no later answer could be told
-        from this one.
-        """
+        """Ask without waiting for the answer; return `hear`, which does."""
         self._pipe.send((function, args, kwargs))
-        return self._answer
+        return self.hear
 
-    def _answer(self, timeout: float | None) -> Any:
+    def hear(self, timeout: float | None = None) -> Any:
+        """Wait for the answer, for so many seconds at most.
+
+        Raises:
+            RuntimeError: the child's traceback, if it raised or ended.
+            TimeoutError: there is none. The child was killed: a later answer could not be told from this one.
+        """
         if not self._pipe.poll(timeout):
             self.kill()
             raise TimeoutError(f"no answer within {timeout:.1f} s")

@@ -1,12 +1,14 @@
-"""What processes that were killed leave behind in shared memory and among the temporary files.
+"""What processes that were killed leave behind: in shared memory, among the temporary files, and servers of their own.
 
-Only names count that are new, and that a process of the benchmark has had open or mapped: others use these directories
-at the same time.
+Others use the same directories at the same time. So only names count that are new, and that a process of the benchmark
+has had open or mapped, or has made by `new_name`.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,15 +21,28 @@ _GONE = " (deleted)"
 
 
 class Litter:
-    """The new files that were seen in the hands of processes."""
+    """The new files and the servers that were seen in the hands of processes."""
 
     def __init__(self) -> None:
         self._places = (Path("/dev/shm"), Path(tempfile.gettempdir()))
         self._old = {entry for place in self._places for entry in place.iterdir()}
         self._found: set[Path] = set()
+        self._named: list[str] = []
+        self._servers: set[tuple[int, str]] = set()
 
     def note(self, pid: int) -> None:
-        """Look at the files of a living process. What was replaced has its name from the one that replaced it."""
+        """Look at a living process and those that it has started.
+
+        What was replaced has its name from the one that replaced it.
+        """
+        self._named.append(f"bench-{pid}-*")
+        self._note_files(pid)
+        for server in _descendants(pid):
+            with suppress(OSError):
+                self._servers.add((server, _started(server)))
+            self._note_files(server)
+
+    def _note_files(self, pid: int) -> None:
         with suppress(OSError):
             for path in (*_mapped(pid), *_opened(pid)):
                 file = Path(path.removesuffix(_GONE))
@@ -40,7 +55,11 @@ class Litter:
         return next((path for path in (file, *file.parents) if path.parent in self._places), None)
 
     def remove(self) -> None:
-        """Remove them, and the new directories that become empty."""
+        """End the servers; remove the files, and the new directories that become empty."""
+        for server, started in self._servers:
+            with suppress(OSError):
+                if _started(server) == started:
+                    os.kill(server, signal.SIGKILL)
         for file in self._found:
             file.unlink(missing_ok=True)
             with suppress(OSError):
@@ -48,6 +67,24 @@ class Litter:
                     if folder in self._places:
                         break
                     folder.rmdir()
+        for path in [path for place in self._places for pattern in self._named for path in place.glob(pattern)]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    with suppress(OSError):
+        for number in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()):
+            found += [number, *_descendants(number)]
+    return found
+
+
+def _started(pid: int) -> str:
+    """Return when a process was started: a number that is used again is another process."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
 
 
 def _mapped(pid: int) -> list[str]:
