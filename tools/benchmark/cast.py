@@ -86,13 +86,17 @@ def at_once(seconds: float, *acts: tuple[Child, Callable[..., Any], tuple[Any, .
     return [answer(max(0.0, last - clock())) for answer in answers]
 
 
-def each(peers: Iterable[Peer], row: str, measure: Callable[[Peer], Iterator[Figure]]) -> Iterator[Figure]:
+def each(
+    peers: Iterable[Peer], row: str, shape: Shape, measure: Callable[[Peer], Iterator[Figure]]
+) -> Iterator[Figure]:
     """Measure the peers one after the other; one that fails is reported, and does not keep the others from it."""
     for peer in peers:
         missing = peer.missing()
         try:
             if missing:
                 yield Figure(row, peer.name, "text", remark=f"not installed: {missing}")
+            elif shape not in peer.shapes:
+                yield Figure(row, peer.name, "text", remark=f"no {shape}")
             else:
                 yield from measure(peer)
         except TimeoutError:
@@ -147,14 +151,14 @@ def values(shape: Shape, size: int) -> Iterator[Any]:
     """
     if shape == "config":
         value = config()
-        for value["number"] in itertools.count():
+        for value["setting_00"][0] in itertools.count():
             yield value
     arrays = [np.full(size // 4, number, np.float32) for number in range(1, 1 + _DIFFERENT)]
     yield from itertools.cycle(arrays)
 
 
-def check_whole(array: Any) -> None:
-    """Look at one number of each page.
+def check_whole(array: Any) -> float:
+    """Return the number that an array is filled with; look at one of each page.
 
     Raises:
         Torn: they are not all the same.
@@ -162,3 +166,4 @@ def check_whole(array: Any) -> None:
     marks = array[::_BETWEEN_MARKS]
     if array[-1] != marks[0] or (marks != marks[0]).any():
         raise Torn
+    return float(marks[0])

@@ -53,12 +53,10 @@ class Moments(NamedTuple):
 
 def reader_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Kill readers; measure the longest write and the longest read of another reader that end before and after that."""
-    return each(peers, WRITE.format("after"), partial(_reader_killed, rounds=phases(quick=quick).reader_kills))
+    return each(peers, WRITE.format("after"), "array", partial(_reader_killed, rounds=phases(quick=quick).reader_kills))
 
 
 def _reader_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
-    if "array" not in peer.shapes:
-        return
     writes, reads = Findings(), Findings()
     with cast(peer, "array", SIZE, readers=1, spare=rounds) as actors:
         for victim in actors.readers[1:]:
@@ -121,7 +119,7 @@ class Findings:
 
 def writer_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Kill writers; measure the first whole read after that, and how long a successor takes to publish."""
-    return each(peers, FIRST_READ, partial(_writer_killed, rounds=phases(quick=quick).writer_kills))
+    return each(peers, FIRST_READ, "array", partial(_writer_killed, rounds=phases(quick=quick).writer_kills))
 
 
 class Aftermath(NamedTuple):
@@ -134,8 +132,6 @@ class Aftermath(NamedTuple):
 
 
 def _writer_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
-    if "array" not in peer.shapes:
-        return
     found = [_kill_writer(peer) for _ in range(rounds)]
     reads = tuple(one.read for one in found)
     takeovers = tuple(one.takeover for one in found if one.takeover is not None)

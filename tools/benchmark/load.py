@@ -33,13 +33,14 @@ UNCHANGED = "W4 config: reads/s of 4 readers, writer at 100 Hz"
 BESIDE = "W4 {}: one get() of a pinned worker, writer at full speed on the other core"
 ALONE = "W4 {}: one get() of a pinned worker, no writer"
 POLL = "W7 array: one read while it is published non-stop"
+POLL_NEW = "W7 array: one of these reads that returned another array"
 BESIDE_VALUES = {"config": ("config", CONFIG), "array of 8 MiB": ("array", 8 * MIB)}
 _TICK = 0.01
 
 
 def full_speed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure W4: reads and writes per second, and what one of them takes, with 1, 2 and 4 readers."""
-    return each(peers, READS, partial(_full_speed, plan=phases(quick=quick)))
+    return each(peers, READS, "config", partial(_full_speed, plan=phases(quick=quick)))
 
 
 def _full_speed(peer: Peer, plan: Phases) -> Iterator[Figure]:
@@ -59,7 +60,7 @@ def _full_speed(peer: Peer, plan: Phases) -> Iterator[Figure]:
 
 def unchanged(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure W4: reads per second of 4 readers when one in many finds something new."""
-    return each(peers, UNCHANGED, partial(_unchanged, plan=phases(quick=quick)))
+    return each(peers, UNCHANGED, "config", partial(_unchanged, plan=phases(quick=quick)))
 
 
 def _unchanged(peer: Peer, plan: Phases) -> Iterator[Figure]:
@@ -96,18 +97,19 @@ def _beside_writer(actors: Cast, name: str, plan: Phases) -> Iterator[Figure]:
 
 def while_publishing(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure W7: the time until a read has returned a whole array."""
-    return each(peers, POLL, partial(_while_publishing, plan=phases(quick=quick)))
+    return each(peers, POLL, "array", partial(_while_publishing, plan=phases(quick=quick)))
 
 
 def _while_publishing(peer: Peer, plan: Phases) -> Iterator[Figure]:
-    for size in SIZES if "array" in peer.shapes else ():
+    for size in SIZES:
         with cast(peer, "array", size, readers=1) as actors:
-            _, read = at_once(plan.poll, (actors.writer, publish, ()), (actors.readers[0], poll_whole, ()))
+            _, (read, changed) = at_once(plan.poll, (actors.writer, publish, ()), (actors.readers[0], poll_whole, ()))
             failed = failures([read])
-            remark = f"{failed} in {read.count + sum(read.failures.values())} reads" if failed else ""
+            remark = f"{failed} in {read.count + read.failures.total()} reads" if failed else ""
             if read.count == 0:
                 remark = f"never succeeded: {failed}"
             yield Figure(POLL, peer.name, "s", merged([read]) or (plan.poll,), size, remark)
+            yield Figure(POLL_NEW, peer.name, "s", merged([changed]), size, "" if changed.count else "none")
 
 
 # --------------------------------------------------------------------------------------------------------- in a child
@@ -139,6 +141,6 @@ def count(held: Held, begin: float, seconds: float) -> Latencies:
     return counted(held.reader.get, begin, seconds)
 
 
-def poll_whole(held: Held, begin: float, seconds: float) -> Latencies:
-    """Read arrays and look whether they are whole."""
+def poll_whole(held: Held, begin: float, seconds: float) -> tuple[Latencies, Latencies]:
+    """Read arrays and look whether they are whole; return all reads, and those that found a change."""
     return timed_whole(held.reader.get, check_whole, begin, seconds)

@@ -30,12 +30,10 @@ _ATTACHING = 30.0
 
 def holders(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure private and proportional memory of each reader, with 1, 4 and 16 of them."""
-    return each(peers, PRIVATE, partial(_holders, counts=phases(quick=quick).holders))
+    return each(peers, PRIVATE, "array", partial(_holders, counts=phases(quick=quick).holders))
 
 
 def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Figure]:
-    if "array" not in peer.shapes:
-        return
     with (
         cast(peer, "array", _TINY, readers=0) as tiny,
         cast(peer, "array", SIZE, readers=0, spare=max(counts)) as actors,

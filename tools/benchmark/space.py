@@ -46,12 +46,12 @@ def after_publishes(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     plan = phases(quick=quick)
     for row, stuck in ((FREE, _nobody), (HOLDING, _holding), (STOPPED, _stopped)):
         concerned = [peer for peer in peers if stuck is not _stopped or peer is SHMSYNC]
-        yield from each(concerned, row, partial(_after, row=row, stuck=stuck, looks=plan.looks, count=plan.publishes))
+        yield from each(
+            concerned, row, "array", partial(_after, row=row, stuck=stuck, looks=plan.looks, count=plan.publishes)
+        )
 
 
 def _after(peer: Peer, *, row: str, stuck: Stuck, looks: int, count: int) -> Iterator[Figure]:
-    if "array" not in peer.shapes:
-        return
     grown, remark = [], ""
     for _ in range(looks):
         one, remark = _calmly(peer, stuck, count)

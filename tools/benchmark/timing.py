@@ -121,33 +121,39 @@ def _chunk(call: Callable[[], object], end: float, failed: Counter[str]) -> list
     return taken
 
 
-def timed_whole(get: Callable[[], Any], check: Callable[[Any], None], begin: float, seconds: float) -> Latencies:
-    """Time until a call has returned a whole value; the check of that one is not part of it.
+def timed_whole(
+    get: Callable[[], Any], check: Callable[[Any], float], begin: float, seconds: float
+) -> tuple[Latencies, Latencies]:
+    """Time until a call has returned a whole value; the check of that one, which tells its number, is not part of it.
 
-    Reads that fail at the end count for what they have lasted.
+    Reads that fail at the end count for what they have lasted. Return all reads, and those that found another number
+    than the one before.
     """
     sleep_until(begin)
     warm = begin + WARM_UP
     end = warm + seconds
-    found = Latencies()
+    found, changed = Latencies(), Latencies()
+    last = 0.0
     now = start = clock()
     while now < end:
         try:
             value = get()
             after = clock()
-            check(value)
+            number = check(value)
         except Exception as error:  # noqa: BLE001 - whatever a peer raises
             found.failures[type(error).__name__] += 1
             value = None
             now = clock()
             continue
+        value = None  # what is still referred to would have to be kept
         if after >= warm:
             found.add([after - start])
-        value = None  # what is still referred to would have to be kept
+            changed.add([after - start] if number != last else [])
+        last = number
         now = start = clock()
     if now > start:
         found.add([now - start])
-    return found
+    return found, changed
 
 
 def longest(call: Callable[[], object], begin: float, split: float, end: float) -> tuple[float, float, Counter[str]]:
