@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmark.basics import config
-from benchmark.children import Child, Held, anonymous, child, die_with_parent
+from benchmark.children import Child, Held, anonymous, child, descendants, die_with_parent
 from benchmark.figures import Figure
 from benchmark.litter import Litter, litter
 from benchmark.phases import GUARD, LEAD
@@ -125,10 +125,14 @@ def open_writer(held: Held, peer: Peer, shape: Shape, size: int) -> Any:
     held.values = values(shape, size)
     held.writer = peer.writer(shape, size)
     held.closing.callback(held.writer.close)
-    held.servers = held.writer.pids() if hasattr(held.writer, "pids") else []
-    held.served = sum(map(anonymous, held.servers))
+    held.served = of_servers()
     held.writer.write(next(held.values))
     return held.writer.address
+
+
+def of_servers() -> int:
+    """Return how many bytes of their own the processes have that a writer has started in this one."""
+    return sum(map(anonymous, descendants(os.getpid())))
 
 
 def attach(held: Held, peer: Peer, shape: Shape, address: Any) -> None:

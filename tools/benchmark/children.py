@@ -107,6 +107,15 @@ def child() -> Iterator[Child]:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    with suppress(OSError):
+        for number in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()):
+            found += [number, *descendants(number)]
+    return found
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when the benchmark ends, even if it is stopped or blocked."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.children import descendants
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,7 +39,7 @@ class Litter:
         """
         self._named.append(f"bench-{pid}-*")
         self._note_files(pid)
-        for server in _descendants(pid):
+        for server in descendants(pid):
             with suppress(OSError):
                 self._servers.add((server, _started(server)))
             self._note_files(server)
@@ -72,14 +74,6 @@ class Litter:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    with suppress(OSError):
-        for number in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()):
-            found += [number, *_descendants(number)]
-    return found
 
 
 def _started(pid: int) -> str:

@@ -56,13 +56,17 @@ def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Figure]:
 def hold_all(held: Held, peer: Peer, tiny: Any, address: Any) -> None:
     """Get the array and touch every element; remember the memory from before."""
     warm = peer.reader("array", tiny)
-    warm.get().sum()
+    if (value := warm.get()) is not None:
+        value.sum()
+    del value
     warm.close()
     del warm
     _now()  # the look itself takes memory
     held.before = _now()
     attach(held, peer, "array", address)
     held.value = held.reader.get()
+    if held.value is None:
+        raise LookupError("a reader that attaches after a publish gets nothing before the next one")
     held.value.sum()
 
 

@@ -1,8 +1,8 @@
 """Space: what /dev/shm holds after many publishes of an array, with and without a reader that does not let go.
 
 The file system is asked, for what is unlinked but still mapped counts there, too. Others may use it at the same time: a
-look counts only if all is as before once everything is closed. The memory that serving processes have of their own is
-added.
+look counts only if all is as before once everything is closed. Memory of their own of the servers that a writer starts
+is added.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cast import MIB, Cast, cast, each
-from benchmark.children import anonymous
+from benchmark.cast import MIB, Cast, cast, each, of_servers
 from benchmark.figures import Figure
 from benchmark.peers import SHMSYNC
 from benchmark.phases import GUARD, phases
@@ -121,7 +120,7 @@ def publish_often(held: Held, count: int) -> tuple[int, int, str]:
             published += 1
     except Exception as failure:  # noqa: BLE001 - whatever a peer raises
         error = type(failure).__name__
-    return published, sum(map(anonymous, held.servers)) - held.served, error
+    return published, of_servers() - held.served, error
 
 
 def hold(held: Held) -> None:

@@ -77,7 +77,7 @@ def failures(parts: Iterable[Latencies]) -> str:
     total: Counter[str] = Counter()
     for part in parts:
         total += part.failures
-    return ", ".join(f"{count} x {name}" for name, count in total.most_common())
+    return ", ".join(f"{count} x {name}" for name, count in total.most_common() if count)
 
 
 def sleep_until(moment: float) -> None:
@@ -126,8 +126,8 @@ def timed_whole(
 ) -> tuple[Latencies, Latencies]:
     """Time until a call has returned a whole value; the check of that one, which tells its number, is not part of it.
 
-    Reads that fail at the end count for what they have lasted. Return all reads, and those that found another number
-    than the one before.
+    Reads that fail at the end count for what they have lasted, unless none has succeeded at all. Return all reads, and
+    those that found another number than the one before.
     """
     sleep_until(begin)
     warm = begin + WARM_UP
@@ -141,9 +141,9 @@ def timed_whole(
             after = clock()
             number = check(value)
         except Exception as error:  # noqa: BLE001 - whatever a peer raises
-            found.failures[type(error).__name__] += 1
             value = None
             now = clock()
+            found.failures[type(error).__name__] += now >= warm
             continue
         value = None  # what is still referred to would have to be kept
         if after >= warm:
@@ -151,7 +151,7 @@ def timed_whole(
             changed.add([after - start] if number != last else [])
         last = number
         now = start = clock()
-    if now > start:
+    if now > start and found.count:
         found.add([now - start])
     return found, changed
 

@@ -38,11 +38,8 @@ class Writer(Protocol):
     def close(self) -> None:
         """Remove everything."""
 
-    # Two methods that a Writer has only if there is something to say:
-    #
-    # resume(shape, size, address): a class method that returns a Writer in place of one that was killed, for the
-    #     readers that were attached to it. Without it there is no take-over.
-    # pids(): the processes that serve the readers and hold values in memory of their own.
+    # One that can take over has a class method besides, `resume(shape, size, address)`: it returns a Writer in place of
+    # one that was killed, for the readers that were attached to it.
 
 
 class Reader(Protocol):
