@@ -5,6 +5,7 @@
     python tools/bench.py --only lookup        # the rows with that in their names
     python tools/bench.py --peers lmdb,redis   # only these besides shmsync
     python tools/bench.py --json
+    python tools/bench.py --workloads crash    # instead: processes at the same time, those with that in their names
 
 Each row takes a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What to
 look at is the ratio of the medians; the absolute times are this machine's. Where a row claims a limit, the limit is for
@@ -189,6 +190,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--only", metavar="TEXT", default="", help="the rows whose name contains TEXT")
     parser.add_argument("--peers", metavar="NAMES", default="all", help="all, or names with commas between them")
+    parser.add_argument("--workloads", metavar="TEXT", help="instead, the workloads whose name contains TEXT")
     options = parser.parse_args()
     try:
         peers = chosen(options.peers)
@@ -198,7 +200,11 @@ def main() -> int:
     found = rows(options.only, quick=options.quick)
     compared = figures(options.only, peers, quick=options.quick)
     try:
-        if options.json:
+        if options.workloads is not None:
+            from benchmark import together  # noqa: PLC0415 - it needs NumPy
+
+            together.show(peers, options.workloads, quick=options.quick, as_json=options.json)
+        elif options.json:
             _print_json(found, compared, peers)
         else:
             _print_text(found, compared)

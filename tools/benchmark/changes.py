@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.basics import LARGE
 from benchmark.children import Child, Held, child
-from benchmark.data import database, items, opened, pack, place_of, put, some_keys
+from benchmark.data import database, items, opened, pack, put, some_keys
 from benchmark.measure import Sample, channel
 from shmsync import Reader
 
@@ -61,8 +61,8 @@ def map_after_change(rounds: int) -> list[Sample]:
     with (
         channel("change", codec="archive") as (writer, _),
         channel("warm", codec="archive") as (other, _),
-        database(large.values.nbytes * 3) as environment,
-        database(small.values.nbytes * 3) as other_environment,
+        database() as environment,
+        database() as other_environment,
     ):
         environments = Pair(environment, other_environment)
         put(environment, large.packed())
@@ -93,8 +93,8 @@ def array_after_change(rounds: int) -> list[Sample]:
     with (
         channel("change") as (writer, _),
         channel("warm") as (other, _),
-        database(LARGE) as environment,
-        database(small.nbytes) as other_environment,
+        database() as environment,
+        database() as other_environment,
     ):
 
         def publish() -> None:
@@ -133,7 +133,7 @@ def _introduce(reader: Child, writers: Pair, environments: Pair, scene: Scene) -
     scene.change(scene.packed(scene.keys(0)))
     names: list[Writer] = list(writers)
     reader.ask(attach, *(writer.name for writer in names))
-    reader.ask(attach_databases, *map(place_of, environments))
+    reader.ask(attach_databases, *(environment.path() for environment in environments))
 
 
 # ------------------------------------------------------------------------------------------------- in the reader child
@@ -144,9 +144,9 @@ def attach(held: Held, large: str, small: str) -> None:
     held.readers = Pair(Reader(large), [Reader(small) for _ in range(_BUSY)])  # to each of them it has changed
 
 
-def attach_databases(held: Held, large: tuple[str, int], small: tuple[str, int]) -> None:
+def attach_databases(held: Held, large: str, small: str) -> None:
     """Open the databases."""
-    held.environments = Pair(opened(*large), opened(*small))
+    held.environments = Pair(opened(large), opened(small))
 
 
 def after_publish(held: Held, keys: Keys, *, busy: bool) -> float:

@@ -5,12 +5,14 @@ A million keys, each with 10 float32: random 63-bit integers, or strings of 12 c
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from benchmark.measure import new_name
 from shmsync import ArrayMap
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 MILLION = 1_000_000
 ROW = 10
 _SMALL = 1000
+_MAP_SIZE = 8 << 30  # the file is sparse: it takes what is written
 
 
 class Items(NamedTuple):
@@ -70,29 +73,26 @@ def some_keys(keys: Any, count: int, seed: int = 0) -> list[Any]:
 
 
 @contextmanager
-def database(size: int) -> Iterator[lmdb.Environment]:
-    """Yield an environment in shared memory with room for `size` bytes of data and another version of them."""
+def database(place: str | None = None) -> Iterator[lmdb.Environment]:
+    """Yield an environment in shared memory: a new one, or the one that another process has left in `place`."""
     import lmdb  # noqa: PLC0415 - most of what uses this module does without
 
-    with tempfile.TemporaryDirectory(prefix="bench-lmdb-", dir="/dev/shm") as path:
+    path = place or tempfile.mkdtemp(prefix=new_name("lmdb") + "-", dir="/dev/shm")
+    try:
         environment = lmdb.open(
-            path, map_size=4 * size + (64 << 20), writemap=True, sync=False, metasync=False, map_async=True,
-            meminit=False,
-        )  # fmt: skip
+            path, map_size=_MAP_SIZE, writemap=True, sync=False, metasync=False, map_async=True, meminit=False
+        )
         with environment:
             yield environment
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def opened(path: str, map_size: int) -> lmdb.Environment:
+def opened(path: str) -> lmdb.Environment:
     """Open the environment of another process to read it."""
     import lmdb  # noqa: PLC0415
 
-    return lmdb.open(path, map_size=map_size, readonly=True)
-
-
-def place_of(environment: lmdb.Environment) -> tuple[str, int]:
-    """Return what `opened` takes."""
-    return environment.path(), environment.info()["map_size"]
+    return lmdb.open(path, map_size=_MAP_SIZE, readonly=True)
 
 
 def put(environment: lmdb.Environment, packed: Iterable[tuple[bytes, Any]]) -> None:

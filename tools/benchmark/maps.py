@@ -31,7 +31,7 @@ def publish_arrays(rounds: int, kind: str) -> list[Sample]:
     """Publish a map that is given as arrays, against LMDB with items that are packed and sorted already."""
     given = items(kind)
     packed = given.packed()
-    with channel("arrays", codec="archive") as (writer, _), database(given.values.nbytes * 3) as environment:
+    with channel("arrays", codec="archive") as (writer, _), database() as environment:
         for _ in range(2):  # both segments, and the pages of both versions of the database, are there
             writer.write(given.array_map())
             put(environment, packed)
@@ -45,7 +45,7 @@ def publish_arrays(rounds: int, kind: str) -> list[Sample]:
 def look_up(rounds: int, kind: str) -> list[Sample]:
     """Look up keys at random, against LMDB in one transaction: with keys as they are, and with keys packed before."""
     given = items(kind)
-    with channel("lookup", codec="archive") as (writer, reader), database(given.values.nbytes * 3) as environment:
+    with channel("lookup", codec="archive") as (writer, reader), database() as environment:
         writer.write(given.array_map())
         put(environment, given.packed())
         with environment.begin(buffers=True) as transaction:

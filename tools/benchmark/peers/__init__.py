@@ -45,6 +45,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """Remove everything."""
 
+    # One that can take over has a class method besides, `resume(shape, size, address)`: it returns a Writer in place of
+    # one that was killed, for the readers that were attached to it.
+
 
 class Reader(Protocol):
     """Another process reads."""
@@ -126,14 +129,24 @@ class Peer:
             found.append(answer.stdout.strip())
         return ", ".join(found)
 
+    def load(self) -> Any:
+        """Import its module and what that needs."""
+        return importlib.import_module(f"{__name__}.{self.module}")
+
     def writer(self, shape: Shape, size: int) -> Writer:
         """Return its Writer."""
-        made: Writer = importlib.import_module(f"{__name__}.{self.module}").Writer(shape, size)
+        made: Writer = self.load().Writer(shape, size)
+        return made
+
+    def successor(self, shape: Shape, size: int, address: Any) -> Writer | None:
+        """Return a Writer in place of one that was killed; None if the peer has no way to take over."""
+        resume = getattr(self.load().Writer, "resume", None)
+        made: Writer | None = None if resume is None else resume(shape, size, address)
         return made
 
     def reader(self, shape: Shape, address: Any) -> Reader:
         """Return its Reader."""
-        made: Reader = importlib.import_module(f"{__name__}.{self.module}").Reader(shape, address)
+        made: Reader = self.load().Reader(shape, address)
         return made
 
 
