@@ -11,9 +11,10 @@ import pytest
 from helpers import Child, Held
 
 from benchmark.basics import config
+from benchmark.claims import checked
 from benchmark.figures import Figure
 from benchmark.peers import PEERS, Peer, Shape, chosen, size_of
-from benchmark.standing import standings, tables
+from benchmark.table import tables
 
 BENCH = Path(__file__).parent.parent / "tools" / "bench.py"
 SHM = Path("/dev/shm")
@@ -103,7 +104,8 @@ def test_claims_are_held_against_the_best_peer_that_counts() -> None:
         Figure(row, "Manager", "s", (1.0,)),  # not crash-safe
         Figure(row, "Redis", "text", remark="not installed"),
     ]
-    (standing,) = standings(figures)
-    assert (standing.best.peer, standing.ratio, standing.is_met) == ("LMDB", 2.5, False)
+    (claim,) = checked(figures)
+    assert (claim.found.value, claim.is_met) == (2.5, False)
+    assert claim.found.source.endswith(" of LMDB")
     (table,) = tables(figures)
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["Manager", "LMDB", "SQLite", "shmsync", "Redis"]

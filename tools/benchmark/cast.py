@@ -5,32 +5,26 @@ The writer is a child, too: it may block, or be killed, and the benchmark goes o
 
 from __future__ import annotations
 
-import itertools
 import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from benchmark.basics import config
 from benchmark.children import Child, Held, anonymous, child, descendants, die_with_parent
 from benchmark.figures import Figure
 from benchmark.litter import Litter, litter
 from benchmark.phases import GUARD, LEAD
-from benchmark.timing import Torn, clock
+from benchmark.timing import clock
+from benchmark.workloads import endless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from benchmark.peers import Peer, Shape
 
-MIB = 1 << 20
 CONFIG = 4096
 """Bytes that are enough for a config, whatever its encoding."""
 
 _ATTACHING = 10.0
-_DIFFERENT = 5
-_BETWEEN_MARKS = 1024
 
 
 class Cast(NamedTuple):
@@ -41,10 +35,26 @@ class Cast(NamedTuple):
         litter: where to note a process that is going to be killed.
     """
 
+    peer: Peer
+    shape: Shape
     writer: Child
     readers: list[Child]
     address: Any
     litter: Litter
+
+    def attach(self, readers: Sequence[Child]) -> None:
+        """Have some of the readers attach, and read once.
+
+        None is attached before its time: one that reads no more may hold what it has read.
+        """
+        _all([reader.start(attach, self.peer, self.shape, self.address) for reader in readers])
+        _all([self.writer.start(welcome)])
+        _all([reader.start(read_once) for reader in readers])
+
+
+def _all(answers: Iterable[Callable[[float], object]]) -> None:
+    for answer in answers:
+        answer(_ATTACHING)
 
 
 @contextmanager
@@ -59,16 +69,10 @@ def cast(peer: Peer, shape: Shape, size: int, *, readers: int, spare: int = 0) -
             ends.callback(left.note, process.pid)
         loads = [process.start(load, peer) for process in others]
         address = writer.start(open_writer, peer, shape, size)(_ATTACHING)
-        for loaded in loads:
-            loaded(_ATTACHING)
-        attach_all(peer, shape, address, others[:readers])
-        yield Cast(writer, others, address, left)
-
-
-def attach_all(peer: Peer, shape: Shape, address: Any, processes: Iterable[Child]) -> None:
-    """Have children read once. None is attached before its time: one that reads no more may hold what it has read."""
-    for attached in [process.start(attach, peer, shape, address) for process in processes]:
-        attached(_ATTACHING)
+        _all(loads)
+        actors = Cast(peer, shape, writer, others, address, left)
+        actors.attach(others[:readers])
+        yield actors
 
 
 def at_once(seconds: float, *acts: tuple[Child, Callable[..., Any], tuple[Any, ...]]) -> list[Any]:
@@ -91,18 +95,19 @@ def each(
 ) -> Iterator[Figure]:
     """Measure the peers one after the other; one that fails is reported, and does not keep the others from it."""
     for peer in peers:
-        missing = peer.missing()
-        try:
-            if missing:
-                yield Figure(row, peer.name, "text", remark=f"not installed: {missing}")
-            elif shape not in peer.shapes:
-                yield Figure(row, peer.name, "text", remark=f"no {shape}")
-            else:
-                yield from measure(peer)
-        except TimeoutError:
-            yield Figure(row, peer.name, "text", remark=f"blocked for ever (> {GUARD:.0f} s)")
-        except RuntimeError as error:
-            yield Figure(row, peer.name, "text", remark=f"failed: {str(error).strip().splitlines()[-1]}")
+        if excuse := peer.excuse(shape):
+            yield Figure(row, peer.name, "text", remark=excuse)
+        else:
+            yield from _attempt(peer, row, measure)
+
+
+def _attempt(peer: Peer, row: str, measure: Callable[[Peer], Iterator[Figure]]) -> Iterator[Figure]:
+    try:
+        yield from measure(peer)
+    except TimeoutError:
+        yield Figure(row, peer.name, "text", remark=f"blocked for ever (> {GUARD:.0f} s)")
+    except RuntimeError as error:
+        yield Figure(row, peer.name, "text", remark=f"failed: {str(error).strip().splitlines()[-1]}")
 
 
 def pinned_cores() -> tuple[int | None, int | None]:
@@ -122,7 +127,7 @@ def load(_: Held, peer: Peer) -> None:
 
 def open_writer(held: Held, peer: Peer, shape: Shape, size: int) -> Any:
     """Make a writer, publish a first value, return the address."""
-    held.values = values(shape, size)
+    held.values = endless(shape, size)
     held.writer = peer.writer(shape, size)
     held.closing.callback(held.writer.close)
     held.served = of_servers()
@@ -136,9 +141,19 @@ def of_servers() -> int:
 
 
 def attach(held: Held, peer: Peer, shape: Shape, address: Any) -> None:
-    """Make a reader and read once."""
+    """Make a reader."""
     held.reader = peer.reader(shape, address)
     held.closing.callback(held.reader.close)
+
+
+def welcome(held: Held) -> None:
+    """See to it that readers that have attached since the last version get it."""
+    if hasattr(held.writer, "welcome"):
+        held.writer.welcome()
+
+
+def read_once(held: Held) -> None:
+    """Read."""
     held.reader.get()
 
 
@@ -146,28 +161,3 @@ def pin(_: Held, core: int | None) -> None:
     """Run on one core from now on."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-
-
-def values(shape: Shape, size: int) -> Iterator[Any]:
-    """Yield values of a shape for ever, each other than the one before; no time goes into making an array.
-
-    An array is filled with one number, so that any mixture of two shows.
-    """
-    if shape == "config":
-        value = config()
-        for value["setting_00"][0] in itertools.count():
-            yield value
-    arrays = [np.full(size // 4, number, np.float32) for number in range(1, 1 + _DIFFERENT)]
-    yield from itertools.cycle(arrays)
-
-
-def check_whole(array: Any) -> float:
-    """Return the number that an array is filled with; look at one of each page.
-
-    Raises:
-        Torn: they are not all the same.
-    """
-    marks = array[::_BETWEEN_MARKS]
-    if array[-1] != marks[0] or (marks != marks[0]).any():
-        raise Torn
-    return float(marks[0])

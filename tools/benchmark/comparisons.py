@@ -7,13 +7,14 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmark import names
 from benchmark.figures import Figure
 from benchmark.peers import SHMSYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from benchmark.peers import Peer, Shape
+    from benchmark.peers import Peer
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,46 @@ class Comparison:
     rows: tuple[str, ...]
     args: tuple[Any, ...] = ()
 
-    def run(self, peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-        """Return an iterator of the figures."""
+    def run(self, peers: Iterable[Peer], *, quick: bool) -> list[Figure]:
+        """Return the figures, row by row."""
         if importlib.util.find_spec("numpy") is None:
             remark = "not installed: pip install 'shmsync[bench]'"
-            return iter([Figure(row, SHMSYNC.name, "text", remark=remark) for row in self.rows])
+            return [Figure(row, SHMSYNC.name, "text", remark=remark) for row in self.rows]
         module, _, function = self.place.rpartition(".")
-        measure: Callable[..., Iterator[Figure]] = getattr(importlib.import_module(module), function)
-        return measure(peers, quick, *self.args)
+        measure: Callable[..., Iterator[Figure]] = getattr(importlib.import_module(f"benchmark.{module}"), function)
+        return sorted(measure(peers, *self.args, quick=quick), key=lambda figure: self.rows.index(figure.row))
 
 
-UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
-METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
-NAMES: dict[Shape, str] = {"config": "W1 config", "array": "W2 array", "int map": "W3 int map", "str map": "W3 str map"}
+def _both(row: str) -> tuple[str, str]:
+    return row.format("before"), row.format("after")
 
 
-def row_of(shape: Shape, metric: str) -> str:
-    """Return the name of a row of a workload."""
-    return f"{NAMES[shape]}: {metric.replace('get()', 'get() + look-up') if shape.endswith('map') else metric}"
-
-
-COMPARISONS = tuple(
-    Comparison("benchmark.versus.compare", tuple(row_of(shape, metric) for metric in METRICS), (shape,))
-    for shape in NAMES
+COMPARISONS = (
+    *(
+        Comparison("versus.compare", tuple(names.row_of(shape, metric) for metric in names.METRICS), (shape,))
+        for shape in names.VALUES
+    ),
+    Comparison("load.full_speed", (names.READS, names.WRITES, names.ONE_READ, names.ONE_WRITE)),
+    Comparison("load.unchanged", (names.UNCHANGED_READS,)),
+    *(
+        Comparison(
+            "load.beside_writer",
+            tuple(row.format(value) for row in (names.BESIDE, names.ALONE, names.CHANGED_BESIDE, names.CHANGED_PAUSED)),
+            (value,),
+        )
+        for value in names.BESIDE_VALUES
+    ),
+    Comparison("notice.woken", (names.NOTICE,)),
+    Comparison("crash.reader_killed", _both(names.KILLED_READER_WRITE) + _both(names.KILLED_READER_READ)),
+    Comparison("crash.writer_killed", (names.FIRST_READ, names.SUCCESSOR)),
+    Comparison("load.while_publishing", (names.POLL, names.POLL_CHANGED)),
+    *(
+        Comparison("space.after_publishes", (row,), (row,))
+        for row in (names.SPACE_FREE, names.SPACE_HOLDING, names.SPACE_STOPPED)
+    ),
+    Comparison("resident.holders", (names.PRIVATE, names.PROPORTIONAL)),
+    Comparison("scaling.write_by_readers", (names.SCALED_WRITE,)),
+    Comparison("scaling.read_by_size", (names.SCALED_READ, names.SCALED_GET, names.SCALED_CHANGED)),
 )
 
 

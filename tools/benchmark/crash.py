@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from benchmark.cast import MIB, Cast, cast, check_whole, each
+from benchmark import names
+from benchmark.cast import Cast, attach, cast, each
 from benchmark.children import die_with_parent
-from benchmark.figures import Figure
+from benchmark.figures import MIB, Figure
 from benchmark.load import poll, publish
 from benchmark.phases import GUARD, LEAD, phases
 from benchmark.timing import clock, longest, sleep_until
+from benchmark.workloads import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
     from benchmark.children import Child, Held
     from benchmark.peers import Peer
 
-WRITE = "W6 reader killed: longest write {} it"
-READ = "W6 reader killed: longest read of another reader {} it"
-FIRST_READ = "W6 writer killed: first whole read after it"
-SUCCESSOR = "W6 writer killed: first publish of a successor"
 SIZE = 8 * MIB
 LARGE = 64 * MIB
 _READER_MOMENTS = (0.05, 0.1)  # of a kill, in seconds after the beginning
@@ -53,22 +51,27 @@ class Moments(NamedTuple):
 
 def reader_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Kill readers; measure the longest write and the longest read of another reader that end before and after that."""
-    return each(peers, WRITE.format("after"), "array", partial(_reader_killed, rounds=phases(quick=quick).reader_kills))
+    return each(
+        peers,
+        names.KILLED_READER_WRITE.format("after"),
+        "array",
+        partial(_reader_killed, rounds=phases(quick=quick).reader_kills),
+    )
 
 
 def _reader_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
     writes, reads = Findings(), Findings()
     with cast(peer, "array", SIZE, readers=1, spare=rounds) as actors:
         for victim in actors.readers[1:]:
-            _kill_reader(peer, actors, victim, writes, reads)
+            _kill_reader(actors, victim, writes, reads)
             if writes.blocked or reads.blocked:
                 break
-    yield from writes.figures(WRITE, peer, rounds)
-    yield from reads.figures(READ, peer, rounds)
+    yield from writes.figures(names.KILLED_READER_WRITE, peer, rounds)
+    yield from reads.figures(names.KILLED_READER_READ, peer, rounds)
 
 
-def _kill_reader(peer: Peer, actors: Cast, victim: Child, writes: Findings, reads: Findings) -> None:
-    victim.ask(attach_late, peer, actors.address)
+def _kill_reader(actors: Cast, victim: Child, writes: Findings, reads: Findings) -> None:
+    victim.ask(attach, actors.peer, actors.shape, actors.address)  # without a read: the first one may block
     begin = clock() + LEAD
     kill = begin + random.uniform(*_READER_MOMENTS)
     moments = Moments(begin, kill, kill + _AFTER)
@@ -119,7 +122,7 @@ class Findings:
 
 def writer_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Kill writers; measure the first whole read after that, and how long a successor takes to publish."""
-    return each(peers, FIRST_READ, "array", partial(_writer_killed, rounds=phases(quick=quick).writer_kills))
+    return each(peers, names.FIRST_READ, "array", partial(_writer_killed, rounds=phases(quick=quick).writer_kills))
 
 
 class Aftermath(NamedTuple):
@@ -135,9 +138,9 @@ def _writer_killed(peer: Peer, rounds: int) -> Iterator[Figure]:
     found = [_kill_writer(peer) for _ in range(rounds)]
     reads = tuple(one.read for one in found)
     takeovers = tuple(one.takeover for one in found if one.takeover is not None)
-    yield Figure(FIRST_READ, peer.name, "s", reads, remark=_tally([one.read_remark for one in found]))
+    yield Figure(names.FIRST_READ, peer.name, "s", reads, remark=_tally([one.read_remark for one in found]))
     remark = _tally([one.takeover_remark for one in found])
-    yield Figure(SUCCESSOR, peer.name, "s" if takeovers else "text", takeovers, remark=remark)
+    yield Figure(names.SUCCESSOR, peer.name, "s" if takeovers else "text", takeovers, remark=remark)
 
 
 def _tally(remarks: list[str]) -> str:
@@ -177,11 +180,6 @@ def _succeed(peer: Peer, address: Any, reader: Child, successor: Child) -> tuple
 
 
 # --------------------------------------------------------------------------------------------------------- in a child
-
-
-def attach_late(held: Held, peer: Peer, address: Any) -> None:
-    """Make a reader; the first read may block."""
-    held.reader = peer.reader("array", address)
 
 
 def publish_around(held: Held, moments: Moments) -> tuple[float, float, Counter[str]]:

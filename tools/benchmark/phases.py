@@ -25,6 +25,7 @@ class Phases(NamedTuple):
         turn: one of the alternating measurements with and without a writer.
         turns: how many of each.
         poll: of arrays that are published non-stop.
+        notice: of versions that a reader waits for.
         reader_kills, writer_kills: rounds that end with a kill.
         publishes: versions before the memory in use is looked at.
         looks: how often it is looked at.
@@ -36,6 +37,7 @@ class Phases(NamedTuple):
     turn: float = 0.5
     turns: int = 3
     poll: float = 1.5
+    notice: float = 2.0
     reader_kills: int = 20
     writer_kills: int = 8
     publishes: int = 100
@@ -46,7 +48,7 @@ class Phases(NamedTuple):
 
 FULL = Phases()
 QUICK = Phases(
-    load=0.5, turn=0.3, turns=2, poll=0.5, reader_kills=6, writer_kills=2, looks=1, holders=(1, 4), rounds=3
+    load=0.5, turn=0.3, turns=2, poll=0.5, notice=0.7, reader_kills=6, writer_kills=2, looks=1, holders=(1, 4), rounds=3
 )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cast import MIB, attach, cast, each
+from benchmark import names
+from benchmark.cast import cast, each
 from benchmark.children import private_memory, proportional
-from benchmark.figures import Figure
+from benchmark.figures import MIB, Figure
 from benchmark.phases import phases
 
 if TYPE_CHECKING:
@@ -22,15 +23,13 @@ if TYPE_CHECKING:
     from benchmark.peers import Peer
 
 SIZE = 64 * MIB
-PRIVATE = "Memory: private (USS) of a reader, 64 MiB array"
-PROPORTIONAL = "Memory: proportional (PSS) of a reader, 64 MiB array"
 _TINY = 4096
-_ATTACHING = 30.0
+_PATIENCE = 30.0
 
 
 def holders(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure private and proportional memory of each reader, with 1, 4 and 16 of them."""
-    return each(peers, PRIVATE, "array", partial(_holders, counts=phases(quick=quick).holders))
+    return each(peers, names.PRIVATE, "array", partial(_holders, counts=phases(quick=quick).holders))
 
 
 def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Figure]:
@@ -41,20 +40,23 @@ def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Figure]:
         attached = 0
         for count in counts:
             new = actors.readers[attached:count]
-            for wait in [one.start(hold_all, peer, tiny.address, actors.address) for one in new]:
-                wait(_ATTACHING)
+            for one in new:
+                one.ask(warm_up, peer, tiny.address)
+            actors.attach(new)
+            for held in [one.start(hold_all) for one in new]:
+                held(_PATIENCE)
             attached = count
             grown = [one.ask(grown_by) for one in actors.readers[:attached]]
             private, shared = zip(*grown, strict=True)
-            yield Figure(PRIVATE, peer.name, "bytes", private, count)
-            yield Figure(PROPORTIONAL, peer.name, "bytes", shared, count)
+            yield Figure(names.PRIVATE, peer.name, "bytes", private, count)
+            yield Figure(names.PROPORTIONAL, peer.name, "bytes", shared, count)
 
 
 # --------------------------------------------------------------------------------------------------------- in a child
 
 
-def hold_all(held: Held, peer: Peer, tiny: Any, address: Any) -> None:
-    """Get the array and touch every element; remember the memory from before."""
+def warm_up(held: Held, peer: Peer, tiny: Any) -> None:
+    """Read a tiny array; remember the memory that this process has after that."""
     warm = peer.reader("array", tiny)
     if (value := warm.get()) is not None:
         value.sum()
@@ -63,10 +65,11 @@ def hold_all(held: Held, peer: Peer, tiny: Any, address: Any) -> None:
     del warm
     _now()  # the look itself takes memory
     held.before = _now()
-    attach(held, peer, "array", address)
+
+
+def hold_all(held: Held) -> None:
+    """Get the array and touch every element."""
     held.value = held.reader.get()
-    if held.value is None:
-        raise LookupError("a reader that attaches after a publish gets nothing before the next one")
     held.value.sum()
 
 

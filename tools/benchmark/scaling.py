@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from benchmark import names
 from benchmark.basics import config
 from benchmark.children import child
 from benchmark.figures import Figure
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from benchmark.children import Child, Held
     from benchmark.peers import Peer
 
-READERS = (1, 4, 16, 64, 256)
-SIZES = tuple(64 * 16**power for power in range(6))  # 64 bytes to 64 MiB
-WRITE = "Scaling: one write of a config, by attached readers"
-READ = "Scaling: one `with read()`, unchanged, by size of the raw value"
-GET = "Scaling: one get(), unchanged, by size of the raw value"
-CHANGED = "Scaling: one `with read()` after a change, by size of the raw value"
 _PROCESSES = 2
 _WRITES = 1000
 _READS = 5000
@@ -36,14 +31,14 @@ def write_by_readers(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Time writes with 1 to 256 attached readers, round by round, each under a name of its own."""
     if SHMSYNC not in peers:
         return
-    found: dict[int, list[float]] = {count: [] for count in READERS}
+    found: dict[int, list[float]] = {count: [] for count in names.ATTACHED}
     with ExitStack() as ends:
         holders = [ends.enter_context(child()) for _ in range(_PROCESSES)]
         for _ in range(phases(quick=quick).rounds):
             for count, taken in found.items():
                 taken.append(_write(holders, count))
     for count, taken in found.items():
-        yield Figure(WRITE, SHMSYNC.name, "s", tuple(taken), count)
+        yield Figure(names.SCALED_WRITE, SHMSYNC.name, "s", tuple(taken), count)
 
 
 def _write(holders: list[Child], count: int) -> float:
@@ -63,16 +58,22 @@ def read_by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Time reads of raw values of 64 bytes to 64 MiB, round by round."""
     if SHMSYNC not in peers:
         return
-    found: dict[tuple[str, int], list[float]] = {(row, size): [] for row in (READ, GET, CHANGED) for size in SIZES}
+    found: dict[tuple[str, int], list[float]] = {
+        (row, size): []
+        for row in (names.SCALED_READ, names.SCALED_GET, names.SCALED_CHANGED)
+        for size in names.SCALED_SIZES
+    }
     with ExitStack() as ends:
-        channels = {size: ends.enter_context(channel("size")) for size in SIZES}
-        values = {size: os.urandom(64) * (size // 64) for size in SIZES}
+        channels = {size: ends.enter_context(channel("size")) for size in names.SCALED_SIZES}
+        values = {size: os.urandom(64) * (size // 64) for size in names.SCALED_SIZES}
         for number in range(phases(quick=quick).rounds + 2):
             for size, (writer, reader) in channels.items():
                 writer.write_raw(values[size])
                 figures = _read(reader, 1), _read(reader, _READS), per_call(reader.get, _GETS)
                 if number >= 2:  # until then segments are mapped
-                    for row, figure in zip((CHANGED, READ, GET), figures, strict=True):
+                    for row, figure in zip(
+                        (names.SCALED_CHANGED, names.SCALED_READ, names.SCALED_GET), figures, strict=True
+                    ):
                         found[row, size].append(figure)
     for (row, size), taken in found.items():
         yield Figure(row, SHMSYNC.name, "s", tuple(taken), size)

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.cast import MIB, Cast, cast, each, of_servers
-from benchmark.figures import Figure
+from benchmark import names
+from benchmark.cast import Cast, cast, each, of_servers
+from benchmark.figures import MIB, Figure
 from benchmark.peers import SHMSYNC
 from benchmark.phases import GUARD, phases
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from benchmark.children import Child, Held
     from benchmark.peers import Peer
 
-SIZE = 8 * MIB
-FREE = "Space: memory in use after 100 publishes of 8 MiB, nobody reads"
-HOLDING = "Space: the same, a reader has taken a value and holds it"
-STOPPED = "Space: the same, a reader is stopped inside `with read()`"
 _CALM = MIB // 4
 _TRIES = 5
 _PUBLISHING = 30.0
@@ -40,14 +37,12 @@ Stuck = Callable[[Cast], AbstractContextManager[None]]
 """What keeps a reader from letting go while the block is run."""
 
 
-def after_publishes(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-    """Measure the space that a value takes in the end."""
+def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Figure]:
+    """Measure the space that a value takes in the end; with a reader that is stopped, of shmsync only."""
     plan = phases(quick=quick)
-    for row, stuck in ((FREE, _nobody), (HOLDING, _holding), (STOPPED, _stopped)):
-        concerned = [peer for peer in peers if stuck is not _stopped or peer is SHMSYNC]
-        yield from each(
-            concerned, row, "array", partial(_after, row=row, stuck=stuck, looks=plan.looks, count=plan.publishes)
-        )
+    stuck = {names.SPACE_FREE: _nobody, names.SPACE_HOLDING: _holding, names.SPACE_STOPPED: _stopped}[row]
+    concerned = [peer for peer in peers if stuck is not _stopped or peer is SHMSYNC]
+    return each(concerned, row, "array", partial(_after, row=row, stuck=stuck, looks=plan.looks, count=plan.publishes))
 
 
 def _after(peer: Peer, *, row: str, stuck: Stuck, looks: int, count: int) -> Iterator[Figure]:
@@ -61,7 +56,7 @@ def _after(peer: Peer, *, row: str, stuck: Stuck, looks: int, count: int) -> Ite
 def _calmly(peer: Peer, stuck: Stuck, count: int) -> tuple[float, str]:
     for _ in range(_TRIES):
         before = _in_use()
-        with cast(peer, "array", SIZE, readers=0 if stuck is _nobody else 1) as actors, stuck(actors):
+        with cast(peer, "array", names.SPACE_SIZE, readers=0 if stuck is _nobody else 1) as actors, stuck(actors):
             published, served, error = actors.writer.start(publish_often, count)(_PUBLISHING)
             grown = _in_use() - before + served
         if abs(_in_use() - before) <= _CALM:

@@ -21,10 +21,6 @@ _CHUNK = 4096
 _KEPT = 50_000
 
 
-class Torn(Exception):  # noqa: N818 - a finding, not an error
-    """What was read is not one published value."""
-
-
 @dataclass
 class Latencies:
     """A sample of the calls of a loop.

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from benchmark import reading
 from benchmark.children import Child, child
-from benchmark.comparisons import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
 from benchmark.figures import Figure
 from benchmark.measure import per_call
+from benchmark.names import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
 from benchmark.peers import prepared, size_of
 from benchmark.workloads import Source
 
@@ -66,7 +66,7 @@ _EFFORT: dict[Shape, tuple[Effort, Effort]] = {
 }
 
 
-def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure]:  # noqa: FBT001 - as all of its kind
+def compare(peers: Iterable[Peer], shape: Shape, *, quick: bool) -> Iterator[Figure]:
     """Measure one workload; yield a figure for each peer and row."""
     peers = list(peers)
     source, effort = Source(shape), _EFFORT[shape][quick]
@@ -74,7 +74,7 @@ def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure
         entrants = [
             stack.enter_context(Entrant(peer, shape, source, effort).closing())
             for peer in peers
-            if shape in peer.shapes and peer.missing() is None
+            if peer.excuse(shape) is None
         ]
         for step in (Entrant.enter, Entrant.attach, *([Entrant.round] * effort.rounds)):
             for entrant in entrants:
@@ -82,14 +82,13 @@ def compare(peers: Iterable[Peer], quick: bool, shape: Shape) -> Iterator[Figure
     found = {entrant.peer.name: entrant for entrant in entrants}
     for metric in METRICS:
         for peer in peers:
-            yield _figure(row_of(shape, metric), peer, found.get(peer.name), metric)
+            yield _figure(shape, metric, peer, found.get(peer.name))
 
 
-def _figure(name: str, peer: Peer, entrant: Entrant | None, metric: str) -> Figure:
-    if missing := peer.missing():
-        return Figure(name, peer.name, "text", remark=f"not installed: {missing}")
+def _figure(shape: Shape, metric: str, peer: Peer, entrant: Entrant | None) -> Figure:
+    name = row_of(shape, metric)
     if entrant is None:
-        return Figure(name, peer.name, "text", remark=f"holds {peer.made_for} only")
+        return Figure(name, peer.name, "text", remark=peer.excuse(shape) or "")
     if entrant.error:
         return Figure(name, peer.name, "text", remark=entrant.error)
     if sample := entrant.sample(metric):

@@ -7,6 +7,7 @@ counters differ is torn.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,14 @@ from benchmark.basics import LARGE, config
 from benchmark.data import items, some_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benchmark.peers import Reader, Shape
 
 _ENDS = "setting_00", "setting_18"
 _CHECKED = 100
+_DIFFERENT = 5
+_BETWEEN_MARKS = 1024
 
 
 class Torn(Exception):  # noqa: N818 - what the value is
@@ -105,3 +110,33 @@ def agrees(shape: Shape, reader: Reader, expected: Any) -> bool:
         made[0] = made[-1] = expected
         return np.array_equal(value, made)
     return all(reader.look_up(value, key).tolist() == row for key, row in expected.items())
+
+
+def endless(shape: Shape, size: int) -> Iterator[Any]:
+    """Yield values of a shape for ever, each other than the one before; no time goes into making an array.
+
+    An array is filled with one number, so that any mixture of two shows.
+    """
+    if shape == "config":
+        value = config()
+        for value["setting_00"][0] in itertools.count():
+            yield value
+    arrays = [np.full(size // 4, number, np.float32) for number in range(1, 1 + _DIFFERENT)]
+    yield from itertools.cycle(arrays)
+
+
+def check_whole(array: Any) -> float:
+    """Return the number that an array is filled with; look at one of each page.
+
+    Raises:
+        Torn: they are not all the same.
+    """
+    marks = array[::_BETWEEN_MARKS]
+    if array[-1] != marks[0] or (marks != marks[0]).any():
+        raise Torn("an array of parts of different versions")
+    return float(marks[0])
+
+
+def mark_of(value: Any) -> float:
+    """Return a number that the next one of the `endless` values does not have."""
+    return float(value["setting_00"][0] if isinstance(value, dict) else value[0])

@@ -45,8 +45,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """Remove everything."""
 
-    # One that can take over has a class method besides, `resume(shape, size, address)`: it returns a Writer in place of
-    # one that was killed, for the readers that were attached to it.
+    # Some have methods besides. `resume(shape, size, address)`, of the class, returns a Writer in place of one that was
+    # killed, for the readers that were attached to it. `welcome()` gives the newest value to readers that have attached
+    # since the last `write`. After `announce()`, each `write` also wakes the readers that `wait`.
 
 
 class Reader(Protocol):
@@ -66,6 +67,9 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Detach."""
+
+    # One that can be notified has a method besides, `wait(timeout)`: it blocks until there is another value than the
+    # last one that `get` returned, for so many seconds at most.
 
 
 def prepared(writer: Writer, value: Any) -> Any:
@@ -99,6 +103,7 @@ class Peer:
         shapes: which values it can publish, without a codec that its documentation does not mention.
         made_for: what it holds, if not all of them.
         crash_safe: whether a process that is killed anywhere leaves the others able to read whole values.
+        in_place: whether readers look keys up in a map as it was published, with no index that each makes for itself.
         remark: what to know of the way it is used here.
     """
 
@@ -110,6 +115,7 @@ class Peer:
     shapes: frozenset[Shape] = ALL
     made_for: str = ""
     crash_safe: bool = False
+    in_place: bool = False
     remark: str = ""
 
     def missing(self) -> str | None:
@@ -120,6 +126,12 @@ class Peer:
         if self.program and shutil.which(self.program) is None:
             return f"the program {self.program}"
         return None
+
+    def excuse(self, shape: Shape) -> str | None:
+        """Return why it publishes no value of a shape here."""
+        if missing := self.missing():
+            return f"not installed: {missing}"
+        return None if shape in self.shapes else f"holds {self.made_for} only"
 
     def version(self) -> str:
         """Return the version of its package and program; Python's if that brings it."""
@@ -150,7 +162,7 @@ class Peer:
         return made
 
 
-SHMSYNC = Peer("shmsync", "own", crash_safe=True)
+SHMSYNC = Peer("shmsync", "own", crash_safe=True, in_place=True)
 
 # crash_safe is claimed where no process holds anything that another needs: a rename, a robust or kernel lock, a whole
 # entry beside the last one. It is not where a lock, or the bytes that readers copy, stay as a killed writer left them,
@@ -162,11 +174,27 @@ PEERS = (
         "SharedMemory",
         "shared_memory",
         ("numpy",),
-        remark="with semaphore and pickle; a killed process keeps the lock",
+        remark="with semaphore and pickle; a killed process keeps the lock; "
+        "a reader that peeks at the version without it is as fast as shmsync",
     ),
     Peer("file", "file", ("numpy",), crash_safe=True, remark="msgpack or arrays, renamed in /dev/shm"),
-    Peer("LMDB", "lmdb_", ("lmdb", "numpy"), "lmdb", crash_safe=True, remark="on /dev/shm, not synced to disk"),
-    Peer("SQLite", "sqlite", ("numpy",), crash_safe=True, remark="on /dev/shm, WAL, not synced to disk"),
+    Peer(
+        "LMDB",
+        "lmdb_",
+        ("lmdb", "numpy"),
+        "lmdb",
+        crash_safe=True,
+        in_place=True,
+        remark="on /dev/shm, not synced to disk",
+    ),
+    Peer(
+        "SQLite",
+        "sqlite",
+        ("numpy",),
+        crash_safe=True,
+        in_place=True,
+        remark="on /dev/shm, WAL, not synced to disk",
+    ),
     Peer(
         "Arrow file",
         "arrow_file",
@@ -175,6 +203,7 @@ PEERS = (
         shapes=ALL - CONFIG,
         made_for="columns",
         crash_safe=True,
+        in_place=True,
         remark="IPC file, renamed in /dev/shm; maps sorted by key",
     ),
     Peer(
@@ -237,6 +266,7 @@ PEERS = (
         ("redis", "numpy"),
         "redis",
         program="redis-server",
+        in_place=True,
         remark="on a Unix socket; its clients may be killed, its server may not",
     ),
 )

@@ -107,10 +107,10 @@ packed = _Packer()
 
 
 class Folder:
-    """A folder in shared memory, of a name that `benchmark.peers.sweep` finds."""
+    """A folder in shared memory, of a name that `measure.sweep` finds; or one that another process has left."""
 
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix=new_name("folder") + "-", dir="/dev/shm")
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path or tempfile.mkdtemp(prefix=new_name("folder") + "-", dir="/dev/shm")
 
     def remove(self) -> None:
         """Remove it with all that is in it."""

@@ -15,14 +15,21 @@ from benchmark.data import ROW, Items
 from benchmark.peers._values import Folder
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 
 class Writer:
     """Writes one record batch."""
 
-    def __init__(self, *_: Any) -> None:
-        self._folder = Folder()
+    def __init__(self, *_: Any, folder: str | None = None) -> None:
+        self._folder = Folder(folder)
+
+    @classmethod
+    def resume(cls, _: Shape, __: int, address: str) -> Self:
+        """Go on in the same folder."""
+        return cls(folder=os.path.dirname(address))  # noqa: PTH120
 
     @property
     def address(self) -> str:

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 from benchmark.peers._values import Folder, loaded, pieces
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 
 class Writer:
     """Writes msgpack, or arrays as they are; a rename shows all of it at once."""
 
-    def __init__(self, *_: Any) -> None:
-        self._folder = Folder()
+    def __init__(self, *_: Any, folder: str | None = None) -> None:
+        self._folder = Folder(folder)
         self._new = f"{self._folder.path}/new"
+
+    @classmethod
+    def resume(cls, _: Shape, __: int, address: str) -> Self:
+        """Go on in the same folder."""
+        return cls(folder=os.path.dirname(address))  # noqa: PTH120
 
     @property
     def address(self) -> str:

@@ -32,6 +32,11 @@ def service(node: Any) -> Any:
     return node.service_builder(iceoryx2.ServiceName.new("value"))
 
 
+def event(node: Any) -> Any:
+    """Return an event service beside it, which the other side may have made."""
+    return node.service_builder(iceoryx2.ServiceName.new("changed")).event().open_or_create()
+
+
 def remove(prefix: str) -> None:
     """Remove what the nodes left: the lock of the cleaner, and whatever a killed reader had."""
     shutil.rmtree(SHM / prefix, ignore_errors=True)

@@ -1,7 +1,7 @@
 """iceoryx2's publish-subscribe: samples are loaned, filled in place, and borrowed by readers, with no copy.
 
 A buffer of one sample, which overflows, holds the newest. The history of one is for readers that come later; they get
-it with the next `write`, in which the publisher sees them.
+it when the publisher looks for them, which it does in each `write`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,16 @@ class Writer:
         self._service = builder.payload_alignment(iceoryx2.Alignment.new(64)).create()
         self._publisher = self._service.publisher_builder().initial_max_slice_len(room(size)).create()
 
+        self._notifier: Any = None
+
+    def welcome(self) -> None:
+        """Look for readers that have come, and give them the history."""
+        self._publisher.update_connections()
+
+    def announce(self) -> None:
+        """Send an event with each value."""
+        self._notifier = iceoryx.event(self._node).notifier_builder().create()
+
     @property
     def address(self) -> str:
         """Return the name."""
@@ -43,11 +53,13 @@ class Writer:
         sample = self._publisher.loan_slice_uninit(sum(map(len, buffers)))
         fill(sample.payload().as_memory_view().cast("B"), buffers)
         sample.assume_init().send()
+        if self._notifier is not None:
+            self._notifier.notify()
 
     def close(self) -> None:
         """Remove the service."""
         self._publisher.delete()
-        del self._publisher, self._service, self._node
+        del self._notifier, self._publisher, self._service, self._node
         iceoryx.remove(self._name)
 
 
@@ -60,6 +72,7 @@ class Reader:
         self._service = iceoryx.service(self._node).publish_subscribe(_BYTES).open()
         self._subscriber = self._service.subscriber_builder().create()
         self._receive = self._subscriber.receive
+        self._listener: Any = None
         self._sample: Any = None
         self._value: Any = None
 
@@ -73,6 +86,12 @@ class Reader:
             self._sample = sample
         return self._value
 
+    def wait(self, timeout: float) -> None:
+        """Wait for an event."""
+        if self._listener is None:
+            self._listener = iceoryx.event(self._node).listener_builder().create()
+        self._listener.timed_wait(iceoryx2.Duration.from_secs_f64(timeout))
+
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in place."""
         return found[key]
@@ -83,4 +102,4 @@ class Reader:
         if self._sample is not None:
             self._sample.delete()
         self._subscriber.delete()
-        del self._receive, self._subscriber, self._service, self._node
+        del self._listener, self._receive, self._subscriber, self._service, self._node

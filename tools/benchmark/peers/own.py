@@ -49,6 +49,9 @@ class Reader:
         self.get = self._reader.get
         self.pinned = self._reader.read
         self.close = self._reader.close
+        wait = getattr(self._reader, "wait", None)
+        if wait is not None:
+            self.wait = lambda timeout: wait(timeout=timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in place."""

@@ -7,6 +7,7 @@ items go in pipelines. The client-side cache of redis-py is not used: it needs T
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import time
 from contextlib import suppress
@@ -20,42 +21,48 @@ from benchmark.data import Items, pack
 from benchmark.peers._values import Folder, packed
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 _BATCH = 10_000
 _PATIENCE = 10.0
-_NEWEST = "newest"
+_NEWEST, _CHANNEL = "newest", "changed"
 
 
 class Writer:
-    """Starts the server."""
+    """Starts the server, or goes on with one that another writer has left."""
 
-    def __init__(self, *_: Any) -> None:
-        self._folder = Folder()
-        self._version = 0
-        options = ("--port", "0", "--unixsocket", self.address, "--dir", self._folder.path, "--save", "")
-        self._server = subprocess.Popen(
-            ["redis-server", *options, "--appendonly", "no"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def __init__(self, *_: Any, folder: str | None = None) -> None:
+        self._folder = Folder(folder)
+        self._server = None if folder else _server_in(self._folder.path)
         self._client = redis.Redis(unix_socket_path=self.address)
+        self._announces = False
         try:
             self._await()
+            newest: Any = self._client.get(_NEWEST) or b":0"
+            self._version = int(newest.rpartition(b":")[2])
         except BaseException:
             self.close()
             raise
 
+    @classmethod
+    def resume(cls, _: Shape, __: int, address: str) -> Self:
+        """Go on with the same server."""
+        return cls(folder=os.path.dirname(address))  # noqa: PTH120
+
     def _await(self) -> None:
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until and self._server.poll() is None:
+        while time.monotonic() < until and (self._server is None or self._server.poll() is None):
             with suppress(redis.ConnectionError):
                 self._client.ping()
                 return
             time.sleep(0.01)
         raise RuntimeError("redis-server does not answer")
+
+    def announce(self) -> None:
+        """Publish a message with each value."""
+        self._announces = True
 
     @property
     def address(self) -> str:
@@ -83,14 +90,24 @@ class Writer:
                 pipeline.set(key, value.data.cast("B"))
             pipeline.set(_NEWEST, key)
             pipeline.unlink(f"value:{self._version - 2}")
+            if self._announces:
+                pipeline.publish(_CHANNEL, self._version)
             pipeline.execute()
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, if it is ours."""
         self._client.close()
-        self._server.terminate()
-        self._server.wait()
-        self._folder.remove()
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait()
+            self._folder.remove()
+
+
+def _server_in(folder: str) -> subprocess.Popen[bytes]:
+    options = ("--port", "0", "--unixsocket", f"{folder}/socket", "--dir", folder, "--save", "", "--appendonly", "no")
+    quiet = subprocess.DEVNULL
+    command = ["redis-server", *options]
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 class Reader:
@@ -99,6 +116,7 @@ class Reader:
     def __init__(self, shape: Shape, address: str) -> None:
         self._shape = shape
         self._client = redis.Redis(unix_socket_path=address)
+        self._messages: Any = None
         self._seen = b""
         self._value: Any = None
 
@@ -112,6 +130,13 @@ class Reader:
             self._value = msgpack.unpackb(data) if self._shape == "config" else np.frombuffer(data, np.float32)
             self._seen = key
         return self._value
+
+    def wait(self, timeout: float) -> None:
+        """Wait for a message."""
+        if self._messages is None:
+            self._messages = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            self._messages.subscribe(_CHANNEL)
+        self._messages.get_message(timeout=timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Fetch it."""

@@ -1,9 +1,11 @@
 """multiprocessing.shared_memory, a lock and pickle: what is often written by hand.
 
 The lock is a named POSIX semaphore, which is what multiprocessing.Lock is made of; that one can only be inherited, so
-an unrelated process could not have it. The first word of the segment is the version, which readers look at without the
-lock. Nobody leaves the segment to multiprocessing's resource tracker, which before Python 3.13 takes whoever attaches
-for an owner, and removes it when the first of them ends.
+an unrelated process could not have it. The first word of the segment is the version. Whoever looks at it takes the
+lock, as the documentation of multiprocessing says of all shared state.
+
+Nobody leaves the segment to multiprocessing's resource tracker, which before Python 3.13 takes whoever attaches for an
+owner, and removes it when the first of them ends.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from benchmark.measure import new_name
 from benchmark.peers._values import indexed, room
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 _HEAD = struct.Struct("=QQ")  # version, length
@@ -34,11 +38,19 @@ def _untracked(memory: SharedMemory) -> SharedMemory:
 class Writer:
     """Pickles, and copies under the lock."""
 
-    def __init__(self, _: Shape, size: int) -> None:
-        name = new_name("memory")
-        self._lock = posix_ipc.Semaphore(f"/{name}", posix_ipc.O_CREX, initial_value=1)
-        self._memory = _untracked(SharedMemory(name, create=True, size=room(size)))
-        self._version = 0
+    def __init__(self, _: Shape, size: int, *, name: str | None = None) -> None:
+        if name is None:
+            name = new_name("memory")
+            self._lock = posix_ipc.Semaphore(f"/{name}", posix_ipc.O_CREX, initial_value=1)
+            self._memory = _untracked(SharedMemory(name, create=True, size=room(size)))
+        else:
+            self._lock = posix_ipc.Semaphore(f"/{name}")
+            self._memory = _untracked(SharedMemory(name))
+
+    @classmethod
+    def resume(cls, shape: Shape, size: int, address: str) -> Self:
+        """Attach; if the lock was held, it is for ever."""
+        return cls(shape, size, name=address)
 
     @property
     def address(self) -> str:
@@ -48,12 +60,12 @@ class Writer:
     def write(self, value: Any) -> None:
         """Pickle it, and replace what is there."""
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._version += 1
+        assert self._memory.buf is not None
         self._lock.acquire(_PATIENCE)
         try:
-            assert self._memory.buf is not None
+            version, _ = _HEAD.unpack_from(self._memory.buf)
             self._memory.buf[_HEAD.size : _HEAD.size + len(data)] = data
-            _HEAD.pack_into(self._memory.buf, 0, self._version, len(data))
+            _HEAD.pack_into(self._memory.buf, 0, version + 1, len(data))
         finally:
             self._lock.release()
 
@@ -71,26 +83,22 @@ class Reader:
     def __init__(self, _: Shape, address: str) -> None:
         self._lock = posix_ipc.Semaphore(f"/{address}")
         self._memory = _untracked(SharedMemory(address))
-        assert self._memory.buf is not None
-        self._words = self._memory.buf[: _HEAD.size].cast("Q")
         self._seen = 0
         self._value: Any = None
 
     def get(self) -> Any:
         """Return the newest value, unpickled if it is another one."""
-        if self._words[0] != self._seen:
-            self._take()
-        return self._value
-
-    def _take(self) -> None:
+        assert self._memory.buf is not None
         self._lock.acquire(_PATIENCE)
         try:
-            assert self._memory.buf is not None
             seen, length = _HEAD.unpack_from(self._memory.buf)
+            if seen == self._seen:
+                return self._value
             value = pickle.loads(self._memory.buf[_HEAD.size : _HEAD.size + length])
         finally:
             self._lock.release()
         self._value, self._seen = indexed(value), seen
+        return self._value
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in the copy."""
@@ -98,6 +106,5 @@ class Reader:
 
     def close(self) -> None:
         """Detach."""
-        self._words.release()
         self._memory.close()
         self._lock.close()

@@ -6,6 +6,7 @@ arrays are array fields, and a map is one for its keys and one for its rows.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -113,6 +114,11 @@ class Reader:
         if self._shape == "str map":
             keys = [key.decode() for key in keys.view(f"S{_KEY_WIDTH}").reshape(-1).tolist()]
         return Rows(keys, found["values"])
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the version to be written."""
+        with suppress(TimeoutError):
+            self._box.watch("version").future().result(timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in the copy."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from benchmark.data import Items, pack
 from benchmark.peers._values import Folder, packed
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 _KEY = b"value"
@@ -32,11 +35,16 @@ def _opened(path: str) -> sqlite3.Connection:
 class Writer:
     """One row for a config or an array, a row for each key of a map."""
 
-    def __init__(self, *_: Any) -> None:
-        self._folder = Folder()
+    def __init__(self, *_: Any, folder: str | None = None) -> None:
+        self._folder = Folder(folder)
         self._connection = _opened(self.address)
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("CREATE TABLE items (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS items (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+
+    @classmethod
+    def resume(cls, _: Shape, __: int, address: str) -> Self:
+        """Open the same database, which rolls back what was not committed."""
+        return cls(folder=os.path.dirname(address))  # noqa: PTH120
 
     @property
     def address(self) -> str:
