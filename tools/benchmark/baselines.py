@@ -53,27 +53,20 @@ READ = "LMDB begin + get + numpy.frombuffer after a change"
 UNPACKED = "private memory after msgpack.unpackb of the same"
 
 
-def _lookups(kind: str, packing: str) -> Bench:
-    claims = (
+def _maps(kind: str, packing: str) -> tuple[Bench, ...]:
+    publish_dict = Claim(f"write a dict, 1M {kind} keys -> 10 floats", PACKED, ratio=3)
+    memory = Claim(f"private memory of a reader, 1M {kind} keys", UNPACKED, limit=2 * MIB, memory=True)
+    publish_arrays = Claim(f"write an ArrayMap, 1M {kind} keys -> 10 f4", PUT, ratio=1)
+    look_up = (
         Claim(f"lookup by {kind} key, 1M items", f"LMDB get({packing}) + numpy.frombuffer", ratio=1),
         Claim(f"lookup by {kind} key, LMDB's keys ready as bytes", "LMDB get(key) + numpy.frombuffer", ratio=1),
     )
-    return Bench("maps.look_up", claims, (31, 7), (kind,), MAPS)
-
-
-def _publish_dict(kind: str) -> Bench:
-    claim = Claim(f"write a dict, 1M {kind} keys -> 10 floats", PACKED, ratio=3)
-    return Bench("maps.publish_dict", (claim,), (9, 3), (kind,), MAPS)
-
-
-def _publish_arrays(kind: str) -> Bench:
-    claim = Claim(f"write an ArrayMap, 1M {kind} keys -> 10 f4", PUT, ratio=1)
-    return Bench("maps.publish_arrays", (claim,), (15, 3), (kind,), MAPS)
-
-
-def _map_memory(kind: str) -> Bench:
-    claim = Claim(f"private memory of a reader, 1M {kind} keys", UNPACKED, limit=2 * MIB, memory=True)
-    return Bench("memory.map_reader", (claim,), (5, 2), (kind,), MAPS)
+    return (
+        Bench("maps.publish_dict", (publish_dict,), (9, 2), (kind,), MAPS),
+        Bench("memory.map_reader", (memory,), (5, 1), (kind,), MAPS),
+        Bench("maps.publish_arrays", (publish_arrays,), (15, 3), (kind,), MAPS),
+        Bench("maps.look_up", look_up, (31, 5), (kind,), MAPS),
+    )
 
 
 BENCHES = (
@@ -97,12 +90,7 @@ BENCHES = (
         (Claim("write an array, 64 MiB, reused segment", "numpy.copyto mapped memory", ratio=1.6),),
         needs=("numpy",),
     ),
-    _publish_dict("int"),
-    _publish_dict("str"),
-    _publish_arrays("int"),
-    _publish_arrays("str"),
-    _lookups("int", 'key.to_bytes(8, "big")'),
-    _lookups("str", "key.encode()"),
+    *_maps("int", 'key.to_bytes(8, "big")'),
     Bench(
         "changes.map_after_change",
         (
@@ -112,6 +100,7 @@ BENCHES = (
         (100, 15),
         needs=MAPS,
     ),
+    *_maps("str", "key.encode()"),
     Bench(
         "changes.array_after_change",
         (
@@ -121,8 +110,6 @@ BENCHES = (
         (100, 15),
         needs=MAPS,
     ),
-    _map_memory("int"),
-    _map_memory("str"),
     Bench(
         "memory.array_reader",
         (Claim("private memory of a reader, 64 MiB array", UNPACKED, limit=MIB, memory=True),),

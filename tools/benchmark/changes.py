@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.basics import LARGE
 from benchmark.children import Child, Held, child
-from benchmark.data import database, items, opened, pack, put, some_keys
+from benchmark.data import database, items, opened, pack, packed, put, some_keys
 from benchmark.measure import Sample, channel
 from shmsync import Reader
 
@@ -65,8 +65,8 @@ def map_after_change(rounds: int) -> list[Sample]:
         database() as other_environment,
     ):
         environments = Pair(environment, other_environment)
-        put(environment, large.packed())
-        put(other_environment, small.packed())
+        put(environment, packed(large))  # first: they may be packed already
+        put(other_environment, packed(small))
         at_random = Pair(some_keys(large.keys, 10 * rounds + 10), some_keys(small.keys, 10 * rounds + 10))
 
         def publish() -> None:
@@ -119,9 +119,9 @@ def _measured(rounds: int, writers: Pair, environments: Pair, scene: Scene) -> l
                 keys = scene.keys(2 * number + busy)
                 scene.publish()
                 mine = reader.ask(after_publish, keys, busy=busy)
-                packed = scene.packed(keys)
-                scene.change(packed)
-                other = reader.ask(after_commit, packed, busy=busy)
+                wanted = scene.packed(keys)
+                scene.change(wanted)
+                other = reader.ask(after_commit, wanted, busy=busy)
                 if number >= 2:  # until then segments are mapped
                     sample.subject.append(mine)
                     sample.baseline.append(other)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,13 +41,15 @@ class Items(NamedTuple):
         """Return it as a dict of lists."""
         return dict(zip(list_of(self.keys), self.values.tolist(), strict=True))
 
-    def packed(self) -> list[tuple[bytes, bytes]]:
-        """Return it as LMDB likes it best: bytes, sorted by key."""
-        return sorted(zip(map(pack, list_of(self.keys)), map(bytes, self.values), strict=True))
-
 
 def items(kind: str, count: int = MILLION) -> Items:
-    """Return the items of a map with keys of the kind "int" or "str"."""
+    """Return the items of a map with keys of the kind "int" or "str"; the values are the caller's to change."""
+    keys, values = _made(kind, count)
+    return Items(keys, values.copy())
+
+
+@cache
+def _made(kind: str, count: int) -> Items:
     chance = np.random.default_rng(count)
     if kind == "int":
         keys: Any = np.unique(chance.integers(0, 1 << 63, count + _SMALL, np.int64))
@@ -64,6 +67,34 @@ def list_of(keys: Any) -> list[Any]:
 def pack(key: int | str) -> bytes:
     """Return a key as LMDB takes it."""
     return key.encode() if isinstance(key, str) else key.to_bytes(8, "big")
+
+
+class _Packer:
+    """Packs the items of a map as databases like them best, sorted by key; what has not changed, once for all."""
+
+    def __init__(self) -> None:
+        self._keys: Any = None
+        self._order: Any = None
+        self._rows: Any = None
+        self._items: list[tuple[bytes, bytes]] = []
+
+    def __call__(self, value: Items) -> list[tuple[bytes, bytes]]:
+        """Return the items, sorted."""
+        if self._keys is not value.keys:
+            keys = list(map(pack, list_of(value.keys)))
+            self._keys = value.keys
+            self._order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+            self._rows = value.values[self._order]
+            self._items = list(zip(sorted(keys), map(bytes, self._rows), strict=True))
+            return self._items
+        rows = value.values[self._order]
+        for number in np.flatnonzero((rows != self._rows).any(axis=1)).tolist():
+            self._items[number] = self._items[number][0], bytes(rows[number])
+        self._rows = rows
+        return self._items
+
+
+packed = _Packer()
 
 
 def some_keys(keys: Any, count: int, seed: int = 0) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.data import ROW, Items, database, items, pack, put, some_keys
+from benchmark.data import ROW, Items, database, items, pack, packed, put, some_keys
 from benchmark.measure import Sample, channel, once, paired
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def publish_dict(rounds: int, kind: str) -> list[Sample]:
 def publish_arrays(rounds: int, kind: str) -> list[Sample]:
     """Publish a map that is given as arrays, against LMDB with items that are packed and sorted already."""
     given = items(kind)
-    packed = given.packed()
+    rows = packed(given)
     with channel("arrays", codec="archive") as (writer, _), database() as environment:
         for _ in range(2):  # both segments, and the pages of both versions of the database, are there
             writer.write(given.array_map())
-            put(environment, packed)
+            put(environment, rows)
         return paired(
             rounds,
             lambda: once(lambda: writer.write(given.array_map())),
-            lambda: once(lambda: put(environment, packed)),
+            lambda: once(lambda: put(environment, rows)),
         )
 
 
@@ -47,7 +47,7 @@ def look_up(rounds: int, kind: str) -> list[Sample]:
     given = items(kind)
     with channel("lookup", codec="archive") as (writer, reader), database() as environment:
         writer.write(given.array_map())
-        put(environment, given.packed())
+        put(environment, packed(given))
         with environment.begin(buffers=True) as transaction:
             found = reader.get()
             _agree(given, found, transaction)

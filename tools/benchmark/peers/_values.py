@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.data import ROW, Items, list_of, pack
+from benchmark.data import ROW, Items, list_of
 from benchmark.measure import new_name
 
 if TYPE_CHECKING:
@@ -76,34 +76,6 @@ def loaded(shape: Shape, data: Any) -> Any:
 def room(size: int) -> int:
     """Return what a value of `size` bytes takes at most, whatever it is packed with; a multiple of 64."""
     return (size + size // 8 + (1 << 16)) & ~63
-
-
-class _Packer:
-    """Packs the items of a map as databases take them, sorted by key; what has not changed is packed once for all."""
-
-    def __init__(self) -> None:
-        self._keys: Any = None
-        self._order: Any = None
-        self._rows: Any = None
-        self._items: list[tuple[bytes, bytes]] = []
-
-    def __call__(self, value: Items) -> list[tuple[bytes, bytes]]:
-        """Return the items, sorted."""
-        if self._keys is not value.keys:
-            keys = list(map(pack, list_of(value.keys)))
-            self._keys = value.keys
-            self._order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
-            self._rows = value.values[self._order]
-            self._items = list(zip(sorted(keys), map(bytes, self._rows), strict=True))
-            return self._items
-        rows = value.values[self._order]
-        for number in np.flatnonzero((rows != self._rows).any(axis=1)).tolist():
-            self._items[number] = self._items[number][0], bytes(rows[number])
-        self._rows = rows
-        return self._items
-
-
-packed = _Packer()
 
 
 class Folder:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.data import Items, database, opened, pack, put
-from benchmark.peers._values import packed
+from benchmark.data import Items, database, opened, pack, packed, put
 
 if TYPE_CHECKING:
     import lmdb

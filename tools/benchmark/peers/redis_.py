@@ -17,8 +17,8 @@ import msgpack
 import numpy as np
 import redis
 
-from benchmark.data import Items, pack
-from benchmark.peers._values import Folder, packed
+from benchmark.data import Items, pack, packed
+from benchmark.peers._values import Folder
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.data import Items, pack
-from benchmark.peers._values import Folder, packed
+from benchmark.data import Items, pack, packed
+from benchmark.peers._values import Folder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
