@@ -62,9 +62,9 @@ def _maps(kind: str, packing: str) -> tuple[Bench, ...]:
         Claim(f"lookup by {kind} key, LMDB's keys ready as bytes", "LMDB get(key) + numpy.frombuffer", ratio=1),
     )
     return (
-        Bench("maps.publish_dict", (publish_dict,), (9, 2), (kind,), MAPS),
+        Bench("maps.publish_dict", (publish_dict,), (9, 1), (kind,), MAPS),
         Bench("memory.map_reader", (memory,), (5, 1), (kind,), MAPS),
-        Bench("maps.publish_arrays", (publish_arrays,), (15, 3), (kind,), MAPS),
+        Bench("maps.publish_arrays", (publish_arrays,), (15, 2), (kind,), MAPS),
         Bench("maps.look_up", look_up, (31, 5), (kind,), MAPS),
     )
 

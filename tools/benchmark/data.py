@@ -81,11 +81,12 @@ class _Packer:
     def __call__(self, value: Items) -> list[tuple[bytes, bytes]]:
         """Return the items, sorted."""
         if self._keys is not value.keys:
-            keys = list(map(pack, list_of(value.keys)))
+            keys = list_of(value.keys)
             self._keys = value.keys
-            self._order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+            self._order = np.argsort(value.keys)
             self._rows = value.values[self._order]
-            self._items = list(zip(sorted(keys), map(bytes, self._rows), strict=True))
+            rows = self._rows.view(f"V{self._rows.strides[0]}").ravel().tolist()  # the bytes of each
+            self._items = list(zip([pack(keys[number]) for number in self._order.tolist()], rows, strict=True))
             return self._items
         rows = value.values[self._order]
         for number in np.flatnonzero((rows != self._rows).any(axis=1)).tolist():
