@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from benchmark.measure import Sample, channel, once, paired, per_block, per_call, per_reused_block
+from benchmark.measure import Sample, channel, once, once_each, paired, per_block, per_call, per_reused_block
+from shmsync import Reader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 LARGE = 64 * 1024 * 1024
+_READERS = 4
 
 
 class Nothing:
@@ -65,6 +69,21 @@ def small_write(rounds: int) -> list[Sample]:
             lambda: per_call(lambda: writer.write(value), 2_000),
             lambda: per_call(lambda: msgpack.packb(value), 2_000),
         )
+
+
+def small_change(rounds: int) -> list[Sample]:
+    """Get a changed 1 KiB dict with each of 4 readers, against unpacking it as often."""
+    value = config()
+    packed = msgpack.packb(value)
+    with channel("change") as (writer, _), ExitStack() as readers:
+        gets = [readers.enter_context(Reader[Any](writer.name)).get for _ in range(_READERS)]
+        unpacks = [partial(msgpack.unpackb, packed)] * _READERS
+
+        def changed() -> float:
+            writer.write(value)
+            return once_each(gets)
+
+        return paired(rounds, changed, lambda: once_each(unpacks))
 
 
 def large_write(rounds: int) -> list[Sample]:

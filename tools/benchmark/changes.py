@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.basics import LARGE
 from benchmark.children import Child, Held, child
-from benchmark.data import database, items, opened, pack, place_of, put, some_keys
+from benchmark.data import database, items, opened, pack, packed, put, some_keys
 from benchmark.measure import Sample, channel
 from shmsync import Reader
 
@@ -61,12 +61,12 @@ def map_after_change(rounds: int) -> list[Sample]:
     with (
         channel("change", codec="archive") as (writer, _),
         channel("warm", codec="archive") as (other, _),
-        database(large.values.nbytes * 3) as environment,
-        database(small.values.nbytes * 3) as other_environment,
+        database() as environment,
+        database() as other_environment,
     ):
         environments = Pair(environment, other_environment)
-        put(environment, large.packed())
-        put(other_environment, small.packed())
+        put(environment, packed(large))  # first: they may be packed already
+        put(other_environment, packed(small))
         at_random = Pair(some_keys(large.keys, 10 * rounds + 10), some_keys(small.keys, 10 * rounds + 10))
 
         def publish() -> None:
@@ -93,8 +93,8 @@ def array_after_change(rounds: int) -> list[Sample]:
     with (
         channel("change") as (writer, _),
         channel("warm") as (other, _),
-        database(LARGE) as environment,
-        database(small.nbytes) as other_environment,
+        database() as environment,
+        database() as other_environment,
     ):
 
         def publish() -> None:
@@ -119,9 +119,9 @@ def _measured(rounds: int, writers: Pair, environments: Pair, scene: Scene) -> l
                 keys = scene.keys(2 * number + busy)
                 scene.publish()
                 mine = reader.ask(after_publish, keys, busy=busy)
-                packed = scene.packed(keys)
-                scene.change(packed)
-                other = reader.ask(after_commit, packed, busy=busy)
+                wanted = scene.packed(keys)
+                scene.change(wanted)
+                other = reader.ask(after_commit, wanted, busy=busy)
                 if number >= 2:  # until then segments are mapped
                     sample.subject.append(mine)
                     sample.baseline.append(other)
@@ -133,7 +133,7 @@ def _introduce(reader: Child, writers: Pair, environments: Pair, scene: Scene) -
     scene.change(scene.packed(scene.keys(0)))
     names: list[Writer] = list(writers)
     reader.ask(attach, *(writer.name for writer in names))
-    reader.ask(attach_databases, *map(place_of, environments))
+    reader.ask(attach_databases, *(environment.path() for environment in environments))
 
 
 # ------------------------------------------------------------------------------------------------- in the reader child
@@ -144,9 +144,9 @@ def attach(held: Held, large: str, small: str) -> None:
     held.readers = Pair(Reader(large), [Reader(small) for _ in range(_BUSY)])  # to each of them it has changed
 
 
-def attach_databases(held: Held, large: tuple[str, int], small: tuple[str, int]) -> None:
+def attach_databases(held: Held, large: str, small: str) -> None:
     """Open the databases."""
-    held.environments = Pair(opened(*large), opened(*small))
+    held.environments = Pair(opened(large), opened(small))
 
 
 def after_publish(held: Held, keys: Keys, *, busy: bool) -> float:

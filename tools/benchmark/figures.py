@@ -10,6 +10,13 @@ from benchmark.measure import percentile
 
 Unit = Literal["s", "bytes", "/s", "text"]
 
+MIB = 1 << 20
+_INF = float("inf")
+_SCALES: dict[Unit, tuple[tuple[float, float, str], ...]] = {  # up to which value, what it is multiplied with, name
+    "s": ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (_INF, 1.0, "s")),
+    "bytes": ((MIB, 1 / 1024, "KiB"), (_INF, 1 / MIB, "MiB")),
+    "/s": ((1e3, 1.0, "/s"), (_INF, 1e-3, "k/s")),
+}
 _SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 
 
@@ -48,3 +55,10 @@ class Figure:
             found |= {"p99": percentile(list(self.values), 0.99), "max": max(self.values)}
             found["spread"] = {str(share): percentile(list(self.values), max(share, 1e-9)) for share in _SHARES}
         return found | ({"remark": self.remark} if self.remark else {})
+
+
+def shown(value: float, unit: Unit, digits: int = 3) -> str:
+    """Return a value in a unit that fits it."""
+    scale, name = next((scale, name) for limit, scale, name in _SCALES[unit] if abs(value) < limit)
+    scaled = value * scale
+    return f"{scaled:.{digits if abs(scaled) < 100 else min(digits, 1)}f} {name}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.data import ROW, Items, database, items, pack, put, some_keys
+from benchmark.data import ROW, Items, database, items, pack, packed, put, some_keys
 from benchmark.measure import Sample, channel, once, paired
 
 if TYPE_CHECKING:
@@ -22,32 +22,31 @@ def publish_dict(rounds: int, kind: str) -> list[Sample]:
     """Publish a dict of lists of floats, against msgpack alone, which would have to be copied yet."""
     value = items(kind).as_dict()
     with channel("dict", codec="archive") as (writer, _):
-        for _ in range(2):
-            writer.write(value)
+        writer.write(value)  # paired writes into the other segment before it counts
         return paired(rounds, lambda: once(lambda: writer.write(value)), lambda: once(lambda: msgpack.packb(value)))
 
 
 def publish_arrays(rounds: int, kind: str) -> list[Sample]:
     """Publish a map that is given as arrays, against LMDB with items that are packed and sorted already."""
     given = items(kind)
-    packed = given.packed()
-    with channel("arrays", codec="archive") as (writer, _), database(given.values.nbytes * 3) as environment:
+    rows = packed(given)
+    with channel("arrays", codec="archive") as (writer, _), database() as environment:
         for _ in range(2):  # both segments, and the pages of both versions of the database, are there
             writer.write(given.array_map())
-            put(environment, packed)
+            put(environment, rows)
         return paired(
             rounds,
             lambda: once(lambda: writer.write(given.array_map())),
-            lambda: once(lambda: put(environment, packed)),
+            lambda: once(lambda: put(environment, rows)),
         )
 
 
 def look_up(rounds: int, kind: str) -> list[Sample]:
     """Look up keys at random, against LMDB in one transaction: with keys as they are, and with keys packed before."""
     given = items(kind)
-    with channel("lookup", codec="archive") as (writer, reader), database(given.values.nbytes * 3) as environment:
+    with channel("lookup", codec="archive") as (writer, reader), database() as environment:
         writer.write(given.array_map())
-        put(environment, given.packed())
+        put(environment, packed(given))
         with environment.begin(buffers=True) as transaction:
             found = reader.get()
             _agree(given, found, transaction)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from shmsync import Reader, ShmSyncError, Writer
@@ -82,6 +84,14 @@ def once(call: Call) -> float:
     return time.perf_counter() - start
 
 
+def once_each(calls: Sequence[Call]) -> float:
+    """Return seconds per call of several, one after the other; the loop is part of both sides."""
+    start = time.perf_counter()
+    for call in calls:
+        call()
+    return (time.perf_counter() - start) / len(calls)
+
+
 def per_call(call: Call, count: int) -> float:
     """Return seconds per call of `count` calls; the loop is part of both sides."""
     calls = range(count)
@@ -130,7 +140,10 @@ def channel(kind: str, **options: Any) -> Iterator[tuple[Writer, Reader[Any]]]:
 
 
 def sweep() -> None:
-    """Remove what an interrupted `channel` may have left."""
+    """Remove what an interrupted `channel`, or a peer, may have left."""
     for name in _names:
         with suppress(ShmSyncError), Writer(name) as writer:
             writer.unlink()
+    for entry in Path("/dev/shm").iterdir():
+        if any(name in entry.name.replace("_", "-") for name in _names):  # beside or in what a peer calls its own
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)

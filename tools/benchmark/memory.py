@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmark.basics import LARGE
 from benchmark.children import Child, Held, child, private_memory, proportional
+from benchmark.data import items, some_keys
 from benchmark.measure import Sample, channel
 from shmsync import ArrayMap, Reader
 
@@ -29,8 +30,6 @@ WORKERS = 4
 
 def map_reader(rounds: int, kind: str) -> list[Sample]:
     """Look 100,000 keys of a million up, against a reader that unpacks all of it."""
-    from benchmark.data import items, some_keys  # noqa: PLC0415 - it needs LMDB; a child imports this module too
-
     given = items(kind)
     keys = some_keys(given.keys, LOOKUPS)
     with channel("map", codec="archive") as (writer, _), channel("packed") as (packed, _):

@@ -1,7 +1,8 @@
-"""How the benchmark prints what it measured: rows of a table, or JSON."""
+"""How the benchmark prints what it measured: rows against a baseline, rows of peers, or JSON."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -9,15 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.figures import MIB, shown
 from benchmark.measure import percentile
+from benchmark.peers import PEERS, SHMSYNC
 from shmsync import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from benchmark.figures import Figure, Unit
     from benchmark.measure import Claim, Sample
 
-MIB = 1 << 20
 _WIDTH = 52
-_SHOWN_IN_US = 1e-3
+_PEER_WIDTH = 32
+_SAFE = {peer.name for peer in PEERS if peer.crash_safe}
+
+# ------------------------------------------------------------------------------------------------- against a baseline
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Row:
         claim, sample = self.claim, self.sample
         found: dict[str, Any] = {"row": claim.name, "baseline": claim.baseline}
         if sample is None:
-            return found | {"error": f"not installed: {self.claim.install}"}
+            return found | {"error": f"not installed: {claim.install}"}
         unit, scale = ("mib", 1 / MIB) if claim.memory else ("us", 1e6)
         return found | {
             "ratio": round(sample.ratio, 3),
@@ -65,16 +73,20 @@ class Row:
             return f"{claim.name:{_WIDTH}}  not installed: {claim.install}"
         subject = (min(sample.subject), self.median, percentile(sample.subject, 0.99))
         figures = (*subject, statistics.median(sample.baseline))
-        columns = "".join(f"{_in_unit(figure, memory=claim.memory):>12}" for figure in figures)
-        columns += f"{_rounded(sample.ratio):8.2f}{self._target():>12}"
+        columns = "".join(f"{shown(figure, self._unit):>12}" for figure in figures)
+        ratio = round(sample.ratio, 2) + 0.0  # a reader may end with some pages less than it began with: no "-0.00"
         verdict = {True: "met", False: "MISSED", None: ""}[self.is_met]
-        return f"{claim.name:{_WIDTH}}{columns}  {verdict:8}{claim.baseline}"
+        return f"{claim.name:{_WIDTH}}{columns}{ratio:8.2f}{self._target():>12}  {verdict:8}{claim.baseline}"
+
+    @property
+    def _unit(self) -> Unit:
+        return "bytes" if self.claim.memory else "s"
 
     def _target(self) -> str:
         claim = self.claim
         if claim.ratio is not None:
             return f"<= {claim.ratio:.1f}"
-        return "" if claim.limit is None else f"<= {_in_unit(claim.limit, memory=claim.memory, digits=0)}"
+        return "" if claim.limit is None else f"<= {shown(claim.limit, self._unit, 0)}"
 
 
 def heading() -> str:
@@ -84,18 +96,6 @@ def heading() -> str:
     return f"{facts}\n{'row':{_WIDTH}}{columns}{'ratio':>8}{'target':>12}  {'':8}baseline is"
 
 
-def _in_unit(figure: float, *, memory: bool, digits: int | None = None) -> str:
-    if memory:
-        return f"{_rounded(figure / MIB):.{2 if digits is None else digits}f} MiB"
-    if figure < _SHOWN_IN_US:
-        return f"{figure * 1e6:.{3 if digits is None else digits}f} us"
-    return f"{figure * 1e3:.{2 if digits is None else digits}f} ms"
-
-
-def _rounded(figure: float) -> float:
-    return round(figure, 2) + 0.0  # a reader may end with some pages less than it began with: no "-0.00"
-
-
 def _spread(values: list[float], scale: float) -> dict[str, float]:
     return {
         "min": round(min(values) * scale, 3),
@@ -103,6 +103,39 @@ def _spread(values: list[float], scale: float) -> dict[str, float]:
         "p99": round(percentile(values, 0.99) * scale, 3),
         "max": round(max(values) * scale, 3),
     }
+
+
+# ------------------------------------------------------------------------------------------------------ beside peers
+
+
+def tables(figures: Iterable[Figure]) -> Iterator[str]:
+    """Yield a table for each row: a line for each peer, the best first; crash-safe ones have an asterisk."""
+    for row, group in itertools.groupby(figures, key=lambda figure: figure.row):
+        found = sorted(group, key=_rank)
+        mine = {figure.x: figure.median for figure in found if figure.peer == SHMSYNC.name and figure.values}
+        columns = "".join(f"{column:>12}" for column in ("min", "median", "p99", "max"))
+        lines = [f"\n{row}", f"  {'':{_PEER_WIDTH}}{columns}{'x shmsync':>11}"]
+        yield "\n".join(lines + [_line(figure, mine.get(figure.x)) for figure in found])
+
+
+def _rank(figure: Figure) -> tuple[bool, float, float]:
+    median = figure.median if figure.values else 0.0
+    return not figure.values, figure.x or 0.0, -median if figure.unit == "/s" else median
+
+
+def _line(figure: Figure, mine: float | None) -> str:
+    name = f"{figure.peer} *" if figure.peer in _SAFE else figure.peer
+    if figure.x is not None:
+        name = f"{shown(figure.x, 'bytes', 0) if figure.x >= MIB else f'{figure.x:g}':>8}  {name}"
+    if not figure.values:
+        return f"  {name:{_PEER_WIDTH}}  {figure.remark}"
+    spread = min(figure.values), figure.median, percentile(list(figure.values), 0.99), max(figure.values)
+    columns = "".join(f"{shown(value, figure.unit):>12}" for value in spread)
+    ratio = f"{figure.median / mine:11.2f}" if mine else " " * 11
+    return f"  {name:{_PEER_WIDTH}}{columns}{ratio}  {figure.remark}".rstrip()
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
 
 
 def environment() -> dict[str, Any]:

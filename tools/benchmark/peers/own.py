@@ -8,16 +8,23 @@ import shmsync
 from benchmark.measure import new_name
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 
 class Writer:
     """Publishes with the default codec, maps as an ArrayMap with `codec="archive"`."""
 
-    def __init__(self, shape: Shape, _: int) -> None:
+    def __init__(self, shape: Shape, _: int, *, name: str | None = None) -> None:
         self._is_map = shape.endswith("map")
         codec = "archive" if self._is_map else "msgpack"
-        self._writer = shmsync.Writer(new_name("peer"), codec=codec)
+        self._writer = shmsync.Writer(name or new_name("peer"), codec=codec)
+
+    @classmethod
+    def resume(cls, shape: Shape, size: int, address: str) -> Self:
+        """Take the name over."""
+        return cls(shape, size, name=address)
 
     @property
     def address(self) -> str:
@@ -40,7 +47,11 @@ class Reader:
     def __init__(self, _: Shape, address: str) -> None:
         self._reader = shmsync.Reader[Any](address)
         self.get = self._reader.get
+        self.pinned = self._reader.read
         self.close = self._reader.close
+        wait = getattr(self._reader, "wait", None)
+        if wait is not None:
+            self.wait = lambda timeout: wait(timeout=timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in place."""

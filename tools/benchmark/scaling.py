@@ -1,0 +1,101 @@
+"""What a write costs by the number of attached readers, and what a read costs by the size of the value; of shmsync."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from benchmark import names
+from benchmark.basics import config
+from benchmark.children import child
+from benchmark.figures import Figure
+from benchmark.measure import channel, per_call
+from benchmark.peers import SHMSYNC
+from benchmark.phases import phases
+from shmsync import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from benchmark.children import Child, Held
+    from benchmark.peers import Peer
+
+_PROCESSES = 2
+_WRITES = 1000
+_READS = 5000
+_GETS = 20_000
+
+
+def write_by_readers(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
+    """Time writes with 1 to 256 attached readers, round by round, each under a name of its own."""
+    if SHMSYNC not in peers:
+        return
+    found: dict[int, list[float]] = {count: [] for count in names.ATTACHED}
+    with ExitStack() as ends:
+        holders = [ends.enter_context(child()) for _ in range(_PROCESSES)]
+        for _ in range(phases(quick=quick).rounds):
+            for count, taken in found.items():
+                taken.append(_write(holders, count))
+    for count, taken in found.items():
+        yield Figure(names.SCALED_WRITE, SHMSYNC.name, "s", tuple(taken), count)
+
+
+def _write(holders: list[Child], count: int) -> float:
+    value = config()
+    with channel("readers") as (writer, _):
+        writer.write(value)
+        for number, holder in enumerate(holders):
+            holder.ask(attach_many, writer.name, len(range(number, count, len(holders))))
+        per_call(lambda: writer.write(value), _WRITES // 10)
+        taken = per_call(lambda: writer.write(value), _WRITES)
+        for holder in holders:
+            holder.ask(attach_many, "", 0)
+        return taken
+
+
+def read_by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
+    """Time reads of raw values of 64 bytes to 64 MiB, round by round."""
+    if SHMSYNC not in peers:
+        return
+    found: dict[tuple[str, int], list[float]] = {
+        (row, size): []
+        for row in (names.SCALED_READ, names.SCALED_GET, names.SCALED_CHANGED)
+        for size in names.SCALED_SIZES
+    }
+    with ExitStack() as ends:
+        channels = {size: ends.enter_context(channel("size")) for size in names.SCALED_SIZES}
+        values = {size: os.urandom(64) * (size // 64) for size in names.SCALED_SIZES}
+        for number in range(phases(quick=quick).rounds + 2):
+            for size, (writer, reader) in channels.items():
+                writer.write_raw(values[size])
+                figures = _read(reader, 1), _read(reader, _READS), per_call(reader.get, _GETS)
+                if number >= 2:  # until then segments are mapped
+                    for row, figure in zip(
+                        (names.SCALED_CHANGED, names.SCALED_READ, names.SCALED_GET), figures, strict=True
+                    ):
+                        found[row, size].append(figure)
+    for (row, size), taken in found.items():
+        yield Figure(row, SHMSYNC.name, "s", tuple(taken), size)
+
+
+def _read(reader: Reader[Any], count: int) -> float:
+    """Return what it takes to pin the value and to look at one byte of it."""
+
+    def read() -> None:
+        with reader.read() as snapshot:
+            snapshot.value[0]
+
+    return per_call(read, count)
+
+
+# --------------------------------------------------------------------------------------------------------- in a child
+
+
+def attach_many(held: Held, name: str, count: int) -> None:
+    """Have so many readers of a name, and no others."""
+    for reader in getattr(held, "readers", ()):
+        reader.close()
+    held.readers = [Reader[Any](name) for _ in range(count)]
+    for reader in held.readers:
+        reader.get()
