@@ -50,16 +50,20 @@ def entries(document: Document, row: str, x: float | None = None) -> list[Entry]
 
 
 def shown(value: float, unit: str) -> str:
-    """Return a figure with three digits, of bytes four, in a unit that suits it."""
+    """Return a figure with three digits, in a unit that suits it."""
     for limit, scale, name in _SCALES[unit]:
         if abs(value) < limit * 0.9995:  # what would be rounded to the limit is shown in the next unit
-            return f"{value * scale:.4g} {name}" if unit == "bytes" else f"{digits(value * scale)} {name}"
+            return f"{_size(value * scale) if unit == 'bytes' else digits(value * scale)} {name}"
     raise AssertionError(value)
 
 
 def digits(value: float) -> str:
     """Return a number with three digits, or more before the point."""
     return f"{value:.0f}" if abs(value) >= 99.95 or value == 0 else f"{value:#.3g}"
+
+
+def _size(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.3g}"  # most sizes are whole numbers: "64", not "64.0"
 
 
 def versions(document: Document, peers: Iterable[str] | None = None) -> str:
@@ -73,7 +77,7 @@ def versions(document: Document, peers: Iterable[str] | None = None) -> str:
 
 
 def _short(version: str) -> str:
-    return version.partition(" sha=")[0].replace(" server v=", " ")
+    return version.partition(" sha=")[0].replace(", Redis server v=", " with server ")
 
 
 # ----------------------------------------------------------------------------------------------------------- the page
