@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from benchmark.peers import PEERS, SHMSYNC
@@ -196,7 +197,8 @@ def _peers(document: Document) -> Iterator[str]:
 def _folded(heading: str, figures: list[Entry]) -> Iterator[str]:
     yield f"### {heading}"
     for row, group in _together(figures, lambda figure: str(figure["row"])):
-        yield f"<details><summary>{row.partition(': ')[2] or row}</summary>"
+        name = re.sub("`(.*?)`", r"<code>\1</code>", row.partition(": ")[2] or row)  # it stands between HTML tags
+        yield f"<details><summary>{name}</summary>"
         yield from _row(group)
         yield "</details>"
 
