@@ -319,7 +319,7 @@ def _standing(figures: Sequence[Entry]) -> str:
     if mine is figures[0]:
         return f"shmsync is the fastest with {own}, before {others[0]['peer']} with {best}"
     place = figures.index(mine) + 1
-    return f"shmsync takes {own} (place {place} of {len(figures)}), {others[0]['peer']} {best}"
+    return f"shmsync takes {own}, place {place} of {len(figures)}; first is {others[0]['peer']} with {best}"
 
 
 # --------------------------------------------------------------------------------------------------- memory and space
@@ -350,11 +350,11 @@ def _memory(document: Document) -> Figure | None:
 def _memory_title(figures: Sequence[Entry]) -> str:
     mine = next((figure for figure in figures if figure["peer"] == SHMSYNC), figures[0])
     others = [figure["median"] for figure in figures if figure is not mine]
+    title = f"With {mine['x']:.0f} workers each takes {shown(mine['median'], 'bytes')} with {mine['peer']}"
+    if not others:
+        return title
     copies = sum(other >= 0.95 * MEMORY_VALUE for other in others)  # some pages more or less do not matter
-    return (
-        f"With {mine['x']:.0f} workers each takes {shown(mine['median'], 'bytes')} with {mine['peer']}, "
-        f"about {shown(MEMORY_VALUE, 'bytes')} or more with {copies} of {len(others)} others"
-    )
+    return f"{title}, about {shown(MEMORY_VALUE, 'bytes')} or more with {copies} of {len(others)} others"
 
 
 def _stacks(axes: Any, document: Document, count: float, peers: Sequence[str]) -> None:
@@ -525,10 +525,9 @@ def _sizes_at(axes: Any, sizes: Sequence[float]) -> None:
 
 
 def _readers(document: Document) -> Figure | None:
-    figures = entries(document, BY_READERS)
-    if not figures:
+    xs, ys = _curve([figure for figure in entries(document, BY_READERS) if figure["peer"] == SHMSYNC])
+    if len(xs) < 2:
         return None
-    xs, ys = _curve([figure for figure in figures if figure["peer"] == SHMSYNC])
     title = f"Each further attached reader adds {shown((ys[-1] - ys[0]) / (xs[-1] - xs[0]), 's')} to a write"
     sheet = Sheet(title, "One write of shmsync, a config of 1 KiB: median.", 3.0, versions(document, ()))
     axes = sheet.axes(Panel(0.85, 0, WIDTH - 0.85 - 0.5, 2.5))
@@ -566,6 +565,7 @@ def _throughput(document: Document) -> Figure | None:
     most = max(line.xs[-1] for line in lines)
     lines = _chosen([line for line in lines if line.xs[-1] == most], lambda line: -line.ys[-1])
     note = "get() of all readers together, a config of 1 KiB, while the writer publishes at full speed."
+    note += " Full mark: crash-safe; hollow: not."
     sheet = Sheet(_throughput_title(lines), f"{note} {_others(lines)}", 3.7, versions(document, _labelled(lines)))
     axes = sheet.axes(Panel(0.85, 0, WIDTH - 0.85 - _LABELS, 3.2))
     axes.set(xscale="log", xlim=_around(lines[0].xs, 1.15), xlabel="readers")
@@ -603,10 +603,9 @@ def _tail(document: Document) -> Figure | None:
     if not found:
         return None
     peers = dict.fromkeys(peer for lines in found.values() for peer in _labelled(lines))
-    note = (
-        "One reader beside a writer that publishes without pause. Labelled: shmsync and the five others with the least"
-    )
-    note += " at 99 %; grey: the rest. A line ends where there are too few reads to tell."
+    note = "One reader beside a writer that publishes without pause. A line ends where there are too few reads to tell."
+    if not all(line.colour for lines in found.values() for line in lines):
+        note += f" Labelled: shmsync and the {_LABELLED - 1} others that take least at 99 %; grey: the rest."
     title = "Reads beside a writer at full speed: how long the slow ones take"
     sheet = Sheet(title, note, 3.6 * len(found), versions(document, peers))
     for number, (name, lines) in enumerate(found.items()):
