@@ -196,9 +196,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _without(document: Document, rows: Iterable[str]) -> str:
-    """Name the peers of which rows have no figure."""
+    """Name the peers that lack a figure, in all rows or in some."""
     figures = [figure for figure in document["figures"] if figure["row"] in set(rows)]
-    names = dict.fromkeys(figure["peer"] for figure in figures if "median" not in figure)
+    there = {figure["peer"] for figure in figures if "median" in figure}
+    lacking = dict.fromkeys(figure["peer"] for figure in figures if "median" not in figure)
+    names = [f"{name} (in part)" if name in there else name for name in lacking]
     return f" Without a figure: {', '.join(names)}." if names else ""
 
 
