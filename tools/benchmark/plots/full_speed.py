@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmark import names
 from benchmark.plots.axes import around, heading, logarithmic, ticks_at
 from benchmark.plots.lines import LABELLED, SCALE, Line, chosen, curve, draw_lines, labelled, of_peer, panel
-from benchmark.plots.rows import TAILS, THROUGHPUT
+from benchmark.plots.rows import TAILS
 from benchmark.plots.sheet import EDGE, SHMSYNC, Sheet
 from benchmark.report import Document, Entry, entries, shown, versions
 
@@ -79,7 +80,7 @@ def _shares_at(axes: Any, last: float) -> None:
 
 def throughput(document: Document) -> Figure | None:
     """Draw the reads in a second, by the number of readers: a line for each peer."""
-    figures = entries(document, THROUGHPUT)
+    figures = entries(document, names.READS)
     peers = dict.fromkeys(figure["peer"] for figure in figures)
     lines = [of_peer(peer, *curve(figure for figure in figures if figure["peer"] == peer)) for peer in peers]
     if not lines:

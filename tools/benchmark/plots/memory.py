@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MultipleLocator
 
+from benchmark import names
 from benchmark.plots.axes import BAR, LABELS, best_first, heading, peers_at
-from benchmark.plots.rows import MEMORY_VALUE, PRIVATE, PROPORTIONAL, SPACE_FREE, SPACE_HELD, SPACE_VALUE
+from benchmark.plots.rows import MEMORY_VALUE
 from benchmark.plots.sheet import (
     EDGE,
     INK,
@@ -34,15 +35,15 @@ _GAP = 0.25  # inches between panels
 
 def memory(document: Document) -> Figure | None:
     """Draw what each worker takes: a panel for each number of workers, in it a bar for each peer."""
-    figures = entries(document, PROPORTIONAL)
+    figures = entries(document, names.PROPORTIONAL)
     counts = sorted({figure["x"] for figure in figures})
     if not counts:
         return None
-    last = best_first(entries(document, PROPORTIONAL, counts[-1]))
+    last = best_first(entries(document, names.PROPORTIONAL, counts[-1]))
     peers = [figure["peer"] for figure in last]
     note = "Memory of each worker that holds the same array of 64 MiB, by the number of workers. Dark: its own (USS);"
     note += " pale: its share of what several have mapped. Together they are its PSS. What the"
-    note += f" writer or a server holds is not counted.{without(document, [PROPORTIONAL, PRIVATE])}"
+    note += f" writer or a server holds is not counted.{without(document, [names.PROPORTIONAL, names.PRIVATE])}"
     sheet = Sheet(_memory_title(last), note, 0.72 + BAR * len(peers), versions(document, peers))
     width = (WIDTH - LABELS - EDGE + _GAP) / len(counts)
     for number, count in enumerate(counts):
@@ -67,7 +68,9 @@ def _memory_title(figures: Sequence[Entry]) -> str:
 
 def _stacks(axes: Any, document: Document, count: float, peers: Sequence[str]) -> None:
     peers_at(axes, peers)
-    private, proportional = (_by_peer(entries(document, row, count), _MIB) for row in (PRIVATE, PROPORTIONAL))
+    private, proportional = (
+        _by_peer(entries(document, row, count), _MIB) for row in (names.PRIVATE, names.PROPORTIONAL)
+    )
     for number, peer in enumerate(peers):
         if peer in proportional:
             total = max(0.0, proportional[peer])
@@ -83,7 +86,7 @@ def _stacks(axes: Any, document: Document, count: float, peers: Sequence[str]) -
 
 def space(document: Document) -> Figure | None:
     """Draw what all values take while a reader holds one: a bar for each peer."""
-    figures = best_first(entries(document, SPACE_HELD))
+    figures = best_first(entries(document, names.SPACE_HOLDING))
     if not figures:
         return None
     peers = [figure["peer"] for figure in figures]
@@ -93,10 +96,10 @@ def space(document: Document) -> Figure | None:
     sheet = Sheet(_space_title(figures), note, 0.5 + BAR * len(peers), versions(document, peers))
     axes = sheet.axes(Panel(LABELS, 0, WIDTH - LABELS - EDGE, BAR * len(peers)))
     peers_at(axes, peers)
-    free = _by_peer(entries(document, SPACE_FREE), SPACE_VALUE)
+    free = _by_peer(entries(document, names.SPACE_FREE), names.SPACE_SIZE)
     for number, figure in enumerate(figures):
         _space_bar(axes, number, figure, free.get(figure["peer"]))
-    axes.set_xlim(0, 1.1 * max(figure["median"] for figure in figures) / SPACE_VALUE)
+    axes.set_xlim(0, 1.1 * max(figure["median"] for figure in figures) / names.SPACE_SIZE)
     axes.set_xlabel("times the size of the value")
     axes.grid(axis="x")
     return sheet.figure
@@ -104,11 +107,12 @@ def space(document: Document) -> Figure | None:
 
 def _space_title(figures: Sequence[Entry]) -> str:
     mine = _mine(figures)
-    return f"A reader that never lets go: {mine['peer']} then takes {mine['median'] / SPACE_VALUE:.2g} times the value"
+    times = mine["median"] / names.SPACE_SIZE
+    return f"A reader that never lets go: {mine['peer']} then takes {times:.2g} times the value"
 
 
 def _space_bar(axes: Any, number: int, figure: Entry, free: float | None) -> None:
-    colour, held = colour_of(figure["peer"]), figure["median"] / SPACE_VALUE
+    colour, held = colour_of(figure["peer"]), figure["median"] / names.SPACE_SIZE
     face = face_of(figure["peer"], colour)
     axes.barh(number, held, height=0.6, facecolor=face, edgecolor=colour, linewidth=1.2)
     if free is not None:

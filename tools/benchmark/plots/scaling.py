@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from benchmark import names
 from benchmark.plots.axes import around, logarithmic, tick, ticks_at
 from benchmark.plots.lines import SCALE, Line, curve, draw_lines, panel
-from benchmark.plots.rows import BY_READERS, BY_SIZE
+from benchmark.plots.rows import BY_SIZE
 from benchmark.plots.sheet import BLUE, SHMSYNC, WIDTH, Panel, Sheet
 from benchmark.report import Document, entries, shown, versions
 
@@ -44,7 +45,7 @@ def _size_title(line: Line) -> str:
 
 def readers(document: Document) -> Figure | None:
     """Draw what one write takes, by the number of attached readers."""
-    xs, ys = curve(figure for figure in entries(document, BY_READERS) if figure["peer"] == SHMSYNC)
+    xs, ys = curve(figure for figure in entries(document, names.SCALED_WRITE) if figure["peer"] == SHMSYNC)
     if len(xs) < 2:
         return None
     title = f"Each further attached reader adds {shown((ys[-1] - ys[0]) / (xs[-1] - xs[0]), 's')} to a write"
