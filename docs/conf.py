@@ -29,6 +29,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [("py:.*", r"(?!shmsync\.)(?!\w*Error$).*"), ("py:.*", r"shmsync\.\w+\.[A-Z]")]
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"shmsync {release}"
 
 
