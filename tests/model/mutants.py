@@ -295,8 +295,8 @@ MUTANTS = [
     Mutant(
         "a successor trusts an inode of another generation",
         _protocol,
-        "        replaced = bool(evicted) or kept or not self._segments.usable(index, generation)",
-        "        replaced = bool(evicted) or kept or "
+        "        replaced = held or not self._segments.usable(index, generation)",
+        "        replaced = held or "
         "(self._segments.usable(index, generation), self._segments.mapped[index] is None)[1]",
         successor,
     ),
