@@ -213,7 +213,7 @@ class Publisher:
                 fresh, was_reset = self._clear(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= fresh
-            if words.keep[index].load() == generation and not kept:  # rule D
+            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none
                 now = self._clock.now()
                 deadline = now + grace if deadline is None else deadline
                 patience = now + self._segments.price() if patience is None else patience

@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(
         "keeps are ignored (rule D)",
         _protocol,
-        "            if words.keep[index].load() == generation and not kept:  # rule D",
+        "            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none",
         "            if words.keep[index].load() == -1:",
         two_gets,
     ),
