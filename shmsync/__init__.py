@@ -15,8 +15,9 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
+from shmsync._inspect import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo, info, names, readers
 from shmsync._layout import InstanceVersion
-from shmsync._reader import Reader
+from shmsync._reader import Reader, ReaderStats
 from shmsync._reservation import Reservation
 from shmsync._snapshot import Snapshot
 from shmsync._writer import Writer, WriteResult, WriterStats
@@ -54,15 +55,20 @@ __all__ = [
     "DataWriteError",
     "EntityReadError",
     "EntityWriteError",
+    "Info",
     "InstanceVersion",
     "IntegrityError",
     "InvalidArgumentError",
     "InvalidInstanceVersionError",
+    "KeepInfo",
     "LayoutMismatchError",
     "MissingExtraError",
     "Reader",
+    "ReaderInfo",
+    "ReaderStats",
     "ReadersFullError",
     "Reservation",
+    "SegmentInfo",
     "ShmSyncError",
     "Snapshot",
     "StateNotFoundError",
@@ -72,6 +78,10 @@ __all__ = [
     "WriteLockConflictError",
     "WriteResult",
     "Writer",
+    "WriterInfo",
     "WriterStats",
+    "info",
+    "names",
+    "readers",
     "unarchive",
 ]

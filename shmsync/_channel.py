@@ -73,6 +73,11 @@ class ReaderTable:
         keep = (_words.bind(self._memory, at + KEEP_AT[0]), _words.bind(self._memory, at + KEEP_AT[1]))
         return SlotWords(_words.bind(self._memory, at), keep)
 
+    def owner(self, index: int) -> int:
+        """Return the process that claimed a slot. For messages only."""
+        pid: int = OWNER.unpack_from(self._memory, slot_at(index) + OWNER_AT)[0]
+        return pid
+
     def lock(self, index: int) -> SlotLock | None:
         """Take the lock of a slot, on an open file description of its own; None if a live process holds it."""
         segment = open_part(self._name, writable=True)

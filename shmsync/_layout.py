@@ -15,9 +15,11 @@
       192  slot 1 ...
 
     /NAME_data_0, /NAME_data_1   writer read-write, readers read-only
-      0    magic u64 | instance id u64 | generation u64 | seq u64 | size u64 | checksum u64 | codec u32 | 0 u32
-           | digest u64: xxh3-64 of the 56 bytes before it
+      0    magic u64 | instance id u64 | generation u64 | seq u64 | size u64 | checksum u64 | codec u32
+           | published u32 (see below) | digest u64: xxh3-64 of the 56 bytes before it
       64   payload
+
+    published  seconds of the monotonic clock when the write began; for tools only
 
     pin word   evicted:1 | announce:15 | count1:24 | count0:24
 
@@ -110,6 +112,12 @@ def names_of(name: str) -> Names:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in {".", ".."}:
         raise InvalidArgumentError(f"bad name {reprlib.repr(name)}: use 1 to 200 letters, digits, '.', '_' or '-'")
     return Names(f"/{name}_state", f"/{name}_readers", (f"/{name}_data_0", f"/{name}_data_1"))
+
+
+def unpack_pin(pin: int) -> tuple[bool, int, tuple[int, int]]:
+    """Return (evicted, announced, counts by index) of a pin word."""
+    counts = (pin & _COUNT[0], (pin & _COUNT[1]) >> 24)
+    return bool(pin & EVICTED), (pin & _ANNOUNCED) >> 48, counts
 
 
 def index_of(seq: int) -> int:
@@ -205,7 +213,11 @@ def _check_layout(segment: str, layout: int) -> None:
 
 
 class DataHeader(NamedTuple):
-    """What the header of a data segment says about its payload."""
+    """What the header of a data segment says about its payload.
+
+    Attributes:
+        published: seconds of the monotonic clock; 0 if the writer did not say.
+    """
 
     instance: int
     generation: int
@@ -213,11 +225,14 @@ class DataHeader(NamedTuple):
     size: int
     checksum: int
     codec: int
+    published: int = 0
 
 
-def pack_data_header(instance: int, generation: int, seq: int, size: int, checksum: int, codec: int) -> bytes:
+def pack_data_header(
+    instance: int, generation: int, seq: int, size: int, checksum: int, codec: int, published: int
+) -> bytes:
     """Return the 64 header bytes of a data segment; see `DataHeader`."""
-    body = DATA_HEADER.pack(DATA_MAGIC, instance, generation, seq, size, checksum, codec, 0)
+    body = DATA_HEADER.pack(DATA_MAGIC, instance, generation, seq, size, checksum, codec, published)
     return body + DIGEST.pack(checksum_of(body))
 
 
@@ -234,9 +249,9 @@ def parse_data_header(segment: str, raw: bytes, room: int) -> DataHeader:
     """
     if len(raw) < PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: {len(raw)} bytes, the header alone has {PAYLOAD_AT}")
-    magic, instance, generation, seq, size, checksum, codec, _, digest = _DIGESTED.unpack_from(raw)
+    magic, instance, generation, seq, size, checksum, codec, published, digest = _DIGESTED.unpack_from(raw)
     if magic != DATA_MAGIC or checksum_of(raw[: DATA_HEADER.size]) != digest:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
     if size > room - PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: payload of {size} bytes in {room}")
-    return new(DataHeader, (instance, generation, seq, size, checksum, codec))
+    return new(DataHeader, (instance, generation, seq, size, checksum, codec, published))

@@ -120,6 +120,7 @@ class Published(NamedTuple):
         reset: a dead reader's slot was zeroed, or a reader was evicted when the grace duration was over.
         replaced: the data segment got a new inode.
         generation: of that inode.
+        held: it got one because a reader was evicted there, or keeps it.
     """
 
     seq: int
@@ -127,6 +128,7 @@ class Published(NamedTuple):
     reset: bool
     replaced: bool
     generation: int
+    held: bool
 
 
 class Publisher:
@@ -179,17 +181,18 @@ class Publisher:
         reset, evicted, kept = self._scan(index, generation, grace)
         # Not usable, among others: what a predecessor left that died between the two stores of a replacement. Its
         # inode carries another generation than the state says, or none.
-        replaced = bool(evicted) or kept or not self._segments.usable(index, generation)
+        held = bool(evicted) or kept
+        replaced = held or not self._segments.usable(index, generation)
         if replaced:
             generation += 1
             self._segments.replace(index, generation)
             word.store(generation)
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        return new(Published, (seq, index, reset, replaced, generation))
+        return new(Published, (seq, index, reset, replaced, generation, held))
 
     def commit(self, prepared: Published) -> None:
         """Fill the segment that was gained, and publish it."""
-        seq, index, _, _, generation = prepared
+        seq, index, _, _, generation, _ = prepared
         self._segments.fill(index, generation, seq)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         self._advance()
@@ -210,7 +213,7 @@ class Publisher:
                 fresh, was_reset = self._clear(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= fresh
-            if words.keep[index].load() == generation and not kept:  # rule D
+            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none
                 now = self._clock.now()
                 deadline = now + grace if deadline is None else deadline
                 patience = now + self._segments.price() if patience is None else patience

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from shmsync import _fork, _protocol
-from shmsync._attachment import Attachment, LifeEndedError
+from shmsync._attachment import Attachment, LifeEndedError, Tally
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
 from shmsync._snapshot import UNSET, Snapshot, T
@@ -38,6 +38,21 @@ _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
 _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
+
+
+class ReaderStats(NamedTuple):
+    """What a Reader did so far. Unchanged values are not counted: that would cost more than to return them.
+
+    Attributes:
+        values: changed values taken, by `get` or `read`.
+        attached: how often it attached to a name: more than once after an unlink, a fork, a removal.
+        claimed: reader slots claimed: one for each attachment, and one more after each read that could not be ended in
+            good order: evicted while other snapshots were open, interrupted by an exception, or shared with a fork.
+    """
+
+    values: int
+    attached: int
+    claimed: int
 
 
 class Reader(Waiting[T]):
@@ -87,6 +102,7 @@ class Reader(Waiting[T]):
         self._timeout = seconds(timeout, "timeout")
         self._reading = {"type": type, "timeout": self._timeout, "allow_pickle": allow_pickle}
         self.decoder = Decoder(type, allow_pickle=allow_pickle)
+        self._tally = Tally()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
         self._forget()
@@ -176,6 +192,7 @@ class Reader(Waiting[T]):
                 value = self.decoder.decode_plain(codec, payload)
                 if value is not NOT_PLAIN:
                     self._latest = (attachment.channel.version_cell, seq, value)
+                    self._tally.values += 1
                     attachment.give_up_unused()
                     return value
         try:
@@ -196,6 +213,7 @@ class Reader(Waiting[T]):
             record.value = value  # only now: interrupted before, nothing stays that nobody keeps
         slot.leave[record.index]()
         self._latest = (attachment.channel.version_cell, record.seq, value)
+        self._tally.values += 1
         attachment.give_up_unused()
         return value
 
@@ -205,6 +223,7 @@ class Reader(Waiting[T]):
     def _snapshot(self, attachment: Attachment, slot: Slot, record: Record) -> Snapshot[T]:
         snapshot = Snapshot(self, slot, record)
         snapshot.is_switched = record.seq != self._seen
+        self._tally.values += snapshot.is_switched
         self._seen = record.seq
         attachment.give_up_unused()
         return snapshot
@@ -253,7 +272,7 @@ class Reader(Waiting[T]):
     def _attached(self) -> Attachment:
         if self._attachment is None:
             self._check_open()
-            self._attachment = Attachment(self._names, self.decoder, self.lock)
+            self._attachment = Attachment(self._names, self.decoder, self.lock, self._tally)
         return self._attachment
 
     def retire(self, slot: Slot) -> None:
@@ -270,6 +289,10 @@ class Reader(Waiting[T]):
     def version(self) -> InstanceVersion:
         """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
         return self._patiently(self._version_of)
+
+    def stats(self) -> ReaderStats:
+        """Return what this handle did so far."""
+        return ReaderStats(self._tally.values, self._tally.attached, self._tally.claimed)
 
     @property
     def closed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class Reservation:
                 try:
                     writer._busy = True
                     if kind is None:
+                        mine.tenure.data.now = time.monotonic()  # the block may have taken a while
                         self.result = writer._commit(mine.tenure, mine.prepared)
                 finally:
                     writer._busy = False

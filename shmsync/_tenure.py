@@ -19,6 +19,7 @@ from shmsync._channel import ReaderTable, StateWords, map_part, open_part, slot_
 from shmsync._data import DataSegments
 from shmsync._layout import (
     CLOSED,
+    EVICTED,
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
@@ -37,6 +38,7 @@ from shmsync._segment import Segment, create_segment, unlink_segment
 from shmsync.errors import (
     CapacityError,
     DataWriteError,
+    LayoutMismatchError,
     StateNotFoundError,
     StateReadError,
     WriteLockConflictError,
@@ -96,6 +98,11 @@ class _WriterTable(ReaderTable):
     def lock(self, index: int) -> SlotLock | None:
         return _SlotInReap(self._segment, index) if _locks.try_lock(self._segment.fd, slot_at(index)) else None
 
+    def evicted(self) -> list[int]:
+        """Return the processes whose slots are evicted at present."""
+        high = min(self.high_water.load(), self.max_readers)
+        return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
+
     def close(self) -> None:
         self._segment.close()
 
@@ -104,7 +111,7 @@ class Tenure:
     """A writer's hold of one life of a name.
 
     Attributes:
-        taken_over: the writer before this one died without closing.
+        predecessor: process of the writer before this one, if that died without closing; otherwise 0.
         is_fresh: nothing was published under this name before; or one version, if a signal handler raised at once.
     """
 
@@ -116,7 +123,7 @@ class Tenure:
         self.version = words.version
         self.is_fresh = self.version.load() == 0
         self._table = _WriterTable(open_part(terms.names.readers, writable=True), header)
-        self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
+        self.predecessor: int = WRITER.unpack_from(memory, WRITER_AT)[0]
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
         self.data = DataSegments(terms.names, header.instance, terms.mode)
         self._publisher = Publisher(
@@ -131,6 +138,10 @@ class Tenure:
         self._publisher.commit(prepared)
         self.is_fresh = False
         self._bell.after(owed=owed)
+
+    def evicted(self) -> list[int]:
+        """Return the processes whose slots are evicted at present. For messages only."""
+        return self._table.evicted()
 
     def is_linked(self) -> bool:
         """Tell whether the state segment still has its name."""
@@ -222,6 +233,21 @@ def remove(names: Names) -> bool:
     return True
 
 
+def remove_by_force(names: Names) -> bool:
+    """Remove the segments of a name whatever they are; tell whether there were any.
+
+    A writer that is alive notices at its next write, and begins a new life of the name.
+
+    Raises:
+        PermissionError: they belong to somebody else.
+    """
+    try:
+        found = remove(names)  # if it goes in good order, attached readers notice at once
+    except (WriteLockConflictError, LayoutMismatchError, StateReadError):
+        found = False
+    return _remove(names) or found
+
+
 def _lock_state(terms: Terms) -> Segment:
     """Open or create the state segment and lock it."""
     name = terms.names.state
@@ -306,6 +332,9 @@ def _created(name: str, size: int, mode: int) -> Segment:
         raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
 
 
-def _remove(names: Names) -> None:
+def _remove(names: Names) -> bool:
+    """Remove all segments; tell whether there were any."""
+    found = 0
     for name in (*names.data, names.readers, names.state):  # the state last: it is what everyone looks for
-        unlink_segment(name)
+        found += unlink_segment(name)
+    return found > 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
 from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
+from shmsync._log import Seldom, logger
 from shmsync._payload import release
 from shmsync._reservation import Reservation, Reserved
 from shmsync._snapshot import T
@@ -120,6 +121,7 @@ class Writer(Generic[T]):
         self._tenure: _tenure.Tenure | None = None
         self._next_link_check = 0.0
         self._writes = self._resets = self._replaced = self._takeovers = 0
+        self._of_resets, self._of_replacements = Seldom(), Seldom()
         _fork.register(self)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
@@ -205,19 +207,34 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         if not self._usable:
             self._refuse()
-        tenure = self._present_tenure()
-        tenure.data.load(payload, codec)
+        now = time.monotonic()
+        tenure = self._present_tenure(now)
+        tenure.data.load(payload, codec, now)
         return tenure, tenure.prepare(grace)
 
     def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
         tenure.commit(prepared)
-        seq, index, reset, replaced, _ = prepared
+        seq, index, reset, replaced, _, _ = prepared
         self._writes += 1
-        self._resets += reset
-        self._replaced += replaced
+        if reset or replaced:
+            self._resets += reset
+            self._replaced += replaced
+            self._tell(tenure, prepared)
         data = tenure.data
         version = new(InstanceVersion, (seq, index, data.size, data.checksum))
         return new(WriteResult, (data.size, reset, version))
+
+    def _tell(self, tenure: _tenure.Tenure, published: Published) -> None:
+        """Log what a write did beyond writing."""
+        if published.reset:
+            who = tenure.evicted()
+            what = f"evicted readers of process {', '.join(map(str, who))}" if who else "cleared a dead reader away"
+            self._of_resets.warn("%s: version %d: %s", self.name, published.seq, what)
+        if published.held:
+            text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
+            self._of_replacements.warn(text, self.name, published.seq)
+        elif published.replaced:
+            logger.debug("%s: data_%d replaced, generation %d", self.name, published.idx, published.generation)
 
     def _end(self) -> None:
         tenure = self._tenure
@@ -226,9 +243,8 @@ class Writer(Generic[T]):
             if tenure.is_fresh and tenure.version.load() == 0:
                 self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
 
-    def _present_tenure(self) -> _tenure.Tenure:
+    def _present_tenure(self, now: float) -> _tenure.Tenure:
         tenure = self._tenure
-        now = time.monotonic()
         if tenure is not None and now >= self._next_link_check:
             self._next_link_check = now + _LINK_CHECK_EVERY
             tenure.data.forget_unlinked()
@@ -237,7 +253,10 @@ class Writer(Generic[T]):
                 tenure = None
         if tenure is None:
             tenure = self._tenure = _tenure.begin(self._terms)
-            self._takeovers += tenure.taken_over
+            if tenure.predecessor:
+                self._takeovers += 1
+                text = "%s: took over from process %d, which ended without closing its writer"
+                logger.warning(text, self.name, tenure.predecessor)
         return tenure
 
     def _end_tenure(self, tenure: _tenure.Tenure) -> None:
