@@ -50,8 +50,7 @@ COMPARISONS = (
         Comparison("versus.compare", tuple(names.row_of(shape, metric) for metric in names.METRICS), (shape,))
         for shape in names.VALUES
     ),
-    Comparison("load.full_speed", (names.READS, names.WRITES, names.ONE_READ, names.ONE_WRITE)),
-    Comparison("load.unchanged", (names.UNCHANGED_READS,)),
+    Comparison("load.full_speed", (names.READS, names.WRITES, names.ONE_READ, names.ONE_WRITE, names.UNCHANGED_READS)),
     *(
         Comparison(
             "load.beside_writer",

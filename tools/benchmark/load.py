@@ -30,7 +30,10 @@ _PAUSE = 0.002  # between two of which each is read, but in peace
 
 
 def full_speed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-    """Measure W4: reads and writes per second, and what one of them takes, with 1, 2 and 4 readers."""
+    """Measure W4: reads and writes per second, and what one of them takes, with 1, 2 and 4 readers.
+
+    Then the reads per second of 4 readers when one in many finds something new.
+    """
     return each(peers, names.READS, "config", partial(_full_speed, plan=phases(quick=quick)))
 
 
@@ -47,17 +50,10 @@ def _full_speed(peer: Peer, plan: Phases) -> Iterator[Figure]:
             yield Figure(names.WRITES, peer.name, "/s", rates[1], count)
             yield Figure(names.ONE_READ, peer.name, "s", merged(read), count, failed[0])
             yield Figure(names.ONE_WRITE, peer.name, "s", merged([written]), count, failed[1])
-
-
-def unchanged(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-    """Measure W4: reads per second of 4 readers when one in many finds something new."""
-    return each(peers, names.UNCHANGED_READS, "config", partial(_unchanged, plan=phases(quick=quick)))
-
-
-def _unchanged(peer: Peer, plan: Phases) -> Iterator[Figure]:
-    with cast(peer, "config", CONFIG, readers=4) as actors:
         _, *read = at_once(
-            plan.load, (actors.writer, publish_in_time, (_TICK,)), *((reader, count, ()) for reader in actors.readers)
+            plan.load,
+            (actors.writer, publish_in_time, (_TICK,)),
+            *((reader, count_reads, ()) for reader in actors.readers),
         )
         yield Figure(names.UNCHANGED_READS, peer.name, "/s", (sum(part.rate for part in read),), remark=failures(read))
 
@@ -133,7 +129,7 @@ def poll(held: Held, begin: float, seconds: float) -> Latencies:
     return timed(held.reader.get, begin, seconds)
 
 
-def count(held: Held, begin: float, seconds: float) -> Latencies:
+def count_reads(held: Held, begin: float, seconds: float) -> Latencies:
     """Read at full speed without a look at the clock after each."""
     return counted(held.reader.get, begin, seconds)
 

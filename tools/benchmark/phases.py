@@ -27,29 +27,25 @@ class Phases(NamedTuple):
         poll: of arrays that are published non-stop.
         notice: of versions that a reader waits for.
         reader_kills, writer_kills: rounds that end with a kill.
-        publishes: versions before the memory in use is looked at.
-        looks: how often it is looked at.
         holders: numbers of readers that hold a value at the same time.
         rounds: of what is measured call by call, in turn.
     """
 
-    load: float = 1.5
+    load: float = 1.0
     turn: float = 0.5
     turns: int = 3
-    poll: float = 1.5
+    poll: float = 1.0
     notice: float = 2.0
-    reader_kills: int = 20
-    writer_kills: int = 8
-    publishes: int = 100
-    looks: int = 3
-    holders: tuple[int, ...] = (1, 4, 16)
+    reader_kills: int = 10
+    writer_kills: int = 4
+    holders: tuple[int, ...] = (1, 4, 8)
     rounds: int = 9
 
 
 FULL = Phases()
 QUICK = Phases(
-    load=0.5, turn=0.3, turns=2, poll=0.5, notice=0.7, reader_kills=6, writer_kills=2, looks=1, holders=(1, 4), rounds=3
-)  # fmt: skip
+    load=0.3, turn=0.3, turns=2, poll=0.3, notice=0.7, reader_kills=3, writer_kills=1, holders=(1, 3), rounds=3
+)
 
 
 def phases(*, quick: bool) -> Phases:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +20,7 @@ from benchmark import names
 from benchmark.cast import Cast, cast, each, of_servers
 from benchmark.figures import MIB, Figure
 from benchmark.peers import SHMSYNC
-from benchmark.phases import GUARD, phases
+from benchmark.phases import GUARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from benchmark.peers import Peer
 
 _CALM = MIB // 4
+_PUBLISHES = 100
 _TRIES = 5
 _PUBLISHING = 30.0
 
@@ -37,33 +37,29 @@ Stuck = Callable[[Cast], AbstractContextManager[None]]
 """What keeps a reader from letting go while the block is run."""
 
 
-def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Figure]:
+def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - once is enough
     """Measure the space that a value takes in the end; with a reader that is stopped, of shmsync only."""
-    plan = phases(quick=quick)
     stuck = {names.SPACE_FREE: _nobody, names.SPACE_HOLDING: _holding, names.SPACE_STOPPED: _stopped}[row]
     concerned = [peer for peer in peers if stuck is not _stopped or peer is SHMSYNC]
-    return each(concerned, row, "array", partial(_after, row=row, stuck=stuck, looks=plan.looks, count=plan.publishes))
+    return each(concerned, row, "array", partial(_after, row=row, stuck=stuck))
 
 
-def _after(peer: Peer, *, row: str, stuck: Stuck, looks: int, count: int) -> Iterator[Figure]:
-    grown, remark = [], ""
-    for _ in range(looks):
-        one, remark = _calmly(peer, stuck, count)
-        grown.append(one)
-    yield Figure(row, peer.name, "bytes", (statistics.median(grown),), remark=remark)
+def _after(peer: Peer, *, row: str, stuck: Stuck) -> Iterator[Figure]:
+    grown, remark = _calmly(peer, stuck)
+    yield Figure(row, peer.name, "bytes", (grown,), remark=remark)
 
 
-def _calmly(peer: Peer, stuck: Stuck, count: int) -> tuple[float, str]:
+def _calmly(peer: Peer, stuck: Stuck) -> tuple[float, str]:
     for _ in range(_TRIES):
         before = _in_use()
         with cast(peer, "array", names.SPACE_SIZE, readers=0 if stuck is _nobody else 1) as actors, stuck(actors):
-            published, served, error = actors.writer.start(publish_often, count)(_PUBLISHING)
+            published, served, error = actors.writer.start(publish_often, _PUBLISHES)(_PUBLISHING)
             grown = _in_use() - before + served
         if abs(_in_use() - before) <= _CALM:
             break
     else:
         error = f"{error} others used /dev/shm at the same time".lstrip()
-    return grown, f"{error} after {published} publishes" if published < count else error
+    return grown, f"{error} after {published} publishes" if published < _PUBLISHES else error
 
 
 def _in_use() -> int:

@@ -59,10 +59,10 @@ class Effort:
 
 
 _EFFORT: dict[Shape, tuple[Effort, Effort]] = {
-    "config": (Effort(10, 4, 30, 0.02), Effort(3, 2, 10, 0.01)),
-    "array": (Effort(10, 8, 5, 0.02), Effort(2, 2, 3, 0.01)),
-    "int map": (Effort(4, 12, 4, 0.02), Effort(1, 3, 2, 0.01)),
-    "str map": (Effort(4, 12, 4, 0.02), Effort(1, 3, 2, 0.01)),
+    "config": (Effort(10, 3, 30, 0.02), Effort(3, 1, 10, 0.01)),
+    "array": (Effort(10, 4, 5, 0.02), Effort(2, 1, 2, 0.01)),
+    "int map": (Effort(4, 4, 4, 0.02), Effort(1, 1, 1, 0.01)),
+    "str map": (Effort(4, 4, 4, 0.02), Effort(1, 1, 1, 0.01)),
 }
 
 
