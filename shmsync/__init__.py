@@ -15,7 +15,8 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
-from shmsync._inspect import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo, info, names, readers
+from shmsync._info import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo
+from shmsync._inspect import info, names, readers
 from shmsync._layout import InstanceVersion
 from shmsync._reader import Reader, ReaderStats
 from shmsync._reservation import Reservation

@@ -233,7 +233,7 @@ class Writer(Generic[T]):
         if published.held:
             text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
             self._of_replacements.warn(text, self.name, published.seq)
-        elif published.replaced:
+        if published.replaced:
             logger.debug("%s: data_%d replaced, generation %d", self.name, published.idx, published.generation)
 
     def _end(self) -> None:

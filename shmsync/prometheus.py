@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client.registry import Collector as _Base
+
+    from shmsync._info import Info
 else:  # any class with `collect` will do
     _Base = object
 
@@ -77,14 +79,14 @@ class Collector(_Base):
         return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in kinds}
 
 
-def _info_of(name: str) -> _inspect.Info | None:
+def _info_of(name: str) -> Info | None:
     try:
         return _inspect.info(name)
     except StateNotFoundError:
         return None
 
 
-def _add(families: dict[str, Any], found: _inspect.Info) -> None:
+def _add(families: dict[str, Any], found: Info) -> None:
     label = [found.name]
     families["writer_up"].add_metric(label, found.writer.state == "alive")
     families["problems"].add_metric(label, len(found.problems))

@@ -32,6 +32,7 @@ _LEAST_FIRST = 12
 STYLES = {
     "alive": "green",
     "dead": "red",
+    "damaged": "red",
     "evicted": "yellow",
     "reading": "cyan",
     "ok": "green",
@@ -122,7 +123,7 @@ class Grid:
                 overflow="ellipsis" if self._cut or number > 0 else "fold",
             )
         for row in self._rows[:most]:
-            table.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row))
+            table.add_row(Text(row[0]), *(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row[1:]))
         return table
 
     def as_lines(self) -> list[str]:

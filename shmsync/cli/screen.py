@@ -11,6 +11,7 @@ import time
 import tty
 from typing import TYPE_CHECKING, Any
 
+from rich.control import Control
 from rich.screen import Screen as Whole
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _TERMINATED = 128 + signal.SIGTERM
 _QUIT = b"qQ"
+_TAKE = b"\x1b[?1049h\x1b[H\x1b[?25l"  # the alternate screen, its corner, no cursor
+_GIVE_BACK = b"\x1b[?25h\x1b[?1049l"
 
 
 class Screen:
@@ -32,6 +35,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._keys = sys.stdin.fileno()
+        self._screen = console.file.fileno()
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -41,7 +45,7 @@ class Screen:
 
     def draw(self, picture: RenderableType) -> None:
         """Show a picture."""
-        self._console.print(Whole(picture), end="")
+        self._console.print(Control.home(), Whole(picture), sep="", end="")
 
     def is_quit_within(self, seconds: float) -> bool:
         """Wait for so long; tell at once if q is pressed, or nobody can press it any more."""
@@ -67,18 +71,19 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._console.file.flush()
+        self._give_back()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._give_back()
+
+    # Written past the console: a signal may come while that is in the middle of a picture.
 
     def _take(self) -> None:
         tty.setcbreak(self._keys)
-        self._console.set_alt_screen(enable=True)
-        self._console.show_cursor(show=False)
+        os.write(self._screen, _TAKE)
 
     def _give_back(self) -> None:
-        self._console.show_cursor(show=True)
-        self._console.set_alt_screen(enable=False)
+        os.write(self._screen, _GIVE_BACK)
         termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def _pause(self, _number: int, _frame: FrameType | None) -> None:

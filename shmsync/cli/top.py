@@ -93,8 +93,12 @@ def _summary(rows: list[Row]) -> str:
     readers = sum(row.readers for row in rows)
     memory = sum(row.info.memory for row in rows)
     clock = time.strftime("%H:%M:%S")
-    names = "1 name" if len(rows) == 1 else f"{len(rows)} names"
-    return f"{clock}  {names}, {rate:,.1f} publishes/s, {readers} readers, {size_text(memory)}"
+    counts = f"{_counted(len(rows), 'name')}, {rate:,.1f} publishes/s, {_counted(readers, 'reader')}"
+    return f"{clock}  {counts}, {size_text(memory)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _grid(rows: list[Row], *, wide: bool) -> Grid:
