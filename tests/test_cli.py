@@ -227,6 +227,30 @@ def test_put(loose: str, tmp_path: Path) -> None:
     assert answer("inspect", loose)["seq"] == 3
 
 
+SAYS_THAT_IT_READS = """
+from shmsync import Reader
+read = Reader.read
+def say_and_read(self):
+    print(flush=True)
+    return read(self)
+Reader.read = say_and_read
+"""
+
+
+def test_ctrl_c_while_it_waits(name: str) -> None:
+    with subprocess.Popen(
+        command("get", name, "--timeout", "60", before=SAYS_THAT_IT_READS),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
 def test_put_beside_a_writer(writer: Writer, name: str) -> None:
     writer.write(1)
     assert f"by process {os.getpid()}" in refused("put", name, "-", stdin=b"2")

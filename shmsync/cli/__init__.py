@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from shmsync.cli import change, demo, doctor, look, measure, top, values
-from shmsync.cli.console import FAILED, complain, reason_of
+from shmsync.cli.console import FAILED, INTERRUPTED, complain, reason_of
 from shmsync.errors import ShmSyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["app", "run"]
 
@@ -33,7 +37,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for verb in (
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb, with an exit status of its own for Ctrl-C."""
+
+    @wraps(verb)
+    def interruptible(*args: Any, **options: Any) -> None:
+        try:
+            verb(*args, **options)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+    return interruptible
+
+
+for each in (
     look.ls,
     look.inspect,
     look.readers,
@@ -47,7 +65,7 @@ for verb in (
     measure.stress,
     demo.demo,
 ):
-    app.command()(verb)
+    app.command()(_interruptible(each))
 
 
 def run() -> NoReturn:

@@ -16,7 +16,7 @@ import typer
 
 import shmsync
 from shmsync import Reader, Writer
-from shmsync.cli.console import INTERRUPTED, Grid, Json, fail, note, plain, say_json, size_text
+from shmsync.cli.console import Grid, Json, fail, note, plain, say_json, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,10 +50,7 @@ def bench(
     A first impression; the rows that README quotes, with their baselines, come from tools/bench.py in the source tree.
     """
     name = f"bench-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        rows = _measured(name, seconds)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    rows = _measured(name, seconds)
     if json:
         say_json([plain(row) for row in rows])
         return
@@ -113,8 +110,4 @@ def stress(
         fail("stress needs the source tree of shmsync: run tools/stress.py there; shmsync demo kills processes, too")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     command = [sys.executable, str(tool), "--seconds", f"{seconds:g}", *(["--json"] if json else [])]
-    try:
-        status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    raise typer.Exit(status)
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own

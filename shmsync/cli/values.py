@@ -10,7 +10,7 @@ import typer
 
 from shmsync import Reader
 from shmsync.cli import paths
-from shmsync.cli.console import INTERRUPTED, Json, Name, fail, number_text, say, say_json, size_text
+from shmsync.cli.console import Json, Name, fail, number_text, say, say_json, size_text
 from shmsync.errors import EntityReadError
 
 if TYPE_CHECKING:
@@ -82,15 +82,12 @@ def watch(
     Versions that come while a line is printed may be skipped, the newest never is.
     """
     seen = 0
-    try:
-        with Reader(name) as reader:
-            for snapshot in reader.watch(timeout=timeout):
-                _say_version(snapshot, json=json)
-                seen += 1
-                if seen == count:
-                    return
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    with Reader(name) as reader:
+        for snapshot in reader.watch(timeout=timeout):
+            _say_version(snapshot, json=json)
+            seen += 1
+            if seen == count:
+                return
     if count or not seen:
         fail(f"{name}: nothing new for {timeout:g} s")
 
