@@ -69,5 +69,7 @@ def test_every_recipe_stands_in_the_documentation() -> None:
 
 
 def test_every_public_name_stands_in_the_reference() -> None:
-    found = re.findall(r"auto(?:class|exception|function):: (\w+)(?:\(\))?$", text_of("docs/reference.md"), re.M)
+    found = re.findall(
+        r"auto(?:class|exception|function):: (\w+)(?:\(\))?$", text_of("docs/reference.md"), re.MULTILINE
+    )
     assert sorted(found) == sorted(shmsync.__all__)
