@@ -50,16 +50,16 @@ class Phases(NamedTuple):
 
 FULL = Phases()
 QUICK = Phases(
-    load=0.3,
+    load=0.2,
     readers=READER_COUNTS[::2],
     turn=0.3,
     turns=2,
-    poll=0.3,
+    poll=0.2,
     sizes=POLL_SIZES[1:],
     notice=0.7,
-    reader_kills=3,
+    reader_kills=2,
     writer_kills=1,
-    holders=(1, 3),
+    holders=(1, 2),
     rounds=3,
 )
 
