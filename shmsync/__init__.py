@@ -15,8 +15,10 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
+from shmsync._info import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo
+from shmsync._inspect import info, names, readers
 from shmsync._layout import InstanceVersion
-from shmsync._reader import Reader
+from shmsync._reader import Reader, ReaderStats
 from shmsync._reservation import Reservation
 from shmsync._snapshot import Snapshot
 from shmsync._writer import Writer, WriteResult, WriterStats
@@ -54,15 +56,20 @@ __all__ = [
     "DataWriteError",
     "EntityReadError",
     "EntityWriteError",
+    "Info",
     "InstanceVersion",
     "IntegrityError",
     "InvalidArgumentError",
     "InvalidInstanceVersionError",
+    "KeepInfo",
     "LayoutMismatchError",
     "MissingExtraError",
     "Reader",
+    "ReaderInfo",
+    "ReaderStats",
     "ReadersFullError",
     "Reservation",
+    "SegmentInfo",
     "ShmSyncError",
     "Snapshot",
     "StateNotFoundError",
@@ -72,6 +79,10 @@ __all__ = [
     "WriteLockConflictError",
     "WriteResult",
     "Writer",
+    "WriterInfo",
     "WriterStats",
+    "info",
+    "names",
+    "readers",
     "unarchive",
 ]

@@ -10,13 +10,13 @@ USAGE = 2
 def main() -> None:
     """Run the command line, or say in one line what it needs."""
     try:
-        from shmsync.cli import app  # noqa: PLC0415 - it needs an extra
+        from shmsync.cli import run  # noqa: PLC0415 - it needs an extra
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"click", "rich", "typer"}:
             raise
         sys.stderr.write(f"shmsync: the command line needs {error.name}: pip install 'shmsync[cli]'\n")
         sys.exit(USAGE)
-    app(prog_name="shmsync")
+    run()
 
 
 if __name__ == "__main__":

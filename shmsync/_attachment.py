@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shmsync import _fork, _protocol, _readers
 from shmsync._channel import attach
 from shmsync._layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
+from shmsync._log import logger
 from shmsync._segment import LendingMapping, open_segment
 from shmsync._snapshot import Record
 from shmsync._words import ORDERED_LOADS
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 _NO_VALUE = frozenset({0, CLOSED})
 
 
+class Tally:
+    """What a reader did so far, over all its attachments.
+
+    Attributes:
+        values: changed values taken.
+        attached: attachments made.
+        claimed: slots claimed.
+    """
+
+    __slots__ = ("attached", "claimed", "values")
+
+    def __init__(self) -> None:
+        self.values = self.attached = self.claimed = 0
+
+
 class LifeEndedError(Exception):
     """The name has been unlinked, or given a new life, since the attachment was made. Never reaches a user."""
 
@@ -29,10 +45,11 @@ class LifeEndedError(Exception):
 class Attachment:
     """See the module. All methods but `retire` are called under the reader's lock."""
 
-    def __init__(self, names: Names, decoder: Decoder, lock: RLock) -> None:
+    def __init__(self, names: Names, decoder: Decoder, lock: RLock, tally: Tally) -> None:
         self._names = names
         self._decoder = decoder
         self._lock = lock
+        self._tally = tally
         self.channel = attach(names)
         self.version = self.channel.version
         self._generations = self.channel.generations
@@ -40,6 +57,8 @@ class Attachment:
         self._slot: Slot | None = None
         self._mappings: list[LendingMapping | None] = [None, None]
         self._record: Record | None = None
+        tally.attached += 1
+        logger.debug("attached to %s", names.state)
 
     def copy_out(self) -> tuple[int, int, bytes] | None:
         """Return sequence number, number of the codec and payload of a small newest version, copied, without a pin.
@@ -123,6 +142,8 @@ class Attachment:
         if self._slot is None or self._slot.retired:
             self._slot = _readers.claim(self.channel.table)
             _fork.register(self._slot)
+            self._tally.claimed += 1
+            logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)
         return self._slot
 
     def map(self, seq: int) -> LendingMapping | None:

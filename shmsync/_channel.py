@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shmsync import _locks, _words
 from shmsync._layout import (
+    AWAITED_AT,
     GENERATION_AT,
     HIGH_WATER_AT,
     KEEP_AT,
@@ -27,6 +28,7 @@ from shmsync._layout import (
     readers_belong,
     readers_size,
 )
+from shmsync._notify import Bell
 from shmsync._ports import SlotLock, SlotWords
 from shmsync._segment import Segment, access_of, open_segment
 from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found
@@ -63,12 +65,18 @@ class ReaderTable:
         if not readers_belong(memoryview(self._memory), header):
             raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {_REMEDY}")
         self.high_water: Word = _words.bind(self._memory, HIGH_WATER_AT)
+        self.awaited: Word = _words.bind(self._memory, AWAITED_AT)
 
     def slot(self, index: int) -> SlotWords:
         """Return the words of a slot."""
         at = slot_at(index)
         keep = (_words.bind(self._memory, at + KEEP_AT[0]), _words.bind(self._memory, at + KEEP_AT[1]))
         return SlotWords(_words.bind(self._memory, at), keep)
+
+    def owner(self, index: int) -> int:
+        """Return the process that claimed a slot. For messages only."""
+        pid: int = OWNER.unpack_from(self._memory, slot_at(index) + OWNER_AT)[0]
+        return pid
 
     def lock(self, index: int) -> SlotLock | None:
         """Take the lock of a slot, on an open file description of its own; None if a live process holds it."""
@@ -86,9 +94,10 @@ class ReaderTable:
 class Channel:
     """One life of a name, as a reader sees it: the state mapped read-only, and the reader table."""
 
-    __slots__ = ("_names", "generations", "header", "table", "version", "version_cell")
+    __slots__ = ("_memory", "_names", "bell", "generations", "header", "table", "version", "version_cell")
 
     table: ReaderTable
+    bell: Bell
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -102,11 +111,18 @@ class Channel:
         self.version = words.version
         self.generations = words.generations
         self.version_cell = memoryview(memory)[VERSION_AT : VERSION_AT + 8].cast("Q")
+        self._memory = memory
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What is the same for all channels of one life of a name."""
+        return self._names.state, self.header.instance
 
     def open_table(self) -> None:
         """Open the reader table that belongs to this state."""
         with open_part(self._names.readers, writable=True) as segment:
             self.table = ReaderTable(segment, self.header)
+        self.bell = Bell(self._memory, VERSION_AT, self.version, self.table.awaited)
 
     def is_current(self) -> bool:
         """Tell whether the name still leads to this life: not unlinked by the writer, nor removed from outside."""

@@ -34,6 +34,7 @@ class DataSegments:
     Attributes:
         size: of the payload that was loaded last, in bytes.
         checksum: of the payload that was written last.
+        now: when the next `fill` is, on the monotonic clock.
     """
 
     def __init__(self, names: Names, instance: int, mode: int) -> None:
@@ -46,11 +47,13 @@ class DataSegments:
         self._codec = 0
         self.size = 0
         self.checksum = 0
+        self.now = 0.0
 
-    def load(self, payload: Payload, codec: Codec) -> None:
-        """Set what the next `fill` writes."""
+    def load(self, payload: Payload, codec: Codec, now: float) -> None:
+        """Set what the next `fill` writes, and when that is, on the monotonic clock."""
         self._payload = payload
         self._codec = codec.ID
+        self.now = now
         self.size = len(payload)
 
     def unload(self) -> None:
@@ -130,7 +133,9 @@ class DataSegments:
             self.checksum = checksum = checksum_of(payload)
         else:
             self.checksum = checksum = _payload.lay(self.room(index), payload)
-        mapping.put(0, pack_data_header(self._instance, generation, seq, self.size, checksum, self._codec))
+        mapping.put(
+            0, pack_data_header(self._instance, generation, seq, self.size, checksum, self._codec, int(self.now))
+        )
 
     def discard(self, index: int) -> None:
         """Take the name from a segment that is not current: nobody, and no later writer, uses its memory again."""

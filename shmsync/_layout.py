@@ -10,13 +10,16 @@
     /NAME_readers   read-write for everyone
       0    magic u64 | layout u32 | max readers u32 | instance id u64
       64   high-water word: one more than the highest slot ever claimed
+      72   awaited word: not 0 if somebody may sleep until the next version
       128  slot 0, 64 bytes: pin word | keep word 0 | keep word 1 | pid u64 | since u64 (ns) | unused
       192  slot 1 ...
 
     /NAME_data_0, /NAME_data_1   writer read-write, readers read-only
-      0    magic u64 | instance id u64 | generation u64 | seq u64 | size u64 | checksum u64 | codec u32 | 0 u32
-           | digest u64: xxh3-64 of the 56 bytes before it
+      0    magic u64 | instance id u64 | generation u64 | seq u64 | size u64 | checksum u64 | codec u32
+           | published u32 (see below) | digest u64: xxh3-64 of the 56 bytes before it
       64   payload
+
+    published  seconds of the monotonic clock when the write began; for tools only
 
     pin word   evicted:1 | announce:15 | count1:24 | count0:24
 
@@ -61,6 +64,7 @@ WRITER = struct.Struct("=QQ")
 
 READERS_HEADER = struct.Struct("=QIIQ")
 HIGH_WATER_AT = 64
+AWAITED_AT = 72
 SLOTS_AT = 128
 SLOT_SIZE = LINE
 KEEP_AT = (8, 16)
@@ -84,8 +88,8 @@ _ANNOUNCED = ((1 << 15) - 1) << 48
 HOLDS = (_COUNT[0] | _ANNOUNCED, _COUNT[1] | _ANNOUNCED)
 """By index: the bits of a pin word that forbid the writer to start on that data segment."""
 
-_new = tuple.__new__
-"""To make a NamedTuple by this takes half as long as by its class: 0.1 us less in a read that takes 5."""
+new = tuple.__new__
+"""To make a NamedTuple by this takes half as long as by its class: 0.1 us less of 8 in a write, which makes three."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
@@ -108,6 +112,12 @@ def names_of(name: str) -> Names:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in {".", ".."}:
         raise InvalidArgumentError(f"bad name {reprlib.repr(name)}: use 1 to 200 letters, digits, '.', '_' or '-'")
     return Names(f"/{name}_state", f"/{name}_readers", (f"/{name}_data_0", f"/{name}_data_1"))
+
+
+def unpack_pin(pin: int) -> tuple[bool, int, tuple[int, int]]:
+    """Return (evicted, announced, counts by index) of a pin word."""
+    counts = (pin & _COUNT[0], (pin & _COUNT[1]) >> 24)
+    return bool(pin & EVICTED), (pin & _ANNOUNCED) >> 48, counts
 
 
 def index_of(seq: int) -> int:
@@ -203,7 +213,11 @@ def _check_layout(segment: str, layout: int) -> None:
 
 
 class DataHeader(NamedTuple):
-    """What the header of a data segment says about its payload."""
+    """What the header of a data segment says about its payload.
+
+    Attributes:
+        published: seconds of the monotonic clock; 0 if the writer did not say.
+    """
 
     instance: int
     generation: int
@@ -211,11 +225,14 @@ class DataHeader(NamedTuple):
     size: int
     checksum: int
     codec: int
+    published: int = 0
 
 
-def pack_data_header(instance: int, generation: int, seq: int, size: int, checksum: int, codec: int) -> bytes:
+def pack_data_header(
+    instance: int, generation: int, seq: int, size: int, checksum: int, codec: int, published: int
+) -> bytes:
     """Return the 64 header bytes of a data segment; see `DataHeader`."""
-    body = DATA_HEADER.pack(DATA_MAGIC, instance, generation, seq, size, checksum, codec, 0)
+    body = DATA_HEADER.pack(DATA_MAGIC, instance, generation, seq, size, checksum, codec, published)
     return body + DIGEST.pack(checksum_of(body))
 
 
@@ -232,9 +249,9 @@ def parse_data_header(segment: str, raw: bytes, room: int) -> DataHeader:
     """
     if len(raw) < PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: {len(raw)} bytes, the header alone has {PAYLOAD_AT}")
-    magic, instance, generation, seq, size, checksum, codec, _, digest = _DIGESTED.unpack_from(raw)
+    magic, instance, generation, seq, size, checksum, codec, published, digest = _DIGESTED.unpack_from(raw)
     if magic != DATA_MAGIC or checksum_of(raw[: DATA_HEADER.size]) != digest:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
     if size > room - PAYLOAD_AT:
         raise DataReadError(f"{segment} is truncated: payload of {size} bytes in {room}")
-    return _new(DataHeader, (instance, generation, seq, size, checksum, codec))
+    return new(DataHeader, (instance, generation, seq, size, checksum, codec, published))

@@ -27,6 +27,13 @@ def try_lock(fd: int, offset: int) -> bool:
     return True
 
 
+def is_locked(fd: int, offset: int) -> bool:
+    """Tell whether another open file description has one byte locked; takes nothing, and a read-only `fd` will do."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
+    return kind != fcntl.F_UNLCK
+
+
 def unlock(fd: int, offset: int) -> None:
     """Unlock one byte, for every process that shares this open file description."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, offset, 1, 0))

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shmsync import _readers
-from shmsync._layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of
+from shmsync._layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class Published(NamedTuple):
         reset: a dead reader's slot was zeroed, or a reader was evicted when the grace duration was over.
         replaced: the data segment got a new inode.
         generation: of that inode.
+        held: it got one because a reader was evicted there, or keeps it.
     """
 
     seq: int
@@ -127,6 +128,7 @@ class Published(NamedTuple):
     reset: bool
     replaced: bool
     generation: int
+    held: bool
 
 
 class Publisher:
@@ -159,7 +161,9 @@ class Publisher:
 
     def publish(self, grace: float) -> Published:
         """Make the value that `segments.fill` writes the newest version; wait at most `grace` seconds for readers."""
-        return self.commit(self.prepare(grace))
+        prepared = self.prepare(grace)
+        self.commit(prepared)
+        return prepared
 
     def prepare(self, grace: float) -> Published:
         """Gain the segment that is not current: nobody reads there until `commit`. Return what that will have done.
@@ -177,21 +181,21 @@ class Publisher:
         reset, evicted, kept = self._scan(index, generation, grace)
         # Not usable, among others: what a predecessor left that died between the two stores of a replacement. Its
         # inode carries another generation than the state says, or none.
-        replaced = bool(evicted) or kept or not self._segments.usable(index, generation)
+        held = bool(evicted) or kept
+        replaced = held or not self._segments.usable(index, generation)
         if replaced:
             generation += 1
             self._segments.replace(index, generation)
             word.store(generation)
             self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        return Published(seq, index, reset, replaced, generation)
+        return new(Published, (seq, index, reset, replaced, generation, held))
 
-    def commit(self, prepared: Published) -> Published:
+    def commit(self, prepared: Published) -> None:
         """Fill the segment that was gained, and publish it."""
-        seq, index, _, _, generation = prepared
+        seq, index, _, _, generation, _ = prepared
         self._segments.fill(index, generation, seq)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         self._advance()
-        return prepared
 
     def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, frozenset[tuple[int, int]], bool]:
         """Return (reset, evictions that cost this inode, somebody keeps it) once nobody forbids to start on `index`."""
@@ -209,7 +213,7 @@ class Publisher:
                 fresh, was_reset = self._clear(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= fresh
-            if words.keep[index].load() == generation and not kept:  # rule D
+            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none
                 now = self._clock.now()
                 deadline = now + grace if deadline is None else deadline
                 patience = now + self._segments.price() if patience is None else patience

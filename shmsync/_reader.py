@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from shmsync import _fork, _protocol
-from shmsync._attachment import Attachment, LifeEndedError
+from shmsync._attachment import Attachment, LifeEndedError, Tally
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
 from shmsync._snapshot import UNSET, Snapshot, T
+from shmsync._waiting import Waiting
 from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
@@ -39,7 +40,22 @@ _FIRST_LOOK = 0.001
 _LAST_LOOK = 0.02
 
 
-class Reader(Generic[T]):
+class ReaderStats(NamedTuple):
+    """What a Reader did so far. Unchanged values are not counted: that would cost more than to return them.
+
+    Attributes:
+        values: changed values taken, by `get` or `read`.
+        attached: how often it attached to a name: more than once after an unlink, a fork, a removal.
+        claimed: reader slots claimed: one for each attachment, and one more after each read that could not be ended in
+            good order: evicted while other snapshots were open, interrupted by an exception, or shared with a fork.
+    """
+
+    values: int
+    attached: int
+    claimed: int
+
+
+class Reader(Waiting[T]):
     """Reads the newest value published under a name. Attaches at the first read; creates nothing.
 
     Thread-safe; works on after a fork in parent and child; pickles by name. When the writer unlinks the name and
@@ -86,6 +102,7 @@ class Reader(Generic[T]):
         self._timeout = seconds(timeout, "timeout")
         self._reading = {"type": type, "timeout": self._timeout, "allow_pickle": allow_pickle}
         self.decoder = Decoder(type, allow_pickle=allow_pickle)
+        self._tally = Tally()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
         self._forget()
@@ -96,6 +113,7 @@ class Reader(Generic[T]):
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, Record] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
+        self._waited = -1  # likewise of `wait`
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
 
     # ------------------------------------------------------------------------------------------------ the short road
@@ -138,13 +156,14 @@ class Reader(Generic[T]):
     def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
         """Pin the newest version and return it as a Snapshot; use it in a `with` block.
 
+        Raises what `get` raises, too; decoding errors come when `value` is taken.
+
         Args:
             check_bytes: compare the payload with its checksum first, and look at the whole of an archive or table.
 
         Raises:
             IntegrityError: it does not match (only under `check_bytes`).
             EntityReadError: the archive or table is not sound (only under `check_bytes`).
-            And what `get` raises; decoding errors come when `value` is taken.
         """
         fast = self._fast
         if fast is None or check_bytes or fast[0].retired:
@@ -173,6 +192,7 @@ class Reader(Generic[T]):
                 value = self.decoder.decode_plain(codec, payload)
                 if value is not NOT_PLAIN:
                     self._latest = (attachment.channel.version_cell, seq, value)
+                    self._tally.values += 1
                     attachment.give_up_unused()
                     return value
         try:
@@ -193,6 +213,7 @@ class Reader(Generic[T]):
             record.value = value  # only now: interrupted before, nothing stays that nobody keeps
         slot.leave[record.index]()
         self._latest = (attachment.channel.version_cell, record.seq, value)
+        self._tally.values += 1
         attachment.give_up_unused()
         return value
 
@@ -202,6 +223,7 @@ class Reader(Generic[T]):
     def _snapshot(self, attachment: Attachment, slot: Slot, record: Record) -> Snapshot[T]:
         snapshot = Snapshot(self, slot, record)
         snapshot.is_switched = record.seq != self._seen
+        self._tally.values += snapshot.is_switched
         self._seen = record.seq
         attachment.give_up_unused()
         return snapshot
@@ -230,10 +252,7 @@ class Reader(Generic[T]):
     def _pin_and(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool) -> R:
         """Pin the newest version and use it; `use` counts out, or hands the count on."""
         while True:
-            self._check_open()
-            attachment = self._attachment
-            if attachment is None:
-                attachment = self._attachment = Attachment(self._names, self.decoder, self.lock)
+            attachment = self._attached()
             try:
                 slot, record = attachment.pin(check_bytes=check_bytes)
                 if record.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, record.seq):
@@ -250,6 +269,12 @@ class Reader(Generic[T]):
                 attachment.retire()
                 raise
 
+    def _attached(self) -> Attachment:
+        if self._attachment is None:
+            self._check_open()
+            self._attachment = Attachment(self._names, self.decoder, self.lock, self._tally)
+        return self._attachment
+
     def retire(self, slot: Slot) -> None:
         """Stop entering through a slot whose counts are in doubt; its holders keep it, the last one frees it."""
         slot.retire()
@@ -264,6 +289,10 @@ class Reader(Generic[T]):
     def version(self) -> InstanceVersion:
         """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
         return self._patiently(self._version_of)
+
+    def stats(self) -> ReaderStats:
+        """Return what this handle did so far."""
+        return ReaderStats(self._tally.values, self._tally.attached, self._tally.claimed)
 
     @property
     def closed(self) -> bool:

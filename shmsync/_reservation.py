@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Reservation:
         result: what the write did, once it is published; None before, and after an exception.
     """
 
-    def __init__(self, writer: Writer, size: int, grace_duration: float | timedelta | None) -> None:
+    def __init__(self, writer: Writer[Any], size: int, grace_duration: float | timedelta | None) -> None:
         self.size = size
         self.result: WriteResult | None = None
         self._writer = writer
@@ -125,6 +126,7 @@ class Reservation:
                 try:
                     writer._busy = True
                     if kind is None:
+                        mine.tenure.data.now = time.monotonic()  # the block may have taken a while
                         self.result = writer._commit(mine.tenure, mine.prepared)
                 finally:
                     writer._busy = False

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+_DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
+
 
 class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     """An open segment. Each has an open file description of its own, so that it can carry a lock.
@@ -107,11 +109,23 @@ def unlink_segment(name: str) -> bool:
     return True
 
 
+def segment_names() -> list[str]:
+    """Return the names of all segments on the host, whoever made them, without the slash."""
+    return os.listdir(_DIRECTORY)  # noqa: PTH208 - names are all that is wanted
+
+
+def status_of(name: str) -> os.stat_result | None:
+    """Return size, inode and mode of a segment, which takes no permission on it; None if it is not there."""
+    try:
+        return os.stat(f"{_DIRECTORY}{name}")  # noqa: PTH116
+    except OSError:
+        return None
+
+
 def access_of(name: str) -> str:
     """Say who may open a segment that this process may not."""
-    try:
-        status = os.stat(f"/dev/shm{name}")  # noqa: PTH116, S108 - where Linux keeps them
-    except OSError:
+    status = status_of(name)
+    if status is None:
         return "its mode is unknown"
     return f"its mode is {stat.S_IMODE(status.st_mode):#o}, of user {status.st_uid} and group {status.st_gid}"
 

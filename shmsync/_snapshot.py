@@ -117,7 +117,7 @@ class Snapshot(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The value, so treat it as read-only: it is decoded once per version and handle, or lies in the segment.
+        """The value; treat it as read-only, since it is decoded once per version and handle, or lies in the segment.
 
         Raises:
             EntityReadError: the bytes cannot be decoded, or not as the reader's type.

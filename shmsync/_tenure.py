@@ -14,13 +14,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shmsync import _locks, _words
+from shmsync import _locks, _notify, _words
 from shmsync._channel import ReaderTable, StateWords, map_part, open_part, slot_at
 from shmsync._data import DataSegments
 from shmsync._layout import (
     CLOSED,
+    EVICTED,
     STATE_MAGIC,
     STATE_SIZE,
+    VERSION_AT,
     WORD,
     WRITER,
     WRITER_AT,
@@ -36,6 +38,7 @@ from shmsync._segment import Segment, create_segment, unlink_segment
 from shmsync.errors import (
     CapacityError,
     DataWriteError,
+    LayoutMismatchError,
     StateNotFoundError,
     StateReadError,
     WriteLockConflictError,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from shmsync._ports import SlotLock
+    from shmsync._protocol import Published
 
 _LOCK_AT = 0
 
@@ -94,6 +98,11 @@ class _WriterTable(ReaderTable):
     def lock(self, index: int) -> SlotLock | None:
         return _SlotInReap(self._segment, index) if _locks.try_lock(self._segment.fd, slot_at(index)) else None
 
+    def evicted(self) -> list[int]:
+        """Return the processes whose slots are evicted at present."""
+        high = min(self.high_water.load(), self.max_readers)
+        return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
+
     def close(self) -> None:
         self._segment.close()
 
@@ -102,7 +111,8 @@ class Tenure:
     """A writer's hold of one life of a name.
 
     Attributes:
-        taken_over: the writer before this one died without closing.
+        predecessor: process of the writer before this one, if that died without closing; otherwise 0.
+        is_fresh: nothing was published under this name before; or one version, if a signal handler raised at once.
     """
 
     def __init__(self, terms: Terms, state: Segment, memory: mmap, header: StateHeader) -> None:
@@ -111,15 +121,27 @@ class Tenure:
         self._memory = memory
         words = StateWords(memory)
         self.version = words.version
+        self.is_fresh = self.version.load() == 0
         self._table = _WriterTable(open_part(terms.names.readers, writable=True), header)
-        self.taken_over = WRITER.unpack_from(memory, WRITER_AT)[0] != 0
+        self.predecessor: int = WRITER.unpack_from(memory, WRITER_AT)[0]
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
         self.data = DataSegments(terms.names, header.instance, terms.mode)
         self._publisher = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause
         )
+        self._bell = _notify.Bell(memory, VERSION_AT, self.version, self._table.awaited)
         self.prepare = self._publisher.prepare
-        self.commit = self._publisher.commit
+
+    def commit(self, prepared: Published) -> None:
+        """Publish what was prepared, and wake whoever waits for it."""
+        owed = self._bell.before()
+        self._publisher.commit(prepared)
+        self.is_fresh = False
+        self._bell.after(owed=owed)
+
+    def evicted(self) -> list[int]:
+        """Return the processes whose slots are evicted at present. For messages only."""
+        return self._table.evicted()
 
     def is_linked(self) -> bool:
         """Tell whether the state segment still has its name."""
@@ -128,6 +150,7 @@ class Tenure:
     def end(self) -> None:
         """Mark the life closed, so that attached readers notice, and remove its names."""
         self.version.store(CLOSED)
+        self._bell.after(owed=True)
         if self.is_linked():
             _remove(self._names)
 
@@ -205,8 +228,24 @@ def remove(names: Names) -> bool:
             memory = map_part(state, writable=True)
             if parse_state_header(names.state, memoryview(memory)) is not None:
                 StateWords(memory).version.store(CLOSED)
+                _notify.wake(memory, VERSION_AT)
         _remove(names)
     return True
+
+
+def remove_by_force(names: Names) -> bool:
+    """Remove the segments of a name whatever they are; tell whether there were any.
+
+    A writer that is alive notices at its next write, and begins a new life of the name.
+
+    Raises:
+        PermissionError: they belong to somebody else.
+    """
+    try:
+        found = remove(names)  # if it goes in good order, attached readers notice at once
+    except (WriteLockConflictError, LayoutMismatchError, StateReadError):
+        found = False
+    return _remove(names) or found
 
 
 def _lock_state(terms: Terms) -> Segment:
@@ -293,6 +332,9 @@ def _created(name: str, size: int, mode: int) -> Segment:
         raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
 
 
-def _remove(names: Names) -> None:
+def _remove(names: Names) -> bool:
+    """Remove all segments; tell whether there were any."""
+    found = 0
     for name in (*names.data, names.readers, names.state):  # the state last: it is what everyone looks for
-        unlink_segment(name)
+        found += unlink_segment(name)
+    return found > 0

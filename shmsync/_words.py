@@ -159,6 +159,11 @@ class ViewWord:
             return bool(view.cmpxchg_strong(expected=expected, desired=desired).success)
 
 
+def are_fast() -> bool:
+    """Tell whether the C functions of this release of `atomics` were found."""
+    return _FUNCTIONS is not None
+
+
 def bind(mapping: mmap, offset: int) -> Word:
     """Return the word at `offset` bytes of a mapping."""
     return FastWord(mapping, offset) if _FUNCTIONS is not None else ViewWord(mapping, offset)

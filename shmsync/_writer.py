@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
-from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of
+from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
+from shmsync._log import Seldom, logger
 from shmsync._payload import release
 from shmsync._reservation import Reservation, Reserved
+from shmsync._snapshot import T
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
@@ -63,11 +65,12 @@ class WriterStats(NamedTuple):
     takeovers: int
 
 
-class Writer:
+class Writer(Generic[T]):
     """Publishes values under a name; there is one at a time for each.
 
     The first write creates the segments, or takes over what an earlier writer left. Thread-safe. A Writer that was
-    inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the lock.
+    inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the lock. To a type
+    checker `writer: Writer[Prices] = Writer(name)` writes nothing but Prices; nothing is checked at run time.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
@@ -118,10 +121,11 @@ class Writer:
         self._tenure: _tenure.Tenure | None = None
         self._next_link_check = 0.0
         self._writes = self._resets = self._replaced = self._takeovers = 0
+        self._of_resets, self._of_replacements = Seldom(), Seldom()
         _fork.register(self)
 
-    def write(self, value: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
-        """Publish a value, encoded with the writer's codec.
+    def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish a value, encoded with the writer's codec. After an error the last value is still published.
 
         Args:
             value: what readers get.
@@ -134,7 +138,6 @@ class Writer:
             LayoutMismatchError, StateReadError: the name is taken by something that cannot be used.
             DataWriteError: a segment cannot be created.
             ClosedError: this writer was closed.
-            After each of them the last value is still published.
         """
         if not self._usable:
             self._refuse()
@@ -152,6 +155,7 @@ class Writer:
         Leaving its block publishes what stands there as raw bytes; an exception publishes nothing. The memory is not
         cleared: it may hold an earlier version. Writes of other threads through this Writer wait for the block to end.
         A write or `close` of the same thread in the block goes before it: then leaving the block raises ClosedError.
+        Entering and leaving the block raise what `write` raises.
 
         Args:
             size: in bytes.
@@ -159,7 +163,6 @@ class Writer:
 
         Raises:
             InvalidArgumentError: the size cannot be used.
-            What `write` raises: as the block is entered or left.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
@@ -204,28 +207,44 @@ class Writer:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         if not self._usable:
             self._refuse()
-        tenure = self._present_tenure()
-        tenure.data.load(payload, codec)
+        now = time.monotonic()
+        tenure = self._present_tenure(now)
+        tenure.data.load(payload, codec, now)
         return tenure, tenure.prepare(grace)
 
     def _commit(self, tenure: _tenure.Tenure, prepared: Published) -> WriteResult:
-        seq, index, reset, replaced, _ = tenure.commit(prepared)
+        tenure.commit(prepared)
+        seq, index, reset, replaced, _, _ = prepared
         self._writes += 1
-        self._resets += reset
-        self._replaced += replaced
+        if reset or replaced:
+            self._resets += reset
+            self._replaced += replaced
+            self._tell(tenure, prepared)
         data = tenure.data
-        return WriteResult(data.size, reset, InstanceVersion(seq, index, data.size, data.checksum))
+        version = new(InstanceVersion, (seq, index, data.size, data.checksum))
+        return new(WriteResult, (data.size, reset, version))
+
+    def _tell(self, tenure: _tenure.Tenure, published: Published) -> None:
+        """Log what a write did beyond writing."""
+        if published.reset:
+            who = tenure.evicted()
+            what = f"evicted readers of process {', '.join(map(str, who))}" if who else "cleared a dead reader away"
+            self._of_resets.warn("%s: version %d: %s", self.name, published.seq, what)
+        if published.held:
+            text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
+            self._of_replacements.warn(text, self.name, published.seq)
+        if published.replaced:
+            logger.debug("%s: data_%d replaced, generation %d", self.name, published.idx, published.generation)
 
     def _end(self) -> None:
         tenure = self._tenure
         if tenure is not None:
             tenure.data.unload()
-            if tenure.version.load() == 0:
+            if tenure.is_fresh and tenure.version.load() == 0:
                 self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
 
-    def _present_tenure(self) -> _tenure.Tenure:
+    def _present_tenure(self, now: float) -> _tenure.Tenure:
         tenure = self._tenure
-        now = time.monotonic()
         if tenure is not None and now >= self._next_link_check:
             self._next_link_check = now + _LINK_CHECK_EVERY
             tenure.data.forget_unlinked()
@@ -234,7 +253,10 @@ class Writer:
                 tenure = None
         if tenure is None:
             tenure = self._tenure = _tenure.begin(self._terms)
-            self._takeovers += tenure.taken_over
+            if tenure.predecessor:
+                self._takeovers += 1
+                text = "%s: took over from process %d, which ended without closing its writer"
+                logger.warning(text, self.name, tenure.predecessor)
         return tenure
 
     def _end_tenure(self, tenure: _tenure.Tenure) -> None:
@@ -329,5 +351,5 @@ class Writer:
         return f"<{type(self).__name__} {self.name!r}, {state}, {self._writes} writes>"
 
 
-def _reopen(kind: type[Writer], name: str, options: dict[str, Any]) -> Writer:
+def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:
     return kind(name, **options)

@@ -67,7 +67,7 @@ class Synchronizer(Reader[T]):
     ) -> None:
         super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
         self._writer_options = writer
-        self._writer = Writer(name, **writer)
+        self._writer: Writer[T] = Writer(name, **writer)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish a value. See `Writer.write`."""
@@ -96,7 +96,7 @@ class Synchronizer(Reader[T]):
         if not self._closed:
             self._writer = Writer(self.name, **self._writer_options)
 
-    def _writing(self) -> Writer:
+    def _writing(self) -> Writer[T]:
         self._check_open()
         return self._writer
 

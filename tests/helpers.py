@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from shmsync import Reader
+from shmsync import Reader, Writer
 from shmsync._channel import slot_at
 from shmsync._layout import HIGH_WATER_AT, checksum_of
 
@@ -190,6 +190,12 @@ def hold(held: Held, name: str) -> int:
 def look(held: Held) -> int:
     """Return the checksum of what is held as it is now."""
     return checksum_of(held.snapshot.buffer)
+
+
+def publish(held: Held, /, name: str, value: Any, **options: Any) -> None:
+    """Publish a value, and stay its writer."""
+    held.writer = Writer(name, **options)
+    held.writer.write(value)
 
 
 def leave(held: Held) -> None:

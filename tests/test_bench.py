@@ -108,4 +108,4 @@ def test_claims_are_held_against_the_best_peer_that_counts() -> None:
     assert (claim.found.value, claim.is_met) == (2.5, False)
     assert claim.found.source.endswith(" of LMDB")
     (table,) = tables(figures)
-    assert [line.split()[0] for line in table.splitlines()[2:]] == ["Manager", "LMDB", "SQLite", "shmsync", "Redis"]
+    assert [line.split()[0] for line in table.splitlines()[3:]] == ["Manager", "LMDB", "SQLite", "shmsync", "Redis"]

@@ -19,7 +19,7 @@ from shmsync import MissingExtraError, Reader, ShmSyncError, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OPTIONAL = ("numpy", "msgspec", "pyarrow", "typer", "rich")
+OPTIONAL = ("numpy", "msgspec", "pyarrow", "typer", "rich", "prometheus_client")
 
 
 def do_without(_: Held) -> None:

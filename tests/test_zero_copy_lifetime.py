@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -375,6 +376,10 @@ with reader.read() as snapshot:
 {textwrap.dedent(EXITS[way])}
 """
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", script]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    # Up to 3.13, CPython itself crashes once in some hundred times if a daemon thread comes back from C after the end.
+    for _ in range(3 if way == "a thread that goes on" else 1):
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if run.returncode != -signal.SIGSEGV:
+            break
     assert (run.returncode, run.stderr, run.stdout) == (0, "", "")
     assert not slots_locked(name)

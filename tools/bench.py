@@ -5,7 +5,7 @@
     python tools/bench.py --only lookup        # the rows with that in their names, e.g. W4, Memory
     python tools/bench.py --peers lmdb,redis   # only these besides shmsync; none with --peers shmsync
     python tools/bench.py --json
-    python tools/bench.py --plot charts        # draw the figures of the peers, besides
+    python tools/bench.py --plot docs/benchmarks   # charts and tables, besides; fills in docs/benchmarks.md
 
 The first rows take a subject and its baseline in turn, round by round, so that a drift of the machine meets both. What
 to look at is the ratio of the medians; the absolute times are this machine's. Where a row claims a limit, the limit is
@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from benchmark import report
 from benchmark.baselines import rows
 from benchmark.claims import checked
 from benchmark.comparisons import figures
@@ -70,7 +71,8 @@ def main() -> int:
     if options.json:
         print(json.dumps(document, indent=1))
     if options.plot:
-        for path in importlib.import_module("benchmark.plots").draw(document, options.plot):
+        draw = importlib.import_module("benchmark.plots").draw  # it needs matplotlib
+        for path in [*draw(document, options.plot), *report.write(document, options.plot)]:
             print(path, file=sys.stderr)
     return 0
 

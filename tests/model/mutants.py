@@ -146,7 +146,7 @@ MUTANTS = [
     Mutant(
         "keeps are ignored (rule D)",
         _protocol,
-        "            if words.keep[index].load() == generation and not kept:  # rule D",
+        "            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none",
         "            if words.keep[index].load() == -1:",
         two_gets,
     ),
@@ -164,7 +164,7 @@ MUTANTS = [
         "the version is published before the payload",
         _protocol,
         "        self._segments.fill(index, generation, seq)\n",
-        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return prepared\n",
+        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return\n",
         one_read,
     ),
     Mutant(
@@ -295,8 +295,8 @@ MUTANTS = [
     Mutant(
         "a successor trusts an inode of another generation",
         _protocol,
-        "        replaced = bool(evicted) or kept or not self._segments.usable(index, generation)",
-        "        replaced = bool(evicted) or kept or "
+        "        replaced = held or not self._segments.usable(index, generation)",
+        "        replaced = held or "
         "(self._segments.usable(index, generation), self._segments.mapped[index] is None)[1]",
         successor,
     ),

@@ -20,7 +20,7 @@ import greenlet
 
 from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync import _readers
-from shmsync._attachment import Attachment
+from shmsync._attachment import Attachment, Tally
 from shmsync._layout import PAYLOAD_AT, DataHeader, names_of
 from shmsync._lending import Lending
 from shmsync._ports import SlotWords
@@ -448,6 +448,7 @@ class ModelAttachment(Attachment):
         self._slot = None
         self._mappings = [None, None]
         self._record = None
+        self._tally = Tally()
 
     def _open(self, index: int, generation: int) -> ModelMapping:
         found = self.port.do("open", index)

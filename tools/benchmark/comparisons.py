@@ -69,7 +69,7 @@ COMPARISONS = (
     ),
     Comparison("resident.holders", (names.PRIVATE, names.PROPORTIONAL)),
     Comparison("scaling.write_by_readers", (names.SCALED_WRITE,)),
-    Comparison("scaling.read_by_size", (names.SCALED_READ, names.SCALED_GET, names.SCALED_CHANGED)),
+    Comparison("scaling.by_size", (names.SCALED_WRITE_RAW, names.SCALED_CHANGED, names.SCALED_READ, names.SCALED_GET)),
 )
 
 

@@ -57,7 +57,7 @@ POLL_CHANGED = "W7 array: one of these reads that returned another array"
 # -------------------------------------------------------------------------------------------------------------- memory
 
 SPACE_SIZE = 8 * MIB
-SPACE_FREE = "Space: memory in use after 30 publishes of 8 MiB, nobody reads"
+SPACE_FREE = "Space: memory in use after 100 publishes of 8 MiB, nobody reads"
 SPACE_HOLDING = "Space: the same, a reader has taken a value and holds it"
 SPACE_STOPPED = "Space: the same, a reader is stopped inside `with read()`"
 PRIVATE = "Memory: private (USS) of a reader, 64 MiB array"
@@ -71,3 +71,4 @@ SCALED_WRITE = "Scaling: one write of a config, by attached readers"
 SCALED_READ = "Scaling: one `with read()`, unchanged, by size of the raw value"
 SCALED_GET = "Scaling: one get(), unchanged, by size of the raw value"
 SCALED_CHANGED = "Scaling: one `with read()` after a change, by size of the raw value"
+SCALED_WRITE_RAW = "Scaling: one write_raw, by size of the raw value"

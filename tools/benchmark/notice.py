@@ -25,10 +25,6 @@ _MARK = "setting_00"
 
 def woken(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure the time from the beginning of a write until a reader that was blocked goes on."""
-    from shmsync import Reader  # noqa: PLC0415 - processes that know nothing of shmsync start sooner
-
-    if not hasattr(Reader, "wait"):
-        return iter(())
     seconds = phases(quick=quick).notice
     return each(peers, names.NOTICE, "config", lambda peer: _woken(peer, seconds))
 

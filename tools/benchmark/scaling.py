@@ -1,16 +1,17 @@
-"""What a write costs by the number of attached readers, and what a read costs by the size of the value; of shmsync."""
+"""What a write costs by the number of attached readers, and what both cost by the size of the value; of shmsync."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark import names
 from benchmark.channels import channel
 from benchmark.children import child
 from benchmark.figures import Figure
-from benchmark.measure import per_call
+from benchmark.measure import once, per_call
 from benchmark.payloads import config
 from benchmark.peers import SHMSYNC
 from benchmark.phases import phases
@@ -55,29 +56,27 @@ def _write(holders: list[Child], count: int) -> float:
         return taken
 
 
-def read_by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
-    """Time reads of raw values of 64 bytes to 64 MiB, round by round."""
+def by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
+    """Time writes and reads of raw values of 64 bytes to 64 MiB, round by round."""
     if SHMSYNC not in peers:
         return
-    found: dict[tuple[str, int], list[float]] = {
-        (row, size): []
-        for row in (names.SCALED_READ, names.SCALED_GET, names.SCALED_CHANGED)
-        for size in names.SCALED_SIZES
-    }
+    found: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as ends:
         channels = {size: ends.enter_context(channel("size")) for size in names.SCALED_SIZES}
         values = {size: os.urandom(64) * (size // 64) for size in names.SCALED_SIZES}
         for number in range(phases(quick=quick).rounds + 2):
             for size, (writer, reader) in channels.items():
-                writer.write_raw(values[size])
-                figures = _read(reader, 1), _read(reader, _READS), per_call(reader.get, _GETS)
+                taken = {
+                    names.SCALED_WRITE_RAW: once(partial(writer.write_raw, values[size])),
+                    names.SCALED_CHANGED: _read(reader, 1),
+                    names.SCALED_READ: _read(reader, _READS),
+                    names.SCALED_GET: per_call(reader.get, _GETS),
+                }
                 if number >= 2:  # until then segments are mapped
-                    for row, figure in zip(
-                        (names.SCALED_CHANGED, names.SCALED_READ, names.SCALED_GET), figures, strict=True
-                    ):
-                        found[row, size].append(figure)
-    for (row, size), taken in found.items():
-        yield Figure(row, SHMSYNC.name, "s", tuple(taken), size)
+                    for row, figure in taken.items():
+                        found.setdefault((row, size), []).append(figure)
+    for (row, size), figures in found.items():
+        yield Figure(row, SHMSYNC.name, "s", tuple(figures), size)
 
 
 def _read(reader: Reader[Any], count: int) -> float:

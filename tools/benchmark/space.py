@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmark.peers import Peer
 
 _CALM = MIB // 4
-_PUBLISHES = 30
+_PUBLISHES = 100
 _TRIES = 5
 _PUBLISHING = 30.0
 

@@ -1,0 +1,23 @@
+"""A service that publishes a JSON file, and publishes it anew on SIGHUP.
+
+python publisher.py settings.json
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from shmsync import Writer
+
+signals = {signal.SIGHUP, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they wait for sigwait
+
+with Writer("settings") as writer:
+    while True:
+        try:
+            print("published version", writer.write(json.loads(Path(sys.argv[1]).read_text())).version.seq, flush=True)
+        except ValueError as error:
+            print("kept the last version:", error, file=sys.stderr, flush=True)
+        if signal.sigwait(signals) == signal.SIGTERM:
+            break  # without unlink: the last version stays for the readers

@@ -1,0 +1,22 @@
+"""uvicorn and Starlette: several workers, each request sees the newest settings.
+
+uvicorn --workers 4 starlette_app:app
+"""
+
+import os
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from shmsync import Reader
+
+settings = Reader("settings")
+
+
+async def show(request: Request) -> JSONResponse:
+    return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # never waits: fit for an event loop
+
+
+app = Starlette(routes=[Route("/", show)])

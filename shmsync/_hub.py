@@ -1,0 +1,155 @@
+"""Where the coroutines of a process wait: one thread sleeps for all of them.
+
+It sleeps on the version words of all channels that somebody waits for, and on a word of its own, which changes when
+somebody comes. It is started by the first, and ends when nobody has been there for a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shmsync import _fork, _futex
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from shmsync._channel import Channel
+
+_MOST_WORDS = _futex.MOST_AT_ONCE - 1
+_SLICE = 1.0
+_POLL = 0.005
+"""Seconds between two looks, where the kernel cannot wait for several words, or not for so many."""
+
+
+class _Waiter:
+    """A coroutine that waits."""
+
+    __slots__ = ("future", "loop", "seen")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        self.loop = loop
+        self.seen = seen
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def call(self) -> None:
+        with suppress(RuntimeError):  # its loop was closed
+            self.loop.call_soon_threadsafe(self.resolve)
+
+    def resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class _Place:
+    """The waiters of one life of a name."""
+
+    __slots__ = ("channel", "seen", "waiters")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.waiters: set[_Waiter] = set()
+        self.seen = -1
+        """What the thread sleeps on."""
+
+
+class _Hub:
+    def __init__(self) -> None:
+        self._reset()
+        _fork.register(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[Hashable, _Place] = {}
+        self._thread: threading.Thread | None = None
+        self._comings = bytearray(8)
+        self._door = _futex.Futex(self._comings, 0)
+
+    def enter(self, channel: Channel, waiter: _Waiter) -> None:
+        """Begin to wait."""
+        with self._lock:
+            place = self._places.get(channel.key)
+            if place is None:
+                place = self._places[channel.key] = _Place(channel)
+            place.waiters.add(waiter)
+            if place.seen != waiter.seen:
+                self._count_coming()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="shmsync-hub", daemon=True)
+                self._thread.start()
+
+    def leave(self, channel: Channel, waiter: _Waiter) -> None:
+        """Wait no more."""
+        with self._lock:
+            place = self._places.get(channel.key)
+            if place is not None:
+                place.waiters.discard(waiter)
+                if not place.waiters:
+                    del self._places[channel.key]
+
+    def _count_coming(self) -> None:
+        count = int.from_bytes(self._comings, sys.byteorder) + 1
+        self._comings[:] = (count % (1 << 64)).to_bytes(8, sys.byteorder)
+        self._door.wake()
+
+    def _run(self) -> None:
+        idle = False  # a watcher goes after each version, to come back at once: do not end then
+        while True:
+            with self._lock:
+                if idle and not self._places:
+                    self._thread = None
+                    return
+                comings = int.from_bytes(self._comings, sys.byteorder)
+                words = [word for place in self._places.values() if (word := self._look(place)) is not None]
+                idle = not self._places
+            self._sleep([(self._door, comings), *words[:_MOST_WORDS]], len(words))
+
+    @staticmethod
+    def _look(place: _Place) -> tuple[_futex.Futex, int] | None:
+        """Call the waiters for whom the version has changed; return what to sleep on for the others."""
+        while True:
+            seen = place.seen = place.channel.version.load()
+            gone = {waiter for waiter in place.waiters if waiter.seen != seen}
+            place.waiters -= gone
+            for waiter in gone:
+                waiter.call()
+            if not place.waiters:
+                return None
+            if place.channel.bell.expect(seen):
+                return place.channel.bell.futex, seen
+
+    @staticmethod
+    def _sleep(words: list[tuple[_futex.Futex, int]], wanted: int) -> None:
+        if not _futex.MANY_AVAILABLE:
+            time.sleep(_POLL)
+        else:
+            _futex.wait_for_any(words, _POLL if wanted > _MOST_WORDS else _SLICE)
+
+    def before_fork(self) -> None:
+        """Nothing to prepare."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the thread is the parent's, and so is who waits."""
+        self._reset()
+
+
+_hub = _Hub()
+
+
+async def pause(channel: Channel | None, seen: int, timeout: float) -> None:
+    """Wait until the version of a channel is not `seen` any more, or for some time. May return early."""
+    if channel is None:
+        await asyncio.sleep(timeout)
+        return
+    waiter = _Waiter(asyncio.get_running_loop(), seen)
+    timer = waiter.loop.call_later(timeout, waiter.resolve)
+    _hub.enter(channel, waiter)
+    try:
+        await waiter.future
+    finally:
+        timer.cancel()
+        _hub.leave(channel, waiter)

@@ -1,0 +1,144 @@
+"""What can be seen of a name from outside: the answers of `_inspect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from shmsync._layout import InstanceVersion
+
+
+class WriterInfo(NamedTuple):
+    """The writer of a name.
+
+    Attributes:
+        state: "alive": one holds the write lock; "dead": the last one ended without closing; "closed": the last one
+            closed in good order; "unknown": the segment cannot be read.
+        pid: its process, as numbered in its own PID namespace; None if there is none or it is unknown.
+        since: unix time in seconds at which it took the name; None likewise.
+    """
+
+    state: str
+    pid: int | None = None
+    since: float | None = None
+
+
+class KeepInfo(NamedTuple):
+    """Memory that a reader keeps for views that are in use beyond their read.
+
+    Attributes:
+        idx: data segment, 0 or 1.
+        generation: which inode of it.
+        present: whether that is the one that the segment's name leads to. If not, it is memory beside the two segments.
+    """
+
+    idx: int
+    generation: int
+    present: bool
+
+
+class ReaderInfo(NamedTuple):
+    """A slot of the reader table that is in use.
+
+    Attributes:
+        slot: its number.
+        pid: the process that claimed it, as numbered in its own PID namespace; None if it did not say.
+        since: unix time in seconds at which the slot was claimed; None likewise.
+        alive: whether a live process holds its lock.
+        counts: snapshots that are open on data segments 0 and 1.
+        announced: reads that are between the two.
+        evicted: it was inside a read for longer than the grace duration of a write. What it reads stays whole; the
+            writer has taken new memory.
+        keeps: memory that it keeps.
+    """
+
+    slot: int
+    pid: int | None
+    since: float | None
+    alive: bool
+    counts: tuple[int, int]
+    announced: int
+    evicted: bool
+    keeps: tuple[KeepInfo, ...]
+
+    @property
+    def state(self) -> str:
+        """One word: "dead", "evicted", "reading", "keeping" or "idle", the first of them that is true."""
+        if not self.alive:
+            return "dead"
+        if self.evicted:
+            return "evicted"
+        if self.is_reading:
+            return "reading"
+        return "keeping" if self.keeps else "idle"
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it has snapshots open, or is inside a `get`."""
+        return self.announced > 0 or any(self.counts)
+
+
+class SegmentInfo(NamedTuple):
+    """One of the four segments of a name.
+
+    Attributes:
+        segment: its name in /dev/shm.
+        size: in bytes; None if it is not there.
+        memory: bytes that it takes up.
+        inode, mode, uid: as `stat` has them; the mode is permission bits.
+        generation: of a data segment, how many inodes it has had, by the state segment; None for the others.
+        seq: of a data segment, the version that lies there; None if none does, or it is being written.
+    """
+
+    segment: str
+    size: int | None
+    memory: int = 0
+    inode: int = 0
+    mode: int = 0
+    uid: int = 0
+    generation: int | None = None
+    seq: int | None = None
+
+
+class Info(NamedTuple):
+    """What can be seen of a name from outside. None stands for what cannot.
+
+    Attributes:
+        name: the user's name for it.
+        seq: sequence number of the newest version; 0 if nothing is published yet.
+        version: the newest version.
+        codec: how it is encoded.
+        age: seconds since the write of it began, give or take half a one; None if its writer did not say.
+        created: unix time in seconds at which the name was created.
+        layout: version of the memory layout.
+        instance: random number of this life of the name.
+        max_readers: slots of the reader table.
+        writer: who writes.
+        readers: slots in use.
+        segments: state, reader table, data segments 0 and 1.
+        problems: what is wrong with the segments, in sentences; empty if all is well. A dead writer is no problem.
+    """
+
+    name: str
+    seq: int | None
+    version: InstanceVersion | None
+    codec: str | None
+    age: float | None
+    created: float | None
+    layout: int | None
+    instance: int | None
+    max_readers: int | None
+    writer: WriterInfo
+    readers: tuple[ReaderInfo, ...]
+    segments: tuple[SegmentInfo, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of shared memory behind the four segments; what readers keep beside them is not seen from here."""
+        return sum(segment.memory for segment in self.segments)
+
+    @property
+    def replaced(self) -> int:
+        """How often a data segment got new memory, beyond the first two times."""
+        return max(0, sum(segment.generation or 0 for segment in self.segments) - 2)

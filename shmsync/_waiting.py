@@ -1,0 +1,202 @@
+"""Waiting for the next version: in a thread, or in an event loop."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
+
+from shmsync import _hub
+from shmsync._durations import seconds
+from shmsync._layout import CLOSED, InstanceVersion
+from shmsync._snapshot import Snapshot, T
+from shmsync.errors import InvalidArgumentError, StateNotFoundError, UninitializedStateError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+    from datetime import timedelta
+    from threading import RLock
+
+    from shmsync._attachment import Attachment
+    from shmsync._channel import Channel
+
+_SLICE = 1.0  # of a wait: how late it is noticed that the name was removed, or that the writer died before it rang
+_SLICE_ASYNC = 5.0  # likewise in an event loop, where thousands may wait
+_SLICE_WITH_EVENT = 0.05  # likewise, that a stop event is set
+_FIRST_LOOK = 0.001
+_LAST_LOOK = 0.02  # for a name that is not there yet there is no word to wait for
+
+
+class Event(Protocol):
+    """What ends a `watch`: an Event of threading, multiprocessing or asyncio, or anything of that kind."""
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+
+
+class _Pause(NamedTuple):
+    """What to wait for: until the version of a channel is not `seen` any more; without a channel, just some time."""
+
+    channel: Channel | None
+    seen: int
+    timeout: float
+
+
+class Waiting(Generic[T]):
+    """The part of a Reader that waits."""
+
+    if TYPE_CHECKING:
+        lock: RLock
+        _attachment: Attachment | None
+        _latest: tuple[Any, int, Any]
+        _seen: int
+        _waited: int
+
+        def read(self) -> Snapshot[T]: ...
+        def _attached(self) -> Attachment: ...
+        def _forget(self) -> None: ...
+
+    def wait(self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None) -> int | None:
+        """Wait until another version is the newest one; return its sequence number, or None when the timeout is over.
+
+        Waiting takes no processor time. Versions in between may be skipped, the newest never is. It also waits for a
+        name that is not there yet.
+
+        Args:
+            since: a version, or its sequence number: wait for another one. By default, for one that this handle has
+                not returned yet, by `get`, `read`, `wait` or `watch`; threads that share a handle should say which.
+            timeout: in seconds or as a timedelta; None waits for ever.
+
+        Raises:
+            InvalidArgumentError: `since` is no version, or the timeout no duration.
+            StateReadError, LayoutMismatchError: the name is taken by something that cannot be used.
+            ClosedError: this handle is closed, or was closed meanwhile.
+        """
+        return _run(self._rounds(since, timeout, _SLICE))
+
+    def watch(
+        self,
+        since: InstanceVersion | int | None = None,
+        timeout: float | timedelta | None = None,
+        stop_event: Event | None = None,
+    ) -> Iterator[Snapshot[T]]:
+        """Yield a Snapshot of each new version, open until the next turn of the loop.
+
+        Raises what `wait` and `read` raise.
+
+        Args:
+            since: see `wait`: by default, the first turn has the newest version if this handle has not returned it.
+            timeout: how long to wait for each, in seconds or as a timedelta, before the loop ends.
+            stop_event: ends the loop within 50 ms once it is set.
+        """
+        while True:
+            if _run(self._rounds(since, timeout, _SLICE, stop_event)) is None:
+                return
+            with suppress(StateNotFoundError, UninitializedStateError), self.read() as snapshot:
+                since = snapshot.version
+                yield snapshot
+
+    async def wait_async(
+        self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None
+    ) -> int | None:
+        """Wait as `wait` does, in a coroutine of asyncio; cancel it whenever you like.
+
+        All waits of a process share one thread, which ends with the last of them.
+        """
+        return await _run_async(self._rounds(since, timeout, _SLICE_ASYNC))
+
+    async def watch_async(
+        self,
+        since: InstanceVersion | int | None = None,
+        timeout: float | timedelta | None = None,
+        stop_event: Event | None = None,
+    ) -> AsyncIterator[Snapshot[T]]:
+        """Yield a Snapshot of each new version, as `watch` does; for `async for` under asyncio."""
+        while True:
+            if await _run_async(self._rounds(since, timeout, _SLICE_ASYNC, stop_event)) is None:
+                return
+            with suppress(StateNotFoundError, UninitializedStateError), self.read() as snapshot:
+                since = snapshot.version
+                yield snapshot
+
+    # ---------------------------------------------------------------------------------------------------- the rounds
+
+    def _rounds(
+        self,
+        since: InstanceVersion | int | None,
+        timeout: float | timedelta | None,
+        longest: float,
+        stop_event: Event | None = None,
+    ) -> Generator[_Pause, None, int | None]:
+        """Yield each pause that is to be made; return the sequence number that was waited for."""
+        seen = _seq_of(since)
+        deadline = float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
+        longest = longest if stop_event is None else _SLICE_WITH_EVENT
+        pause = _FIRST_LOOK
+        while stop_event is None or not stop_event.is_set():
+            found = self._newest()
+            if found is not None and found[1] != (self._handed_out() if seen is None else seen):
+                self._waited = found[1]
+                return self._waited
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            if found is None:
+                yield _Pause(None, 0, min(pause, left))
+                pause = min(2 * pause, _LAST_LOOK)
+            else:
+                yield _Pause(*found, min(longest, left))
+                self._drop_if_removed(*found)
+        return None
+
+    def _newest(self) -> tuple[Channel, int] | None:
+        """Return the present life of the name and its newest sequence number; None while nothing is published."""
+        with self.lock:
+            try:
+                channel = self._attached().channel
+            except (StateNotFoundError, UninitializedStateError):
+                return None
+            seq = channel.version.load()
+            if seq == CLOSED:
+                self._forget()
+            return None if seq in {0, CLOSED} else (channel, seq)
+
+    def _handed_out(self) -> int:
+        """Return the newest sequence number of this life that this handle has returned."""
+        return max(self._latest[1], self._seen, self._waited)
+
+    def _drop_if_removed(self, channel: Channel, seen: int) -> None:
+        """After a pause in which nothing was published, see whether the name was removed from outside."""
+        if channel.version.peek() == seen and not channel.is_current():
+            with self.lock:
+                if self._attachment is not None and self._attachment.channel is channel:
+                    self._forget()
+
+
+def _seq_of(since: InstanceVersion | int | None) -> int | None:
+    if since is None or isinstance(since, int):
+        return since
+    if isinstance(since, InstanceVersion):
+        return since.seq
+    raise InvalidArgumentError(f"since must be a version or a sequence number, not {since!r}")
+
+
+def _run(rounds: Generator[_Pause, None, int | None]) -> int | None:
+    while True:
+        try:
+            channel, seen, timeout = next(rounds)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        if channel is None:
+            time.sleep(timeout)
+        else:
+            channel.bell.wait(seen, timeout)
+
+
+async def _run_async(rounds: Generator[_Pause, None, int | None]) -> int | None:
+    while True:
+        try:
+            channel, seen, timeout = next(rounds)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        await _hub.pause(channel, seen, timeout)

@@ -1,0 +1,115 @@
+"""The verb top: what is published, how often, and who holds what, kept up to date."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from shmsync.cli import rates
+from shmsync.cli.console import Grid, Json, number_text, say, say_json, size_text, span_text, stdout
+from shmsync.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from shmsync.cli.rates import Row
+
+_WIDE = 100
+_LINES_AROUND = 4  # the summary, a free line, the headings, and the line about what does not fit
+
+
+def top(
+    *,
+    interval: Annotated[float, typer.Option(min=0.05, max=3600, help="Seconds between two looks.")] = 1.0,
+    count: Annotated[int, typer.Option(min=0, help="End after so many looks; 0: never.")] = 0,
+    json: Json = False,
+) -> None:
+    """Show a live table of all names; q or Ctrl-C ends it. Without a terminal, a table for each look.
+
+    LAG is how many versions a reader is behind that is inside a read or keeps memory, at worst; with ">", at least.
+    REPL is how often a data segment got new memory because a reader held it or the size changed.
+    """
+    rating = rates.Rating()
+    try:
+        if json or not stdout().is_terminal or not os.isatty(0):
+            _print_looks(rating, interval, count, json=json)
+        else:
+            _show(rating, interval, count)
+    except KeyboardInterrupt:
+        return
+
+
+def _print_looks(rating: rates.Rating, interval: float, count: int, *, json: bool) -> None:
+    rating.look()
+    done = 0
+    while not count or done < count:
+        time.sleep(interval)
+        rows = rating.look()
+        if json:
+            say_json([row.as_json() for row in rows])
+        else:
+            say(_summary(rows))
+            for line in _grid(rows, wide=True).as_lines():
+                say(line)
+            say("")
+        done += 1
+
+
+def _show(rating: rates.Rating, interval: float, count: int) -> None:
+    with Screen(stdout()) as screen:
+        rows = rating.look()
+        done = 0
+        while True:
+            screen.draw(_picture(rows, *screen.size()))
+            if screen.is_quit_within(interval):
+                return
+            rows = rating.look()
+            done += 1
+            if done == count:
+                return
+
+
+def _picture(rows: list[Row], width: int, height: int) -> RenderableType:
+    over = len(rows) - (height - _LINES_AROUND)
+    least = over + 1 if over > 0 else 0  # one line is for saying so
+    table = _grid(rows, wide=width >= _WIDE).as_table(width, len(rows) - least)
+    lines: list[RenderableType] = [
+        Text(f"{_summary(rows)}  (q ends)", style="bold", no_wrap=True, overflow="ellipsis"),
+        Text(""),
+    ]
+    lines.append(table if rows else Text("nothing is published on this host"))
+    if least:
+        lines.append(Text(f"{least} more, which publish less: enlarge the window", style="dim"))
+    return Group(*lines)
+
+
+def _summary(rows: list[Row]) -> str:
+    rate = sum(row.rate or 0 for row in rows)
+    readers = sum(row.readers for row in rows)
+    memory = sum(row.info.memory for row in rows)
+    clock = time.strftime("%H:%M:%S")
+    counts = f"{_counted(len(rows), 'name')}, {rate:,.1f} publishes/s, {_counted(readers, 'reader')}"
+    return f"{clock}  {counts}, {size_text(memory)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _grid(rows: list[Row], *, wide: bool) -> Grid:
+    more = ("VERSION>", "AGE>") if wide else ()
+    grid = Grid("NAME", "WRITER", "PUB/S>", *more, "READERS>", "HELD>", "EVICT>", "LAG>", "REPL>", "MEMORY>", cut=True)
+    for row in rows:
+        info = row.info
+        extra = (number_text(info.seq), span_text(info.age)) if wide else ()
+        state = "damaged" if info.problems else info.writer.state
+        rate = "-" if row.rate is None else f"{row.rate:,.1f}"
+        lag = "-" if row.lag is None else f"{'' if row.lag_is_exact else '>'}{row.lag:,}"
+        held = (str(row.readers), str(row.holders), str(row.evicted), lag)
+        grid.add(info.name, state, rate, *extra, *held, str(info.replaced), size_text(info.memory))
+    return grid

@@ -1,0 +1,190 @@
+"""Nobody sleeps through a publish: the shipped bell under every interleaving of writer and sleepers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from model.process import DONE, Automaton, ModelWord, Port
+from shmsync import _futex
+from shmsync._notify import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.process import Bodies
+
+VERSION, AWAITED = 0, 1
+PUBLISHES = 3
+
+
+class State(NamedTuple):
+    """Version and awaited word; who is asleep, who was woken and has not gone on yet; where each process stands."""
+
+    words: tuple[int, int]
+    asleep: frozenset[int]
+    woken: frozenset[int]
+    nodes: tuple[int, ...]
+
+
+class ModelFutex:
+    """A futex on the version word."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+
+    def wait(self, seen: int, _: float) -> None:
+        self.port.do("sleep", seen)
+
+    def wake(self) -> None:
+        self.port.do("wake")
+
+
+def model_bell(kind: type[Bell], port: Port) -> Bell:
+    bell = kind.__new__(kind)
+    bell.futex = ModelFutex(port)  # type: ignore[assignment]
+    bell._version = ModelWord(port, VERSION)
+    bell._awaited = ModelWord(port, AWAITED)
+    return bell
+
+
+def writes(kind: type[Bell]) -> Callable[[Port], Bodies]:
+    def spec(port: Port) -> Bodies:
+        bell, publish = model_bell(kind, port), ModelWord(port, VERSION).adder(1)
+
+        def body() -> None:
+            left = PUBLISHES
+            while left:
+                owed = bell.before()
+                publish()
+                bell.after(owed=owed)
+                left -= 1
+
+        return [body]
+
+    return spec
+
+
+def waits(kind: type[Bell]) -> Callable[[Port], Bodies]:
+    def spec(port: Port) -> Bodies:
+        bell, version = model_bell(kind, port), ModelWord(port, VERSION)
+
+        def body() -> None:
+            seen = 0
+            while seen < PUBLISHES:
+                bell.wait(seen, 1.0)
+                seen = version.load()
+
+        return [body]
+
+    return spec
+
+
+def search(kind: type[Bell], sleepers: int) -> tuple[int, State | None]:
+    """Return how many states there are, and one in which somebody sleeps for ever, if there is one."""
+    automata = [Automaton(writes(kind)), *(Automaton(waits(kind)) for _ in range(sleepers))]
+    first = State((0, 0), frozenset(), frozenset(), (0,) * len(automata))
+    seen, queue = {first}, deque([first])
+    stuck = None
+    while queue and stuck is None:
+        state = queue.popleft()
+        after = [each for me in range(len(automata)) for each in step(automata, state, me)]
+        if not after and any(not a.nodes[node].is_done for a, node in zip(automata, state.nodes, strict=True)):
+            stuck = state
+        new = set(after) - seen
+        seen |= new
+        queue.extend(new)
+    for automaton in automata:
+        automaton.close()
+    return len(seen), stuck
+
+
+def step(automata: list[Automaton], state: State, me: int) -> list[State]:
+    """Return the state after the next operation of a process; nothing if it cannot go on."""
+    (op,) = automata[me].nodes[state.nodes[me]].ops
+    if op == DONE or me in state.asleep:
+        return []
+    words, asleep, woken = list(state.words), state.asleep, state.woken
+    result: Any = None
+    if op[0] == "sleep":
+        if me not in woken and words[VERSION] == op[1]:
+            return [state._replace(asleep=asleep | {me})]
+        woken -= {me}
+    elif op[0] == "wake":
+        asleep, woken = frozenset(), woken | asleep
+    elif op[0] == "load":
+        result = words[op[1]]
+    elif op[0] == "store":
+        words[op[1]] = op[2]
+    else:
+        words[op[1]] += op[2]
+    node = automata[me].after(state.nodes[me], 0, result)
+    nodes = (*state.nodes[:me], node, *state.nodes[me + 1 :])
+    return [State((words[0], words[1]), asleep, woken, nodes)]
+
+
+@pytest.fixture(autouse=True)
+def _with_futexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_futex, "AVAILABLE", True)
+
+
+@pytest.mark.parametrize("sleepers", [1, 2])
+def test_nobody_sleeps_through_a_publish(sleepers: int) -> None:
+    states, stuck = search(Bell, sleepers)
+    print(f"{states:,} states")
+    assert states > 100
+    assert stuck is None
+
+
+class ClearsAfterwards(Bell):
+    """Clears the word after the publish: it wipes out the announcement of somebody who has seen that publish."""
+
+    def before(self) -> bool:
+        return False
+
+    def after(self, *, owed: bool) -> None:
+        assert not owed
+        if self._awaited.load():
+            self._awaited.store(0)
+            self.futex.wake()
+
+
+class ForgetsWhomItCleared(Bell):
+    def before(self) -> bool:
+        super().before()
+        return False
+
+
+class LooksOnlyBefore(Bell):
+    def after(self, *, owed: bool) -> None:
+        if owed:
+            self.futex.wake()
+
+
+class AnnouncesTooLate(Bell):
+    def expect(self, seen: int) -> bool:
+        same = self._version.load() == seen
+        self._awaited.store(1)
+        return same
+
+    def wait(self, seen: int, timeout: float) -> None:
+        if self.expect(seen):
+            self.futex.port.do("sleep", self._version.load())  # type: ignore[attr-defined]
+
+
+class NeverClears(Bell):
+    """Right, but for the price."""
+
+    def before(self) -> bool:
+        return self._awaited.load() != 0
+
+
+@pytest.mark.parametrize("kind", [ClearsAfterwards, ForgetsWhomItCleared, LooksOnlyBefore, AnnouncesTooLate])
+def test_every_wrong_bell_is_found(kind: type[Bell]) -> None:
+    assert any(search(kind, sleepers)[1] for sleepers in (1, 2))
+
+
+def test_a_costly_bell_is_none_of_them() -> None:
+    assert search(NeverClears, 2)[1] is None

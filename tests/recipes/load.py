@@ -1,0 +1,179 @@
+"""gunicorn with 4 workers under load, while settings are published and a worker is killed; prints what came of it.
+
+python tests/recipes/load.py
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import statistics
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recipe import ask, renamed, served, wait_until
+
+from shmsync import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REQUESTS = 10_000
+CLIENTS = 4
+WORKERS = 4
+PUBLISH_EVERY = 0.1
+
+
+class Answer(NamedTuple):
+    """One request: when it began and ended, who answered it, and with which version."""
+
+    begun: float
+    ended: float
+    worker: int
+    version: int
+
+
+@dataclass
+class Load:
+    """What came of the load.
+
+    Attributes:
+        requests: made, each on a connection of its own.
+        repeated: of these, made again since the worker died while it had them.
+        failed: of these, without an answer at the second attempt, too.
+        versions: published meanwhile.
+        stale: requests that began after a publish had returned, and were answered from an older version.
+        delays: seconds from the return of a publish until each worker had answered with it, or a later one; of those
+            publishes before and after which all workers answered.
+        new_workers: started in place of the one that was killed.
+    """
+
+    requests: int
+    repeated: int
+    failed: int
+    versions: int
+    stale: int
+    delays: list[float]
+    new_workers: int
+
+    @property
+    def longest(self) -> float:
+        """The longest delay."""
+        return max(self.delays)
+
+    def __str__(self) -> str:
+        median, longest = 1000 * statistics.median(self.delays), 1000 * self.longest
+        return (
+            f"{self.requests:,} requests, {self.failed} failed, {self.repeated} repeated since the worker was killed "
+            f"that had it; {self.versions} publishes, {self.stale} stale answers; from a publish until all "
+            f"{WORKERS} workers had answered with it ({len(self.delays)} times): median {median:.1f} ms, "
+            f"longest {longest:.1f} ms"
+        )
+
+
+class _Client:
+    """A client with the usual retry policy: a GET whose connection broke is made once more."""
+
+    def __init__(self, port: int, requests: int) -> None:
+        self.answers: list[Answer] = []
+        self.repeated = 0
+        self.failed = 0
+        self._port = port
+        self._requests = requests
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        for _ in range(self._requests):
+            try:
+                self._ask()
+            except (ConnectionError, http.client.HTTPException):
+                self.repeated += 1
+                try:
+                    self._ask()
+                except (OSError, AssertionError, http.client.HTTPException):
+                    self.failed += 1
+            except (OSError, AssertionError):
+                self.failed += 1
+
+    def _ask(self) -> None:
+        begun = time.monotonic()
+        answer = ask(self._port)
+        self.answers.append(Answer(begun, time.monotonic(), answer["worker"], answer["version"]))
+
+
+def run(directory: Path, writer: Writer[Any]) -> Load:
+    """Serve and ask."""
+    renamed("gunicorn_app.py", directory, writer.name)
+    writer.write({"limit": 0})
+    quiet = ("--log-level", "critical", "--no-control-socket")
+    served_by = ("gunicorn", *quiet, "--workers", str(WORKERS), "--preload", "--bind", "fd://{fd}", "gunicorn_app:app")
+    with served(directory, *served_by) as port:
+        first: set[int] = set()
+
+        def all_seen() -> bool:
+            first.add(ask(port)["worker"])
+            return len(first) == WORKERS
+
+        wait_until(all_seen)
+        clients = [_Client(port, REQUESTS // CLIENTS) for _ in range(CLIENTS)]
+        for client in clients:
+            client.thread.start()
+        published = list(_publish(writer, clients, min(first)))
+        for client in clients:
+            client.thread.join()
+    answers = sorted((answer for client in clients for answer in client.answers), key=lambda answer: answer.ended)
+    return Load(
+        requests=REQUESTS,
+        repeated=sum(client.repeated for client in clients),
+        failed=sum(client.failed for client in clients),
+        versions=len(published),
+        stale=sum(_is_stale(answer, published) for answer in answers),
+        delays=[delay for version, at in published if (delay := _delay(version, at, answers)) is not None],
+        new_workers=len({answer.worker for answer in answers} - first),
+    )
+
+
+def _publish(writer: Writer[Any], clients: list[_Client], victim: int) -> Iterable[tuple[int, float]]:
+    """Publish until the clients are done; yield version and time of each. Kill the victim in the middle."""
+    killed = False
+    while any(client.thread.is_alive() for client in clients):
+        if not killed and sum(len(client.answers) for client in clients) > REQUESTS / 2:
+            killed = True
+            os.kill(victim, signal.SIGKILL)
+        version = writer.write({"limit": writer.stats().writes}).version.seq
+        yield version, time.monotonic()
+        time.sleep(PUBLISH_EVERY)
+
+
+def _is_stale(answer: Answer, published: list[tuple[int, float]]) -> bool:
+    return answer.version < max((version for version, at in published if at < answer.begun), default=0)
+
+
+def _delay(version: int, at: float, answers: list[Answer]) -> float | None:
+    """Return how long after a publish the last worker answered with it; None for the last of them, and at the kill."""
+    before = {answer.worker for answer in answers if answer.ended < at}
+    alive = before & {answer.worker for answer in answers if answer.begun > at + PUBLISH_EVERY}
+    if len(alive) < WORKERS:
+        return None
+    served_at: dict[int, float] = {}
+    for answer in answers:
+        if answer.version >= version and answer.worker in alive:
+            served_at.setdefault(answer.worker, answer.ended)
+    return max(served_at.values()) - at
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory, Writer[Any](f"load-{os.getpid()}") as writer:
+        try:
+            print(run(Path(directory), writer))
+        finally:
+            writer.unlink()
+
+
+if __name__ == "__main__":
+    main()

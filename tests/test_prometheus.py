@@ -1,0 +1,101 @@
+"""The collector, as a registry uses it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import SHM, Child, Held, hold, publish
+from prometheus_client import CollectorRegistry, generate_latest
+
+from shmsync import MissingExtraError, Writer
+from shmsync.prometheus import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PARTS = ("state", "readers", "data_0", "data_1")
+
+
+def sampled(*names: str) -> Callable[..., float | None]:
+    registry = CollectorRegistry()
+    registry.register(Collector(names or None))
+
+    def value(metric: str, name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"shmsync_{metric}", {"name": name, **labels})
+
+    return value
+
+
+def test_a_name_with_a_reader(writer: Writer, name: str) -> None:
+    size = writer.write("value").size
+    writer.write("other")
+    value = sampled(name)
+    assert value("publishes_total", name) == 2
+    assert value("value_bytes", name) == size
+    assert value("age_seconds", name) is not None
+    assert (value("writer_up", name), value("problems", name), value("replacements_total", name)) == (1, 0, 0)
+    for part in PARTS:
+        assert value("segment_bytes", name, segment=part)
+    assert value("readers", name, state="reading") == 0
+    with Child() as child:
+        child.ask(hold, name)
+        assert (value("readers", name, state="reading"), value("readers", name, state="idle")) == (1, 0)
+        child.kill()
+        assert (value("readers", name, state="reading"), value("readers", name, state="dead")) == (0, 1)
+
+
+def test_a_dead_writer(name: str) -> None:
+    value = sampled(name)
+    assert value("writer_up", name) == 0
+    assert value("publishes_total", name) is None
+    with Child() as child:
+        child.ask(publish, name, 1)
+        assert value("writer_up", name) == 1
+        child.kill()
+        assert (value("writer_up", name), value("publishes_total", name)) == (0, 1)
+    with Writer(name) as writer:
+        writer.unlink()
+
+
+def test_a_damaged_name_does_no_harm(name: str) -> None:
+    (SHM / f"{name}_state").write_bytes(b"no")
+    try:
+        value = sampled()
+        assert value("problems", name) == 1
+        assert value("publishes_total", name) is None
+        assert value("segment_bytes", name, segment="state")
+    finally:
+        (SHM / f"{name}_state").unlink()
+
+
+def test_all_names_in_the_text_format(writer: Writer, name: str) -> None:
+    writer.write(1)
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(Collector())
+    text = generate_latest(registry).decode()
+    assert f'shmsync_publishes_total{{name="{name}"}} 1.0' in text
+    assert text.count("# TYPE shmsync_") == 8
+
+
+def test_registering_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shmsync._inspect.names", lambda: pytest.fail("it looked"))
+    CollectorRegistry(auto_describe=True).register(Collector())
+
+
+def without_it(_held: Held) -> str:
+    for module in [each for each in sys.modules if each.startswith("prometheus_client")]:
+        del sys.modules[module]
+    sys.modules.update({"prometheus_client": None})  # type: ignore[dict-item]
+    from shmsync.prometheus import Collector  # noqa: PLC0415 - in the child only
+
+    with pytest.raises(MissingExtraError) as caught:
+        Collector()
+    return str(caught.value)
+
+
+def test_without_the_extra() -> None:
+    with Child() as child:
+        said = child.ask(without_it)
+        assert said == "shmsync.prometheus needs prometheus_client: pip install 'shmsync[prometheus]'"

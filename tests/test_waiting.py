@@ -1,0 +1,473 @@
+"""`wait` and `watch`, in threads and in coroutines: nobody misses the newest version, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import PATIENCE, SHM, Child, Held
+
+from shmsync import ClosedError, InvalidArgumentError, Reader, Writer, _futex, _hub, _notify, _waiting
+from shmsync._layout import AWAITED_AT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shmsync import InstanceVersion
+
+WITHOUT = {"futex": (), "polling": ("AVAILABLE",)}
+
+
+@pytest.fixture(params=WITHOUT)
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With futexes, and without them."""
+    for flag in WITHOUT[request.param]:
+        monkeypatch.setattr(_futex, flag, False)
+
+
+@contextmanager
+def soon(act: Any) -> Iterator[None]:
+    """Do something in another thread while the block waits for it."""
+
+    def later() -> None:
+        time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(PATIENCE)
+
+
+def hub_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "shmsync-hub"]
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# ------------------------------------------------------------------------------------------------------------- wait
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_wait_for_another_version(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1  # not returned yet
+        with soon(lambda: writer.write("b")):
+            assert reader.wait(timeout=PATIENCE) == 2
+        assert reader.get() == "b"
+        assert reader.wait(timeout=0) is None
+        assert reader.wait(timeout=0.02) is None
+        with soon(lambda: writer.write("c")):
+            assert reader.wait(2, timeout=PATIENCE) == 3
+
+
+def test_what_the_handle_has_returned_is_not_waited_for(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        reader.get()
+        assert reader.wait(timeout=0) is None
+        second = writer.write("b").version
+        with reader.read() as snapshot:
+            assert snapshot.version == second
+        assert reader.wait(timeout=0) is None
+        writer.write("c")
+        assert reader.wait(timeout=0) == 3
+        assert reader.wait(timeout=0) is None
+
+
+def test_since_a_version(writer: Writer, name: str) -> None:
+    first: InstanceVersion = writer.write("a").version
+    with Reader[str](name) as reader:
+        assert reader.wait(first, timeout=0) is None
+        assert reader.wait(first.seq, timeout=0) is None
+        writer.write("b")
+        assert reader.wait(first, timeout=0) == 2
+        assert reader.wait(first, timeout=0) == 2  # whatever it has returned
+
+
+@pytest.mark.parametrize(("since", "timeout"), [("1", None), (1.5, None), (None, -1), (None, "soon")])
+def test_bad_arguments(writer: Writer, name: str, since: Any, timeout: Any) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader, pytest.raises(InvalidArgumentError):
+        reader.wait(since, timeout)
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> None:
+    with Reader[str](name) as reader:
+        assert reader.wait(timeout=0.02) is None
+        with soon(lambda: writer.write("a")):
+            assert reader.wait(timeout=PATIENCE) == 1
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def renew() -> None:
+            writer.unlink()
+            time.sleep(0.05)
+            writer.write("b")
+
+        with soon(renew):
+            assert reader.wait(timeout=PATIENCE) == 1  # the first one of the new life
+        assert reader.get() == "b"
+
+
+def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_waiting, "_SLICE", 0.05)
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def replace() -> None:
+            for segment in SHM.glob(f"{name}_*"):
+                segment.unlink()
+            with Writer(name) as another:
+                another.write("b")
+
+        with soon(replace):
+            assert reader.wait(timeout=PATIENCE) == 1
+        assert reader.get() == "b"
+    writer.close()
+
+
+def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_waiting, "_SLICE", 0.05)
+    monkeypatch.setattr(_notify.Bell, "after", lambda *_args, **_owed: None)
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+        with soon(lambda: writer.write("b")):
+            assert reader.wait(timeout=PATIENCE) == 2
+
+
+def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
+    with Child() as first, Reader[int](name) as reader:
+        first.ask(publish, name, 1)
+        assert reader.wait() == 1
+        first.kill()
+        with Writer(name) as successor:
+            with soon(lambda: successor.write(2)):
+                assert reader.wait(timeout=PATIENCE) == 2
+            successor.unlink()
+
+
+def publish(held: Held, name: str, value: int) -> None:
+    held.writer = Writer(name)
+    held.writer.write(value)
+
+
+def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_waiting, "_SLICE", 0.05)
+    writer.write("a")
+    reader = Reader[str](name)
+    reader.get()
+    with soon(reader.close), pytest.raises(ClosedError):
+        reader.wait(timeout=PATIENCE)
+    with pytest.raises(ClosedError):
+        reader.wait(timeout=0)
+
+
+def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        child.start(wait_until_interrupted, name)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])  # it is about to sleep
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGINT)
+        assert child.hear() == "interrupted"
+
+
+def wait_until_interrupted(_held: Held, name: str) -> str:
+    with Reader[str](name) as reader:
+        reader.get()
+        try:
+            reader.wait()
+        except KeyboardInterrupt:
+            return "interrupted"
+    return "woken"
+
+
+def test_waiting_takes_no_processor_time(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        reader.get()
+        before = time.thread_time()
+        assert reader.wait(timeout=1.0) is None
+        assert time.thread_time() - before < 0.05
+
+
+def test_a_writer_that_nobody_waits_for_makes_no_call(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    wake = _futex.Futex.wake
+
+    def counted(self: _futex.Futex) -> None:
+        calls.append(1)
+        wake(self)
+
+    monkeypatch.setattr(_futex.Futex, "wake", counted)
+    for number in range(3):
+        writer.write(number)
+    assert not calls
+    with Reader[int](name) as reader:
+        reader.get()
+        with soon(lambda: writer.write(9)):
+            assert reader.wait(timeout=PATIENCE) == 4
+        writer.write(10)  # may owe one
+        count = len(calls)
+        assert count
+        writer.write(11)
+        assert len(calls) == count
+
+
+# ------------------------------------------------------------------------------------------------------------ watch
+
+
+def test_watch_yields_each_version_that_is_newest(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        seen = []
+        for snapshot in reader.watch(timeout=PATIENCE):
+            assert not snapshot.closed
+            seen.append(snapshot.value)
+            if len(seen) == 4:
+                break
+            writer.write(len(seen))
+        assert seen == [0, 1, 2, 3]
+        assert list(reader.watch(timeout=0.01)) == []
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
+    last = 3000
+    writer.write(0)
+
+    def publish_all() -> None:
+        for number in range(1, last + 1):
+            writer.write(number)
+
+    with Reader[int](name) as reader, soon(publish_all):
+        seen = []
+        for snapshot in reader.watch(timeout=PATIENCE):
+            seen.append(snapshot.value)
+            if snapshot.value == last:
+                break
+    assert seen == sorted(set(seen))
+
+
+def test_a_stop_event_ends_watch(writer: Writer, name: str) -> None:
+    writer.write(0)
+    stop = threading.Event()
+    with Reader[int](name) as reader, soon(stop.set):
+        assert [snapshot.value for snapshot in reader.watch(stop_event=stop)] == [0]
+
+
+def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> None:
+    writer.write(0)
+    found: list[list[int]] = [[], []]
+    with Reader[int](name) as reader:
+
+        def follow(seen: list[int]) -> None:
+            for snapshot in reader.watch(since=0, timeout=PATIENCE):
+                seen.append(snapshot.value)
+                if snapshot.value == 5:
+                    return
+
+        threads = [threading.Thread(target=follow, args=(seen,)) for seen in found]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 6):
+            until(lambda last=number - 1: all(seen and seen[-1] == last for seen in found))
+            writer.write(number)
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert found == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+# ---------------------------------------------------------------------------------------------------------- asyncio
+
+
+HUBS: dict[str, dict[str, Any]] = {
+    "futex_waitv": {},
+    "one word at a time": {"MANY_AVAILABLE": False},
+    "no futex": {"MANY_AVAILABLE": False, "AVAILABLE": False},
+}
+
+
+@pytest.fixture(params=HUBS)
+def _each_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for flag, value in HUBS[request.param].items():
+        monkeypatch.setattr(_futex, flag, value)
+    yield
+    until(lambda: not hub_threads())
+
+
+@pytest.mark.usefixtures("_each_hub")
+def test_wait_async(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[str]) -> None:
+        assert await reader.wait_async(timeout=0.02) is None
+        asyncio.get_running_loop().call_later(0.05, writer.write, "a")
+        assert await reader.wait_async(timeout=PATIENCE) == 1
+        asyncio.get_running_loop().call_later(0.05, writer.write, "b")
+        assert await reader.wait_async(timeout=PATIENCE) == 2
+        assert await reader.wait_async(timeout=0.02) is None
+
+    with Reader[str](name) as reader:
+        asyncio.run(main(reader))
+
+
+@pytest.mark.usefixtures("_each_hub")
+def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[int]) -> list[int]:
+        seen = []
+        async for snapshot in reader.watch_async(timeout=PATIENCE):
+            seen.append(snapshot.value)
+            if snapshot.value == 500:
+                break
+        return seen
+
+    writer.write(0)
+    with Reader[int](name) as reader, soon(lambda: [writer.write(number) for number in range(1, 501)]):
+        seen = asyncio.run(main(reader))
+    assert seen == sorted(set(seen))
+
+
+def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
+    writer.write(0)
+    count = 1000
+
+    async def follow(reader: Reader[int], seen: list[int]) -> None:
+        async for snapshot in reader.watch_async(since=0):  # they share a handle
+            seen.append(snapshot.value)
+            if snapshot.value == 2:
+                return
+
+    async def main(reader: Reader[int]) -> None:
+        before = threading.active_count()
+        found: list[list[int]] = [[] for _ in range(count)]
+        async with asyncio.timeout(PATIENCE) if hasattr(asyncio, "timeout") else _forever():
+            tasks = [asyncio.create_task(follow(reader, seen)) for seen in found]
+            for number in (1, 2):
+                while not all(seen and seen[-1] == number - 1 for seen in found):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert threading.active_count() == before + 1
+                writer.write(number)
+            await asyncio.gather(*tasks)
+
+    with Reader[int](name) as reader:
+        asyncio.run(main(reader))
+    until(lambda: not hub_threads())
+
+
+class _forever:  # noqa: N801 - stands for a function of later Pythons
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def test_more_names_than_one_call_can_wait_for(name: str) -> None:
+    names = [f"{name}-{number}" for number in range(_futex.MOST_AT_ONCE + 20)]
+    writers = [Writer(each, max_readers=1) for each in names]
+    readers = [Reader[int](each) for each in names]
+
+    async def main() -> None:
+        waits = [asyncio.create_task(reader.wait_async(timeout=PATIENCE)) for reader in readers]
+        await asyncio.sleep(0.05)
+        for writer in reversed(writers):
+            writer.write(1)
+        assert await asyncio.gather(*waits) == [2] * len(names)
+
+    try:
+        for writer, reader in zip(writers, readers, strict=True):
+            writer.write(0)
+            reader.get()
+        asyncio.run(main())
+    finally:
+        for reader in readers:
+            reader.close()
+        for writer in writers:
+            writer.unlink()
+            writer.close()
+    until(lambda: not hub_threads())
+
+
+def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
+    writer.write(0)
+
+    async def main(reader: Reader[int]) -> None:
+        reader.get()
+        tasks = [asyncio.create_task(reader.wait_async()) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        assert _hub._hub._places
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        assert not _hub._hub._places
+        assert len(asyncio.all_tasks()) == 1
+
+    with Reader[int](name) as reader:
+        asyncio.run(main(reader))
+    until(lambda: not hub_threads())
+    gc.collect()
+
+
+def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        loop = asyncio.new_event_loop()
+        waiting = loop.create_task(reader.wait_async())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        place = next(iter(_hub._hub._places.values()))
+        (waiter,) = place.waiters
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(waiting)
+        loop.close()
+        waiter.call()  # as the thread may, if it is late
+    until(lambda: not hub_threads())
+
+
+def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Child() as parent:
+        parent.ask(wait_in_a_loop, name, 0.05)
+        forked = parent.fork()
+        forked.start(wait_in_a_loop, name, PATIENCE)
+        parent.start(wait_in_a_loop, name, PATIENCE)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        time.sleep(0.05)
+        writer.write(1)
+        assert forked.hear() == parent.hear() == 2
+        forked.hang_up()
+
+
+def wait_in_a_loop(held: Held, name: str, timeout: float) -> int | None:
+    if not hasattr(held, "reader"):
+        held.reader = Reader[int](name)
+    found: int | None = asyncio.run(held.reader.wait_async(1, timeout))
+    return found
