@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from helpers import Child, Held
 
-from benchmark.basics import config
 from benchmark.claims import checked
 from benchmark.figures import Figure
+from benchmark.payloads import config
 from benchmark.peers import PEERS, Peer, Shape, chosen, size_of
 from benchmark.table import tables
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from benchmark.measure import Sample, channel, once, once_each, paired, per_block, per_call, per_reused_block
+from benchmark.channels import channel
+from benchmark.measure import Sample, once, once_each, paired, per_block, per_call, per_reused_block
+from benchmark.payloads import LARGE, config
 from shmsync import Reader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LARGE = 64 * 1024 * 1024
 _READERS = 4
 
 
@@ -31,15 +32,6 @@ class Nothing:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def config() -> dict[str, Any]:
-    """Return a configuration of 20 keys that packs to 1 KiB."""
-    value: dict[str, Any] = {
-        f"setting_{number:02d}": [number, number * 1.5, f"value {number}", True] for number in range(19)
-    }
-    value["text"] = "x" * (1024 - len(msgpack.packb({**value, "text": ""})) - 2)
-    return value
 
 
 def unchanged_get(rounds: int) -> list[Sample]:

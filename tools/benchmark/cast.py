@@ -66,6 +66,8 @@ def cast(peer: Peer, shape: Shape, size: int, *, readers: int, spare: int = 0) -
     with litter() as left, ExitStack() as ends:
         writer, *others = (ends.enter_context(child()) for _ in range(1 + readers + spare))
         for process in (writer, *others):
+            ends.callback(process.release)
+        for process in (writer, *others):
             ends.callback(left.note, process.pid)
         loads = [process.start(load, peer) for process in others]
         address = writer.start(open_writer, peer, shape, size)(_ATTACHING)

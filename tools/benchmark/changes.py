@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from benchmark.basics import LARGE
+from benchmark.channels import channel
 from benchmark.children import Child, Held, child
 from benchmark.data import database, items, opened, pack, packed, put, some_keys
-from benchmark.measure import Sample, channel
+from benchmark.measure import Sample
+from benchmark.payloads import LARGE
 from shmsync import Reader
 
 if TYPE_CHECKING:

@@ -77,6 +77,10 @@ class Child:
             raise RuntimeError(trace)
         return answer
 
+    def release(self) -> None:
+        """Let the child end, without waiting for that."""
+        self._pipe.close()
+
     def kill(self) -> None:
         """Kill the child where it stands; when this returns, it is dead."""
         self._process.kill()

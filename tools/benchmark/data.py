@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from benchmark.measure import new_name
-from shmsync import ArrayMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import lmdb
+
+    from shmsync import ArrayMap
 
 MILLION = 1_000_000
 ROW = 10
@@ -35,6 +36,8 @@ class Items(NamedTuple):
 
     def array_map(self) -> ArrayMap:
         """Return it as shmsync takes it."""
+        from shmsync import ArrayMap  # noqa: PLC0415 - processes that know nothing of shmsync start sooner
+
         return ArrayMap(self.keys, self.values)
 
     def as_dict(self) -> dict[Any, list[float]]:

@@ -37,7 +37,7 @@ class Litter:
 
         What was replaced has its name from the one that replaced it.
         """
-        self._named.append(f"bench-{pid}-*")
+        self._named.append(f"*bench[-_]{pid}[-_]*")  # a semaphore has something before, another peer no hyphens
         self._note_files(pid)
         for server in descendants(pid):
             with suppress(OSError):

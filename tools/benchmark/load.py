@@ -38,9 +38,11 @@ def full_speed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
 
 
 def _full_speed(peer: Peer, plan: Phases) -> Iterator[Figure]:
-    with cast(peer, "config", CONFIG, readers=0, spare=max(names.READER_COUNTS)) as actors:
-        for count in names.READER_COUNTS:
-            actors.attach(actors.readers[count // 2 : count])
+    with cast(peer, "config", CONFIG, readers=0, spare=max(plan.readers)) as actors:
+        attached = 0
+        for count in plan.readers:
+            actors.attach(actors.readers[attached:count])
+            attached = count
             written, *read = at_once(
                 plan.load, (actors.writer, publish, ()), *((reader, poll, ()) for reader in actors.readers[:count])
             )
@@ -94,7 +96,7 @@ def while_publishing(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
 
 
 def _while_publishing(peer: Peer, plan: Phases) -> Iterator[Figure]:
-    for size in names.POLL_SIZES:
+    for size in plan.sizes:
         with cast(peer, "array", size, readers=1) as actors:
             _, (read, changed) = at_once(plan.poll, (actors.writer, publish, ()), (actors.readers[0], poll_whole, ()))
             failed = failures([read])

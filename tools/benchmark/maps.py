@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
+from benchmark.channels import channel
 from benchmark.data import ROW, Items, database, items, pack, packed, put, some_keys
-from benchmark.measure import Sample, channel, once, paired
+from benchmark.measure import Sample, once, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,10 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from shmsync import Reader, ShmSyncError, Writer
 
 Call = Callable[[], object]
 Timer = Callable[[], float]
@@ -128,22 +125,8 @@ def new_name(kind: str) -> str:
     return name
 
 
-@contextmanager
-def channel(kind: str, **options: Any) -> Iterator[tuple[Writer, Reader[Any]]]:
-    """Yield writer and reader of a name of its own."""
-    name = new_name(kind)
-    with Writer(name, grace_duration=0, **options) as writer, Reader(name) as reader:
-        try:
-            yield writer, reader
-        finally:
-            writer.unlink()
-
-
 def sweep() -> None:
-    """Remove what an interrupted `channel`, or a peer, may have left."""
-    for name in _names:
-        with suppress(ShmSyncError), Writer(name) as writer:
-            writer.unlink()
+    """Remove what has been left under such names, or under others in which a peer has them."""
     for entry in Path("/dev/shm").iterdir():
-        if any(name in entry.name.replace("_", "-") for name in _names):  # beside or in what a peer calls its own
+        if any(name in entry.name.replace("_", "-") for name in _names):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from benchmark.basics import LARGE
+from benchmark.channels import channel
 from benchmark.children import Child, Held, child, private_memory, proportional
 from benchmark.data import items, some_keys
-from benchmark.measure import Sample, channel
+from benchmark.measure import Sample
+from benchmark.payloads import LARGE
 from shmsync import ArrayMap, Reader
 
 if TYPE_CHECKING:

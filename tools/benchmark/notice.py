@@ -11,7 +11,6 @@ from benchmark.cast import CONFIG, at_once, cast, each
 from benchmark.figures import Figure
 from benchmark.phases import WARM_UP, phases
 from benchmark.timing import clock, sleep_until
-from shmsync import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,8 +25,6 @@ _MARK = "setting_00"
 
 def woken(peers: Iterable[Peer], *, quick: bool) -> Iterator[Figure]:
     """Measure the time from the beginning of a write until a reader that was blocked goes on."""
-    if not hasattr(Reader, "wait"):
-        return iter(())
     seconds = phases(quick=quick).notice
     return each(peers, names.NOTICE, "config", lambda peer: _woken(peer, seconds))
 

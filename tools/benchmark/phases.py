@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-GUARD = 3.0
+from benchmark.names import POLL_SIZES, READER_COUNTS
+
+GUARD = 2.0
 """Seconds after which a call that has not returned is taken for blocked for ever."""
 
 LEAD = 0.05
@@ -22,9 +24,11 @@ class Phases(NamedTuple):
 
     Attributes:
         load: one measurement with readers at full speed.
+        readers: numbers of them.
         turn: one of the alternating measurements with and without a writer.
         turns: how many of each.
         poll: of arrays that are published non-stop.
+        sizes: of these arrays, in bytes.
         notice: of versions that a reader waits for.
         reader_kills, writer_kills: rounds that end with a kill.
         holders: numbers of readers that hold a value at the same time.
@@ -32,19 +36,31 @@ class Phases(NamedTuple):
     """
 
     load: float = 1.0
+    readers: tuple[int, ...] = READER_COUNTS
     turn: float = 0.5
     turns: int = 3
     poll: float = 1.0
+    sizes: tuple[int, ...] = POLL_SIZES
     notice: float = 2.0
     reader_kills: int = 10
-    writer_kills: int = 4
+    writer_kills: int = 3
     holders: tuple[int, ...] = (1, 4, 8)
     rounds: int = 9
 
 
 FULL = Phases()
 QUICK = Phases(
-    load=0.3, turn=0.3, turns=2, poll=0.3, notice=0.7, reader_kills=3, writer_kills=1, holders=(1, 3), rounds=3
+    load=0.2,
+    readers=READER_COUNTS[::2],
+    turn=0.3,
+    turns=2,
+    poll=0.2,
+    sizes=POLL_SIZES[1:],
+    notice=0.7,
+    reader_kills=2,
+    writer_kills=1,
+    holders=(1, 2),
+    rounds=3,
 )
 
 

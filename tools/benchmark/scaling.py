@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark import names
-from benchmark.basics import config
+from benchmark.channels import channel
 from benchmark.children import child
 from benchmark.figures import Figure
-from benchmark.measure import channel, once, per_call
+from benchmark.measure import once, per_call
+from benchmark.payloads import config
 from benchmark.peers import SHMSYNC
 from benchmark.phases import phases
 from shmsync import Reader

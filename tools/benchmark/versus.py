@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0  # seconds for one step, after which a peer is taken to hang
 _PAUSE = 2e-3  # between two versions while the reader polls, beyond what it takes to read one
-_SLOW = 2.0  # seconds for a version, more than which a peer may not even take part in one round
 _WRITES = 50  # of a config, in a block
 _KEYS = 10_000  # looked up in a block
 
@@ -48,21 +47,23 @@ class Effort:
     Attributes:
         rounds: at most.
         seconds: of its own, after which a peer takes part in no further round.
+        slow: seconds for a version, more than which a peer may not even take part in one round.
         versions: in a round and way, at most.
         block: seconds for a block of unchanged calls.
     """
 
     rounds: int
     seconds: float
+    slow: float
     versions: int
     block: float
 
 
 _EFFORT: dict[Shape, tuple[Effort, Effort]] = {
-    "config": (Effort(10, 3, 30, 0.02), Effort(3, 1, 10, 0.01)),
-    "array": (Effort(10, 4, 5, 0.02), Effort(2, 1, 2, 0.01)),
-    "int map": (Effort(4, 4, 4, 0.02), Effort(1, 1, 1, 0.01)),
-    "str map": (Effort(4, 4, 4, 0.02), Effort(1, 1, 1, 0.01)),
+    "config": (Effort(10, 3, 2, 30, 0.02), Effort(3, 1, 1, 10, 0.01)),
+    "array": (Effort(10, 4, 2, 5, 0.02), Effort(2, 1, 1, 2, 0.01)),
+    "int map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
+    "str map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
 }
 
 
@@ -177,7 +178,7 @@ class Entrant:
         self._calls = max(1, min(20_000, int(self.effort.block / unchanged)))
         self._versions = max(1, min(self.effort.versions, int(0.3 / (written + read))))
         self._pause = _PAUSE + 1.5 * read
-        self._is_slow = written + read > _SLOW
+        self._is_slow = written + read > self.effort.slow
 
     def round(self) -> None:
         """Measure all there is, if there is time."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.basics import LARGE, config
 from benchmark.data import items, some_keys
+from benchmark.payloads import LARGE, config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

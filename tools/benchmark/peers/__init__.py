@@ -7,7 +7,6 @@ process makes a Writer, a child process makes a Reader from its address. What a 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import platform
 import shutil
@@ -135,6 +134,8 @@ class Peer:
 
     def version(self) -> str:
         """Return the version of its package and program; Python's if that brings it."""
+        import importlib.metadata  # noqa: PLC0415 - a process starts sooner without
+
         found = [importlib.metadata.version(self.install) if self.install else f"Python {platform.python_version()}"]
         if self.program:
             answer = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True)

@@ -49,9 +49,10 @@ class Reader:
         self.get = self._reader.get
         self.pinned = self._reader.read
         self.close = self._reader.close
-        wait = getattr(self._reader, "wait", None)
-        if wait is not None:
-            self.wait = lambda timeout: wait(timeout=timeout)
+
+    def wait(self, timeout: float) -> None:
+        """Wait for another version."""
+        self._reader.wait(timeout=timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
         """Look it up in place."""
