@@ -44,7 +44,7 @@ class Phases(NamedTuple):
     notice: float = 2.0
     reader_kills: int = 10
     writer_kills: int = 3
-    holders: tuple[int, ...] = (1, 4, 8)
+    holders: tuple[int, ...] = (1, 4, 16)
     rounds: int = 9
 
 
