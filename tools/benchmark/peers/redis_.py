@@ -134,7 +134,8 @@ class Reader:
     def wait(self, timeout: float) -> None:
         """Wait for a message."""
         if self._messages is None:
-            self._messages = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            client: Any = self._client  # its method has no types
+            self._messages = client.pubsub(ignore_subscribe_messages=True)
             self._messages.subscribe(_CHANNEL)
         self._messages.get_message(timeout=timeout)
 
