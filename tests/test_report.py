@@ -36,7 +36,7 @@ def test_the_page_is_filled_in_between_its_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        assert report.write(calls(), tmp_path / "page") == [tmp_path / "page" / "results.md", page]
+        assert report.write(calls(), tmp_path / "page") == [page]
     text = page.read_text()
     assert text.startswith(f"before\n{report.BEGIN}\n\n")
     assert text.endswith(f"\n{report.END}\nafter\n")

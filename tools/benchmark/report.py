@@ -86,16 +86,16 @@ def _short(version: str) -> str:
 
 
 def write(document: Document, directory: Path) -> list[Path]:
-    """Write results.md into a directory, and fill in the page that has the directory's name, if there is one."""
+    """Fill in the page that has the directory's name; if there is none, write results.md into the directory."""
     text = results(document)
-    directory.mkdir(parents=True, exist_ok=True)
-    made = [directory / "results.md"]
-    made[0].write_text(text, encoding="utf-8")
     page = directory.with_name(directory.name + ".md")
     if page.exists():
         fill(page, text)
-        made.append(page)
-    return made
+        return [page]
+    directory.mkdir(parents=True, exist_ok=True)
+    page = directory / "results.md"
+    page.write_text(text, encoding="utf-8")
+    return [page]
 
 
 def fill(page: Path, results: str) -> None:
