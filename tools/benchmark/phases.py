@@ -61,7 +61,7 @@ QUICK = Phases(
     notice=0.7,
     reader_kills=2,
     writer_kills=1,
-    publishing=1.0,
+    publishing=1.5,  # one write of shmsync waits a second for a reader that is stuck
     holders=(1, 2),
     rounds=3,
 )
