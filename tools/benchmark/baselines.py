@@ -64,7 +64,7 @@ def _maps(kind: str, packing: str) -> tuple[Bench, ...]:
     return (
         Bench("maps.publish_dict", (publish_dict,), (9, 1), (kind,), MAPS),
         Bench("memory.map_reader", (memory,), (5, 1), (kind,), MAPS),
-        Bench("maps.publish_arrays", (publish_arrays,), (15, 2), (kind,), MAPS),
+        Bench("maps.publish_arrays", (publish_arrays,), (15, 1), (kind,), MAPS),
         Bench("maps.look_up", look_up, (31, 5), (kind,), MAPS),
     )
 

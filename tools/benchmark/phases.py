@@ -31,6 +31,7 @@ class Phases(NamedTuple):
         sizes: of these arrays, in bytes.
         notice: of versions that a reader waits for.
         reader_kills, writer_kills: rounds that end with a kill.
+        publishing: versions before the memory in use is looked at; fewer of them, if they take longer.
         holders: numbers of readers that hold a value at the same time.
         rounds: of what is measured call by call, in turn.
     """
@@ -44,7 +45,12 @@ class Phases(NamedTuple):
     notice: float = 2.0
     reader_kills: int = 10
     writer_kills: int = 3
+<<<<<<< HEAD
     holders: tuple[int, ...] = (1, 4, 16)
+=======
+    publishing: float = 10.0
+    holders: tuple[int, ...] = (1, 4, 8)
+>>>>>>> bench
     rounds: int = 9
 
 
@@ -59,6 +65,7 @@ QUICK = Phases(
     notice=0.7,
     reader_kills=2,
     writer_kills=1,
+    publishing=1.5,  # one write of shmsync waits a second for a reader that is stuck
     holders=(1, 2),
     rounds=3,
 )

@@ -20,7 +20,8 @@ from benchmark import names
 from benchmark.cast import Cast, cast, each, of_servers
 from benchmark.figures import MIB, Figure
 from benchmark.peers import SHMSYNC
-from benchmark.phases import GUARD
+from benchmark.phases import GUARD, phases
+from benchmark.timing import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,35 +32,35 @@ if TYPE_CHECKING:
 _CALM = MIB // 4
 _PUBLISHES = 100
 _TRIES = 5
-_PUBLISHING = 30.0
+_PATIENCE = 10.0
 
 Stuck = Callable[[Cast], AbstractContextManager[None]]
 """What keeps a reader from letting go while the block is run."""
 
 
-def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Figure]:  # noqa: ARG001 - once is enough
+def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Figure]:
     """Measure the space that a value takes in the end; with a reader that is stopped, of shmsync only."""
     stuck = {names.SPACE_FREE: _nobody, names.SPACE_HOLDING: _holding, names.SPACE_STOPPED: _stopped}[row]
     concerned = [peer for peer in peers if stuck is not _stopped or peer is SHMSYNC]
-    return each(concerned, row, "array", partial(_after, row=row, stuck=stuck))
+    return each(concerned, row, "array", partial(_after, row=row, stuck=stuck, seconds=phases(quick=quick).publishing))
 
 
-def _after(peer: Peer, *, row: str, stuck: Stuck) -> Iterator[Figure]:
-    grown, remark = _calmly(peer, stuck)
+def _after(peer: Peer, *, row: str, stuck: Stuck, seconds: float) -> Iterator[Figure]:
+    grown, remark = _calmly(peer, stuck, seconds)
     yield Figure(row, peer.name, "bytes", (grown,), remark=remark)
 
 
-def _calmly(peer: Peer, stuck: Stuck) -> tuple[float, str]:
+def _calmly(peer: Peer, stuck: Stuck, seconds: float) -> tuple[float, str]:
     for _ in range(_TRIES):
         before = _in_use()
         with cast(peer, "array", names.SPACE_SIZE, readers=0 if stuck is _nobody else 1) as actors, stuck(actors):
-            published, served, error = actors.writer.start(publish_often, _PUBLISHES)(_PUBLISHING)
+            published, served, error = actors.writer.start(publish_often, _PUBLISHES, seconds)(seconds + _PATIENCE)
             grown = _in_use() - before + served
         if abs(_in_use() - before) <= _CALM:
             break
     else:
         error = f"{error} others used /dev/shm at the same time".lstrip()
-    return grown, f"{error} after {published} publishes" if published < _PUBLISHES else error
+    return grown, f"{error} after {published} publishes".lstrip() if published < _PUBLISHES else error
 
 
 def _in_use() -> int:
@@ -101,12 +102,16 @@ def _wait_until_stopped(process: Child) -> None:
 # --------------------------------------------------------------------------------------------------------- in a child
 
 
-def publish_often(held: Held, count: int) -> tuple[int, int, str]:
-    """Publish so many versions; return how many it were, the bytes that servers took for them, and what failed."""
+def publish_often(held: Held, count: int, seconds: float) -> tuple[int, int, str]:
+    """Publish so many versions, if there is time for them.
+
+    Return how many it were, the bytes that servers took for them, and what failed.
+    """
     error = ""
     published = 0
+    end = clock() + seconds
     try:
-        for _ in range(count):
+        while published < count and clock() < end:
             held.writer.write(next(held.values))
             published += 1
     except Exception as failure:  # noqa: BLE001 - whatever a peer raises
