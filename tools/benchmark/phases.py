@@ -31,7 +31,7 @@ class Phases(NamedTuple):
         sizes: of these arrays, in bytes.
         notice: of versions that a reader waits for.
         reader_kills, writer_kills: rounds that end with a kill.
-        publishing: versions before the memory in use is looked at; fewer of them, if they take longer.
+        publishing: of the versions before the memory in use is looked at; slow peers get fewer of them.
         holders: numbers of readers that hold a value at the same time.
         rounds: of what is measured call by call, in turn.
     """
@@ -45,12 +45,8 @@ class Phases(NamedTuple):
     notice: float = 2.0
     reader_kills: int = 10
     writer_kills: int = 3
-<<<<<<< HEAD
-    holders: tuple[int, ...] = (1, 4, 16)
-=======
     publishing: float = 10.0
-    holders: tuple[int, ...] = (1, 4, 8)
->>>>>>> bench
+    holders: tuple[int, ...] = (1, 4, 16)
     rounds: int = 9
 
 
