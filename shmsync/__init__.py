@@ -18,10 +18,11 @@ Every other process on the host reads:
 from shmsync._info import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo
 from shmsync._inspect import info, names, readers
 from shmsync._layout import InstanceVersion
-from shmsync._reader import Reader, ReaderStats
+from shmsync._reader import Reader
 from shmsync._reservation import Reservation
+from shmsync._results import ReaderStats, WriteResult, WriterStats
 from shmsync._snapshot import Snapshot
-from shmsync._writer import Writer, WriteResult, WriterStats
+from shmsync._writer import Writer
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,

@@ -24,13 +24,7 @@ _NO_VALUE = frozenset({0, CLOSED})
 
 
 class Tally:
-    """What a reader did so far, over all its attachments.
-
-    Attributes:
-        values: changed values taken.
-        attached: attachments made.
-        claimed: slots claimed.
-    """
+    """The counts of `ReaderStats`, over all attachments of a handle."""
 
     __slots__ = ("attached", "claimed", "values")
 
@@ -67,7 +61,9 @@ class Attachment:
         """
         seq = self.version.load()
         mapping = self._mappings[index_of(seq)]
-        if mapping is None or mapping.size != PAGE or not ORDERED_LOADS:
+        if mapping is None or mapping.size != PAGE or not ORDERED_LOADS or seq == CLOSED:
+            return None
+        if self._record is not None and self._record.seq == seq:
             return None
         if mapping.generation != self._generations[mapping.index].load():
             return None
@@ -75,7 +71,7 @@ class Attachment:
         # Nobody holds the writer off here. But it starts to write where `seq` lies, or to give that index a new inode,
         # only after it has published the next version. So if the version is `seq` after all these loads, which this
         # machine does in order, none of them has seen anything of that.
-        if self.version.load() != seq or seq == CLOSED or (self._record is not None and self._record.seq == seq):
+        if self.version.load() != seq:
             return None
         header = self._header_of(seq, mapping, raw)
         return seq, header.codec, raw[PAYLOAD_AT : PAYLOAD_AT + header.size]

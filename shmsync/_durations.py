@@ -1,10 +1,14 @@
-"""Durations as users give them."""
+"""Durations as users give them, and pauses that grow."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from shmsync.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def seconds(duration: float | timedelta, what: str) -> float:
@@ -20,3 +24,11 @@ def seconds(duration: float | timedelta, what: str) -> float:
     if not value >= 0:
         raise InvalidArgumentError(f"{what} must not be negative: {duration!r}")
     return value
+
+
+def pauses(first: float, last: float) -> Iterator[float]:
+    """Yield pauses between looks in seconds, without end: each twice as long as the one before, at most `last`."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(2 * pause, last)

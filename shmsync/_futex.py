@@ -62,8 +62,9 @@ class Futex:
             _check(ffi.errno)
 
     def wake(self) -> None:
-        """Wake everybody who sleeps on the word. Half a microsecond if nobody does."""
-        _call(_NUMBER, self.address, _WAKE, _EVERYBODY, 0, 0, 0)
+        """Wake everybody who sleeps on the word; half a microsecond if nobody does. Without futexes, nobody can."""
+        if AVAILABLE:
+            _call(_NUMBER, self.address, _WAKE, _EVERYBODY, 0, 0, 0)
 
 
 def wait_for_any(words: Sequence[tuple[Futex, int]], timeout: float) -> None:

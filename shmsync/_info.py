@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from shmsync._layout import InstanceVersion
+from shmsync._layout import InstanceVersion  # noqa: TC001 - a user may ask for the annotations at run time
 
 
 class WriterInfo(NamedTuple):
@@ -50,6 +49,8 @@ class ReaderInfo(NamedTuple):
         evicted: it was inside a read for longer than the grace duration of a write. What it reads stays whole; the
             writer has taken new memory.
         keeps: memory that it keeps.
+        held_at_least, held_at_most: seconds for which it has held what it holds, the oldest of it; None if it holds
+            nothing, or that is not known. Told by the versions published since: readers do not look at the clock.
     """
 
     slot: int
@@ -60,6 +61,8 @@ class ReaderInfo(NamedTuple):
     announced: int
     evicted: bool
     keeps: tuple[KeepInfo, ...]
+    held_at_least: float | None = None
+    held_at_most: float | None = None
 
     @property
     def state(self) -> str:

@@ -1,60 +1,27 @@
-"""A look at names from outside: who writes, who reads, what is held. For tools; it changes nothing and takes no lock.
+"""Names from outside: who writes, who reads, what is held. For tools.
 
-Everything is read with `pread` from read-only descriptors, so segments that are truncated meanwhile, damaged or not of
-shmsync at all do no harm. Who is alive is asked of the kernel locks. What is found is a look, not a proof: writer and
-readers go on meanwhile.
+What is found is a look, not a proof: writer and readers go on meanwhile.
 """
 
 from __future__ import annotations
 
-import os
-import struct
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from shmsync import _locks, codecs
-from shmsync._channel import open_part, slot_at
-from shmsync._info import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo
-from shmsync._layout import (
-    CLOSED,
-    GENERATION_AT,
-    HIGH_WATER_AT,
-    KEEP_AT,
-    OWNER,
-    OWNER_AT,
-    PAYLOAD_AT,
-    STATE_HEADER,
-    STATE_MAGIC,
-    STATE_SIZE,
-    VERSION_AT,
-    WRITER,
-    WRITER_AT,
-    DataHeader,
-    InstanceVersion,
-    Names,
-    StateHeader,
-    index_of,
-    names_of,
-    parse_data_header,
-    parse_state_header,
-    readers_belong,
-    readers_size,
-    unpack_pin,
-)
-from shmsync._segment import open_segment, segment_names, status_of
-from shmsync.errors import InvalidArgumentError, ShmSyncError, StateNotFoundError, StateReadError
+from shmsync import codecs
+from shmsync._info import Info, ReaderInfo, SegmentInfo
+from shmsync._layout import CLOSED, InstanceVersion, Names, index_of, names_of
+from shmsync._look import look, unix_time
+from shmsync._segment import segment_names, status_of
+from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from shmsync._segment import Segment
+    from shmsync._look import Found
 
 _SUFFIX = "_state"
-_WORD = struct.Struct("=Q")
 _LOOKS = 3  # at a name with which something is wrong, before that is said: it may be in the middle of its creation
 _PAUSE = 0.002
-_TRIES = 20  # to catch the newest version's header, which a quick writer changes again and again
-_HALF = 0.5  # the header has whole seconds
+_WHOLE = 1.0  # the header has whole seconds
 _BLOCK = 512  # bytes in which the kernel counts the memory of a file
 
 
@@ -85,13 +52,13 @@ def info(name: str) -> Info:
         StateNotFoundError: there is no such name.
     """
     parts = names_of(name)
-    found = _look(name, parts)
+    found = look(name, parts)
     for _ in range(_LOOKS - 1):
         if not found.problems:
             break
         time.sleep(_PAUSE)
-        found = _look(name, parts)
-    return found
+        found = look(name, parts)
+    return _report(found, parts)
 
 
 def readers(name: str) -> list[ReaderInfo]:
@@ -116,174 +83,10 @@ def _is_name(name: str) -> bool:
     return True
 
 
-# ------------------------------------------------------------------------------------------------------ the one look
-
-
-class _State(NamedTuple):
-    """What stands in a state segment."""
-
-    seq: int
-    generations: tuple[int, int]
-
-    @classmethod
-    def read(cls, segment: Segment) -> Self:
-        raw = os.pread(segment.fd, STATE_SIZE, 0).ljust(STATE_SIZE, b"\0")
-        seq, *generations = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
-        return cls(seq, (generations[0], generations[1]))
-
-
-class _Found:
-    """What one look has found so far."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.layout: int | None = None
-        self.header: StateHeader | None = None
-        self.state: _State | None = None
-        self.writer = WriterInfo("unknown")
-        self.table: tuple[ReaderInfo, ...] | None = None
-        self.data: list[DataHeader | None] = [None, None]
-        self.problems: list[str] = []
-
-
-def _look(name: str, parts: Names) -> Info:
-    found = _Found(name)
-    try:
-        with open_part(parts.state, writable=False) as state:
-            _look_at_state(found, state)
-            if found.header is not None and found.state is not None:
-                _look_at_data(found, parts, state)
-                _look_at_readers(found, parts)
-    except StateNotFoundError:
-        raise
-    except (ShmSyncError, OSError) as error:
-        found.problems.append(_sentence(error))
-    return _report(found, parts)
-
-
-def _sentence(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _look_at_state(found: _Found, segment: Segment) -> None:
-    size = segment.status().st_size
-    raw = os.pread(segment.fd, STATE_SIZE, 0)
-    locked = _locks.is_locked(segment.fd, 0)
-    if size < STATE_SIZE:
-        found.writer = WriterInfo("alive" if locked else "unknown")
-        if size or not locked:
-            found.problems.append(f"{segment.name} is truncated: {size} of {STATE_SIZE} bytes; remove the name")
-        return
-    magic, layout, *_ = STATE_HEADER.unpack_from(raw)
-    found.layout = layout if magic == STATE_MAGIC else None
-    found.header = header = parse_state_header(segment.name, memoryview(raw))
-    pid, since = WRITER.unpack_from(raw, WRITER_AT)
-    state = "alive" if locked else "dead" if pid else "closed"
-    found.writer = WriterInfo(state, pid or None, _time(since) if pid else None)
-    if header is None:
-        if not locked:
-            found.problems.append(f"{segment.name}: its writer died while it created it; the next one repairs it")
-        return
-    found.state = _State.read(segment)
-    if found.state.seq == CLOSED:
-        found.problems.append(f"{segment.name} is marked as removed, but still there; the next writer replaces it")
-
-
-def _time(nanoseconds: int) -> float | None:
-    return nanoseconds / 1e9 if nanoseconds else None
-
-
-# -------------------------------------------------------------------------------------------------- the data segments
-
-
-def _look_at_data(found: _Found, parts: Names, segment: Segment) -> None:
-    """Read the headers of both data segments, until the newest version's fits the state, or the state stands still."""
-    for _ in range(_TRIES):
-        before = found.state = _State.read(segment)
-        headers = [_data_header(part) for part in parts.data]
-        found.data = [header if isinstance(header, DataHeader) else None for header in headers]
-        if before.seq in {0, CLOSED} or _fits(found, idx := index_of(before.seq)):
-            return
-        if _State.read(segment) == before:
-            newest = headers[idx]
-            found.problems.append(newest if isinstance(newest, str) else _misfit(parts.data[idx], newest, before))
-            return
-
-
-def _data_header(name: str) -> DataHeader | str:
-    """Return the header of a data segment, or what is wrong with it."""
-    try:
-        with open_segment(name, writable=False) as segment:
-            raw = os.pread(segment.fd, PAYLOAD_AT, 0)
-            return parse_data_header(name, raw, segment.status().st_size)
-    except FileNotFoundError:
-        return f"{name} is not there; the next write creates it anew"
-    except (ShmSyncError, OSError) as error:
-        return _sentence(error)
-
-
-def _fits(found: _Found, idx: int) -> bool:
-    header, state, life = found.data[idx], found.state, found.header
-    assert state is not None
-    assert life is not None
-    return header is not None and header[:3] == (life.instance, state.generations[idx], state.seq)
-
-
-def _misfit(name: str, header: DataHeader, state: _State) -> str:
-    return (
-        f"{name} holds version {header.seq} of generation {header.generation}, the state says version {state.seq} of "
-        f"generation {state.generations[index_of(state.seq)]}; the next write repairs it"
-    )
-
-
-# --------------------------------------------------------------------------------------------------- the reader table
-
-
-def _look_at_readers(found: _Found, parts: Names) -> None:
-    header = found.header
-    assert header is not None
-    try:
-        with open_part(parts.readers, writable=False) as segment:
-            raw = os.pread(segment.fd, readers_size(header.max_readers), 0)
-            if len(raw) < readers_size(header.max_readers):
-                found.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; remove the name")
-            elif not readers_belong(memoryview(raw), header):
-                found.problems.append(f"{segment.name} does not belong to its state segment; remove the name")
-            else:
-                found.table = tuple(_slots(found, segment, raw))
-    except StateReadError as error:
-        gone = isinstance(error, StateNotFoundError)
-        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else _sentence(error))
-
-
-def _slots(found: _Found, segment: Segment, raw: bytes) -> list[ReaderInfo]:
-    assert found.header is not None
-    high = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0], found.header.max_readers)  # readers may scribble there
-    slots = []
-    for number in range(high):
-        alive = _locks.is_locked(segment.fd, slot_at(number))
-        slot = _slot(found, number, raw[slot_at(number) : slot_at(number + 1)], alive=alive)
-        if alive or slot.is_reading or slot.evicted or slot.keeps:
-            slots.append(slot)
-    return slots
-
-
-def _slot(found: _Found, number: int, raw: bytes, *, alive: bool) -> ReaderInfo:
-    assert found.state is not None
-    evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
-    keeps = []
-    for idx, at in enumerate(KEEP_AT):
-        (generation,) = _WORD.unpack_from(raw, at)
-        if generation:
-            keeps.append(KeepInfo(idx, generation, generation == found.state.generations[idx]))
-    pid, since = OWNER.unpack_from(raw, OWNER_AT)
-    return ReaderInfo(number, pid or None, _time(since), alive, counts, announced, evicted, tuple(keeps))
-
-
 # ---------------------------------------------------------------------------------------------------------- the report
 
 
-def _report(found: _Found, parts: Names) -> Info:
+def _report(found: Found, parts: Names) -> Info:
     header, state = found.header, found.state
     seq = state.seq if state is not None and state.seq != CLOSED else None
     newest = found.data[index_of(seq)] if seq else None
@@ -291,22 +94,73 @@ def _report(found: _Found, parts: Names) -> Info:
     if newest is not None and newest.seq == seq:
         version = InstanceVersion(newest.seq, index_of(newest.seq), newest.size, newest.checksum)
         codec = _codec(newest.codec)
-        age = max(0.0, time.monotonic() - newest.published - _HALF) if newest.published else None
+        least, most = _age(found, newest.seq)
+        age = None if most is None else (least + most) / 2
     return Info(
         name=found.name,
         seq=seq,
         version=version,
         codec=codec,
         age=age,
-        created=_time(header.created_ns) if header is not None else None,
+        created=unix_time(header.created_ns) if header is not None else None,
         layout=found.layout,
         instance=header.instance if header is not None else None,
         max_readers=header.max_readers if found.table is not None and header is not None else None,
         writer=found.writer,
-        readers=found.table or (),
+        readers=tuple(_with_time(found, reader) for reader in found.table or ()),
         segments=(_segment(parts.state), _segment(parts.readers), *(_data_segment(found, parts, i) for i in (0, 1))),
         problems=tuple(found.problems),
     )
+
+
+def _age(found: Found, seq: int) -> tuple[float, float | None]:
+    """Return since when a version is published, in seconds, at least and at most; None if that is not known."""
+    header = found.data[index_of(seq)]
+    if header is None or header.seq != seq or not header.published:
+        return 0.0, None
+    most = max(0.0, time.monotonic() - header.published)
+    return max(0.0, most - _WHOLE), most
+
+
+def _with_time(found: Found, reader: ReaderInfo) -> ReaderInfo:
+    """Return a reader with how long it has held what it holds.
+
+    It does not say so itself, which would cost each read a look at the clock. But it holds a version since a time when
+    that was the newest: after it was published, and before the next one was.
+    """
+    held = [(idx, not reader.evicted) for idx, count in enumerate(reader.counts) if count]
+    held += [(keep.idx, keep.present) for keep in reader.keeps]
+    if not held or found.state is None:
+        return reader
+    attached = None if reader.since is None else max(0.0, time.time() - reader.since)
+    spans = [_held_for(found, found.state.seq, idx, attached, present=present) for idx, present in held]
+    most = [most for _, most in spans if most is not None]
+    return reader._replace(
+        held_at_least=max(least for least, _ in spans), held_at_most=max(most) if len(most) == len(spans) else None
+    )
+
+
+def _held_for(
+    found: Found, newest: int, idx: int, attached: float | None, *, present: bool
+) -> tuple[float, float | None]:
+    """Return for how long a reader holds a data segment, at least and at most.
+
+    Args:
+        found: the look.
+        newest: sequence number.
+        idx: of the data segment.
+        attached: for how long the reader is; None if that is not known.
+        present: whether it holds what lies there now, or memory that was replaced.
+    """
+    header = found.data[idx]
+    if header is None:
+        return 0.0, attached
+    least, most = _age(found, header.seq)
+    if not present:  # then it was held before the version that lies there now
+        return least, attached
+    least = _age(found, newest)[0] if header.seq < newest else 0.0
+    limits = [limit for limit in (most, attached) if limit is not None]
+    return least, max(least, min(limits)) if limits else None
 
 
 def _codec(number: int) -> str:
@@ -324,7 +178,7 @@ def _segment(name: str) -> SegmentInfo:
     return SegmentInfo(name, status.st_size, memory, status.st_ino, status.st_mode & 0o7777, status.st_uid)
 
 
-def _data_segment(found: _Found, parts: Names, idx: int) -> SegmentInfo:
+def _data_segment(found: Found, parts: Names, idx: int) -> SegmentInfo:
     segment, header = _segment(parts.data[idx]), found.data[idx]
     generation = found.state.generations[idx] if found.state is not None else None
     return segment._replace(generation=generation, seq=header.seq if header is not None and segment.size else None)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shmsync._protocol import Published
 
 logger = logging.getLogger("shmsync")
 logger.addHandler(logging.NullHandler())
@@ -33,3 +37,36 @@ class Seldom:
         if more:
             text, args = text + " (and %d more since the last message)", (*args, more)
         logger.warning(text, *args)
+
+
+class WriterLog:
+    """What a Writer tells beyond what its writes return."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._of_resets, self._of_replacements = Seldom(), Seldom()
+
+    def took_over(self, predecessor: int) -> None:
+        """Tell that a writer of another process had died."""
+        text = "%s: took over from process %d, which ended without closing its writer"
+        logger.warning(text, self._name, predecessor)
+
+    def published(self, published: Published, evicted: list[int]) -> None:
+        """Tell what a write did to readers, and to memory.
+
+        Args:
+            published: the write.
+            evicted: processes whose readers it evicted.
+        """
+        if published.reset:
+            who = (
+                f"evicted readers of process {', '.join(map(str, evicted))}"
+                if evicted
+                else "cleared a dead reader away"
+            )
+            self._of_resets.warn("%s: version %d: %s", self._name, published.seq, who)
+        if published.held:
+            text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
+            self._of_replacements.warn(text, self._name, published.seq)
+        if published.replaced:
+            logger.debug("%s: data_%d replaced, generation %d", self._name, published.idx, published.generation)

@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync import _futex
+from shmsync._durations import pauses
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -34,8 +35,7 @@ _LAST_LOOK = 0.005
 
 def wake(state: mmap, version_at: int) -> None:
     """Wake whoever sleeps on the version word of a mapped state segment."""
-    if _futex.AVAILABLE:
-        _futex.Futex(state, version_at).wake()
+    _futex.Futex(state, version_at).wake()
 
 
 class Bell:
@@ -69,7 +69,7 @@ class Bell:
 
     def after(self, *, owed: bool) -> None:
         """Wake whoever may be asleep."""
-        if (owed or self._awaited.load()) and _futex.AVAILABLE:
+        if owed or self._awaited.load():
             self.futex.wake()
 
     # The reader's side.
@@ -88,7 +88,8 @@ class Bell:
 
     def _poll(self, seen: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        pause = _FIRST_LOOK
-        while self._version.peek() == seen and (left := deadline - time.monotonic()) > 0:
+        for pause in pauses(_FIRST_LOOK, _LAST_LOOK):
+            left = deadline - time.monotonic()
+            if left <= 0 or self._version.peek() != seen:
+                return
             time.sleep(min(pause, left))
-            pause = min(2 * pause, _LAST_LOOK)

@@ -1,22 +1,24 @@
 """The reader: attach by name, enter, leave, keep.
 
-`get` and `read` have a short road, taken while the version has not changed, and a long one. The short road takes no
-lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, that is replaced as a whole, so that a
-thread never mixes the slot of one life of the name with the version word of another.
+`get` and `read` have a short road, taken while the version has not changed, and a long one, which pins the newest. The
+short road takes no lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, that is replaced as a
+whole, so that a thread never mixes the slot of one life of the name with the version word of another. Between the two,
+`get` copies a small plain value out without a pin: see `Attachment.copy_out`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from shmsync import _fork, _protocol
 from shmsync._attachment import Attachment, LifeEndedError, Tally
 from shmsync._durations import seconds
 from shmsync._layout import InstanceVersion, index_of, names_of
+from shmsync._results import ReaderStats
 from shmsync._snapshot import UNSET, Snapshot, T
-from shmsync._waiting import Waiting
+from shmsync._waiting import Waiting, looks
 from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
@@ -36,23 +38,6 @@ R = TypeVar("R")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
-_FIRST_LOOK = 0.001
-_LAST_LOOK = 0.02
-
-
-class ReaderStats(NamedTuple):
-    """What a Reader did so far. Unchanged values are not counted: that would cost more than to return them.
-
-    Attributes:
-        values: changed values taken, by `get` or `read`.
-        attached: how often it attached to a name: more than once after an unlink, a fork, a removal.
-        claimed: reader slots claimed: one for each attachment, and one more after each read that could not be ended in
-            good order: evicted while other snapshots were open, interrupted by an exception, or shared with a fork.
-    """
-
-    values: int
-    attached: int
-    claimed: int
 
 
 class Reader(Waiting[T]):
@@ -113,8 +98,8 @@ class Reader(Waiting[T]):
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, Record] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
-        self._waited = -1  # likewise of `wait`
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
+        self._waited = -1  # sequence number that `wait` returned last
 
     # ------------------------------------------------------------------------------------------------ the short road
 
@@ -234,20 +219,18 @@ class Reader(Waiting[T]):
 
     def _patiently(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool = False) -> R:
         """Pin and use the newest version; as long as nothing is published, try again until the timeout is over."""
-        deadline: float | None = None
-        pause = _FIRST_LOOK
+        deadline, pauses = -1.0, None
         while True:
             try:
                 with self.lock:
                     return self._pin_and(use, check_bytes=check_bytes)
             except (StateNotFoundError, UninitializedStateError):
                 now = time.monotonic()
-                if deadline is None:
-                    deadline = now + self._timeout
+                if pauses is None:
+                    deadline, pauses = now + self._timeout, looks()
                 if now >= deadline:
                     raise
-            time.sleep(min(pause, deadline - now))
-            pause = min(2 * pause, _LAST_LOOK)
+            time.sleep(min(next(pauses), deadline - now))
 
     def _pin_and(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool) -> R:
         """Pin the newest version and use it; `use` counts out, or hands the count on."""

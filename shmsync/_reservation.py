@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from shmsync._protocol import Published
+    from shmsync._results import WriteResult
     from shmsync._tenure import Tenure
-    from shmsync._writer import Writer, WriteResult
+    from shmsync._writer import Writer
 
 
 @dataclass(frozen=True)

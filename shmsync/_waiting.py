@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
-from shmsync import _hub
-from shmsync._durations import seconds
+from shmsync import _durations, _hub
 from shmsync._layout import CLOSED, InstanceVersion
 from shmsync._snapshot import Snapshot, T
 from shmsync.errors import InvalidArgumentError, StateNotFoundError, UninitializedStateError
@@ -23,8 +21,11 @@ if TYPE_CHECKING:
 _SLICE = 1.0  # of a wait: how late it is noticed that the name was removed, or that the writer died before it rang
 _SLICE_ASYNC = 5.0  # likewise in an event loop, where thousands may wait
 _SLICE_WITH_EVENT = 0.05  # likewise, that a stop event is set
-_FIRST_LOOK = 0.001
-_LAST_LOOK = 0.02  # for a name that is not there yet there is no word to wait for
+
+
+def looks() -> Iterator[float]:
+    """Return the pauses between looks for a name that is not there yet: it has no word to wait for."""
+    return _durations.pauses(0.001, 0.02)
 
 
 class Event(Protocol):
@@ -92,16 +93,17 @@ class Waiting(Generic[T]):
         while True:
             if _run(self._rounds(since, timeout, _SLICE, stop_event)) is None:
                 return
-            with suppress(StateNotFoundError, UninitializedStateError), self.read() as snapshot:
-                since = snapshot.version
-                yield snapshot
+            if (found := self._read_if_there()) is not None:
+                with found as snapshot:
+                    since = snapshot.version
+                    yield snapshot
 
     async def wait_async(
         self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None
     ) -> int | None:
         """Wait as `wait` does, in a coroutine of asyncio; cancel it whenever you like.
 
-        All waits of a process share one thread, which ends with the last of them.
+        All waits of a process share one thread, which ends about a second after the last of them.
         """
         return await _run_async(self._rounds(since, timeout, _SLICE_ASYNC))
 
@@ -115,9 +117,10 @@ class Waiting(Generic[T]):
         while True:
             if await _run_async(self._rounds(since, timeout, _SLICE_ASYNC, stop_event)) is None:
                 return
-            with suppress(StateNotFoundError, UninitializedStateError), self.read() as snapshot:
-                since = snapshot.version
-                yield snapshot
+            if (found := self._read_if_there()) is not None:
+                with found as snapshot:
+                    since = snapshot.version
+                    yield snapshot
 
     # ---------------------------------------------------------------------------------------------------- the rounds
 
@@ -130,9 +133,9 @@ class Waiting(Generic[T]):
     ) -> Generator[_Pause, None, int | None]:
         """Yield each pause that is to be made; return the sequence number that was waited for."""
         seen = _seq_of(since)
-        deadline = float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
+        deadline = float("inf") if timeout is None else time.monotonic() + _durations.seconds(timeout, "timeout")
         longest = longest if stop_event is None else _SLICE_WITH_EVENT
-        pause = _FIRST_LOOK
+        pauses = looks()
         while stop_event is None or not stop_event.is_set():
             found = self._newest()
             if found is not None and found[1] != (self._handed_out() if seen is None else seen):
@@ -142,12 +145,18 @@ class Waiting(Generic[T]):
             if left <= 0:
                 return None
             if found is None:
-                yield _Pause(None, 0, min(pause, left))
-                pause = min(2 * pause, _LAST_LOOK)
+                yield _Pause(None, 0, min(next(pauses), left))
             else:
                 yield _Pause(*found, min(longest, left))
                 self._drop_if_removed(*found)
         return None
+
+    def _read_if_there(self) -> Snapshot[T] | None:
+        """Read; None if the name was removed since its version was seen."""
+        try:
+            return self.read()
+        except (StateNotFoundError, UninitializedStateError):
+            return None
 
     def _newest(self) -> tuple[Channel, int] | None:
         """Return the present life of the name and its newest sequence number; None while nothing is published."""

@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from shmsync import _fork, _tenure, codecs
 from shmsync._durations import seconds
 from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
-from shmsync._log import Seldom, logger
+from shmsync._log import WriterLog
 from shmsync._payload import release
 from shmsync._reservation import Reservation, Reserved
+from shmsync._results import WriteResult, WriterStats
 from shmsync._snapshot import T
 from shmsync.codecs import raw
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
@@ -33,36 +34,6 @@ if TYPE_CHECKING:
 _LINK_CHECK_EVERY = 1.0
 _LOOK_AGAIN = 0.1
 _OWNER = 0o600
-
-
-class WriteResult(NamedTuple):
-    """What a write did.
-
-    Attributes:
-        size: payload size in bytes.
-        reset: a dead reader was cleared away, or a reader was evicted when the grace duration was over.
-        version: the version that was published.
-    """
-
-    size: int
-    reset: bool
-    version: InstanceVersion
-
-
-class WriterStats(NamedTuple):
-    """What a Writer did so far.
-
-    Attributes:
-        writes: versions published.
-        resets: writes that cleared a dead reader away or evicted one.
-        replaced: writes that gave their data segment a new inode, the first two included.
-        takeovers: how often it followed a writer that had died.
-    """
-
-    writes: int
-    resets: int
-    replaced: int
-    takeovers: int
 
 
 class Writer(Generic[T]):
@@ -121,7 +92,7 @@ class Writer(Generic[T]):
         self._tenure: _tenure.Tenure | None = None
         self._next_link_check = 0.0
         self._writes = self._resets = self._replaced = self._takeovers = 0
-        self._of_resets, self._of_replacements = Seldom(), Seldom()
+        self._log = WriterLog(name)
         _fork.register(self)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
@@ -219,22 +190,10 @@ class Writer(Generic[T]):
         if reset or replaced:
             self._resets += reset
             self._replaced += replaced
-            self._tell(tenure, prepared)
+            self._log.published(prepared, tenure.evicted() if reset else [])
         data = tenure.data
         version = new(InstanceVersion, (seq, index, data.size, data.checksum))
         return new(WriteResult, (data.size, reset, version))
-
-    def _tell(self, tenure: _tenure.Tenure, published: Published) -> None:
-        """Log what a write did beyond writing."""
-        if published.reset:
-            who = tenure.evicted()
-            what = f"evicted readers of process {', '.join(map(str, who))}" if who else "cleared a dead reader away"
-            self._of_resets.warn("%s: version %d: %s", self.name, published.seq, what)
-        if published.held:
-            text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
-            self._of_replacements.warn(text, self.name, published.seq)
-        if published.replaced:
-            logger.debug("%s: data_%d replaced, generation %d", self.name, published.idx, published.generation)
 
     def _end(self) -> None:
         tenure = self._tenure
@@ -255,8 +214,7 @@ class Writer(Generic[T]):
             tenure = self._tenure = _tenure.begin(self._terms)
             if tenure.predecessor:
                 self._takeovers += 1
-                text = "%s: took over from process %d, which ended without closing its writer"
-                logger.warning(text, self.name, tenure.predecessor)
+                self._log.took_over(tenure.predecessor)
         return tenure
 
     def _end_tenure(self, tenure: _tenure.Tenure) -> None:

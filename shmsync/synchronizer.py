@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from shmsync._reader import Reader
 from shmsync._snapshot import T
-from shmsync._writer import Writer, WriteResult
+from shmsync._writer import Writer
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from shmsync._reservation import Reservation
+    from shmsync._results import WriteResult, WriterStats
 
 
 class Synchronizer(Reader[T]):
@@ -84,6 +85,10 @@ class Synchronizer(Reader[T]):
     def unlink(self) -> None:
         """Remove the name and its segments. See `Writer.unlink`."""
         self._writing().unlink()
+
+    def writer_stats(self) -> WriterStats:
+        """Return what this handle wrote so far; `stats` tells what it read."""
+        return self._writer.stats()
 
     def close(self) -> None:
         """Give up both roles; unlink nothing. Idempotent."""

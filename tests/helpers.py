@@ -6,7 +6,6 @@ has no threads, asks it to run functions of a test module, and may have it forke
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import struct
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from shmsync import Reader, Writer
 from shmsync._channel import slot_at
 from shmsync._layout import HIGH_WATER_AT, checksum_of
+from shmsync._locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -237,15 +237,8 @@ def keeps(name: str) -> list[int]:
 
 def slots_locked(name: str) -> list[int]:
     """Return the slots whose lock is held by a live process."""
-    flock = struct.Struct("hhqqi4x")
-    with (SHM / f"{name}_readers").open("r+b") as table:
-
-        def locked(index: int) -> bool:
-            asked = flock.pack(fcntl.F_WRLCK, os.SEEK_SET, slot_at(index), 1, 0)
-            found: int = flock.unpack(fcntl.fcntl(table, fcntl.F_OFD_GETLK, asked))[0]
-            return found != fcntl.F_UNLCK
-
-        return [index for index in range(len(_words(name))) if locked(index)]
+    with (SHM / f"{name}_readers").open("rb") as table:
+        return [index for index in range(len(_words(name))) if is_locked(table.fileno(), slot_at(index))]
 
 
 def possible(*command: str) -> bool:

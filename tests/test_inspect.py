@@ -8,10 +8,11 @@ import re
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
-from helpers import PATIENCE, SHM, Child, Held, attach, hold, leave, publish
+from helpers import PATIENCE, SHM, Child, Held, attach, get, hold, leave, publish
 
 import shmsync
 from shmsync import Info, InvalidArgumentError, KeepInfo, Reader, StateNotFoundError, StateReadError, Writer, WriterInfo
@@ -184,6 +185,40 @@ def test_what_a_reader_keeps(writer: Writer, name: str) -> None:
         assert shmsync.info(name).replaced == 1
         child.ask(forget)
         assert states(name) == []
+
+
+def test_for_how_long_a_reader_holds(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(module: str, seconds: float) -> None:
+        clock = SimpleNamespace(
+            time=lambda: time.time() + seconds, monotonic=lambda: time.monotonic() + seconds, sleep=time.sleep
+        )
+        monkeypatch.setattr(f"shmsync.{module}.time", clock)
+
+    def held() -> Any:
+        (reader,) = shmsync.readers(name)
+        return reader.held_at_least, reader.held_at_most
+
+    slack = 2 + PATIENCE
+    writer.write(1)
+    with Child() as child:
+        child.ask(attach, name)
+        child.ask(get)
+        assert held() == (None, None)
+        child.ask(hold, name)
+        later("_inspect", 1000)
+        assert held() == (pytest.approx(0), pytest.approx(1000, abs=slack))  # of the newest, it may be quite new
+        later("_writer", 500)
+        writer.write_raw(b"y")
+        assert held() == (pytest.approx(500, abs=slack), pytest.approx(1000, abs=slack))
+        later("_writer", 600)
+        writer.write_raw(b"z", grace_duration=0)
+        assert held() == (pytest.approx(400, abs=slack), pytest.approx(1000, abs=slack))  # evicted
+        child.ask(leave)
+
+
+def test_the_annotations_can_be_asked_for() -> None:
+    for result in (Info, shmsync.ReaderInfo, shmsync.WriterInfo, shmsync.SegmentInfo, shmsync.WriteResult):
+        assert set(get_type_hints(result)) == set(result._fields)
 
 
 def test_what_a_reader_counts(writer: Writer, name: str) -> None:

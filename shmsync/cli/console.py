@@ -192,6 +192,16 @@ def writer_text(info: Info) -> str:
     return info.writer.state if info.writer.pid is None else f"{info.writer.state} {info.writer.pid}"
 
 
+def held_text(reader: ReaderInfo) -> str:
+    """Return for how long a reader has held what it holds: "12s", "<12s", ">12s" or "10-12s"."""
+    if reader.held_at_least is None:
+        return "-"
+    least, most = span_text(reader.held_at_least), span_text(reader.held_at_most)
+    if reader.held_at_most is None:
+        return f">{least}"
+    return most if least == most else f"<{most}" if reader.held_at_least < 1 else f"{least}-{most}"
+
+
 def holds_text(info: Info, reader: ReaderInfo) -> str:
     """Return what a reader holds."""
     held = [

@@ -14,6 +14,7 @@ from shmsync.cli.console import (
     Name,
     complain,
     fail,
+    held_text,
     holds_text,
     note,
     number_text,
@@ -141,6 +142,7 @@ def readers(name: Name, *, json: Json = False) -> None:
 
     Exit status 1 if its reader table cannot be read. States: idle; reading: inside a read; keeping: views are in use;
     evicted: inside a read for longer than the writer's grace duration; dead: killed inside a read, and not yet cleared.
+    HELD: for how long it has held the oldest of what it holds, as far as the versions published since tell it.
     """
     info = _info_of(name)
     if info.max_readers is None:
@@ -154,8 +156,9 @@ def readers(name: Name, *, json: Json = False) -> None:
 
 
 def _show_readers(info: shmsync.Info) -> None:
-    grid = Grid("SLOT>", "PID>", "STATE", "ATTACHED>", "HOLDS")
+    grid = Grid("SLOT>", "PID>", "STATE", "ATTACHED>", "HELD>", "HOLDS")
     for reader in info.readers:
         pid = "-" if reader.pid is None else str(reader.pid)
-        grid.add(str(reader.slot), pid, reader.state, since_text(reader.since), holds_text(info, reader))
+        times = (since_text(reader.since), held_text(reader))
+        grid.add(str(reader.slot), pid, reader.state, *times, holds_text(info, reader))
     grid.show()
