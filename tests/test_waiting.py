@@ -8,13 +8,26 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+import uvloop
 from helpers import PATIENCE, SHM, Child, Held
 
-from shmsync import ClosedError, InvalidArgumentError, Reader, Writer, _futex, _hub, _notify, _waiting
+from shmsync import (
+    ClosedError,
+    InvalidArgumentError,
+    Reader,
+    StateNotFoundError,
+    Writer,
+    _futex,
+    _hub,
+    _notify,
+    _waiting,
+)
 from shmsync._layout import AWAITED_AT
 
 if TYPE_CHECKING:
@@ -22,14 +35,23 @@ if TYPE_CHECKING:
 
     from shmsync import InstanceVersion
 
-WITHOUT = {"futex": (), "polling": ("AVAILABLE",)}
+uvloop.new_event_loop().close()  # it opens a pipe for signals, which the process has ever after
+
+NO_FUTEX = {"AVAILABLE": False, "MANY_AVAILABLE": False, "_call": None}
+WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    until(lambda: not any(thread.name == "shmsync-hub" for thread in threading.enumerate()))
 
 
 @pytest.fixture(params=WITHOUT)
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With futexes, and without them."""
-    for flag in WITHOUT[request.param]:
-        monkeypatch.setattr(_futex, flag, False)
+    for flag, value in WITHOUT[request.param].items():
+        monkeypatch.setattr(_futex, flag, value)
 
 
 @contextmanager
@@ -46,10 +68,6 @@ def soon(act: Any) -> Iterator[None]:
         yield
     finally:
         thread.join(PATIENCE)
-
-
-def hub_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "shmsync-hub"]
 
 
 def until(condition: Any) -> None:
@@ -275,6 +293,17 @@ def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
     assert seen == sorted(set(seen))
 
 
+def test_an_error_thrown_into_watch_comes_back(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        watch = reader.watch()
+        assert isinstance(watch, Generator)
+        snapshot = next(watch)
+        with pytest.raises(StateNotFoundError, match="of another name"):
+            watch.throw(StateNotFoundError("of another name"))
+        assert snapshot.closed
+
+
 def test_a_stop_event_ends_watch(writer: Writer, name: str) -> None:
     writer.write(0)
     stop = threading.Event()
@@ -310,16 +339,14 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
 HUBS: dict[str, dict[str, Any]] = {
     "futex_waitv": {},
     "one word at a time": {"MANY_AVAILABLE": False},
-    "no futex": {"MANY_AVAILABLE": False, "AVAILABLE": False},
+    "no futex": NO_FUTEX,
 }
 
 
 @pytest.fixture(params=HUBS)
-def _each_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _each_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for flag, value in HUBS[request.param].items():
         monkeypatch.setattr(_futex, flag, value)
-    yield
-    until(lambda: not hub_threads())
 
 
 @pytest.mark.usefixtures("_each_hub")
@@ -352,6 +379,40 @@ def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
     assert seen == sorted(set(seen))
 
 
+def run_in_uvloop(main: Any, *args: Any) -> Any:
+    loop = uvloop.new_event_loop()
+    try:
+        return loop.run_until_complete(main(*args))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+LOOPS: dict[str, Any] = {
+    "uvloop": run_in_uvloop,
+    "anyio": anyio.run,
+}
+
+
+@pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
+def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
+    async def main(reader: Reader[int]) -> list[int]:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.wait_async(1), 0.02)
+        seen = []
+        async for snapshot in reader.watch_async(timeout=PATIENCE):
+            seen.append(snapshot.value)
+            if snapshot.value == 2:
+                break
+            asyncio.get_running_loop().call_later(0.02, writer.write, snapshot.value + 1)
+        return seen
+
+    writer.write(0)
+    with Reader[int](name) as reader:
+        assert run(main, reader) == [0, 1, 2]
+    assert not _hub._hub._places
+
+
 def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
     writer.write(0)
     count = 1000
@@ -376,7 +437,6 @@ def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
 
     with Reader[int](name) as reader:
         asyncio.run(main(reader))
-    until(lambda: not hub_threads())
 
 
 class _forever:  # noqa: N801 - stands for a function of later Pythons
@@ -410,7 +470,6 @@ def test_more_names_than_one_call_can_wait_for(name: str) -> None:
         for writer in writers:
             writer.unlink()
             writer.close()
-    until(lambda: not hub_threads())
 
 
 def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
@@ -431,7 +490,6 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
 
     with Reader[int](name) as reader:
         asyncio.run(main(reader))
-    until(lambda: not hub_threads())
     gc.collect()
 
 
@@ -449,7 +507,6 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
             loop.run_until_complete(waiting)
         loop.close()
         waiter.call()  # as the thread may, if it is late
-    until(lambda: not hub_threads())
 
 
 def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
