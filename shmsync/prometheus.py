@@ -1,8 +1,4 @@
-"""Metrics for Prometheus: a collector that looks at names when it is asked. Needs the extra `prometheus`.
-
->>> from prometheus_client import REGISTRY  # doctest: +SKIP
->>> REGISTRY.register(Collector())  # doctest: +SKIP
-"""
+"""Metrics for Prometheus: a collector that looks at names when it is asked. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 

@@ -193,13 +193,11 @@ def writer_text(info: Info) -> str:
 
 
 def held_text(reader: ReaderInfo) -> str:
-    """Return for how long a reader has held what it holds: "12s", "<12s", ">12s" or "10-12s"."""
+    """Return for how long a reader has held what it holds: "12s", "10s-12s" or ">12s"."""
     if reader.held_at_least is None:
         return "-"
     least, most = span_text(reader.held_at_least), span_text(reader.held_at_most)
-    if reader.held_at_most is None:
-        return f">{least}"
-    return most if least == most else f"<{most}" if reader.held_at_least < 1 else f"{least}-{most}"
+    return f">{least}" if reader.held_at_most is None else most if least == most else f"{least}-{most}"
 
 
 def holds_text(info: Info, reader: ReaderInfo) -> str:
