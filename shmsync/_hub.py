@@ -54,7 +54,7 @@ class _Place:
         self.channel = channel
         self.waiters: set[_Waiter] = set()
         self.seen = -1
-        """What the thread sleeps on."""
+        """What the thread sleeps on; -1 if it does not: then whoever comes has to wake it."""
 
 
 class _Hub:
@@ -118,6 +118,7 @@ class _Hub:
             for waiter in gone:
                 waiter.call()
             if not place.waiters:
+                place.seen = -1
                 return None
             if place.channel.bell.expect(seen):
                 return place.channel.bell.futex, seen

@@ -178,8 +178,7 @@ class Waiting(Generic[T]):
         """After a pause in which nothing was published, see whether the name was removed from outside."""
         if channel.version.peek() == seen and not channel.is_current():
             with self.lock:
-                if self._attachment is not None and self._attachment.channel is channel:
-                    self._forget()
+                self._forget()
 
 
 def _seq_of(since: InstanceVersion | int | None) -> int | None:

@@ -21,6 +21,7 @@ from shmsync import (
     ClosedError,
     InvalidArgumentError,
     Reader,
+    Snapshot,
     StateNotFoundError,
     Writer,
     _futex,
@@ -45,6 +46,17 @@ WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 def _no_thread_is_left() -> Iterator[None]:
     yield
     until(lambda: not any(thread.name == "shmsync-hub" for thread in threading.enumerate()))
+
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_without_being_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_seldom(monkeypatch.setattr)
+
+
+def look_seldom(assign: Any = setattr) -> None:
+    """Make the regular looks so rare that they hide no lost wake-up."""
+    for slices in ("_SLICE", "_SLICE_ASYNC"):
+        assign(_waiting, slices, 10 * PATIENCE)
 
 
 @pytest.fixture(params=WITHOUT)
@@ -133,6 +145,11 @@ def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> Non
             assert reader.wait(timeout=PATIENCE) == 1
 
 
+def test_a_name_without_a_version_is_waited_for(writer: Writer, name: str) -> None:
+    with Reader[bytes](name) as reader, writer.reserve(1):
+        assert reader.wait(timeout=0.02) is None
+
+
 @pytest.mark.usefixtures("_either_way")
 def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
     writer.write("a")
@@ -147,6 +164,21 @@ def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
         with soon(renew):
             assert reader.wait(timeout=PATIENCE) == 1  # the first one of the new life
         assert reader.get() == "b"
+
+
+def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
+    writer.write("a")
+    writer.close()
+    with Writer(name) as another, Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def renew() -> None:
+            another.unlink()  # never wrote, so there is nothing but the name to go by
+            another.write("b")
+
+        with soon(renew):
+            assert reader.wait(timeout=PATIENCE) == 1
+        another.unlink()
 
 
 def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +256,26 @@ def wait_until_interrupted(_held: Held, name: str) -> str:
     return "woken"
 
 
+def test_a_signal_does_not_end_a_wait(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        child.start(wait_with_a_handler, name)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGUSR1)
+        time.sleep(0.05)
+        writer.write("b")
+        assert child.hear() == (2, [signal.SIGUSR1])
+
+
+def wait_with_a_handler(_held: Held, name: str) -> tuple[int | None, list[int]]:
+    seen: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))
+    with Reader[str](name) as reader:
+        reader.get()
+        return reader.wait(timeout=PATIENCE), seen
+
+
 def test_waiting_takes_no_processor_time(writer: Writer, name: str) -> None:
     writer.write("a")
     with Reader[str](name) as reader:
@@ -291,6 +343,21 @@ def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
             if snapshot.value == last:
                 break
     assert seen == sorted(set(seen))
+
+
+def test_a_name_removed_before_it_was_read(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        read = reader.read
+
+        def read_too_late() -> Snapshot[int]:
+            monkeypatch.undo()
+            writer.unlink()
+            return read()
+
+        monkeypatch.setattr(reader, "read", read_too_late)
+        with soon(lambda: writer.write(1)):
+            assert next(iter(reader.watch(timeout=PATIENCE))).value == 1
 
 
 def test_an_error_thrown_into_watch_comes_back(writer: Writer, name: str) -> None:
@@ -367,10 +434,13 @@ def test_wait_async(writer: Writer, name: str) -> None:
 def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> list[int]:
         seen = []
+        threads = set()
         async for snapshot in reader.watch_async(timeout=PATIENCE):
             seen.append(snapshot.value)
+            threads.add(_hub._hub._thread)
             if snapshot.value == 500:
                 break
+        assert len(threads - {None}) <= 1  # the same all the time
         return seen
 
     writer.write(0)
@@ -487,6 +557,8 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
                 await task
         assert not _hub._hub._places
         assert len(asyncio.all_tasks()) == 1
+        timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert all(timer.cancelled() for timer in timers)
 
     with Reader[int](name) as reader:
         asyncio.run(main(reader))
@@ -507,6 +579,7 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
             loop.run_until_complete(waiting)
         loop.close()
         waiter.call()  # as the thread may, if it is late
+        waiter.resolve()  # as the timer may
 
 
 def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
@@ -524,7 +597,64 @@ def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Write
 
 
 def wait_in_a_loop(held: Held, name: str, timeout: float) -> int | None:
+    look_seldom()
     if not hasattr(held, "reader"):
         held.reader = Reader[int](name)
     found: int | None = asyncio.run(held.reader.wait_async(1, timeout))
     return found
+
+
+def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Writer(f"{name}-2") as another, Child() as child:
+        another.write(0)
+        child.start(wait_for_two, name, another.name)
+        for each in (writer, another):
+            until(lambda each=each: (SHM / f"{each.name}_readers").read_bytes()[AWAITED_AT])
+            time.sleep(0.05)
+        another.write(1)
+        writer.write(1)
+        assert child.hear() == [2, 2]
+        another.unlink()
+
+
+def wait_for_two(_held: Held, *names: str) -> list[int | None]:
+    look_seldom()
+    _hub._SLICE = 10 * PATIENCE
+
+    async def main() -> list[int | None]:
+        waits = []
+        for name in names:
+            waits.append(asyncio.create_task(Reader[int](name).wait_async(1, PATIENCE)))
+            await asyncio.sleep(0.05)  # the thread sleeps on the first when the second comes
+        return await asyncio.gather(*waits)
+
+    return asyncio.run(main())
+
+
+def test_who_comes_while_others_go_is_woken(name: str) -> None:
+    with Child() as child:
+        assert child.ask(come_while_another_goes, name) == [2, 3]
+
+
+def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
+    look_seldom()
+    _hub._SLICE = 10 * PATIENCE
+
+    async def main(writer: Writer[int]) -> list[int | None]:
+        writer.write(0)
+        reader, another = Reader[int](name), Reader[int](name)
+        first = asyncio.create_task(reader.wait_async(1, PATIENCE))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(another.wait_async(2, PATIENCE))  # its first step comes before that of `first`,
+        writer.write(1)
+        time.sleep(0.05)  # noqa: ASYNC251 - which the thread calls meanwhile
+        await asyncio.sleep(0.05)
+        writer.write(2)
+        return [await first, await second]
+
+    with Writer[int](name) as writer:
+        try:
+            return asyncio.run(main(writer))
+        finally:
+            writer.unlink()
