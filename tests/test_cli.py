@@ -38,7 +38,8 @@ def command(*args: str, before: str = "") -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
+    others = {"NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED"}
+    inherited = {key: value for key, value in os.environ.items() if key not in others}
     return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
@@ -435,10 +436,12 @@ def test_a_pipe_that_is_closed(writer: Writer, name: str) -> None:
         assert process.stderr.read() == b""
 
 
-def test_a_full_disk() -> None:
+@pytest.mark.parametrize("verb", ["get", "inspect"])
+def test_a_full_disk(writer: Writer, name: str, verb: str) -> None:
+    writer.write("value")
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command("doctor"), stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment()
+            command(verb, name), stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment()
         )
     assert done.returncode == 1
     assert done.stderr == b"shmsync: No space left on device\n"

@@ -15,8 +15,19 @@ import pytest
 from helpers import PATIENCE, SHM, Child, Held, attach, get, hold, leave, publish
 
 import shmsync
-from shmsync import Info, InvalidArgumentError, KeepInfo, Reader, StateNotFoundError, StateReadError, Writer, WriterInfo
-from shmsync._layout import CLOSED, VERSION_AT
+from shmsync import (
+    Info,
+    InvalidArgumentError,
+    KeepInfo,
+    Reader,
+    StateNotFoundError,
+    StateReadError,
+    Writer,
+    WriterInfo,
+    _inspect,
+    _look,
+)
+from shmsync._layout import CLOSED, HIGH_WATER_AT, VERSION_AT, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +105,40 @@ def test_it_leaves_no_trace(writer: Writer, name: str) -> None:
         before = [part(name, which).read_bytes() for which in PARTS[:3]]
         assert len(shmsync.info(name).readers) == 1
         assert [part(name, which).read_bytes() for which in PARTS[:3]] == before
+
+
+def test_a_publish_in_the_middle_of_a_look(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    look = _look._data_header
+
+    def late(segment: str) -> Any:
+        monkeypatch.undo()
+        writer.write(1)
+        writer.write(2)
+        return look(segment)
+
+    monkeypatch.setattr(_look, "_data_header", late)
+    info = _inspect._report(_look.look(name, names_of(name)), names_of(name))
+    assert not info.problems
+    assert info.version is not None
+    assert info.version.seq == info.seq == 3
+
+
+def test_what_is_wrong_for_a_moment_is_not_told(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    header = part(name, "data_0").read_bytes()[:64]
+    patch(name, "data_0", 0, bytes(64))
+
+    def mend(_seconds: float) -> None:
+        patch(name, "data_0", 0, header)
+
+    monkeypatch.setattr(time, "sleep", mend)
+    assert not shmsync.info(name).problems
+
+
+def test_a_table_that_tells_too_many_slots(closed: str) -> None:
+    patch(closed, "readers", HIGH_WATER_AT, b"\xff" * 8)
+    assert shmsync.readers(closed) == []
 
 
 def test_while_the_writer_is_busy(writer: Writer, name: str) -> None:

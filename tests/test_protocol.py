@@ -264,6 +264,44 @@ def test_all_readers_together_cost_one_grace(writer: Writer, name: str) -> None:
         reader.close()
 
 
+def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Writer, name: str) -> None:
+    """A reader that polls drops what it had with its next `get`; then there is nothing to replace."""
+    large = bytes(50 << 20)
+    with Reader(name) as reader:
+        kept: list[Any] = []
+        for _ in range(2):
+            writer.write_raw(large)
+            kept = [reader.get()]
+        writer.write_raw(large)
+        assert writer._tenure is not None
+        publisher = writer._tenure._publisher
+        publisher._clock = clock = Clock()
+        price = writer._tenure.data.price()
+        assert price > 0.01
+
+        def sleep(seconds: float) -> None:
+            Clock.sleep(clock, seconds)
+            if clock.time > 0.005:
+                kept[:] = [reader.get()]
+
+        replaced = writer.stats().replaced
+        for grace, patience in ((0.0, 0.0), (0.003, 0.003), (3600.0, price)):  # it lets go of nothing
+            kept = [reader.get()]
+            writer.write_raw(large)
+            before = clock.time
+            writer.write_raw(large, grace_duration=grace)
+            assert clock.time - before == pytest.approx(patience, abs=2e-4)
+            replaced += 1
+            assert writer.stats().replaced == replaced
+        kept = [reader.get()]
+        clock.sleep = sleep  # type: ignore[method-assign]
+        clock.time = 0
+        for _ in range(2):
+            writer.write_raw(large, grace_duration=3600)
+        assert writer.stats().replaced == replaced
+        assert 0.005 < clock.time < price
+
+
 def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: str) -> None:
     """The new inode has its name already; written under the old generation, it would be taken for the old one."""
     large = [payload * 100 for payload in PAYLOADS]

@@ -74,6 +74,24 @@ def test_a_small_value_is_not_pinned(writer: Writer, name: str, pinned: list[int
     assert pinned == expected
 
 
+def test_memory_that_was_replaced_is_let_go(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for large in range(2):  # both segments are large and mapped
+            writer.write([large, bytes(20 * PAGE)])
+            assert reader.get()[0] == large
+        writer.write(1)
+        writer.write(2)  # both are small by now
+        assert reader.get() == 2
+        writer.write(3)
+        assert reader.get() == 3  # has them both mapped
+        writer.write([4, bytes(20 * PAGE)])  # where 2 was
+        writer.write(5)
+        assert reader.get() == 5
+        assert reader._attachment is not None
+        (mapping,) = [mapping for mapping in reader._attachment._mappings if mapping is not None]
+        assert mapping.size == PAGE
+
+
 @pytest.mark.parametrize("size", [PAGE - PAYLOAD_AT - 100, PAGE, 3 * PAGE])
 @pytest.mark.usefixtures("_either_machine")
 def test_get_and_read_return_the_same_object(writer: Writer, name: str, size: int) -> None:

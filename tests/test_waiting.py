@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 uvloop.new_event_loop().close()  # it opens a pipe for signals, which the process has ever after
 
+LONG = 10 * PATIENCE
+"""Seconds that no test may take: who waits for so long looks at the end, and a lost wake-up would not show."""
+
 NO_FUTEX = {"AVAILABLE": False, "MANY_AVAILABLE": False, "_call": None}
 WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 
@@ -56,7 +59,7 @@ def _nobody_looks_without_being_woken(monkeypatch: pytest.MonkeyPatch) -> None:
 def look_seldom(assign: Any = setattr) -> None:
     """Make the regular looks so rare that they hide no lost wake-up."""
     for slices in ("_SLICE", "_SLICE_ASYNC"):
-        assign(_waiting, slices, 10 * PATIENCE)
+        assign(_waiting, slices, LONG)
 
 
 @pytest.fixture(params=WITHOUT)
@@ -98,12 +101,12 @@ def test_wait_for_another_version(writer: Writer, name: str) -> None:
     with Reader[str](name) as reader:
         assert reader.wait() == 1  # not returned yet
         with soon(lambda: writer.write("b")):
-            assert reader.wait(timeout=PATIENCE) == 2
+            assert reader.wait(timeout=LONG) == 2
         assert reader.get() == "b"
         assert reader.wait(timeout=0) is None
         assert reader.wait(timeout=0.02) is None
         with soon(lambda: writer.write("c")):
-            assert reader.wait(2, timeout=PATIENCE) == 3
+            assert reader.wait(2, timeout=LONG) == 3
 
 
 def test_what_the_handle_has_returned_is_not_waited_for(writer: Writer, name: str) -> None:
@@ -142,7 +145,7 @@ def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> Non
     with Reader[str](name) as reader:
         assert reader.wait(timeout=0.02) is None
         with soon(lambda: writer.write("a")):
-            assert reader.wait(timeout=PATIENCE) == 1
+            assert reader.wait(timeout=LONG) == 1
 
 
 def test_a_name_without_a_version_is_waited_for(writer: Writer, name: str) -> None:
@@ -162,7 +165,7 @@ def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
             writer.write("b")
 
         with soon(renew):
-            assert reader.wait(timeout=PATIENCE) == 1  # the first one of the new life
+            assert reader.wait(timeout=LONG) == 1  # the first one of the new life
         assert reader.get() == "b"
 
 
@@ -177,7 +180,7 @@ def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
             another.write("b")
 
         with soon(renew):
-            assert reader.wait(timeout=PATIENCE) == 1
+            assert reader.wait(timeout=LONG) == 1
         another.unlink()
 
 
@@ -194,7 +197,7 @@ def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monke
                 another.write("b")
 
         with soon(replace):
-            assert reader.wait(timeout=PATIENCE) == 1
+            assert reader.wait(timeout=LONG) == 1
         assert reader.get() == "b"
     writer.close()
 
@@ -206,7 +209,7 @@ def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatc
     with Reader[str](name) as reader:
         assert reader.wait() == 1
         with soon(lambda: writer.write("b")):
-            assert reader.wait(timeout=PATIENCE) == 2
+            assert reader.wait(timeout=LONG) == 2
 
 
 def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
@@ -216,7 +219,7 @@ def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
         first.kill()
         with Writer(name) as successor:
             with soon(lambda: successor.write(2)):
-                assert reader.wait(timeout=PATIENCE) == 2
+                assert reader.wait(timeout=LONG) == 2
             successor.unlink()
 
 
@@ -231,7 +234,7 @@ def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.Monkey
     reader = Reader[str](name)
     reader.get()
     with soon(reader.close), pytest.raises(ClosedError):
-        reader.wait(timeout=PATIENCE)
+        reader.wait(timeout=LONG)
     with pytest.raises(ClosedError):
         reader.wait(timeout=0)
 
@@ -273,7 +276,7 @@ def wait_with_a_handler(_held: Held, name: str) -> tuple[int | None, list[int]]:
     signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))
     with Reader[str](name) as reader:
         reader.get()
-        return reader.wait(timeout=PATIENCE), seen
+        return reader.wait(timeout=LONG), seen
 
 
 def test_waiting_takes_no_processor_time(writer: Writer, name: str) -> None:
@@ -302,7 +305,7 @@ def test_a_writer_that_nobody_waits_for_makes_no_call(
     with Reader[int](name) as reader:
         reader.get()
         with soon(lambda: writer.write(9)):
-            assert reader.wait(timeout=PATIENCE) == 4
+            assert reader.wait(timeout=LONG) == 4
         writer.write(10)  # may owe one
         count = len(calls)
         assert count
@@ -317,7 +320,7 @@ def test_watch_yields_each_version_that_is_newest(writer: Writer, name: str) -> 
     writer.write(0)
     with Reader[int](name) as reader:
         seen = []
-        for snapshot in reader.watch(timeout=PATIENCE):
+        for snapshot in reader.watch(timeout=LONG):
             assert not snapshot.closed
             seen.append(snapshot.value)
             if len(seen) == 4:
@@ -338,7 +341,7 @@ def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
 
     with Reader[int](name) as reader, soon(publish_all):
         seen = []
-        for snapshot in reader.watch(timeout=PATIENCE):
+        for snapshot in reader.watch(timeout=LONG):
             seen.append(snapshot.value)
             if snapshot.value == last:
                 break
@@ -357,7 +360,7 @@ def test_a_name_removed_before_it_was_read(writer: Writer, name: str, monkeypatc
 
         monkeypatch.setattr(reader, "read", read_too_late)
         with soon(lambda: writer.write(1)):
-            assert next(iter(reader.watch(timeout=PATIENCE))).value == 1
+            assert next(iter(reader.watch(timeout=LONG))).value == 1
 
 
 def test_an_error_thrown_into_watch_comes_back(writer: Writer, name: str) -> None:
@@ -384,7 +387,7 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
     with Reader[int](name) as reader:
 
         def follow(seen: list[int]) -> None:
-            for snapshot in reader.watch(since=0, timeout=PATIENCE):
+            for snapshot in reader.watch(since=0, timeout=LONG):
                 seen.append(snapshot.value)
                 if snapshot.value == 5:
                     return
@@ -421,9 +424,9 @@ def test_wait_async(writer: Writer, name: str) -> None:
     async def main(reader: Reader[str]) -> None:
         assert await reader.wait_async(timeout=0.02) is None
         asyncio.get_running_loop().call_later(0.05, writer.write, "a")
-        assert await reader.wait_async(timeout=PATIENCE) == 1
+        assert await reader.wait_async(timeout=LONG) == 1
         asyncio.get_running_loop().call_later(0.05, writer.write, "b")
-        assert await reader.wait_async(timeout=PATIENCE) == 2
+        assert await reader.wait_async(timeout=LONG) == 2
         assert await reader.wait_async(timeout=0.02) is None
 
     with Reader[str](name) as reader:
@@ -435,7 +438,7 @@ def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> list[int]:
         seen = []
         threads = set()
-        async for snapshot in reader.watch_async(timeout=PATIENCE):
+        async for snapshot in reader.watch_async(timeout=LONG):
             seen.append(snapshot.value)
             threads.add(_hub._hub._thread)
             if snapshot.value == 500:
@@ -470,7 +473,7 @@ def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(reader.wait_async(1), 0.02)
         seen = []
-        async for snapshot in reader.watch_async(timeout=PATIENCE):
+        async for snapshot in reader.watch_async(timeout=LONG):
             seen.append(snapshot.value)
             if snapshot.value == 2:
                 break
@@ -518,22 +521,29 @@ class _forever:  # noqa: N801 - stands for a function of later Pythons
 
 
 def test_more_names_than_one_call_can_wait_for(name: str) -> None:
-    names = [f"{name}-{number}" for number in range(_futex.MOST_AT_ONCE + 20)]
+    with Child() as child:
+        count = _futex.MOST_AT_ONCE + 20
+        assert child.ask(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
+
+
+def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
+    look_seldom()
+    _hub._SLICE = LONG
     writers = [Writer(each, max_readers=1) for each in names]
     readers = [Reader[int](each) for each in names]
 
-    async def main() -> None:
-        waits = [asyncio.create_task(reader.wait_async(timeout=PATIENCE)) for reader in readers]
+    async def main() -> list[int | None]:
+        waits = [asyncio.create_task(reader.wait_async(timeout=LONG)) for reader in readers]
         await asyncio.sleep(0.05)
         for writer in reversed(writers):
             writer.write(1)
-        assert await asyncio.gather(*waits) == [2] * len(names)
+        return await asyncio.gather(*waits)
 
     try:
         for writer, reader in zip(writers, readers, strict=True):
             writer.write(0)
             reader.get()
-        asyncio.run(main())
+        return asyncio.run(main())
     finally:
         for reader in readers:
             reader.close()
@@ -587,8 +597,8 @@ def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Write
     with Child() as parent:
         parent.ask(wait_in_a_loop, name, 0.05)
         forked = parent.fork()
-        forked.start(wait_in_a_loop, name, PATIENCE)
-        parent.start(wait_in_a_loop, name, PATIENCE)
+        forked.start(wait_in_a_loop, name, LONG)
+        parent.start(wait_in_a_loop, name, LONG)
         until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
         time.sleep(0.05)
         writer.write(1)
@@ -620,12 +630,12 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
 
 def wait_for_two(_held: Held, *names: str) -> list[int | None]:
     look_seldom()
-    _hub._SLICE = 10 * PATIENCE
+    _hub._SLICE = LONG
 
     async def main() -> list[int | None]:
         waits = []
         for name in names:
-            waits.append(asyncio.create_task(Reader[int](name).wait_async(1, PATIENCE)))
+            waits.append(asyncio.create_task(Reader[int](name).wait_async(1, LONG)))
             await asyncio.sleep(0.05)  # the thread sleeps on the first when the second comes
         return await asyncio.gather(*waits)
 
@@ -639,14 +649,14 @@ def test_who_comes_while_others_go_is_woken(name: str) -> None:
 
 def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
     look_seldom()
-    _hub._SLICE = 10 * PATIENCE
+    _hub._SLICE = LONG
 
     async def main(writer: Writer[int]) -> list[int | None]:
         writer.write(0)
         reader, another = Reader[int](name), Reader[int](name)
-        first = asyncio.create_task(reader.wait_async(1, PATIENCE))
+        first = asyncio.create_task(reader.wait_async(1, LONG))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(another.wait_async(2, PATIENCE))  # its first step comes before that of `first`,
+        second = asyncio.create_task(another.wait_async(2, LONG))  # its first step comes before that of `first`,
         writer.write(1)
         time.sleep(0.05)  # noqa: ASYNC251 - which the thread calls meanwhile
         await asyncio.sleep(0.05)

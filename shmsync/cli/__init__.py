@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from functools import wraps
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import typer
 
 from shmsync.cli import change, demo, doctor, look, measure, top, values
-from shmsync.cli.console import FAILED, INTERRUPTED, complain, reason_of
+from shmsync.cli.console import FAILED, complain, reason_of
 from shmsync.errors import ShmSyncError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["app", "run"]
 
@@ -38,19 +34,6 @@ app = typer.Typer(
 )
 
 
-def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return the verb, with an exit status of its own for Ctrl-C."""
-
-    @wraps(verb)
-    def interruptible(*args: Any, **options: Any) -> None:
-        try:
-            verb(*args, **options)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-
-    return interruptible
-
-
 for each in (
     look.ls,
     look.inspect,
@@ -65,7 +48,7 @@ for each in (
     measure.stress,
     demo.demo,
 ):
-    app.command()(_interruptible(each))
+    app.command()(each)
 
 
 def run() -> NoReturn:
