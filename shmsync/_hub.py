@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST_WORDS = _futex.MOST_AT_ONCE - 1
 _SLICE = 1.0
+_LINGER = 1.0  # before the thread ends: a watcher goes after each version, to come back at once
 _POLL = 0.005
 """Seconds between two looks, where the kernel cannot wait for several words, or not for so many."""
 
@@ -97,15 +98,17 @@ class _Hub:
         self._door.wake()
 
     def _run(self) -> None:
-        idle = False  # a watcher goes after each version, to come back at once: do not end then
+        last = 0.0
         while True:
+            now = time.monotonic()
             with self._lock:
-                if idle and not self._places:
+                if self._places:
+                    last = now
+                elif now - last >= _LINGER:
                     self._thread = None
                     return
                 comings = int.from_bytes(self._comings, sys.byteorder)
                 words = [word for place in self._places.values() if (word := self._look(place)) is not None]
-                idle = not self._places
             self._sleep([(self._door, comings), *words[:_MOST_WORDS]], len(words))
 
     @staticmethod
