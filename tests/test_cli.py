@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -541,6 +541,30 @@ def test_top_leaves_the_terminal_as_it_was(
         assert screen.text.rindex("\x1b[?25h") > screen.text.rindex("\x1b[?25l")
         assert "Traceback" not in screen.text
         assert ("it broke" in screen.text.rpartition("\x1b[?1049l")[2]) == bool(before)
+
+
+def test_top_moves(name: str) -> None:
+    names = [f"{name}-{number:02}" for number in range(30)]
+    with ExitStack() as stack:
+        for each in names:
+            writer = stack.enter_context(Writer(each, max_readers=1))
+            stack.callback(writer.unlink)
+            writer.write(0)
+        screen = stack.enter_context(terminal("top", "--interval", "3600", LINES="14", COLUMNS="120"))
+        screen.reads("arrows and page keys move")
+        assert names[-1] not in screen.text or names[0] not in screen.text
+        for keys, wanted in (("\x1b[B", names[-1]), ("\x1b[5~", names[0]), (" jj", names[-1]), ("k", names[0])):
+            for _ in range(200):
+                screen.text = ""
+                screen.press(keys)
+                screen.reads("keys move")
+                assert len(screen.text.split("\n")) == 14
+                if wanted in screen.text:
+                    break
+            else:
+                pytest.fail(f"{keys!r} did not lead to {wanted}")
+        screen.press("q")
+        assert screen.ended() == 0
 
 
 def test_top_stops_and_goes_on(writer: Writer) -> None:

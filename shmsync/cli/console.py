@@ -104,12 +104,12 @@ class Grid:
         """Append a row."""
         self._rows.append(cells)
 
-    def as_table(self, width: int, most: int | None = None) -> Table:
+    def as_table(self, width: int, shown: slice = slice(None)) -> Table:
         """Return it for a terminal.
 
         Args:
             width: of the terminal, in columns.
-            most: rows to show.
+            shown: rows to show.
         """
         first, *others = self._widths()
         left = max(_LEAST_FIRST, width - sum(others) - _GAP * len(others))
@@ -122,7 +122,7 @@ class Grid:
                 no_wrap=self._cut or number > 0,
                 overflow="ellipsis" if self._cut or number > 0 else "fold",
             )
-        for row in self._rows[:most]:
+        for row in self._rows[shown]:
             table.add_row(Text(row[0]), *(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row[1:]))
         return table
 

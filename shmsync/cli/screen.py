@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
 import termios
-import time
 import tty
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from rich.control import Control
@@ -21,9 +22,28 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _TERMINATED = 128 + signal.SIGTERM
-_QUIT = b"qQ"
 _TAKE = b"\x1b[?1049h\x1b[H\x1b[?25l"  # the alternate screen, its corner, no cursor
 _GIVE_BACK = b"\x1b[?25h\x1b[?1049l"
+
+
+class Key(Enum):
+    """What a key means."""
+
+    QUIT = auto()
+    UP = auto()
+    DOWN = auto()
+    PAGE_UP = auto()
+    PAGE_DOWN = auto()
+
+
+_ONE_KEY = re.compile(rb"\x1b[\[O][\d;]*[A-Za-z~]|.", re.DOTALL)
+_KEYS = {
+    **dict.fromkeys((b"q", b"Q"), Key.QUIT),
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA", b"k"), Key.UP),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB", b"j"), Key.DOWN),
+    **dict.fromkeys((b"\x1b[5~", b"b"), Key.PAGE_UP),
+    **dict.fromkeys((b"\x1b[6~", b" "), Key.PAGE_DOWN),
+}
 
 
 class Screen:
@@ -47,15 +67,12 @@ class Screen:
         """Show a picture."""
         self._console.print(Control.home(), Whole(picture), sep="", end="")
 
-    def is_quit_within(self, seconds: float) -> bool:
-        """Wait for so long; tell at once if q is pressed, or nobody can press it any more."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._keys], [], [], left)[0]:
-                pressed = os.read(self._keys, 64)
-                if not pressed or any(key in _QUIT for key in pressed):
-                    return True
-        return False
+    def keys_within(self, seconds: float) -> list[Key]:
+        """Wait for so long, or until keys are pressed; return them. QUIT, too, if nobody can press any more."""
+        if not select.select([self._keys], [], [], max(0.0, seconds))[0]:
+            return []
+        pressed = os.read(self._keys, 1024)
+        return [_KEYS[key] for key in _ONE_KEY.findall(pressed) if key in _KEYS] if pressed else [Key.QUIT]
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._keys)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shmsync.cli import rates
 from shmsync.cli.console import Grid, Json, number_text, say, say_json, size_text, span_text, stdout
-from shmsync.cli.screen import Screen
+from shmsync.cli.screen import Key, Screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WIDE = 100
 _LINES_AROUND = 4  # the summary, a free line, the headings, and the line about what does not fit
+_STEPS = {Key.UP: -1, Key.DOWN: 1, Key.PAGE_UP: -1, Key.PAGE_DOWN: 1}
+_PAGES = {Key.PAGE_UP, Key.PAGE_DOWN}
 
 
 def top(
@@ -29,7 +31,9 @@ def top(
     count: Annotated[int, typer.Option(min=0, help="End after so many looks; 0: never.")] = 0,
     json: Json = False,
 ) -> None:
-    """Show a live table of all names; q or Ctrl-C ends it. Without a terminal, a table for each look.
+    """Show a live table of all names, the busiest first; q or Ctrl-C ends it.
+
+    Arrows and page keys move. Without a terminal it prints a table for each look.
 
     LAG is how many versions a reader is behind that is inside a read or keeps memory, at worst; with ">", at least.
     REPL is how often a data segment got new memory because a reader held it or the size changed.
@@ -62,29 +66,33 @@ def _print_looks(rating: rates.Rating, interval: float, count: int, *, json: boo
 
 def _show(rating: rates.Rating, interval: float, count: int) -> None:
     with Screen(stdout()) as screen:
-        rows = rating.look()
-        done = 0
+        first = done = 0
         while True:
-            screen.draw(_picture(rows, *screen.size()))
-            if screen.is_quit_within(interval):
-                return
             rows = rating.look()
+            until = time.monotonic() + interval
+            while (left := until - time.monotonic()) > 0:
+                width, height = screen.size()
+                page = max(1, height - _LINES_AROUND)
+                first = max(0, min(first, len(rows) - page))
+                screen.draw(_picture(rows, slice(first, first + page), width))
+                keys = screen.keys_within(left)
+                if Key.QUIT in keys:
+                    return
+                first += sum(_STEPS[key] * (page if key in _PAGES else 1) for key in keys)
             done += 1
             if done == count:
                 return
 
 
-def _picture(rows: list[Row], width: int, height: int) -> RenderableType:
-    over = len(rows) - (height - _LINES_AROUND)
-    least = over + 1 if over > 0 else 0  # one line is for saying so
-    table = _grid(rows, wide=width >= _WIDE).as_table(width, len(rows) - least)
+def _picture(rows: list[Row], shown: slice, width: int) -> RenderableType:
     lines: list[RenderableType] = [
         Text(f"{_summary(rows)}  (q ends)", style="bold", no_wrap=True, overflow="ellipsis"),
         Text(""),
+        _grid(rows, wide=width >= _WIDE).as_table(width, shown) if rows else Text("nothing is published on this host"),
     ]
-    lines.append(table if rows else Text("nothing is published on this host"))
-    if least:
-        lines.append(Text(f"{least} more, which publish less: enlarge the window", style="dim"))
+    if len(rows) > shown.stop - shown.start:
+        last = min(shown.stop, len(rows))
+        lines.append(Text(f"{shown.start + 1}-{last} of {len(rows)}; arrows and page keys move", style="dim"))
     return Group(*lines)
 
 
