@@ -11,7 +11,7 @@ from shmsync._log import logger
 from shmsync._segment import LendingMapping, open_segment
 from shmsync._snapshot import Record
 from shmsync._words import ORDERED_LOADS
-from shmsync.errors import DataReadError, StateReadError, UninitializedStateError
+from shmsync.errors import DataReadError, StateReadError, UninitializedStateError, reason
 
 if TYPE_CHECKING:
     from threading import RLock
@@ -160,7 +160,7 @@ class Attachment:
                 return LendingMapping(segment, index, generation, self._lock)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or 0
-            raise DataReadError(code, f"cannot map {name}: {getattr(error, 'strerror', None) or error}") from error
+            raise DataReadError(code, f"cannot map {name}: {reason(error)}") from error
 
     def retire(self, slot: Slot | None = None) -> None:
         """Stop entering through a slot (without one: the present one); its holders keep it, the last one frees it."""

@@ -31,7 +31,7 @@ from shmsync._layout import (
 from shmsync._notify import Bell
 from shmsync._ports import SlotLock, SlotWords
 from shmsync._segment import Segment, access_of, open_segment
-from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found
+from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found, reason
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -184,8 +184,7 @@ def map_part(segment: Segment, *, writable: bool) -> mmap:
         return segment.map(writable=writable)
     except (OSError, ValueError) as error:
         code = getattr(error, "errno", None) or errno.EIO
-        reason = getattr(error, "strerror", None) or error
-        raise StateReadError(code, f"cannot map {segment.name}: {reason}") from error
+        raise StateReadError(code, f"cannot map {segment.name}: {reason(error)}") from error
 
 
 def open_part(name: str, *, writable: bool) -> Segment:
@@ -200,9 +199,8 @@ def open_part(name: str, *, writable: bool) -> Segment:
     except FileNotFoundError:
         raise not_found(name) from None
     except OSError as error:
-        code = error.errno or errno.EIO
-        reason = error.strerror or str(error)
+        text = f"cannot open {name}: {reason(error)}"
         if isinstance(error, PermissionError):
-            reason += f": {access_of(name)}, this process runs as user {os.geteuid()}, group {os.getegid()}"
-            reason += f" and needs to {'read and write' if writable else 'read'} it (see the mode of the Writer)"
-        raise StateReadError(code, f"cannot open {name}: {reason}") from error
+            text += f": {access_of(name)}, this process runs as user {os.geteuid()}, group {os.getegid()}"
+            text += f" and needs to {'read and write' if writable else 'read'} it (see the mode of the Writer)"
+        raise StateReadError(error.errno or errno.EIO, text) from error

@@ -14,7 +14,7 @@ from shmsync._layout import (
     parse_data_header,
 )
 from shmsync._segment import Mapping, create_segment, open_segment, unlink_segment
-from shmsync.errors import CapacityError, DataReadError, DataWriteError
+from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
 
 if TYPE_CHECKING:
     from shmsync._payload import Payload
@@ -116,7 +116,7 @@ class DataSegments:
         except CapacityError:
             raise
         except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
+            raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
 
     def room(self, index: int) -> memoryview:
         """Return where `fill` will put the payload, for whoever writes it there without a copy."""

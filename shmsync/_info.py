@@ -120,6 +120,7 @@ class Info(NamedTuple):
         readers: slots in use.
         segments: state, reader table, data segments 0 and 1.
         problems: what is wrong with the segments, in sentences; empty if all is well. A dead writer is no problem.
+        readable: whether this process may read its state segment; if not, `problems` says who may.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Info(NamedTuple):
     readers: tuple[ReaderInfo, ...]
     segments: tuple[SegmentInfo, ...]
     problems: tuple[str, ...]
+    readable: bool
 
     @property
     def memory(self) -> int:

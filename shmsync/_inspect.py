@@ -110,6 +110,7 @@ def _report(found: Found, parts: Names) -> Info:
         readers=tuple(_with_time(found, reader) for reader in found.table or ()),
         segments=(_segment(parts.state), _segment(parts.readers), *(_data_segment(found, parts, i) for i in (0, 1))),
         problems=tuple(found.problems),
+        readable=found.readable,
     )
 
 

@@ -106,11 +106,12 @@ def names_of(name: str) -> Names:
     """Return the segment names of the user name `name`.
 
     Raises:
-        InvalidArgumentError: not 1 to 200 letters, digits, dots, dashes or underscores.
+        InvalidArgumentError: not 1 to 200 ASCII letters, digits, dots, dashes or underscores, or '.' or '..'.
     """
     # posix_ipc crashes the interpreter on a NUL and takes a slash for a path: nothing unchecked gets there.
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in {".", ".."}:
-        raise InvalidArgumentError(f"bad name {reprlib.repr(name)}: use 1 to 200 letters, digits, '.', '_' or '-'")
+        text = "use 1 to 200 letters of ASCII, digits, '.', '_' or '-', but neither '.' nor '..'"
+        raise InvalidArgumentError(f"bad name {reprlib.repr(name)}: {text}")
     return Names(f"/{name}_state", f"/{name}_readers", (f"/{name}_data_0", f"/{name}_data_1"))
 
 

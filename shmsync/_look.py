@@ -6,6 +6,7 @@ shmsync at all do no harm. Who is alive is asked of the kernel locks.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,7 +39,7 @@ from shmsync._layout import (
     unpack_pin,
 )
 from shmsync._segment import open_segment
-from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError
+from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, sentence
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,6 +75,7 @@ class Found:
         table: the slots in use; None if the reader table cannot be read.
         data: headers of the data segments; None where there is none that is sound.
         problems: what is wrong, in sentences.
+        readable: whether this process may read the state segment.
     """
 
     def __init__(self, name: str) -> None:
@@ -85,6 +87,7 @@ class Found:
         self.table: tuple[ReaderInfo, ...] | None = None
         self.data: list[DataHeader | None] = [None, None]
         self.problems: list[str] = []
+        self.readable = True
 
 
 def look(name: str, parts: Names) -> Found:
@@ -98,12 +101,9 @@ def look(name: str, parts: Names) -> Found:
     except StateNotFoundError:
         raise
     except (ShmSyncError, OSError) as error:
-        found.problems.append(_sentence(error))
+        found.problems.append(sentence(error))
+        found.readable = getattr(error, "errno", None) != errno.EACCES
     return found
-
-
-def _sentence(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _look_at_state(found: Found, segment: Segment) -> None:
@@ -161,7 +161,7 @@ def _data_header(name: str) -> DataHeader | str:
     except FileNotFoundError:
         return f"{name} is not there; the next write creates it anew"
     except (ShmSyncError, OSError) as error:
-        return _sentence(error)
+        return sentence(error)
 
 
 def _fits(found: Found, idx: int) -> bool:
@@ -195,7 +195,7 @@ def _look_at_readers(found: Found, parts: Names) -> None:
                 found.table = tuple(_slots(found, segment, raw))
     except StateReadError as error:
         gone = isinstance(error, StateNotFoundError)
-        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else _sentence(error))
+        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else sentence(error))
 
 
 def _slots(found: Found, segment: Segment, raw: bytes) -> list[ReaderInfo]:

@@ -106,6 +106,8 @@ def unlink_segment(name: str) -> bool:
         return False
     except posix_ipc.PermissionsError as error:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from error
+    except OSError as error:  # a directory, a read-only file system
+        raise OSError(error.errno, error.strerror, name) from error
     return True
 
 
@@ -117,7 +119,7 @@ def segment_names() -> list[str]:
 def status_of(name: str) -> os.stat_result | None:
     """Return size, inode and mode of a segment, which takes no permission on it; None if it is not there."""
     try:
-        return os.stat(f"{_DIRECTORY}{name}")  # noqa: PTH116
+        return os.lstat(f"{_DIRECTORY}{name}")
     except OSError:
         return None
 
@@ -132,16 +134,31 @@ def access_of(name: str) -> str:
 
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
     try:
-        return Segment(name, flags, mode=0o600, size=0, read_only=not writable)
-    except posix_ipc.ExistentialError:
-        code = errno.EEXIST if flags else errno.ENOENT
-        raise (FileExistsError if flags else FileNotFoundError)(code, os.strerror(code), name) from None
+        # Anybody may put a FIFO there, and opening one would wait for somebody who opens its other end.
+        segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
+    except posix_ipc.ExistentialError:  # it is there, or it is not: posix_ipc does not say which
+        if not flags:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+        if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
+            text = f"there is no {_DIRECTORY}; POSIX shared memory needs a tmpfs there"
+            raise FileNotFoundError(errno.ENOENT, text, name) from None
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
     except posix_ipc.PermissionsError:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
+    except ValueError:
+        raise _foreign(name) from None
     except OSError as error:
         if error.errno is None:  # too many open files: it says so in words only
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
-        raise
+        raise OSError(error.errno, error.strerror, name) from error
+    if not stat.S_ISREG(segment.status().st_mode):
+        segment.close()
+        raise _foreign(name)
+    return segment
+
+
+def _foreign(name: str) -> OSError:
+    return OSError(errno.EINVAL, "it is no shared memory but a directory, a FIFO or the like", name)
 
 
 class Mapping:

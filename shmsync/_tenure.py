@@ -42,6 +42,7 @@ from shmsync.errors import (
     StateNotFoundError,
     StateReadError,
     WriteLockConflictError,
+    reason,
 )
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def remove_by_force(names: Names) -> bool:
     A writer that is alive notices at its next write, and begins a new life of the name.
 
     Raises:
-        PermissionError: they belong to somebody else.
+        DataWriteError: one cannot be removed: it belongs to somebody else, or is a directory.
     """
     try:
         found = remove(names)  # if it goes in good order, attached readers notice at once
@@ -305,7 +306,7 @@ def _create(terms: Terms, memory: mmap) -> StateHeader:
     """Make the reader table and the header. The magic comes last: until then no reader attaches."""
     header = StateHeader(secrets.randbits(63) + 1, terms.max_readers, time.time_ns())
     for name in (terms.names.readers, *terms.names.data):
-        unlink_segment(name)  # leftovers of a life whose state was removed from outside
+        _unlink(name)  # leftovers of a life whose state was removed from outside
     group_writes = (terms.mode & 0o044) >> 1
     try:
         with _created(
@@ -329,12 +330,24 @@ def _created(name: str, size: int, mode: int) -> Segment:
     except (CapacityError, FileExistsError):
         raise
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot create {name}: {error.strerror or error}") from error
+        raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
 
 
 def _remove(names: Names) -> bool:
     """Remove all segments; tell whether there were any."""
-    found = 0
+    found, failed = 0, None
     for name in (*names.data, names.readers, names.state):  # the state last: it is what everyone looks for
-        found += unlink_segment(name)
+        try:
+            found += _unlink(name)
+        except DataWriteError as error:  # noqa: PERF203 - the others are to be removed all the same
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return found > 0
+
+
+def _unlink(name: str) -> bool:
+    try:
+        return unlink_segment(name)
+    except OSError as error:
+        raise DataWriteError(error.errno or 0, f"cannot remove {name}: {reason(error)}") from error

@@ -78,6 +78,17 @@ class MissingExtraError(ShmSyncError, ImportError):
     """An optional dependency is not installed; the text names the extra that brings it."""
 
 
+def reason(error: Exception) -> str:
+    """Return the text of an error, without its number and the name of a file."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def sentence(error: Exception) -> str:
+    """Return the text of an error, after the name of the file or segment that it has to do with."""
+    filename = getattr(error, "filename", None)
+    return f"{filename}: {reason(error)}" if filename else reason(error)
+
+
 def not_found(segment: str) -> StateNotFoundError:
     """Return the error for a state segment or reader table that is not there."""
     return StateNotFoundError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -19,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import rich.console
 from helpers import PATIENCE, SHM, Child, hold, possible, publish
 
-from shmsync import ArrayMap, Reader, Writer, _futex, _locks
+from shmsync import ArrayMap, Reader, Writer, __version__, _futex, _locks
 from shmsync.cli import checks, paths, rates
-from shmsync.cli.console import size_text, span_text
+from shmsync.cli.console import Grid, size_text, span_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAIN = "from shmsync.__main__ import main; main()"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -141,7 +143,52 @@ def test_inspect_of_what_is_not_well(loose: str) -> None:
 @pytest.mark.parametrize("verb", ["inspect", "readers", "get", "rm"])
 def test_no_such_name(verb: str, name: str) -> None:
     assert name in refused(verb, name)
-    assert "bad name 'a/b'" in refused(verb, "a/b")
+    done = run(verb, "a/b")
+    assert done.status == 2
+    assert "bad name 'a/b'" in done.err
+
+
+def test_version() -> None:
+    assert run("--version").out == f"{__version__}\n"
+
+
+def test_put_of_what_is_nested_too_deeply(name: str) -> None:
+    assert "nested too deeply" in refused("put", name, "-", stdin=b"[" * 100_000)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_segment(name: str, make: Callable[[Path], None]) -> None:
+    """Anybody may put it there; nobody waits for the other end of a FIFO."""
+    path = SHM / f"{name}_state"
+    make(path)
+    try:
+        assert f"! {name}: " in run("ls").out
+        for verb in ("inspect", "get", "rm", "readers"):
+            assert "no shared memory but a directory, a FIFO or the like" in refused(verb, name)
+        assert "no shared memory" in refused("put", name, "-", stdin=b"1")
+        if make is os.mkdir:
+            assert "Is a directory" in refused("rm", "--force", name)
+        else:
+            assert run("rm", "--force", name).status == 0
+    finally:
+        if path.is_dir():
+            path.rmdir()
+
+
+@pytest.mark.skipif(not possible("unshare", "--mount", "true"), reason="needs a mount namespace")
+def test_without_shared_memory() -> None:
+    hide = "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && exec "
+    words = " ".join(f"'{word}'" for word in command("put", "any", "-"))
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", hide + words],
+        input=b"1",
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+        env=environment(),
+    )
+    assert done.returncode == 1
+    assert "there is no /dev/shm" in done.stderr.decode()
 
 
 def test_usage() -> None:
@@ -363,6 +410,21 @@ def test_doctor_fails_without_what_shmsync_needs(monkeypatch: pytest.MonkeyPatch
     assert {"/dev/shm", "space"} <= {check.what for check in found if check.state == "fail"}
 
 
+def test_doctor_tells_all_that_is_left_over(loose: str) -> None:
+    with Child() as child:
+        child.ask(publish, loose, 1)
+        child.kill()
+    (SHM / f"{loose}-2_readers").write_bytes(b"")
+    (SHM / f"{loose}-2_data_0").write_bytes(b"")
+    try:
+        found = {check["what"]: check["found"] for check in answer("doctor")}
+    finally:
+        for path in SHM.glob(f"{loose}-2_*"):
+            path.unlink()
+    assert loose in found["left over"]
+    assert f"{loose}-2" in found["orphans"]
+
+
 @pytest.mark.skipif(not possible("unshare", "--mount", "true"), reason="needs a mount namespace")
 def test_doctor_in_a_small_shm() -> None:
     mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec "
@@ -444,7 +506,19 @@ def test_a_full_disk(writer: Writer, name: str, verb: str) -> None:
             command(verb, name), stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment()
         )
     assert done.returncode == 1
-    assert done.stderr == b"shmsync: No space left on device\n"
+    assert done.stderr == b"shmsync: cannot write the output: No space left on device\n"
+
+
+def test_closed_streams(loose: str) -> None:
+    words = " ".join(f"'{word}'" for word in command("put", loose, "-"))
+    for streams, status, says in (("<&-", 1, "stdin is no json"), (">&- <<< 1", 0, ""), ("2>&- <&-", 1, "")):
+        done = subprocess.run(
+            ["bash", "-c", f"exec {words} {streams}"], capture_output=True, check=False, env=environment()
+        )
+        assert done.returncode == status
+        assert says in done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+    assert answer("get", loose) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- terminals
@@ -641,3 +715,17 @@ def test_numbers_for_humans() -> None:
     ]
     spans = (None, -1, 0.4, 119, 120, 7199, 7200, 48 * 3600, 1e7)
     assert [span_text(span) for span in spans] == ["-", "0s", "0s", "119s", "2m", "119m", "2h", "2d", "115d"]
+
+
+def test_a_grid_gives_way() -> None:
+    grid = Grid("NAME", "SIZE>", cut=True)
+    for name in ("recommendation-features-01", "recommendation-features-02"):
+        grid.add(name, "1")
+    console = rich.console.Console(width=22, file=io.StringIO())
+    console.print(grid.as_table(22))
+    assert isinstance(console.file, io.StringIO)
+    assert [line.split() for line in console.file.getvalue().splitlines()] == [
+        ["NAME", "SIZE"],
+        ["recommen\u2026ures-01", "1"],
+        ["recommen\u2026ures-02", "1"],
+    ]

@@ -12,7 +12,7 @@ import typer
 
 from shmsync import Writer, _tenure
 from shmsync._layout import names_of
-from shmsync.cli.console import Json, Name, fail, say, say_json, size_text
+from shmsync.cli.console import Json, Name, fail, no_such_name, say, say_json, size_text
 from shmsync.codecs import msgpack
 from shmsync.errors import EntityReadError
 
@@ -73,6 +73,8 @@ def _parsed(file: str, data: bytes, format: Format) -> Any:  # noqa: A002
     source = "stdin" if file == "-" else file
     try:
         return json_format.loads(data) if format is Format.JSON else msgpack.unpack(data)
+    except RecursionError:
+        fail(f"{source} is nested too deeply")
     except (ValueError, EntityReadError) as error:
         fail(f"{source} is no {format.value}: {error}; say what it is with --format json, msgpack or raw")
 
@@ -88,7 +90,7 @@ def rm(
     """Remove a name and its segments. Open snapshots stay valid. Refuses while its writer lives."""
     removed = _tenure.remove_by_force(names_of(name)) if force else _tenure.remove(names_of(name))
     if not removed:
-        fail(f"{name}: there is no such name; shmsync ls lists them")
+        no_such_name(name)
     if json:
         say_json({"name": name, "removed": True})
     else:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import shmsync
 from shmsync import _futex, _locks, _words
 from shmsync._segment import create_segment, open_segment, segment_names, unlink_segment
-from shmsync.cli.console import reason_of, size_text
+from shmsync.cli.console import size_text
 from shmsync.cli.look import all_infos
-from shmsync.errors import ShmSyncError
+from shmsync.errors import ShmSyncError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def _done(check: Callable[[], Check]) -> Check:
     try:
         return check()
     except (ShmSyncError, OSError) as error:
-        return Check(check.__name__.replace("_", " "), "fail", reason_of(error))
+        return Check(check.__name__.replace("_", " "), "fail", sentence(error))
 
 
 # -------------------------------------------------------------------------------------------------------- the system
@@ -83,6 +83,8 @@ def shared_memory() -> Check:
     if not kinds or kinds[-1] not in {"tmpfs", "ramfs"}:
         advice = "mount a tmpfs there, or values are written to a disk"
         return Check(what, "warn", f"is no tmpfs but {kinds[-1] if kinds else 'a directory'}", advice)
+    if os.statvfs(_SHM).f_flag & os.ST_RDONLY:
+        return Check(what, "fail", "is mounted read-only", f"mount -o remount,rw {what}")
     mode = stat.S_IMODE(_SHM.stat().st_mode)
     if not os.access(_SHM, os.W_OK | os.X_OK):
         return Check(what, "fail", f"may not be written by this user; its mode is {mode:04o}", f"chmod 1777 {what}")
@@ -183,7 +185,7 @@ def is_ipc_removed(root: Path) -> bool:
 def permissions() -> Check:
     """Look who may read and write the names."""
     infos = all_infos()
-    shut = [info.name for info in infos if not _is_readable(info)]
+    shut = [info.name for info in infos if not _may_attach(info)]
     wide = [info.name for info in infos if any(segment.mode & 0o002 for segment in _private(info))]
     if wide:
         advice = "whoever may write them can make readers read anything: remove the name, and publish anew"
@@ -194,10 +196,9 @@ def permissions() -> Check:
     return Check("permissions", "ok", f"this user may read all {len(infos)} names")
 
 
-def _is_readable(info: shmsync.Info) -> bool:
+def _may_attach(info: shmsync.Info) -> bool:
     table = _SHM / f"{info.name}_readers"
-    may_claim = os.access(table, os.R_OK | os.W_OK) or not table.exists()
-    return may_claim and os.access(_SHM / f"{info.name}_state", os.R_OK)
+    return info.readable and (os.access(table, os.R_OK | os.W_OK) or not table.exists())
 
 
 def _private(info: shmsync.Info) -> list[shmsync.SegmentInfo]:
@@ -206,12 +207,12 @@ def _private(info: shmsync.Info) -> list[shmsync.SegmentInfo]:
 
 def damaged() -> Check:
     """Look for segments that cannot be used."""
-    infos = [info for info in all_infos() if info.problems and os.access(_SHM / f"{info.name}_state", os.R_OK)]
+    infos = [info for info in all_infos() if info.problems and info.readable]
     if not infos:
         return Check("damaged", "ok", "no segments are damaged or foreign")
     names = [info.name for info in infos]
-    advice = f"shmsync inspect NAME says more, shmsync rm --force NAME removes: {_listed(names)}"
-    return Check("damaged", "warn", infos[0].problems[0], advice)
+    advice = "shmsync inspect NAME says more; a writer of the name may repair it, shmsync rm --force NAME removes it"
+    return Check("damaged", "warn", f"{_listed(names)}: {infos[0].problems[0]}", advice)
 
 
 def left_over() -> Check:
@@ -220,11 +221,16 @@ def left_over() -> Check:
     if found:
         advice = "their readers keep the last version; start the writer again, or shmsync rm NAME"
         return Check("left over", "warn", f"dead writers of {_listed(found)}", advice)
-    parts = sorted(set(_orphans()))
-    if parts:
-        advice = f"shmsync rm --force NAME: {_listed(parts)}"
-        return Check("left over", "warn", "there are data segments or reader tables without a state segment", advice)
     return Check("left over", "ok", "nothing of dead writers")
+
+
+def orphans() -> Check:
+    """Look for segments that no name leads to."""
+    found = sorted(set(_orphans()))
+    if found:
+        text = f"data segments or reader tables without a state segment: {_listed(found)}"
+        return Check("orphans", "warn", text, "shmsync rm --force NAME")
+    return Check("orphans", "ok", "no segments without a name")
 
 
 def _orphans() -> Iterator[str]:
@@ -252,4 +258,5 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     permissions,
     damaged,
     left_over,
+    orphans,
 )

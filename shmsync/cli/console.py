@@ -69,12 +69,9 @@ def fail(*sentences: str) -> NoReturn:
     raise typer.Exit(FAILED)
 
 
-def reason_of(error: Exception) -> str:
-    """Return the text of an error without its number."""
-    strerror = getattr(error, "strerror", None)
-    filename = getattr(error, "filename", None)
-    text = strerror or str(error) or type(error).__name__
-    return f"{filename}: {text}" if filename and strerror else text
+def no_such_name(name: str) -> NoReturn:
+    """Say that a name is not there, and end."""
+    fail(f"{name}: there is no such name; shmsync ls lists them")
 
 
 def say(text: str) -> None:
@@ -112,7 +109,7 @@ class Grid:
             shown: rows to show.
         """
         first, *others = self._widths()
-        left = max(_LEAST_FIRST, width - sum(others) - _GAP * len(others))
+        left = self._left(width)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
         for number, (heading, to_right) in enumerate(zip(self._headings, self._to_right, strict=True)):
             table.add_column(
@@ -123,7 +120,9 @@ class Grid:
                 overflow="ellipsis" if self._cut or number > 0 else "fold",
             )
         for row in self._rows[shown]:
-            table.add_row(Text(row[0]), *(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row[1:]))
+            name = _shortened(row[0], left) if self._cut else row[0]
+            cells = (Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row[1:])
+            table.add_row(Text(name), *cells)
         return table
 
     def as_lines(self) -> list[str]:
@@ -134,14 +133,29 @@ class Grid:
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(self._headings, *self._rows, strict=True)]
 
+    def _left(self, width: int) -> int:
+        """Return what a terminal leaves for the first column."""
+        _, *others = self._widths()
+        return max(_LEAST_FIRST, width - sum(others) - _GAP * len(others))
+
+    def _fits(self, width: int) -> bool:
+        first, *others = self._widths()
+        return min(first, _LEAST_FIRST) + sum(others) + _GAP * len(others) <= width
+
     def show(self) -> None:
-        """Print it."""
+        """Print it: as a table in a terminal that is wide enough."""
         console = stdout()
-        if console.is_terminal:
+        if console.is_terminal and self._fits(console.width):
             console.print(self.as_table(console.width))
         else:
             for line in self.as_lines():
                 console.print(line, soft_wrap=True)
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return a text without its middle: names that begin alike differ at their ends."""
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[: width - 1 - half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
 
 
 def _set(cell: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - mapped over columns
@@ -189,6 +203,8 @@ def number_text(number: int | None) -> str:
 
 def writer_text(info: Info) -> str:
     """Return who writes."""
+    if not info.readable:
+        return "no access"
     return info.writer.state if info.writer.pid is None else f"{info.writer.state} {info.writer.pid}"
 
 

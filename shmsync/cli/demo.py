@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from shmsync.cli.console import INTERRUPTED, Json, fail, reason_of
-from shmsync.errors import ShmSyncError
+from shmsync.cli.console import INTERRUPTED, Json, fail
+from shmsync.errors import ShmSyncError, sentence
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,7 +48,7 @@ def demo(
     try:
         summary = run.run(run.Options(seconds, workers, rate, start_method.value), report.Progress(console))
     except ShmSyncError as error:
-        fail(reason_of(error))
+        fail(sentence(error))
     except KeyboardInterrupt:
         console.print("interrupted; everything is cleaned up")
         raise typer.Exit(INTERRUPTED) from None

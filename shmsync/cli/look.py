@@ -16,6 +16,7 @@ from shmsync.cli.console import (
     fail,
     held_text,
     holds_text,
+    no_such_name,
     note,
     number_text,
     plain_info,
@@ -43,7 +44,8 @@ def ls(*, json: Json = False) -> None:
     grid = Grid("NAME", "SIZE>", "VERSION>", "AGE>", "WRITER", "READERS>", "CODEC")
     for info in found:
         size = info.version.size if info.version else None
-        cells = (size_text(size), number_text(info.seq), span_text(info.age), writer_text(info), _readers_text(info))
+        seq = None if info.problems else info.seq  # it may be nonsense, and wide
+        cells = (size_text(size), number_text(seq), span_text(info.age), writer_text(info), _readers_text(info))
         grid.add(info.name, *cells, info.codec or "-")
     grid.show()
     _say_problems(found)
@@ -69,7 +71,7 @@ def _readers_text(info: shmsync.Info) -> str:
 
 def _say_problems(found: list[shmsync.Info]) -> None:
     for info in found:
-        for problem in info.problems:
+        for problem in info.problems if info.readable else ():  # WRITER says so
             say(f"! {info.name}: {problem}")
 
 
@@ -97,7 +99,7 @@ def _info_of(name: str) -> shmsync.Info:
     try:
         return shmsync.info(name)
     except StateNotFoundError:
-        fail(f"{name}: there is no such name; shmsync ls lists them")
+        no_such_name(name)
 
 
 def _show_header(info: shmsync.Info) -> None:

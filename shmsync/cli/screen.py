@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from typing_extensions import Self
 
-_TERMINATED = 128 + signal.SIGTERM
+_SIGNALLED = 128
 _TAKE = b"\x1b[?1049h\x1b[H\x1b[?25l"  # the alternate screen, its corner, no cursor
 _GIVE_BACK = b"\x1b[?25h\x1b[?1049l"
 
@@ -49,7 +49,7 @@ _KEYS = {
 class Screen:
     """The terminal's alternate screen, without a cursor, and its keyboard without echo and line editing.
 
-    Ctrl-C raises KeyboardInterrupt as ever, SIGTERM SystemExit; Ctrl-Z gives the terminal back until `fg`.
+    Ctrl-C raises KeyboardInterrupt as ever, SIGTERM and SIGQUIT SystemExit; Ctrl-Z gives the terminal back until `fg`.
     """
 
     def __init__(self, console: Console) -> None:
@@ -76,7 +76,7 @@ class Screen:
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._keys)
-        for number, handler in ((signal.SIGTERM, _end), (signal.SIGTSTP, self._pause)):
+        for number, handler in ((signal.SIGTERM, _end), (signal.SIGQUIT, _end), (signal.SIGTSTP, self._pause)):
             self._handlers[number] = signal.signal(number, handler)
         try:
             self._take()
@@ -109,5 +109,5 @@ class Screen:
         self._take()
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(_TERMINATED)
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_SIGNALLED + number)

@@ -40,7 +40,7 @@ def top(
     """
     rating = rates.Rating()
     try:
-        if json or not stdout().is_terminal or not os.isatty(0):
+        if json or not stdout().is_terminal or stdout().is_dumb_terminal or not os.isatty(0):
             _print_looks(rating, interval, count, json=json)
         else:
             _show(rating, interval, count)
@@ -58,7 +58,7 @@ def _print_looks(rating: rates.Rating, interval: float, count: int, *, json: boo
             say_json([row.as_json() for row in rows])
         else:
             say(_summary(rows))
-            for line in _grid(rows, wide=True).as_lines():
+            for line in _grid(rows, wide=not stdout().is_terminal or stdout().width >= _WIDE).as_lines():
                 say(line)
             say("")
         done += 1
@@ -101,8 +101,14 @@ def _summary(rows: list[Row]) -> str:
     readers = sum(row.readers for row in rows)
     memory = sum(row.info.memory for row in rows)
     clock = time.strftime("%H:%M:%S")
+    troubles = {
+        "writer dead": sum(row.info.writer.state == "dead" for row in rows),
+        "damaged": sum(bool(row.info.problems) and row.info.readable for row in rows),
+        "evicted": sum(row.evicted for row in rows),
+    }
+    odd = "".join(f", {number} {what}" for what, number in troubles.items() if number)
     counts = f"{_counted(len(rows), 'name')}, {rate:,.1f} publishes/s, {_counted(readers, 'reader')}"
-    return f"{clock}  {counts}, {size_text(memory)}"
+    return f"{clock}  {counts}, {size_text(memory)}{odd}"
 
 
 def _counted(number: int, what: str) -> str:
@@ -115,7 +121,7 @@ def _grid(rows: list[Row], *, wide: bool) -> Grid:
     for row in rows:
         info = row.info
         extra = (number_text(info.seq), span_text(info.age)) if wide else ()
-        state = "damaged" if info.problems else info.writer.state
+        state = "no access" if not info.readable else "damaged" if info.problems else info.writer.state
         rate = "-" if row.rate is None else f"{row.rate:,.1f}"
         lag = "-" if row.lag is None else f"{'' if row.lag_is_exact else '>'}{row.lag:,}"
         held = (str(row.readers), str(row.holders), str(row.evicted), lag)

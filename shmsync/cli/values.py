@@ -10,8 +10,8 @@ import typer
 
 from shmsync import Reader
 from shmsync.cli import paths
-from shmsync.cli.console import Json, Name, fail, number_text, say, say_json, size_text
-from shmsync.errors import EntityReadError
+from shmsync.cli.console import Json, Name, fail, no_such_name, number_text, say, say_json, size_text
+from shmsync.errors import EntityReadError, StateNotFoundError
 
 if TYPE_CHECKING:
     from shmsync import Snapshot
@@ -37,7 +37,7 @@ def get(
     """
     if raw and json:
         raise typer.BadParameter("--raw and --json exclude each other")
-    with Reader(name, timeout=timeout) as reader, reader.read() as snapshot:
+    with Reader(name, timeout=timeout) as reader, _snapshot_of(reader) as snapshot:
         if raw:
             _write(snapshot.buffer if not keys else _bytes_at(snapshot, keys))
             return
@@ -45,6 +45,13 @@ def get(
         if not keys and isinstance(value, memoryview) and value.format == "B":
             fail(f"{name} holds {len(value):,} raw bytes, which are no JSON: shmsync get {name} --raw")
         say_json(paths.as_json(value))
+
+
+def _snapshot_of(reader: Reader[Any]) -> Snapshot[Any]:
+    try:
+        return reader.read()
+    except StateNotFoundError:
+        no_such_name(reader.name)
 
 
 def _value(snapshot: Snapshot[Any]) -> Any:
