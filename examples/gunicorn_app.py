@@ -8,14 +8,18 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shmsync import Reader
+from shmsync import Reader, ShmSyncError
 
-settings = Reader("settings", timeout=10)  # a worker that is there before the publisher waits for it
+settings = Reader("settings")
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    with settings.read() as snapshot:
-        answer = {"worker": os.getpid(), "version": snapshot.version.seq, "settings": snapshot.value}
+    status, answer = "200 OK", dict[str, Any](worker=os.getpid())
+    try:
+        with settings.read() as snapshot:
+            answer.update(version=snapshot.version.seq, settings=snapshot.value)
+    except ShmSyncError as error:  # gunicorn takes some of them, which are OSErrors, for a broken connection
+        status, answer["error"] = "503 Service Unavailable", str(error)
     body = json.dumps(answer).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]

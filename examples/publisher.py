@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from shmsync import Writer
+from shmsync import WriteLockConflictError, Writer
 
 signals = {signal.SIGHUP, signal.SIGTERM}
 signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they wait for sigwait
@@ -17,7 +17,9 @@ with Writer("settings") as writer:
     while True:
         try:
             print("published version", writer.write(json.loads(Path(sys.argv[1]).read_text())).version.seq, flush=True)
-        except ValueError as error:
+        except WriteLockConflictError:
+            raise  # another publisher runs
+        except (OSError, ValueError) as error:
             print("kept the last version:", error, file=sys.stderr, flush=True)
         if signal.sigwait(signals) == signal.SIGTERM:
             break  # without unlink: the last version stays for the readers

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from shmsync import Reader
+from shmsync import Reader, ShmSyncError
 
 settings = Reader("settings")
 
@@ -19,4 +19,8 @@ async def show(request: Request) -> JSONResponse:
     return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # never waits: fit for an event loop
 
 
-app = Starlette(routes=[Route("/", show)])
+async def unavailable(_request: Request, error: Exception) -> JSONResponse:  # as long as nothing is published
+    return JSONResponse({"worker": os.getpid(), "error": str(error)}, status_code=503)
+
+
+app = Starlette(routes=[Route("/", show)], exception_handlers={ShmSyncError: unavailable})

@@ -11,19 +11,20 @@ from shmsync import Reader
 
 
 @asynccontextmanager
-async def lifespan(app: applications.Starlette) -> AsyncIterator[dict[str, list[str]]]:
-    async def follow(prices: Reader[dict[str, float]]) -> None:
-        async for snapshot in prices.watch_async():
-            ranking[:] = sorted(snapshot.value, key=snapshot.value.__getitem__)
+async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
+    async def follow() -> None:
+        async for snapshot in Reader[dict[str, float]]("prices").watch_async():
+            try:
+                app.state.ranking = sorted(snapshot.value, key=snapshot.value.__getitem__)
+            except Exception as error:  # a version that is of no use: keep the ranking, wait for the next one
+                print("version", snapshot.version.seq, repr(error), flush=True)
 
-    ranking: list[str] = []
-    watcher = asyncio.create_task(follow(Reader("prices")))
-    yield {"ranking": ranking}
-    watcher.cancel()
+    app.state.ranking, app.state.watcher = [], asyncio.create_task(follow())
+    yield  # the loop cancels the watcher when it ends
 
 
 async def show(request: requests.Request) -> responses.JSONResponse:
-    return responses.JSONResponse({"worker": os.getpid(), "ranking": request.state.ranking})
+    return responses.JSONResponse({"worker": os.getpid(), "ranking": request.app.state.ranking})
 
 
 app = applications.Starlette(routes=[routing.Route("/", show)], lifespan=lifespan)

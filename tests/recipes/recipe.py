@@ -59,8 +59,8 @@ def served(directory: Path, *server: str) -> Iterator[int]:
                 process.wait()
 
 
-def ask(port: int) -> Any:
-    """Make one request on a connection of its own."""
+def ask(port: int, status: int = http.client.OK) -> Any:
+    """Make one request on a connection of its own; fail if it is not answered with this status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
@@ -68,5 +68,5 @@ def ask(port: int) -> Any:
         body = response.read()
     finally:
         connection.close()
-    assert response.status == http.client.OK, body
+    assert response.status == status, body
     return json.loads(body)

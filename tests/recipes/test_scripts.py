@@ -68,13 +68,18 @@ def test_publisher(tmp_path: Path, name: str) -> None:
         source.write_text(json.dumps({"limit": 2}))
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: reader.get() == {"limit": 2})
+        assert process.stderr is not None
         source.write_text("no JSON")
         process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline().startswith(b"kept the last version: ")
+        source.unlink()
+        process.send_signal(signal.SIGHUP)
+        assert b"No such file" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
         assert output == b"published version 1\npublished version 2\n"
-        assert errors.startswith(b"kept the last version: ")
+        assert errors == b""
         assert reader.get() == {"limit": 2}
     finally:
         process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
     from shmsync import Writer
 
 WORKERS = 2
+NOT_THERE = (
+    "[Errno 2] No such file or directory: /{}_state; nothing is published under this name "
+    "(start its writer first, or give the reader a timeout)"
+)
 
 
-def until_all_answer(port: int, wanted: Any) -> None:
+def until_all_answer(port: int, wanted: Any, status: int = 200) -> None:
     """Ask until each worker has given the wanted answer."""
     workers = set()
 
     def done() -> bool:
-        answer = ask(port)
+        answer = ask(port, status)
         worker = answer.pop("worker")
         if answer == wanted:
             workers.add(worker)
@@ -39,13 +44,32 @@ def until_all_answer(port: int, wanted: Any) -> None:
 )
 def test_uvicorn(tmp_path: Path, writer: Writer[Any], recipe: str, value: Any, answer: Any) -> None:
     renamed(recipe, tmp_path, writer.name)
-    writer.write({})
     empty = {key: type(part)() for key, part in answer.items()}
     app = f"{recipe.removesuffix('.py')}:app"
-    with served(tmp_path, "uvicorn", "--log-level", "warning", "--workers", str(WORKERS), "--fd", "{fd}", app) as port:
+    with served(tmp_path, "uvicorn", "--log-level", "critical", "--workers", str(WORKERS), "--fd", "{fd}", app) as port:
+        if recipe == "starlette_app.py":
+            until_all_answer(port, {"error": NOT_THERE.format(writer.name)}, 503)
+        writer.write({})
         until_all_answer(port, empty)
         writer.write(value)
         until_all_answer(port, answer)
+        if recipe == "watcher_app.py":
+            writer.write([1, 2])  # not what it can rank
+            time.sleep(0.1)
+            until_all_answer(port, answer)
+            writer.write({"c": 1.0})
+            until_all_answer(port, {"ranking": ["c"]})
+
+
+def test_gunicorn_before_anything_is_published(tmp_path: Path, writer: Writer[Any]) -> None:
+    renamed("gunicorn_app.py", tmp_path, writer.name)
+    quiet = ("--log-level", "critical", "--no-control-socket")
+    with served(
+        tmp_path, "gunicorn", *quiet, "--workers", str(WORKERS), "--bind", "fd://{fd}", "gunicorn_app:app"
+    ) as port:
+        until_all_answer(port, {"error": NOT_THERE.format(writer.name)}, 503)
+        version = writer.write({"limit": 1}).version.seq
+        until_all_answer(port, {"version": version, "settings": {"limit": 1}})
 
 
 @pytest.mark.timeout(300)
