@@ -24,6 +24,7 @@ default_role = "code"  # what stands between single backticks in a docstring
 
 autodoc_default_options = {"exclude-members": "after_fork_in_child, before_fork, retire"}
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 # The names of this package must be found; those of others are not looked for.
 nitpick_ignore_regex = [("py:.*", r"(?!shmsync\.)(?!\w*Error$).*"), ("py:.*", r"shmsync\.\w+\.[A-Z]")]

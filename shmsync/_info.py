@@ -88,7 +88,9 @@ class SegmentInfo(NamedTuple):
         segment: its name in /dev/shm.
         size: in bytes; None if it is not there.
         memory: bytes that it takes up.
-        inode, mode, uid: as `stat` has them; the mode is permission bits.
+        inode: as `stat` has it.
+        mode: permission bits.
+        uid: user who owns it.
         generation: of a data segment, how many inodes it has had, by the state segment; None for the others.
         seq: of a data segment, the version that lies there; None if none does, or it is being written.
     """
