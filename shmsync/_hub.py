@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class _Hub:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place] = {}
+        self._left: deque[tuple[Hashable, _Waiter]] = deque()
         self._thread: threading.Thread | None = None
         self._comings = bytearray(8)
         self._door = _futex.Futex(self._comings, 0)
@@ -73,6 +75,7 @@ class _Hub:
     def enter(self, channel: Channel, waiter: _Waiter) -> None:
         """Begin to wait."""
         with self._lock:
+            self._let_go()
             place = self._places.get(channel.key)
             if place is None:
                 place = self._places[channel.key] = _Place(channel)
@@ -85,12 +88,23 @@ class _Hub:
 
     def leave(self, channel: Channel, waiter: _Waiter) -> None:
         """Wait no more."""
-        with self._lock:
-            place = self._places.get(channel.key)
+        # The garbage collector may close a coroutine in the middle of anything, also of what this thread does under
+        # the lock. So this never waits for it: whoever has it, or has it next, finds the waiter in `_left`.
+        self._left.append((channel.key, waiter))
+        if self._lock.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._lock.release()
+
+    def _let_go(self) -> None:
+        while self._left:
+            key, waiter = self._left.popleft()
+            place = self._places.get(key)
             if place is not None:
                 place.waiters.discard(waiter)
                 if not place.waiters:
-                    del self._places[channel.key]
+                    del self._places[key]
 
     def _count_coming(self) -> None:
         count = int.from_bytes(self._comings, sys.byteorder) + 1
@@ -102,6 +116,7 @@ class _Hub:
         while True:
             now = time.monotonic()
             with self._lock:
+                self._let_go()
                 if self._places:
                     last = now
                 elif now - last >= _LINGER:
