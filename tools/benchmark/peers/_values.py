@@ -6,10 +6,11 @@ piece; a dict of a million arrays would cost every such peer many times as much.
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgpack
 import numpy as np
@@ -18,6 +19,8 @@ from benchmark.data import ROW, Items, list_of
 from benchmark.measure import new_name
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from benchmark.peers import Shape
 
 _HEAD = struct.Struct("=QQ")
@@ -87,3 +90,30 @@ class Folder:
     def remove(self) -> None:
         """Remove it with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+class FolderWriter:
+    """The part of a writer that has a file in a folder of its own; another process goes on with what it has left.
+
+    Attributes:
+        file: its name.
+    """
+
+    file: ClassVar[str]
+
+    def __init__(self, *_: Any, folder: str | None = None) -> None:
+        self._folder = Folder(folder)
+
+    @classmethod
+    def resume(cls, _: Shape, __: int, address: str) -> Self:
+        """Go on in the same folder."""
+        return cls(folder=os.path.dirname(address))  # noqa: PTH120
+
+    @property
+    def address(self) -> str:
+        """Return the path of the file."""
+        return f"{self._folder.path}/{self.file}"
+
+    def close(self) -> None:
+        """Remove it."""
+        self._folder.remove()

@@ -12,29 +12,16 @@ import numpy as np
 import pyarrow as pa
 
 from benchmark.data import ROW, Items
-from benchmark.peers._values import Folder
+from benchmark.peers._values import FolderWriter
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from benchmark.peers import Shape
 
 
-class Writer:
+class Writer(FolderWriter):
     """Writes one record batch."""
 
-    def __init__(self, *_: Any, folder: str | None = None) -> None:
-        self._folder = Folder(folder)
-
-    @classmethod
-    def resume(cls, _: Shape, __: int, address: str) -> Self:
-        """Go on in the same folder."""
-        return cls(folder=os.path.dirname(address))  # noqa: PTH120
-
-    @property
-    def address(self) -> str:
-        """Return the path."""
-        return f"{self._folder.path}/value.arrow"
+    file = "value.arrow"
 
     def prepare(self, value: Any) -> Any:
         """Return the same with keys in one piece."""
@@ -49,10 +36,6 @@ class Writer:
         with pa.OSFile(new, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
         os.replace(new, self.address)  # noqa: PTH105 - no Path made for each write
-
-    def close(self) -> None:
-        """Remove it."""
-        self._folder.remove()
 
 
 def _map(value: Items) -> Any:

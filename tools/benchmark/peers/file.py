@@ -6,40 +6,26 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Any
 
-from benchmark.peers._values import Folder, loaded, pieces
+from benchmark.peers._values import FolderWriter, loaded, pieces
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from benchmark.peers import Shape
 
 
-class Writer:
+class Writer(FolderWriter):
     """Writes msgpack, or arrays as they are; a rename shows all of it at once."""
 
+    file = "value"
+
     def __init__(self, *_: Any, folder: str | None = None) -> None:
-        self._folder = Folder(folder)
+        super().__init__(folder=folder)
         self._new = f"{self._folder.path}/new"
-
-    @classmethod
-    def resume(cls, _: Shape, __: int, address: str) -> Self:
-        """Go on in the same folder."""
-        return cls(folder=os.path.dirname(address))  # noqa: PTH120
-
-    @property
-    def address(self) -> str:
-        """Return the path."""
-        return f"{self._folder.path}/value"
 
     def write(self, value: Any) -> None:
         """Write a file, and put it where the last one was."""
         with open(self._new, "wb", buffering=0) as file:  # noqa: PTH123 - no Path made for each write
             file.writelines(pieces(value))
         os.replace(self._new, self.address)  # noqa: PTH105
-
-    def close(self) -> None:
-        """Remove it."""
-        self._folder.remove()
 
 
 class Reader:

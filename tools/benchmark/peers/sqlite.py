@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,9 @@ import msgpack
 import numpy as np
 
 from benchmark.data import Items, pack, packed
-from benchmark.peers._values import Folder
+from benchmark.peers._values import FolderWriter
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from benchmark.peers import Shape
 
 _KEY = b"value"
@@ -32,24 +29,16 @@ def _opened(path: str) -> sqlite3.Connection:
     return connection
 
 
-class Writer:
+class Writer(FolderWriter):
     """One row for a config or an array, a row for each key of a map."""
 
+    file = "value.db"
+
     def __init__(self, *_: Any, folder: str | None = None) -> None:
-        self._folder = Folder(folder)
+        super().__init__(folder=folder)
         self._connection = _opened(self.address)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS items (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
-
-    @classmethod
-    def resume(cls, _: Shape, __: int, address: str) -> Self:
-        """Open the same database, which rolls back what was not committed."""
-        return cls(folder=os.path.dirname(address))  # noqa: PTH120
-
-    @property
-    def address(self) -> str:
-        """Return the path."""
-        return f"{self._folder.path}/value.db"
 
     def prepare(self, value: Any) -> Any:
         """Return items as bytes in the order of their keys."""
@@ -70,7 +59,7 @@ class Writer:
     def close(self) -> None:
         """Remove the files."""
         self._connection.close()
-        self._folder.remove()
+        super().close()
 
 
 class Reader:
