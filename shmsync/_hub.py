@@ -97,6 +97,16 @@ class _Hub:
             finally:
                 self._lock.release()
 
+    def stir(self, channel: Channel) -> None:
+        """Call all waiters of a channel, unless the lock is taken, perhaps by what a signal handler has interrupted."""
+        if self._lock.acquire(blocking=False):
+            try:
+                place = self._places.get(channel.key)
+                for waiter in () if place is None else place.waiters:
+                    waiter.call()
+            finally:
+                self._lock.release()
+
     def _let_go(self) -> None:
         while self._left:
             key, waiter = self._left.popleft()
@@ -157,6 +167,11 @@ class _Hub:
 
 
 _hub = _Hub()
+
+
+def stir(channel: Channel) -> None:
+    """Have all coroutines that wait for a channel look up."""
+    _hub.stir(channel)
 
 
 async def pause(channel: Channel | None, seen: int, timeout: float) -> None:

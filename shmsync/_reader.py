@@ -283,10 +283,16 @@ class Reader(Waiting[T]):
         return self._closed
 
     def close(self) -> None:
-        """Give up slot and mappings; unlink nothing. Open snapshots and live views stay valid. Idempotent."""
+        """Give up slot and mappings; unlink nothing. Open snapshots and live views stay valid. Idempotent.
+
+        Whoever waits with this handle gets a ClosedError, within a second; coroutines within five.
+        """
         with self.lock:
             self._closed = True
+            attachment = self._attachment
             self._forget()
+        if attachment is not None:
+            self._stir(attachment.channel)
 
     def _check_open(self) -> None:
         if self._closed:

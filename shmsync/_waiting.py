@@ -174,6 +174,12 @@ class Waiting(Generic[T]):
         """Return the newest sequence number of this life that this handle has returned."""
         return max(self._latest[1], self._seen, self._waited)
 
+    @staticmethod
+    def _stir(channel: Channel) -> None:
+        """Have whoever waits look up; nobody minds being woken for nothing."""
+        channel.bell.futex.wake()
+        _hub.stir(channel)
+
     def _drop_if_removed(self, channel: Channel, seen: int) -> None:
         """After a pause in which nothing was published, see whether the name was removed from outside."""
         if channel.version.peek() == seen and not channel.is_current():

@@ -228,8 +228,9 @@ def publish(held: Held, name: str, value: int) -> None:
     held.writer.write(value)
 
 
+@pytest.mark.usefixtures("_either_way")
 def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_waiting, "_SLICE", 0.05)
+    monkeypatch.setattr(_waiting, "_SLICE", 5.0)  # the wake-up may come just before the sleep
     writer.write("a")
     reader = Reader[str](name)
     reader.get()
@@ -554,6 +555,18 @@ def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
         for writer in writers:
             writer.unlink()
             writer.close()
+
+
+def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[int]) -> None:
+        reader.get()
+        waits = [asyncio.create_task(reader.wait_async()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        reader.close()
+        assert [type(error) for error in await asyncio.gather(*waits, return_exceptions=True)] == [ClosedError] * 3
+
+    writer.write(0)
+    asyncio.run(main(Reader[int](name)))
 
 
 def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
