@@ -7,6 +7,7 @@ somebody comes. It is started by the first, and ends when nobody has been there 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
@@ -68,46 +69,45 @@ class _Hub:
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place] = {}
         self._left: deque[tuple[Hashable, _Waiter]] = deque()
+        self._stirred: deque[Hashable] = deque()
         self._thread: threading.Thread | None = None
         self._comings = bytearray(8)
+        self._counter = itertools.count(1)
         self._door = _futex.Futex(self._comings, 0)
 
     def enter(self, channel: Channel, waiter: _Waiter) -> None:
         """Begin to wait."""
         with self._lock:
-            self._let_go()
+            self._catch_up()
             place = self._places.get(channel.key)
             if place is None:
                 place = self._places[channel.key] = _Place(channel)
             place.waiters.add(waiter)
             if place.seen != waiter.seen:
                 self._count_coming()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # a signal handler may have interrupted its start
                 self._thread = threading.Thread(target=self._run, name="shmsync-hub", daemon=True)
                 self._thread.start()
 
     def leave(self, channel: Channel, waiter: _Waiter) -> None:
         """Wait no more."""
-        # The garbage collector may close a coroutine in the middle of anything, also of what this thread does under
-        # the lock. So this never waits for it: whoever has it, or has it next, finds the waiter in `_left`.
         self._left.append((channel.key, waiter))
-        if self._lock.acquire(blocking=False):
-            try:
-                self._let_go()
-            finally:
-                self._lock.release()
 
     def stir(self, channel: Channel) -> None:
-        """Call all waiters of a channel, unless the lock is taken, perhaps by what a signal handler has interrupted."""
-        if self._lock.acquire(blocking=False):
-            try:
-                place = self._places.get(channel.key)
-                for waiter in () if place is None else place.waiters:
-                    waiter.call()
-            finally:
-                self._lock.release()
+        """Have all who wait for a channel called."""
+        self._stirred.append(channel.key)
+        self._count_coming()
 
-    def _let_go(self) -> None:
+    def _catch_up(self) -> None:
+        """Do what others have left to whoever has the lock.
+
+        Signal handlers and the garbage collector run in the middle of anything, also of what their thread does under
+        the lock; there they close handles and coroutines. So `leave` and `stir` never ask for it.
+        """
+        while self._stirred:
+            place = self._places.get(self._stirred.popleft())
+            for waiter in () if place is None else place.waiters:
+                waiter.call()
         while self._left:
             key, waiter = self._left.popleft()
             place = self._places.get(key)
@@ -117,8 +117,7 @@ class _Hub:
                     del self._places[key]
 
     def _count_coming(self) -> None:
-        count = int.from_bytes(self._comings, sys.byteorder) + 1
-        self._comings[:] = (count % (1 << 64)).to_bytes(8, sys.byteorder)
+        self._comings[:] = next(self._counter).to_bytes(8, sys.byteorder)  # never twice the same, without a lock
         self._door.wake()
 
     def _run(self) -> None:
@@ -126,7 +125,7 @@ class _Hub:
         while True:
             now = time.monotonic()
             with self._lock:
-                self._let_go()
+                self._catch_up()
                 if self._places:
                     last = now
                 elif now - last >= _LINGER:
@@ -181,8 +180,8 @@ async def pause(channel: Channel | None, seen: int, timeout: float) -> None:
         return
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
-    _hub.enter(channel, waiter)
     try:
+        _hub.enter(channel, waiter)
         await waiter.future
     finally:
         timer.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
@@ -133,6 +134,8 @@ class Waiting(Generic[T]):
     ) -> Generator[_Pause, None, int | None]:
         """Yield each pause that is to be made; return the sequence number that was waited for."""
         seen = _seq_of(since)
+        if stop_event is not None and not hasattr(stop_event, "is_set"):
+            raise InvalidArgumentError(f"stop_event must be an Event, not {stop_event!r}")
         deadline = float("inf") if timeout is None else time.monotonic() + _durations.seconds(timeout, "timeout")
         longest = longest if stop_event is None else _SLICE_WITH_EVENT
         pauses = looks()
@@ -188,11 +191,14 @@ class Waiting(Generic[T]):
 
 
 def _seq_of(since: InstanceVersion | int | None) -> int | None:
-    if since is None or isinstance(since, int):
-        return since
+    if since is None:
+        return None
     if isinstance(since, InstanceVersion):
         return since.seq
-    raise InvalidArgumentError(f"since must be a version or a sequence number, not {since!r}")
+    try:
+        return operator.index(since)
+    except TypeError:
+        raise InvalidArgumentError(f"since must be a version or a sequence number, not {since!r}") from None
 
 
 def _run(rounds: Generator[_Pause, None, int | None]) -> int | None:

@@ -140,6 +140,13 @@ def test_bad_arguments(writer: Writer, name: str, since: Any, timeout: Any) -> N
         reader.wait(since, timeout)
 
 
+def test_a_bad_stop_event(writer: Writer, name: str) -> None:
+    writer.write("a")
+    event: Any = 1
+    with Reader[str](name) as reader, pytest.raises(InvalidArgumentError, match="must be an Event"):
+        next(iter(reader.watch(stop_event=event)))
+
+
 @pytest.mark.usefixtures("_either_way")
 def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> None:
     with Reader[str](name) as reader:
@@ -555,6 +562,29 @@ def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
         for writer in writers:
             writer.unlink()
             writer.close()
+
+
+def test_an_interrupted_start_of_the_thread_is_made_up_for(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HandlerError(Exception):
+        """Of a signal handler."""
+
+    def interrupted(_self: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise HandlerError
+
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        start = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(HandlerError):
+            asyncio.run(reader.wait_async(1, LONG))
+        assert not _hub._hub._lock.locked()
+        with soon(lambda: writer.write(1)):
+            assert asyncio.run(reader.wait_async(1, LONG)) == 2
+    until(lambda: not _hub._hub._places)
 
 
 def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
