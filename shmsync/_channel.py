@@ -129,6 +129,8 @@ class Channel:
         try:
             with open_part(self._names.state, writable=False) as segment:
                 return parse_state_header(self._names.state, memoryview(map_state(segment))) == self.header
+        except StateReadError as error:
+            return error.errno in _NOT_TOLD
         except ShmSyncError:
             return False
 
@@ -151,6 +153,7 @@ def attach(names: Names) -> Channel:
             return channel
 
 
+_NOT_TOLD = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}  # nothing about the name: no reason to let it go
 _REMEDY = "let the writer unlink the name and publish again"
 
 

@@ -19,7 +19,7 @@ def seconds(duration: float | timedelta, what: str) -> float:
     """
     try:
         value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidArgumentError(f"{what} must be seconds or a timedelta, not {duration!r}") from None
     if not value >= 0:
         raise InvalidArgumentError(f"{what} must not be negative: {duration!r}")

@@ -140,7 +140,7 @@ class _Hub:
         """Call the waiters for whom the version has changed; return what to sleep on for the others."""
         while True:
             seen = place.seen = place.channel.version.load()
-            gone = {waiter for waiter in place.waiters if waiter.seen != seen}
+            gone = {waiter for waiter in place.waiters if waiter.seen != seen or waiter.loop.is_closed()}
             place.waiters -= gone
             for waiter in gone:
                 waiter.call()

@@ -61,7 +61,7 @@ class Reader(Waiting[T]):
 
     @overload
     def __init__(
-        self: Reader[Any], name: str, *, type: None = None, timeout: float | timedelta = ..., allow_pickle: bool = ...
+        self, name: str, *, type: None = None, timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
 
     @overload
@@ -204,6 +204,11 @@ class Reader(Waiting[T]):
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
         return self._patiently(self._snapshot, check_bytes=check_bytes)
+
+    def _read_now(self) -> Snapshot[T]:
+        """Pin the newest version, without patience."""
+        with self.lock:
+            return self._pin_and(self._snapshot, check_bytes=False)
 
     def _snapshot(self, attachment: Attachment, slot: Slot, record: Record) -> Snapshot[T]:
         snapshot = Snapshot(self, slot, record)

@@ -48,6 +48,11 @@ class Record:
         self.value: Any = UNSET
 
     @property
+    def life(self) -> int:
+        """Instance number of the life of the name that it belongs to."""
+        return self._header.instance
+
+    @property
     def version(self) -> InstanceVersion:
         """What is published of it."""
         return instance_version(self._header.seq, self._header.size, self._header.checksum)

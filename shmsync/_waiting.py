@@ -12,13 +12,14 @@ from shmsync._snapshot import Snapshot, T
 from shmsync.errors import InvalidArgumentError, StateNotFoundError, UninitializedStateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
     from datetime import timedelta
     from threading import RLock
 
     from shmsync._attachment import Attachment
     from shmsync._channel import Channel
 
+_NO_LIFE = 0
 _SLICE = 1.0  # of a wait: how late it is noticed that the name was removed, or that the writer died before it rang
 _SLICE_ASYNC = 5.0  # likewise in an event loop, where thousands may wait
 _SLICE_WITH_EVENT = 0.05  # likewise, that a stop event is set
@@ -44,6 +45,38 @@ class _Pause(NamedTuple):
     timeout: float
 
 
+class _Since:
+    """The version that another one is waited for."""
+
+    __slots__ = ("_life", "_seq")
+
+    def __init__(self, since: InstanceVersion | int | None) -> None:
+        self._life: int | None = None  # which life of the name it belongs to: the present one when we first look
+        self._seq: int | None = None  # without one: what the handle has returned
+        if since is not None:
+            try:
+                self._seq = operator.index(since.seq if isinstance(since, InstanceVersion) else since)
+            except TypeError:
+                text = f"since must be a version or a sequence number, not {since!r}"
+                raise InvalidArgumentError(text) from None
+
+    def is_now(self, snapshot: Snapshot[Any]) -> None:
+        """Wait from now on for another version than that of a snapshot."""
+        self._life, self._seq = snapshot._record.life, snapshot.version.seq
+
+    def is_past(self, found: tuple[Channel, int] | None, returned: int) -> bool:
+        """Tell whether what is found is another version; `returned` is what the handle has returned of this life."""
+        if found is None:
+            self._life = _NO_LIFE  # a life that has ended does not come back
+            return False
+        channel, seq = found
+        if self._life is None:
+            self._life = channel.header.instance
+        return seq != (returned if self._seq is None else self._seq) or (
+            self._seq is not None and self._life != channel.header.instance
+        )
+
+
 class Waiting(Generic[T]):
     """The part of a Reader that waits."""
 
@@ -54,19 +87,20 @@ class Waiting(Generic[T]):
         _seen: int
         _waited: int
 
-        def read(self) -> Snapshot[T]: ...
+        def _read_now(self) -> Snapshot[T]: ...
         def _attached(self) -> Attachment: ...
         def _forget(self) -> None: ...
 
     def wait(self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None) -> int | None:
         """Wait until another version is the newest one; return its sequence number, or None when the timeout is over.
 
-        Waiting takes no processor time. Versions in between may be skipped, the newest never is. It also waits for a
-        name that is not there yet.
+        Waiting for a version takes no processor time. Versions in between may be skipped, the newest never is. It also
+        waits for a name that is not there yet, and looks for it up to 50 times a second.
 
         Args:
-            since: a version, or its sequence number: wait for another one. By default, for one that this handle has
-                not returned yet, by `get`, `read`, `wait` or `watch`; threads that share a handle should say which.
+            since: a version of the present life of the name, or its sequence number: wait for another one. By default,
+                for one that this handle has not returned yet, by `get`, `read`, `wait` or `watch`; threads that share a
+                handle should say which.
             timeout: in seconds or as a timedelta; None waits for ever.
 
         Raises:
@@ -74,14 +108,14 @@ class Waiting(Generic[T]):
             StateReadError, LayoutMismatchError: the name is taken by something that cannot be used.
             ClosedError: this handle is closed, or was closed meanwhile.
         """
-        return _run(self._rounds(since, timeout, _SLICE))
+        return _run(self._rounds(_Since(since), timeout, _SLICE))
 
     def watch(
         self,
         since: InstanceVersion | int | None = None,
         timeout: float | timedelta | None = None,
         stop_event: Event | None = None,
-    ) -> Iterator[Snapshot[T]]:
+    ) -> Generator[Snapshot[T], None, None]:
         """Yield a Snapshot of each new version, open until the next turn of the loop.
 
         Raises what `wait` and `read` raise.
@@ -91,12 +125,11 @@ class Waiting(Generic[T]):
             timeout: how long to wait for each, in seconds or as a timedelta, before the loop ends.
             stop_event: ends the loop within 50 ms once it is set.
         """
-        while True:
-            if _run(self._rounds(since, timeout, _SLICE, stop_event)) is None:
-                return
+        seen = _Since(since)
+        while _run(self._rounds(seen, timeout, _SLICE, stop_event)) is not None:
             if (found := self._read_if_there()) is not None:
                 with found as snapshot:
-                    since = snapshot.version
+                    seen.is_now(snapshot)
                     yield snapshot
 
     async def wait_async(
@@ -106,34 +139,32 @@ class Waiting(Generic[T]):
 
         All waits of a process share one thread, which ends about a second after the last of them.
         """
-        return await _run_async(self._rounds(since, timeout, _SLICE_ASYNC))
+        return await _run_async(self._rounds(_Since(since), timeout, _SLICE_ASYNC))
 
     async def watch_async(
         self,
         since: InstanceVersion | int | None = None,
         timeout: float | timedelta | None = None,
         stop_event: Event | None = None,
-    ) -> AsyncIterator[Snapshot[T]]:
+    ) -> AsyncGenerator[Snapshot[T], None]:
         """Yield a Snapshot of each new version, as `watch` does; for `async for` under asyncio."""
-        while True:
-            if await _run_async(self._rounds(since, timeout, _SLICE_ASYNC, stop_event)) is None:
-                return
+        seen = _Since(since)
+        while await _run_async(self._rounds(seen, timeout, _SLICE_ASYNC, stop_event)) is not None:
             if (found := self._read_if_there()) is not None:
                 with found as snapshot:
-                    since = snapshot.version
+                    seen.is_now(snapshot)
                     yield snapshot
 
     # ---------------------------------------------------------------------------------------------------- the rounds
 
     def _rounds(
         self,
-        since: InstanceVersion | int | None,
+        since: _Since,
         timeout: float | timedelta | None,
         longest: float,
         stop_event: Event | None = None,
     ) -> Generator[_Pause, None, int | None]:
         """Yield each pause that is to be made; return the sequence number that was waited for."""
-        seen = _seq_of(since)
         if stop_event is not None and not hasattr(stop_event, "is_set"):
             raise InvalidArgumentError(f"stop_event must be an Event, not {stop_event!r}")
         deadline = float("inf") if timeout is None else time.monotonic() + _durations.seconds(timeout, "timeout")
@@ -141,7 +172,8 @@ class Waiting(Generic[T]):
         pauses = looks()
         while stop_event is None or not stop_event.is_set():
             found = self._newest()
-            if found is not None and found[1] != (self._handed_out() if seen is None else seen):
+            if since.is_past(found, self._handed_out()):
+                assert found is not None
                 self._waited = found[1]
                 return self._waited
             left = deadline - time.monotonic()
@@ -157,7 +189,7 @@ class Waiting(Generic[T]):
     def _read_if_there(self) -> Snapshot[T] | None:
         """Read; None if the name was removed since its version was seen."""
         try:
-            return self.read()
+            return self._read_now()
         except (StateNotFoundError, UninitializedStateError):
             return None
 
@@ -188,17 +220,6 @@ class Waiting(Generic[T]):
         if channel.version.peek() == seen and not channel.is_current():
             with self.lock:
                 self._forget()
-
-
-def _seq_of(since: InstanceVersion | int | None) -> int | None:
-    if since is None:
-        return None
-    if isinstance(since, InstanceVersion):
-        return since.seq
-    try:
-        return operator.index(since)
-    except TypeError:
-        raise InvalidArgumentError(f"since must be a version or a sequence number, not {since!r}") from None
 
 
 def _run(rounds: Generator[_Pause, None, int | None]) -> int | None:

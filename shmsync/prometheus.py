@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from shmsync import _extras, _inspect
-from shmsync.errors import StateNotFoundError
+from shmsync._layout import names_of
+from shmsync.errors import InvalidArgumentError, StateNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,12 +39,17 @@ class Collector(_Base):
         names: which names to look at; None for all on this host, at each collection.
 
     Raises:
+        InvalidArgumentError: a name cannot be used.
         MissingExtraError: prometheus-client is not installed.
     """
 
     def __init__(self, names: Iterable[str] | None = None) -> None:
         self._core: Any = _extras.need("prometheus_client.core", "prometheus", "shmsync.prometheus")
-        self._names = None if names is None else list(names)
+        if isinstance(names, str):
+            raise InvalidArgumentError(f"names must be several names, such as [{names!r}], not {names!r}")
+        self._names = None if names is None else list(dict.fromkeys(names))
+        for name in self._names or ():
+            names_of(name)
 
     def describe(self) -> Iterator[Any]:
         """Yield the metrics without values, so that registering looks at nothing."""

@@ -32,7 +32,7 @@ class Synchronizer(Reader[T]):
 
     @overload
     def __init__(
-        self: Synchronizer[Any],
+        self,
         name: str,
         *,
         type: None = None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import SHM, Child, Held, hold, publish
 from prometheus_client import CollectorRegistry, generate_latest
 
-from shmsync import MissingExtraError, Writer
+from shmsync import InvalidArgumentError, MissingExtraError, Writer
 from shmsync.prometheus import Collector
 
 if TYPE_CHECKING:
@@ -99,3 +99,15 @@ def test_without_the_extra() -> None:
     with Child() as child:
         said = child.ask(without_it)
         assert said == "shmsync.prometheus needs prometheus_client: pip install 'shmsync[prometheus]'"
+
+
+@pytest.mark.parametrize("names", ["ab", ["a/b"], [1]])
+def test_bad_names(names: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Collector(names)
+
+
+def test_a_name_given_twice(writer: Writer, name: str) -> None:
+    writer.write(1)
+    families = list(Collector([name, name]).collect())
+    assert {len(family.samples) for family in families if family.name == "shmsync_writer_up"} == {1}

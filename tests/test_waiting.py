@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import threading
 import time
@@ -174,6 +175,42 @@ def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
         with soon(renew):
             assert reader.wait(timeout=LONG) == 1  # the first one of the new life
         assert reader.get() == "b"
+
+
+@pytest.mark.parametrize("since", [None, 1])
+def test_watch_sees_the_same_number_in_a_new_life(writer: Writer, name: str, since: int | None) -> None:
+    writer.write("old")
+    with Reader[str](name) as reader:
+        seen = []
+        for snapshot in reader.watch(since=0, timeout=LONG):
+            seen.append((snapshot.version.seq, snapshot.value))
+            if len(seen) == 2:
+                break
+            writer.unlink()
+            writer.write("new")
+        assert seen == [(1, "old"), (1, "new")]
+
+        def renew() -> None:
+            writer.unlink()
+            writer.write("newer")
+
+        with soon(renew):
+            assert reader.wait(since, timeout=LONG) == 1
+        assert reader.get() == "newer"
+
+
+def test_lack_of_descriptors_does_not_detach(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        assert child.ask(wait_without_descriptors, name) == (None, "a")
+
+
+def wait_without_descriptors(_held: Held, name: str) -> tuple[int | None, str]:
+    _waiting._SLICE = 0.02
+    with Reader[str](name) as reader:
+        reader.get()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        return reader.wait(timeout=0.1), reader.get()
 
 
 def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
@@ -359,14 +396,14 @@ def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
 def test_a_name_removed_before_it_was_read(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
-        read = reader.read
+        read = reader._read_now
 
         def read_too_late() -> Snapshot[int]:
             monkeypatch.undo()
             writer.unlink()
             return read()
 
-        monkeypatch.setattr(reader, "read", read_too_late)
+        monkeypatch.setattr(reader, "_read_now", read_too_late)
         with soon(lambda: writer.write(1)):
             assert next(iter(reader.watch(timeout=LONG))).value == 1
 

@@ -5,6 +5,7 @@ A line with ignores must be an error to both: an ignore that is not needed is an
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +27,8 @@ def readers() -> None:
     typed = Reader("prices", type=Prices)
     assert_type(typed, Reader[Prices])
     assert_type(Reader("prices", type=dict[str, float]), Reader[dict[str, float]])
+    assert_type(Reader[Prices]("prices"), Reader[Prices])
+    assert_type(Synchronizer[Prices]("prices"), Synchronizer[Prices])
     annotated: Reader[int | str] = Reader("prices", type=int | str)  # no class to a type checker
     assert_type(annotated.get(), int | str)
     with Reader("prices", type=Prices, timeout=timedelta(seconds=1)) as reader:
@@ -53,6 +56,8 @@ def waiting(reader: Reader[Prices]) -> None:
     assert_type(reader.wait(since=reader.version(), timeout=timedelta(seconds=1)), int | None)
     for snapshot in reader.watch(since=3, timeout=1):
         assert_type(snapshot, Snapshot[Prices])
+    with closing(reader.watch()) as watch:
+        assert_type(next(watch), Snapshot[Prices])
     reader.wait("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
