@@ -95,8 +95,9 @@ class _Hub:
 
     def stir(self, channel: Channel) -> None:
         """Have all who wait for a channel called."""
-        self._stirred.append(channel.key)
-        self._count_coming()
+        if channel.key in self._places:
+            self._stirred.append(channel.key)
+            self._count_coming()
 
     def _catch_up(self) -> None:
         """Do what others have left to whoever has the lock.

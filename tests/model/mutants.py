@@ -235,8 +235,8 @@ MUTANTS = [
     Mutant(
         "the version is not looked at after a copy",
         _attachment,
-        "        if self.version.load() != seq or seq == CLOSED",
-        "        if seq == CLOSED",
+        "        if self.version.load() != seq:\n            return None\n        header",
+        "        header",
         small_copies,
     ),
     Mutant(

@@ -443,6 +443,8 @@ class ModelAttachment(Attachment):
             table=ModelTable(port, slots),
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
+            key=None,
+            bell=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # nobody waits here: see test_bell
         )
         self._generations = self.channel.generations
         self._slot = None
