@@ -30,8 +30,8 @@ from shmsync._layout import (
 )
 from shmsync._notify import Bell
 from shmsync._ports import SlotLock, SlotWords
-from shmsync._segment import Segment, access_of, open_segment
-from shmsync.errors import ShmSyncError, StateReadError, UninitializedStateError, not_found, reason
+from shmsync._segment import Segment, access_of, open_segment, status_of
+from shmsync.errors import StateReadError, UninitializedStateError, not_found, reason
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -94,7 +94,7 @@ class ReaderTable:
 class Channel:
     """One life of a name, as a reader sees it: the state mapped read-only, and the reader table."""
 
-    __slots__ = ("_memory", "_names", "bell", "generations", "header", "table", "version", "version_cell")
+    __slots__ = ("_inode", "_memory", "_names", "bell", "generations", "header", "table", "version", "version_cell")
 
     table: ReaderTable
     bell: Bell
@@ -103,6 +103,7 @@ class Channel:
         self._names = names
         with open_part(names.state, writable=False) as segment:
             memory = map_state(segment)
+            self._inode = segment.status().st_ino
         header = parse_state_header(names.state, memoryview(memory))
         if header is None:
             raise UninitializedStateError(f"{names.state} is there, but nothing is published yet; try again later")
@@ -126,13 +127,9 @@ class Channel:
 
     def is_current(self) -> bool:
         """Tell whether the name still leads to this life: not unlinked by the writer, nor removed from outside."""
-        try:
-            with open_part(self._names.state, writable=False) as segment:
-                return parse_state_header(self._names.state, memoryview(map_state(segment))) == self.header
-        except StateReadError as error:
-            return error.errno in _NOT_TOLD
-        except ShmSyncError:
-            return False
+        # The inode lives, and keeps its number, as long as it is mapped here.
+        status = status_of(self._names.state)
+        return status is not None and status.st_ino == self._inode
 
 
 def attach(names: Names) -> Channel:
@@ -153,7 +150,6 @@ def attach(names: Names) -> Channel:
             return channel
 
 
-_NOT_TOLD = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}  # nothing about the name: no reason to let it go
 _REMEDY = "let the writer unlink the name and publish again"
 
 

@@ -1,7 +1,7 @@
 """Where the coroutines of a process wait: one thread sleeps for all of them.
 
 It sleeps on the version words of all channels that somebody waits for, and on a word of its own, which changes when
-somebody comes. It is started by the first, and ends when nobody has been there for a second.
+somebody comes. It is started by the first, and ends a second or two after the last has gone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Place:
         self.channel = channel
         self.waiters: set[_Waiter] = set()
         self.seen = -1
-        """What the thread sleeps on; -1 if it does not: then whoever comes has to wake it."""
+        """What the thread sleeps on."""
 
 
 class _Hub:
@@ -111,11 +111,8 @@ class _Hub:
                 waiter.call()
         while self._left:
             key, waiter = self._left.popleft()
-            place = self._places.get(key)
-            if place is not None:
-                place.waiters.discard(waiter)
-                if not place.waiters:
-                    del self._places[key]
+            if key in self._places:
+                self._places[key].waiters.discard(waiter)
 
     def _count_coming(self) -> None:
         self._comings[:] = next(self._counter).to_bytes(8, sys.byteorder)  # never twice the same, without a lock
@@ -133,11 +130,22 @@ class _Hub:
                     self._thread = None
                     return
                 comings = int.from_bytes(self._comings, sys.byteorder)
-                words = [word for place in self._places.values() if (word := self._look(place)) is not None]
+                words = self._look()
             self._sleep([(self._door, comings), *words[:_MOST_WORDS]], len(words))
 
+    def _look(self) -> list[tuple[_futex.Futex, int]]:
+        """Return what to sleep on; forget the places where nobody waits any more: who comes there rings."""
+        words = []
+        for key, place in list(self._places.items()):
+            word = self._look_at(place)
+            if word is None:
+                del self._places[key]
+            else:
+                words.append(word)
+        return words
+
     @staticmethod
-    def _look(place: _Place) -> tuple[_futex.Futex, int] | None:
+    def _look_at(place: _Place) -> tuple[_futex.Futex, int] | None:
         """Call the waiters for whom the version has changed; return what to sleep on for the others."""
         while True:
             seen = place.seen = place.channel.version.load()
@@ -146,7 +154,6 @@ class _Hub:
             for waiter in gone:
                 waiter.call()
             if not place.waiters:
-                place.seen = -1
                 return None
             if place.channel.bell.expect(seen):
                 return place.channel.bell.futex, seen

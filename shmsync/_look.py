@@ -91,6 +91,11 @@ class Found:
 
 
 def look(name: str, parts: Names) -> Found:
+    """Look at a name once.
+
+    Raises:
+        StateNotFoundError: there is no such name.
+    """
     found = Found(name)
     try:
         with open_part(parts.state, writable=False) as state:

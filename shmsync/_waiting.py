@@ -64,17 +64,15 @@ class _Since:
         """Wait from now on for another version than that of a snapshot."""
         self._life, self._seq = snapshot._record.life, snapshot.version.seq
 
-    def is_past(self, found: tuple[Channel, int] | None, returned: int) -> bool:
-        """Tell whether what is found is another version; `returned` is what the handle has returned of this life."""
-        if found is None:
-            self._life = _NO_LIFE  # a life that has ended does not come back
-            return False
-        channel, seq = found
+    def is_over(self) -> None:
+        """Note that its life has ended, which does not come back."""
+        self._life = _NO_LIFE
+
+    def is_past(self, life: int, seq: int, returned: int) -> bool:
+        """Tell whether this is another version; `returned` is what the handle has returned of this life."""
         if self._life is None:
-            self._life = channel.header.instance
-        return seq != (returned if self._seq is None else self._seq) or (
-            self._seq is not None and self._life != channel.header.instance
-        )
+            self._life = life
+        return seq != returned if self._seq is None else (life, seq) != (self._life, self._seq)
 
 
 class Waiting(Generic[T]):
@@ -137,7 +135,7 @@ class Waiting(Generic[T]):
     ) -> int | None:
         """Wait as `wait` does, in a coroutine of asyncio; cancel it whenever you like.
 
-        All waits of a process share one thread, which ends about a second after the last of them.
+        All waits of a process share one thread, which ends a second or two after the last of them.
         """
         return await _run_async(self._rounds(_Since(since), timeout, _SLICE_ASYNC))
 
@@ -172,8 +170,9 @@ class Waiting(Generic[T]):
         pauses = looks()
         while stop_event is None or not stop_event.is_set():
             found = self._newest()
-            if since.is_past(found, self._handed_out()):
-                assert found is not None
+            if found is None:
+                since.is_over()
+            elif since.is_past(found[0].header.instance, found[1], self._handed_out()):
                 self._waited = found[1]
                 return self._waited
             left = deadline - time.monotonic()

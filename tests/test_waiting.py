@@ -660,6 +660,19 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
     gc.collect()
 
 
+def test_who_waits_in_a_closed_loop_is_forgotten(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(reader.wait_async())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        assert _hub._hub._places
+        loop.close()
+        until(lambda: not _hub._hub._places)  # though the coroutine is still there
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writer, name: str) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
