@@ -1,4 +1,4 @@
-"""The writer's tenure: the write lock, and the creation, takeover and removal of a life of a name.
+"""The writer's tenure: the write lock, and the creation and takeover of a life of a name.
 
 A life begins when a writer creates the state segment and ends when one marks it closed. Who writes is a matter of the
 kernel lock on the first byte of the state segment alone; a writer that dies leaves the lock to the next, which finds
@@ -34,14 +34,13 @@ from shmsync._layout import (
     readers_size,
 )
 from shmsync._protocol import Publisher
-from shmsync._segment import Segment, create_segment, unlink_segment
+from shmsync._removal import lock, remove_all, unlink
+from shmsync._segment import Segment, create_segment
 from shmsync.errors import (
     CapacityError,
     DataWriteError,
-    LayoutMismatchError,
     StateNotFoundError,
     StateReadError,
-    WriteLockConflictError,
     reason,
 )
 
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 
     from shmsync._ports import SlotLock
     from shmsync._protocol import Published
-
-_LOCK_AT = 0
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class Tenure:
         self.version.store(CLOSED)
         self._bell.after(owed=True)
         if self.is_linked():
-            _remove(self._names)
+            remove_all(self._names)
 
     def resign(self) -> None:
         """Note that this writer leaves in good order, and let go of the lock."""
@@ -180,7 +177,7 @@ def begin(terms: Terms) -> Tenure:
             tenure = _enter_life(terms, state)
         except BaseException:
             if not any(os.pread(state.fd, WORD, 0)):  # no magic: nobody uses it
-                _remove(terms.names)
+                remove_all(terms.names)
             state.close()
             raise
         if tenure is not None:
@@ -200,7 +197,7 @@ def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
     if header is None:
         header = _create(terms, memory)
     elif StateWords(memory).version.load() == CLOSED:
-        _remove(names)  # its writer died while it unlinked
+        remove_all(names)  # its writer died while it unlinked
         return None
     try:
         return Tenure(terms, state, memory, header)
@@ -208,45 +205,8 @@ def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
         StateWords(memory).version.store(
             CLOSED
         )  # its reader table was removed from outside: nobody can attach any more
-        _remove(names)
+        remove_all(names)
         return None
-
-
-def remove(names: Names) -> bool:
-    """End the present life of a name as a writer would; tell whether there was one.
-
-    Raises:
-        WriteLockConflictError: its writer is alive.
-        LayoutMismatchError: it is not a segment of this layout; nothing was changed.
-    """
-    try:
-        state = open_part(names.state, writable=True)
-    except StateNotFoundError:
-        return False
-    with state:
-        _lock(state)
-        if state.status().st_size >= STATE_SIZE:
-            memory = map_part(state, writable=True)
-            if parse_state_header(names.state, memoryview(memory)) is not None:
-                StateWords(memory).version.store(CLOSED)
-                _notify.wake(memory, VERSION_AT)
-        _remove(names)
-    return True
-
-
-def remove_by_force(names: Names) -> bool:
-    """Remove the segments of a name whatever they are; tell whether there were any.
-
-    A writer that is alive notices at its next write, and begins a new life of the name.
-
-    Raises:
-        DataWriteError: one cannot be removed: it belongs to somebody else, or is a directory.
-    """
-    try:
-        found = remove(names)  # if it goes in good order, attached readers notice at once
-    except (WriteLockConflictError, LayoutMismatchError, StateReadError):
-        found = False
-    return _remove(names) or found
 
 
 def _lock_state(terms: Terms) -> Segment:
@@ -261,26 +221,13 @@ def _lock_state(terms: Terms) -> Segment:
             except StateNotFoundError:
                 continue  # unlinked between the two
         try:
-            _lock(state)
+            lock(state)
         except BaseException:
             state.close()
             raise
         if state.status().st_nlink:
             return state
         state.close()  # unlinked before we had the lock
-
-
-def _lock(state: Segment) -> None:
-    if _locks.try_lock(state.fd, _LOCK_AT):
-        return
-    holder = ""
-    if state.status().st_size >= STATE_SIZE:
-        pid, since_ns = WRITER.unpack_from(state.map(writable=False), WRITER_AT)
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
-        holder = f" by process {pid} since {since}" if pid else ""
-    raise WriteLockConflictError(
-        errno.EAGAIN, f"{state.name} is being written{holder}; a name has one writer at a time: close that one first"
-    )
 
 
 def _map_whole(state: Segment) -> mmap | None:
@@ -306,7 +253,7 @@ def _create(terms: Terms, memory: mmap) -> StateHeader:
     """Make the reader table and the header. The magic comes last: until then no reader attaches."""
     header = StateHeader(secrets.randbits(63) + 1, terms.max_readers, time.time_ns())
     for name in (terms.names.readers, *terms.names.data):
-        _unlink(name)  # leftovers of a life whose state was removed from outside
+        unlink(name)  # leftovers of a life whose state was removed from outside
     group_writes = (terms.mode & 0o044) >> 1
     try:
         with _created(
@@ -316,7 +263,7 @@ def _create(terms: Terms, memory: mmap) -> StateHeader:
             raw = pack_readers_header(header)
             readers[: len(raw)] = raw
     except BaseException:
-        _remove(terms.names)
+        remove_all(terms.names)
         raise
     raw = pack_state_header(header, 0)
     memory[:] = raw.ljust(STATE_SIZE, b"\0")
@@ -331,23 +278,3 @@ def _created(name: str, size: int, mode: int) -> Segment:
         raise
     except OSError as error:
         raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
-
-
-def _remove(names: Names) -> bool:
-    """Remove all segments; tell whether there were any."""
-    found, failed = 0, None
-    for name in (*names.data, names.readers, names.state):  # the state last: it is what everyone looks for
-        try:
-            found += _unlink(name)
-        except DataWriteError as error:  # noqa: PERF203 - the others are to be removed all the same
-            failed = failed or error
-    if failed is not None:
-        raise failed
-    return found > 0
-
-
-def _unlink(name: str) -> bool:
-    try:
-        return unlink_segment(name)
-    except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot remove {name}: {reason(error)}") from error

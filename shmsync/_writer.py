@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
-from shmsync import _fork, _tenure, codecs
+from shmsync import _fork, _removal, _tenure, codecs
 from shmsync._durations import seconds
 from shmsync._layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
 from shmsync._log import WriterLog
@@ -239,7 +239,7 @@ class Writer(Generic[T]):
             if self._tenure is not None:
                 self._end_tenure(self._tenure)
             else:
-                _tenure.remove(self._terms.names)
+                _removal.remove(self._terms.names)
 
     def stats(self) -> WriterStats:
         """Return what this Writer did so far."""

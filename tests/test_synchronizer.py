@@ -355,3 +355,12 @@ def test_readers_of_others_never_get_to_write_by_a_mode(name: str) -> None:
         writer.write(1)
         assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")} == {0o600}
         writer.unlink()
+
+
+def test_a_synchronizer_tells_what_it_read_and_wrote(name: str) -> None:
+    with Synchronizer[int](name) as both:
+        both.write(1)
+        both.write(2)
+        assert both.get() == 2
+        assert (both.writer_stats().writes, both.stats().values) == (2, 1)
+        both.unlink()
