@@ -47,7 +47,7 @@ def bench(
 ) -> None:
     """Measure the main calls on this host, in one process.
 
-    A first impression; the rows that README quotes, with their baselines, come from tools/bench.py in the source tree.
+    A first impression; the rows that README quotes, with their baselines, come from tools/bench in the source tree.
     """
     name = f"bench-{os.getpid()}-{secrets.token_hex(4)}"
     rows = _measured(name, seconds)
@@ -58,7 +58,7 @@ def bench(
     for row in rows:
         grid.add(row.what, f"{row.us:,.2f} us", f"{row.least_us:,.2f} us")
     grid.show()
-    note("one process, this host, as busy as it is; with baselines: tools/bench.py in the source")
+    note("one process, this host, as busy as it is; with baselines: tools/bench in the source")
 
 
 def _measured(name: str, seconds: float) -> list[Row]:

@@ -1,0 +1,1 @@
+"""The benchmark: shmsync against baselines, and against other libraries (peers)."""

@@ -1,0 +1,200 @@
+"""W6: what other processes notice when a reader or the writer is killed at a random moment.
+
+A reader is killed while it reads a large array in a loop: so it dies inside a read, or holding a lock or a view, as
+often as its reads last. The writer is killed while it publishes large arrays at full speed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import settings as rows
+from bench.load import poll, publish
+from bench.processes import BLOCKED, attach, clock, die_with_parent, for_each, last_line, workload
+from bench.results import Result, result
+from bench.settings import LARGE, MIB, START_DELAY, TIMEOUT, settings
+from bench.timing import listed, longest, sleep_until
+from bench.values import check_complete
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bench.peers import Peer
+    from bench.processes import Child, State, Workload
+
+_SIZE = 8 * MIB
+_READER_KILL = (0.05, 0.1)  # seconds after the start
+_WRITER_KILL = (0.1, 0.3)
+_AFTER = 0.1
+_SETTLE = 0.1  # seconds in which further reads after the first complete one are checked
+_NEW = 1e6  # not in any array of the killed writer
+
+Outcome = tuple[float | None, str]
+"""Seconds, if there are any, and a remark."""
+
+
+def reader_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+    """Kill readers; measure the longest write, and the longest read of another reader, before and after the kill."""
+    kills = settings(quick=quick).reader_kills
+    row = rows.KILLED_READER_WRITE.format("after")
+    return for_each(peers, row, "array", partial(_reader_killed, kills=kills))
+
+
+def _reader_killed(peer: Peer, kills: int) -> Iterator[Result]:
+    observed = {row: Observed() for row in (rows.KILLED_READER_WRITE, rows.KILLED_READER_READ)}
+    with workload(peer, "array", _SIZE, readers=1, spare=kills) as work:
+        for victim in work.readers[1:]:
+            _kill_reader(work, victim, *observed.values())
+            if any(one.blocked for one in observed.values()):
+                break
+    for row, one in observed.items():
+        remark = f"{BLOCKED} after kill {len(one.after)} of {kills}" if one.blocked else ""
+        yield result(row.format("before"), peer.name, "s", one.before)
+        remark = ", ".join(filter(None, (remark, listed(one.failures))))
+        yield result(row.format("after"), peer.name, "s", one.after, remark=remark)
+
+
+class Observed:
+    """The longest calls of a process before and after each kill of another one."""
+
+    def __init__(self) -> None:
+        self.before: list[float] = []
+        self.after: list[float] = []
+        self.failures: Counter[str] = Counter()
+        self.blocked = False
+
+    def add(self, process: Child, deadline: float) -> None:
+        """Add the result of one kill."""
+        try:
+            before, after, failed = process.result(max(0.0, deadline - clock()))
+        except TimeoutError:
+            self.blocked = True
+            self.after.append(TIMEOUT)
+            return
+        self.before.append(before)
+        self.after.append(after)
+        self.failures += failed
+
+
+def _kill_reader(work: Workload, victim: Child, writes: Observed, reads: Observed) -> None:
+    victim.call(attach, work.peer, work.shape, work.address)  # without a read: the first one may block
+    begin = clock() + START_DELAY
+    kill = begin + random.uniform(*_READER_KILL)
+    end = kill + _AFTER
+    work.writer.submit(publish_around, begin, kill, end)
+    work.readers[0].submit(read_around, begin, kill, end)
+    victim.submit(poll, begin, end + TIMEOUT - begin)
+    sleep_until(kill)
+    work.kill(victim)
+    writes.add(work.writer, end + TIMEOUT)
+    reads.add(work.readers[0], end + TIMEOUT)
+
+
+def writer_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+    """Kill writers; measure the first complete read after that, and how long the next writer takes to publish."""
+    kills = settings(quick=quick).writer_kills
+    return for_each(peers, rows.FIRST_READ, "array", partial(_writer_killed, kills=kills))
+
+
+def _writer_killed(peer: Peer, kills: int) -> Iterator[Result]:
+    outcomes = [_kill_writer(peer) for _ in range(kills)]
+    for row, found in zip((rows.FIRST_READ, rows.NEXT_WRITER), zip(*outcomes, strict=True), strict=True):
+        remarks = Counter(remark for _, remark in found)
+        remark = ", ".join(f"{remark} in {count} of {kills}" for remark, count in remarks.items())
+        yield result(row, peer.name, "s", [value for value, _ in found if value is not None], remark=remark)
+
+
+def _kill_writer(peer: Peer) -> tuple[Outcome, Outcome]:
+    with workload(peer, "array", LARGE, readers=1, spare=1) as work:
+        reader, successor = work.readers
+        successor.call(prepare)
+        begin = clock() + START_DELAY
+        work.writer.submit(publish, begin, _WRITER_KILL[1] + TIMEOUT)
+        sleep_until(begin + random.uniform(*_WRITER_KILL))
+        work.kill(work.writer)
+        try:
+            read = reader.submit(read_first)(2 * TIMEOUT)
+        except TimeoutError:
+            return (TIMEOUT, BLOCKED), (None, "no reader left")
+        return read, _publish_again(work, reader, successor)
+
+
+def _publish_again(work: Workload, reader: Child, successor: Child) -> Outcome:
+    try:
+        seconds = successor.submit(take_over, work.peer, work.address)(TIMEOUT)
+    except TimeoutError:
+        return TIMEOUT, BLOCKED
+    except RuntimeError as error:
+        return None, f"failed: {last_line(error)}"
+    if seconds is None:
+        return None, "not supported"
+    try:
+        return seconds, "read by attached readers" if reader.submit(sees)(2 * TIMEOUT) else "not read"
+    except TimeoutError:
+        return seconds, "attached readers are blocked"
+
+
+# ------------------------------------------------------------------------------------------------------ in a child
+
+
+def publish_around(state: State, begin: float, kill: float, end: float) -> tuple[float, float, Counter[str]]:
+    die_with_parent()
+    write, values = state.writer.write, state.values
+    return longest(lambda: write(next(values)), begin, kill, end)
+
+
+def read_around(state: State, begin: float, kill: float, end: float) -> tuple[float, float, Counter[str]]:
+    get = state.reader.get
+    return longest(lambda: check_complete(get()), begin, kill, end)
+
+
+def read_first(state: State) -> Outcome:
+    """Return the time until a read returned a complete value, and the failures of that one and the next ones."""
+    failed: Counter[str] = Counter()
+    first = None
+    start = now = clock()
+    while now < (start + TIMEOUT if first is None else start + first + _SETTLE):
+        try:
+            value = state.reader.get()
+            duration = clock() - start
+            check_complete(value)
+            first = duration if first is None else first
+        except Exception as error:  # noqa: BLE001 - a peer may raise anything
+            failed[type(error).__name__] += 1
+        value = None
+        now = clock()
+    if first is None:
+        return TIMEOUT, f"never complete: {', '.join(failed)}"
+    return first, ", ".join(sorted(failed)) or "complete"
+
+
+def prepare(state: State) -> None:
+    state.value = np.full(LARGE // 4, _NEW, np.float32)
+
+
+def take_over(state: State, peer: Peer, address: Any) -> float | None:
+    """Publish as the next writer; return how long that took, or None if the peer does not support it."""
+    start = clock()
+    writer = peer.next_writer("array", LARGE, address)
+    if writer is None:
+        return None
+    state.closing.callback(writer.close)
+    writer.write(state.value)
+    return clock() - start
+
+
+def sees(state: State) -> bool:
+    """Tell whether the reader gets, within a second, what the next writer has published."""
+    end = clock() + 1
+    while clock() < end:
+        value = state.reader.get()
+        if value[0] == _NEW:
+            check_complete(value)
+            return True
+        value = None
+    return False

