@@ -230,7 +230,7 @@ def _look_up(rounds: int, kind: str) -> list[Pair]:
             keys: list[Any] = []
 
             def per_key(statement: str, keys: list[Any]) -> float:
-                return per_loop(f"\n for key in keys: {statement}", 1, keys=keys, **names) / len(keys)
+                return per_loop(f"for key in keys: {statement}", 1, keys=keys, **names) / len(keys)
 
             def subject() -> float:
                 keys[:] = some_keys(given.keys, _LOOKUPS, next(seeds))  # other ones in each round

@@ -161,7 +161,7 @@ def counted(call: Callable[[], object], begin: float, seconds: float) -> Latenci
 def per_loop(statement: str, count: int, **names: Any) -> float:
     """Return the seconds per execution of a statement in a loop, with the garbage collector on."""
     names |= {"gc": gc, "loop": range(count)}
-    return timeit.timeit(f"for _ in loop: {statement}", "gc.enable()", number=1, globals=names) / count
+    return timeit.timeit(f"for _ in loop:\n {statement}", "gc.enable()", number=1, globals=names) / count
 
 
 def per_call(call: Callable[[], object], count: int) -> float:
