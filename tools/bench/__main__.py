@@ -90,6 +90,7 @@ def _measure(peers: list[Peer], options: argparse.Namespace) -> Document:
                 for row in baselines.measured(options.only, quick=options.quick):
                     document["rows"].append(row)
                     live.update(tables.baseline_table(document["rows"]).rich())
+            console.print()
             for results in comparisons.measured(options.only, peers, quick=options.quick):
                 document["results"] += results
                 table, lacking = tables.row_table(results)

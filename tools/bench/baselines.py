@@ -104,9 +104,6 @@ def measured(text: str, *, quick: bool) -> Generator[dict[str, Any]]:
             yield from (row for row in benchmark.run(quick=quick) if text in row["row"])
 
 
-# ------------------------------------------------------------------------------------------------- single calls
-
-
 class Nothing:
     """A method and a context manager that do nothing."""
 
@@ -193,9 +190,6 @@ def _array_write(rounds: int) -> list[Pair]:
         return paired(rounds, lambda: once(lambda: writer.write(value)), lambda: once(lambda: np.copyto(target, array)))
 
 
-# --------------------------------------------------------------------------------------- maps of a million items
-
-
 def _write_dict(rounds: int, kind: str) -> list[Pair]:
     value = items(kind).as_dict()
     with channel("dict", codec="archive") as (writer, _):
@@ -243,8 +237,6 @@ def _look_up(rounds: int, kind: str) -> list[Pair]:
                 lambda: per_key("array(get(key), 'f4')", list(map(pack, keys))),
             )
 
-
-# ------------------------------------------------------------------------------------ the first get() after a change
 
 # Its cost depends on what the reader did before. A reader that has slept finds its caches cold, and its first steps
 # take several times as long. So it is measured twice: a busy reader does the same ten times under another, small name
@@ -358,8 +350,6 @@ def _time_transaction(environment: Any, key: bytes) -> float:
     transaction.abort()
     return duration
 
-
-# ----------------------------------------------------------------------------------------------------- the rows
 
 _PACKED = "msgpack.packb of it"
 _PUT = "LMDB cursor.putmulti and commit of the same"

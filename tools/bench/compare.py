@@ -18,7 +18,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.processes import State, last_line, workload
+from bench.processes import State, call_method, last_line, workload
 from bench.results import Result, result
 from bench.settings import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
 from bench.timing import per_call
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from bench.peers import Peer
 
-_TIMEOUT = 60.0
 _PAUSE = 2e-3  # seconds between two versions while the reader polls, besides the time of a read
 _WRITES = 50  # of a config, in a block
 _KEYS = 10_000  # looked up in a block
@@ -90,7 +89,7 @@ class Entry:
         written, key = self._write()
         read = self._read_idle(key)
         self._check()
-        unchanged = self.reader.submit(time_unchanged, self._keys(10), 1)(_TIMEOUT)
+        unchanged = self.reader.call(time_unchanged, self._keys(10), 1)
         self.first = {WRITE: written, IDLE: read, UNCHANGED: unchanged}
         self.calls = max(1, min(20_000, int(self.effort.block / unchanged)))
         self.versions = max(1, min(self.effort.versions, int(0.3 / (written + read))))
@@ -104,8 +103,8 @@ class Entry:
             return
         start = time.perf_counter()
         keys = self._keys(min(self.calls, _KEYS))
-        unchanged = self.reader.submit(time_unchanged, keys, max(1, self.calls // len(keys)))
-        self.samples[UNCHANGED].append(unchanged(_TIMEOUT))
+        unchanged = self.reader.call(time_unchanged, keys, max(1, self.calls // len(keys)))
+        self.samples[UNCHANGED].append(unchanged)
         for _ in range(self.versions):
             written, key = self._write(_WRITES if self.shape == "config" else 1)
             self.samples[WRITE].append(written)
@@ -115,9 +114,9 @@ class Entry:
                 self._read_idle(key)
                 _, key = self._write()
             self.samples[IDLE].append(self._read_idle(key))
-        polling = self.reader.submit(poll, key, self.counter + self.versions)
-        self.writer.submit(write_paced, self.versions, self.pause)(_TIMEOUT)
-        self.samples[POLLED] += polling(_TIMEOUT)
+        self.reader.submit(poll, key, self.counter + self.versions)
+        self.writer.call(write_paced, self.versions, self.pause)
+        self.samples[POLLED] += self.reader.result()
         self._check()
         self.spent += time.perf_counter() - start
 
@@ -131,21 +130,21 @@ class Entry:
         return result(row, self.peer.name, values=sample, remark=remark)
 
     def _write(self, times: int = 1) -> tuple[float, Any]:
-        duration, key, self.counter = self.writer.submit(write, times)(_TIMEOUT)
+        duration, key, self.counter = self.writer.call(write, times)
         return duration, key
 
     def _keys(self, count: int) -> list[Any]:
-        keys: list[Any] = self.writer.submit(some_keys, count)(_TIMEOUT)
+        keys: list[Any] = self.writer.call(call_method, "source.some_keys", count)
         return keys
 
     def _read_idle(self, key: Any) -> float:
-        duration, counter = self.reader.submit(time_one, key)(_TIMEOUT)
+        duration, counter = self.reader.call(time_one, key)
         if counter != self.counter:
             raise RuntimeError(f"stale value: read version {counter} after version {self.counter} was written")
         return duration
 
     def _check(self) -> None:
-        if not self.reader.submit(check, self.writer.call(expected))(_TIMEOUT):
+        if not self.reader.call(check, self.writer.call(call_method, "source.expected")):
             raise RuntimeError("wrong value")
 
 
@@ -167,14 +166,6 @@ def write_paced(state: State, count: int, pause: float) -> None:
         value = state.writer.prepare(state.source.value)
         time.sleep(pause if number else _PAUSE)
         state.writer.write(value)
-
-
-def some_keys(state: State, count: int) -> list[Any]:
-    return state.source.some_keys(count)  # type: ignore[no-any-return]
-
-
-def expected(state: State) -> Any:
-    return state.source.expected()
 
 
 # --------------------------------------------------------------------------------------------------- in the reader

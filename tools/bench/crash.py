@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import settings as rows
 from bench.load import poll, publish
-from bench.processes import BLOCKED, attach, clock, die_with_parent, for_each, last_line, workload
+from bench.processes import BLOCKED, attach, clock, die_with_parent, last_line, per_peer, workload
 from bench.results import Result, result
-from bench.settings import LARGE, MIB, START_DELAY, TIMEOUT, settings
+from bench.settings import LARGE, MIB, START_DELAY, TIMEOUT
 from bench.timing import listed, longest, sleep_until
 from bench.values import check_complete
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from bench.peers import Peer
     from bench.processes import Child, State, Workload
+    from bench.settings import Settings
 
 _SIZE = 8 * MIB
 _READER_KILL = (0.05, 0.1)  # seconds after the start
@@ -38,14 +38,10 @@ Outcome = tuple[float | None, str]
 """Seconds, if there are any, and a remark."""
 
 
-def reader_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.KILLED_READER_WRITE.format("after"), "array")
+def reader_killed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Kill readers; measure the longest write, and the longest read of another reader, before and after the kill."""
-    kills = settings(quick=quick).reader_kills
-    row = rows.KILLED_READER_WRITE.format("after")
-    return for_each(peers, row, "array", partial(_reader_killed, kills=kills))
-
-
-def _reader_killed(peer: Peer, kills: int) -> Iterator[Result]:
+    kills = plan.reader_kills
     observed = {row: Observed() for row in (rows.KILLED_READER_WRITE, rows.KILLED_READER_READ)}
     with workload(peer, "array", _SIZE, readers=1, spare=kills) as work:
         for victim in work.readers[1:]:
@@ -95,13 +91,10 @@ def _kill_reader(work: Workload, victim: Child, writes: Observed, reads: Observe
     reads.add(work.readers[0], end + TIMEOUT)
 
 
-def writer_killed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.FIRST_READ, "array")
+def writer_killed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Kill writers; measure the first complete read after that, and how long the next writer takes to publish."""
-    kills = settings(quick=quick).writer_kills
-    return for_each(peers, rows.FIRST_READ, "array", partial(_writer_killed, kills=kills))
-
-
-def _writer_killed(peer: Peer, kills: int) -> Iterator[Result]:
+    kills = plan.writer_kills
     outcomes = [_kill_writer(peer) for _ in range(kills)]
     for row, found in zip((rows.FIRST_READ, rows.NEXT_WRITER), zip(*outcomes, strict=True), strict=True):
         remarks = Counter(remark for _, remark in found)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import settings as rows
 from bench.peers import SHMSYNC
-from bench.processes import clock, for_each, run_together, workload
+from bench.processes import call_method, clock, per_peer, run_together, workload
 from bench.results import Result, result
 from bench.settings import CONFIG_SIZE, WARM_UP, Settings, settings
 from bench.timing import Latencies, counted, failures, merged, sleep_until, timed, timed_complete
 from bench.values import MARK, check_complete, mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bench.peers import Peer
     from bench.processes import State, Workload
@@ -31,12 +31,9 @@ _WAKE_PERIOD = 0.005
 _WAIT_TIMEOUT = 0.1
 
 
-def full_speed(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.READS, "config")
+def full_speed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W4: rates and latencies of reads and writes by number of readers; reads per second if few find a change."""
-    return for_each(peers, rows.READS, "config", partial(_full_speed, plan=settings(quick=quick)))
-
-
-def _full_speed(peer: Peer, plan: Settings) -> Iterator[Result]:
     with workload(peer, "config", CONFIG_SIZE, readers=0, spare=max(plan.readers)) as work:
         attached = 0
         for count in plan.readers:
@@ -48,7 +45,7 @@ def _full_speed(peer: Peer, plan: Settings) -> Iterator[Result]:
             yield result(rows.WRITES, peer.name, "/s", [written.rate], count)
             yield result(rows.ONE_READ, peer.name, "s", merged(read), count, failures(read))
             yield result(rows.ONE_WRITE, peer.name, "s", merged([written]), count, failures([written]))
-        polls = [(reader, count_reads) for reader in work.readers]
+        polls = [(reader, partial(poll, loop=counted)) for reader in work.readers]
         _, *read = run_together(plan.load, (work.writer, partial(publish_every, period=_PERIOD)), *polls)
         rate = sum(part.rate for part in read)
         yield result(rows.UNCHANGED_READS, peer.name, "/s", [rate], remark=failures(read))
@@ -73,38 +70,36 @@ def _beside_writer(work: Workload, value: str, plan: Settings) -> Iterator[Resul
         found[rows.ALONE] += run_together(plan.turn, (reader, poll))
         paused = partial(publish_every, period=_PAUSE)
         for row, call in ((rows.CHANGED_BESIDE, publish), (rows.CHANGED_PAUSED, paused)):
-            (_, changed), _ = run_together(plan.turn, (reader, poll_changes), (writer, call))
+            (_, changed), _ = run_together(
+                plan.turn, (reader, partial(poll, loop=partial(timed_complete, check=mark_of))), (writer, call)
+            )
             found[row].append(changed)
     remark = "" if len(cores) > 1 else "not pinned: there is one core"
     for row, parts in found.items():
         yield result(row.format(value), SHMSYNC.name, "s", merged(parts), remark=remark)
 
 
-def wake_latency(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.WAKE_LATENCY, "config")
+def wake_latency(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W5: from the start of a write until a reader that was blocked runs."""
-    seconds = settings(quick=quick).wake_latency
-    return for_each(peers, rows.WAKE_LATENCY, "config", partial(_wake_latency, seconds=seconds))
-
-
-def _wake_latency(peer: Peer, seconds: float) -> Iterator[Result]:
     with workload(peer, "config", CONFIG_SIZE, readers=0, spare=1) as work:
-        work.writer.call(notify)
+        work.writer.call(call_method, "writer.notify")
         work.attach(work.readers)
         if work.readers[0].call(can_wait):
             stamped = partial(publish_every, period=_WAKE_PERIOD, stamp=True)
-            _, found = run_together(seconds, (work.writer, stamped), (work.readers[0], wait_each))
+            _, found = run_together(plan.wake_latency, (work.writer, stamped), (work.readers[0], wait_each))
             yield result(rows.WAKE_LATENCY, peer.name, "s", found)
 
 
-def arrays(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.POLL, "array")
+def arrays(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W7: the time until a read has returned a complete array."""
-    return for_each(peers, rows.POLL, "array", partial(_arrays, plan=settings(quick=quick)))
-
-
-def _arrays(peer: Peer, plan: Settings) -> Iterator[Result]:
     for size in plan.sizes:
         with workload(peer, "array", size, readers=1) as work:
-            calls = (work.writer, publish), (work.readers[0], poll_complete)
+            calls = (
+                (work.writer, publish),
+                (work.readers[0], partial(poll, loop=partial(timed_complete, check=check_complete))),
+            )
             _, (read, changed) = run_together(plan.poll, *calls)
             failed = failures([read])
             reads = len(read.durations)
@@ -137,24 +132,9 @@ def publish_every(state: State, begin: float, seconds: float, period: float, *, 
         sleep_until(begin + number * period)
 
 
-def poll(state: State, begin: float, seconds: float) -> Latencies:
-    return timed(state.reader.get, begin, seconds)
-
-
-def count_reads(state: State, begin: float, seconds: float) -> Latencies:
-    return counted(state.reader.get, begin, seconds)
-
-
-def poll_complete(state: State, begin: float, seconds: float) -> tuple[Latencies, Latencies]:
-    return timed_complete(state.reader.get, check_complete, begin, seconds)
-
-
-def poll_changes(state: State, begin: float, seconds: float) -> tuple[Latencies, Latencies]:
-    return timed_complete(state.reader.get, mark_of, begin, seconds)
-
-
-def notify(state: State) -> None:
-    state.writer.notify()
+def poll(state: State, begin: float, seconds: float, loop: Callable[..., Any] = timed) -> Any:
+    """Call `get` in one of the loops of `timing`."""
+    return loop(state.reader.get, begin, seconds)
 
 
 def can_wait(state: State) -> bool:

@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,9 @@ import psutil
 from bench import settings as rows
 from bench.peers import SHMSYNC
 from bench.peers.own import channel
-from bench.processes import child, clock, for_each, private_memory, server_memory, workload
+from bench.processes import child, clock, per_peer, private_memory, server_memory, workload
 from bench.results import Result, result
-from bench.settings import KIB, LARGE, MIB, TIMEOUT, settings
+from bench.settings import KIB, LARGE, MIB, TIMEOUT
 from bench.values import items, some_keys
 from shmsync import ArrayMap, Reader
 
@@ -33,39 +32,37 @@ if TYPE_CHECKING:
 
     from bench.peers import Peer
     from bench.processes import Child, State, Workload
+    from bench.settings import Settings
     from bench.timing import Pair
 
 _TOLERANCE = MIB // 4
 _PUBLISHES = 100
 _TRIES = 5
 _PUBLISH_TIMEOUT = 10.0
-_READ_TIMEOUT = 30.0
 _LOOKUPS = 100_000
 _WORKERS = 4
 
-# ------------------------------------------------------------------------------- /dev/shm after many publishes
-
 
 def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Result]:
-    """Measure the memory in use after many publishes; with a stopped reader, that of shmsync only.
+    """Measure the memory in use after many publishes; with a stopped reader, that of shmsync only."""
+    reader = {rows.SPACE_FREE: None, rows.SPACE_HOLDING: _holding, rows.SPACE_STOPPED: _stopped}[row]
+    included = [peer for peer in peers if row != rows.SPACE_STOPPED or peer is SHMSYNC]
+    return per_peer(row, "array")(_after_publishes)(included, quick=quick, row=row, reader=reader)
+
+
+def _after_publishes(peer: Peer, plan: Settings, row: str, reader: Any) -> Iterator[Result]:
+    """Measure the memory in use.
 
     The file system is asked, as files that are unlinked but mapped count, too. Other programs may use it at the same
     time: a result counts only if all is as before once everything is closed. Memory of servers is added.
     """
-    reader = {rows.SPACE_FREE: None, rows.SPACE_HOLDING: _holding, rows.SPACE_STOPPED: _stopped}[row]
-    included = [peer for peer in peers if row != rows.SPACE_STOPPED or peer is SHMSYNC]
-    seconds = settings(quick=quick).publishing
-    return for_each(included, row, "array", partial(_after_publishes, row=row, reader=reader, seconds=seconds))
-
-
-def _after_publishes(peer: Peer, row: str, reader: Any, seconds: float) -> Iterator[Result]:
     for _ in range(_TRIES):
         before = _in_use()
         with workload(peer, "array", rows.SPACE_SIZE, readers=1 if reader else 0) as work, ExitStack() as stack:
             if reader:
                 stack.enter_context(reader(work.readers[0]))
-            publishing = work.writer.submit(publish_many, _PUBLISHES, seconds)
-            count, served, remark = publishing(seconds + _PUBLISH_TIMEOUT)
+            publishing = work.writer.submit(publish_many, _PUBLISHES, plan.publishing)
+            count, served, remark = publishing(plan.publishing + _PUBLISH_TIMEOUT)
             grown = _in_use() - before + served
         if abs(_in_use() - before) <= _TOLERANCE:
             break
@@ -102,21 +99,15 @@ def _stopped(reader: Child) -> Iterator[None]:
     resumed(TIMEOUT)
 
 
-# --------------------------------------------------------------------------------------- many readers of an array
-
-
-def holders(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+@per_peer(rows.PRIVATE, "array")
+def holders(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Measure USS and PSS of each of several readers that hold the same array and have touched all of it."""
-    return for_each(peers, rows.PRIVATE, "array", partial(_holders, counts=settings(quick=quick).holders))
-
-
-def _holders(peer: Peer, counts: tuple[int, ...]) -> Iterator[Result]:
     with (
         workload(peer, "array", 4 * KIB, readers=0) as tiny,
-        workload(peer, "array", LARGE, readers=0, spare=max(counts)) as work,
+        workload(peer, "array", LARGE, readers=0, spare=max(plan.holders)) as work,
     ):
         attached = 0
-        for count in counts:
+        for count in plan.holders:
             new = work.readers[attached:count]
             attached = count
             _hold(work, new, tiny.address)
@@ -129,11 +120,8 @@ def _hold(work: Workload, readers: list[Child], tiny: Any) -> None:
     for one in readers:
         one.call(warm_up, work.peer, tiny)
     work.attach(readers)
-    for get in [one.submit(hold) for one in readers]:
-        get(_READ_TIMEOUT)
-
-
-# ---------------------------------------------------------------------------------------- shmsync against a copy
+    for one in readers:
+        one.call(hold)
 
 
 def map_reader(rounds: int, kind: str) -> list[Pair]:

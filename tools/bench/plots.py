@@ -53,13 +53,12 @@ _SHAPES = {
 }
 _CALLS = {"get(), nothing new": rows.UNCHANGED, "get() after a change": rows.POLLED, "write()": rows.WRITE}
 _TAILS = {"Config of 1 KiB": (rows.ONE_READ, 1), "Array of 8 MiB, changed reads": (rows.POLL_CHANGED, 8 * MIB)}
-_BY_SIZE = dict(
-    zip(
-        ("unchanged get()", "unchanged read()", "changed read()", "write_raw()"),
-        (rows.SCALED_GET, rows.SCALED_READ, rows.SCALED_CHANGED, rows.SCALED_WRITE_RAW),
-        strict=True,
-    )
-)
+_BY_SIZE = {
+    "unchanged get()": rows.SCALED_GET,
+    "unchanged read()": rows.SCALED_READ,
+    "changed read()": rows.SCALED_CHANGED,
+    "write_raw()": rows.SCALED_WRITE_RAW,
+}
 
 
 def draw(document: Document, directory: Path) -> list[Path]:
@@ -136,9 +135,6 @@ def _notes(note: str, document: Document, *names: str) -> str:
     lacking = dict.fromkeys(one["peer"] for one in found if "median" not in one)
     peers = ", ".join(f"{peer} (in part)" if peer in measured else peer for peer in lacking)
     return f"{note}{f' Not measured: {peers}.' if peers else ''} {versions(document, measured)}."
-
-
-# ------------------------------------------------------------------------------------------------ a line for each peer
 
 
 def _latencies(document: Document, shape: str) -> Figure | None:
@@ -220,9 +216,6 @@ def _space(document: Document) -> Figure | None:
     axes.set_xlabel("times the size of the value")
     axes.grid(axis="x")
     return figure
-
-
-# --------------------------------------------------------------------------------------------------------------- lines
 
 
 def _lines(axes: Any, lines: dict[str, Points], rank: Callable[[Points], float], *, mark: bool = True) -> None:

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -26,7 +27,7 @@ import psutil
 
 from bench.names import SHM, remove
 from bench.results import Result, result
-from bench.settings import START_DELAY, TIMEOUT
+from bench.settings import START_DELAY, TIMEOUT, settings
 from bench.values import Source, size_of, versions
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ T = TypeVar("T")
 BLOCKED = f"blocked (> {TIMEOUT:.0f} s)"
 clock = time.monotonic  # the same in all processes
 _EXIT_TIMEOUT = 10.0
-_ATTACH_TIMEOUT = 60.0
+_CALL_TIMEOUT = 60.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -57,16 +58,16 @@ class Child:
 
     def call(self, function: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(state, ...)` in the child; return what it returns."""
-        return self.submit(function, *args, **kwargs)(None)
+        return self.submit(function, *args, **kwargs)(_CALL_TIMEOUT)
 
     def submit(
         self, function: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> Callable[[float | None], T]:
+    ) -> Callable[[float], T]:
         """Start `function(state, ...)` in the child; return the method `result`."""
         self._pipe.send((function, args, kwargs))
         return self.result
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float = _CALL_TIMEOUT) -> Any:
         """Wait for the result of the last call.
 
         Raises:
@@ -132,9 +133,6 @@ def _serve(pipe: Connection) -> None:
             function = args = kwargs = value = None  # only what is in `state` outlives the call
 
 
-# ------------------------------------------------------------------------------------------------------- workloads
-
-
 @dataclass
 class Leftovers:
     """New files in /dev/shm, and servers, that the killed processes of a workload leave behind."""
@@ -176,19 +174,18 @@ class Workload:
 
     def attach(self, readers: Sequence[Child]) -> None:
         """Attach some of the readers, and read once. A reader that is attached but idle may pin what it has read."""
-        _wait_for(reader.submit(attach, self.peer, self.shape, self.address) for reader in readers)
-        _wait_for([self.writer.submit(refresh)])
-        _wait_for(reader.submit(read_once) for reader in readers)
+        for reader in readers:
+            reader.submit(attach, self.peer, self.shape, self.address)
+        for reader in readers:
+            reader.result()
+        self.writer.call(call_method, "writer.refresh")
+        for reader in readers:
+            reader.call(read_once)
 
     def kill(self, process: Child) -> None:
         """Kill one of the processes; what it leaves is removed with the workload."""
         self.leftovers.record(process.pid)
         process.kill()
-
-
-def _wait_for(results: Iterable[Callable[[float], object]]) -> None:
-    for get in list(results):  # all have started
-        get(_ATTACH_TIMEOUT)
 
 
 @contextmanager
@@ -207,9 +204,11 @@ def workload(
             stack.callback(process.close_pipe)  # all before the first is waited for
         for process in (writer, *others):
             stack.callback(leftovers.record, process.pid)
-        loading = [process.submit(load, peer) for process in others]
-        address = writer.submit(open_writer, peer, shape, size, source=source)(_ATTACH_TIMEOUT)
-        _wait_for(loading)
+        for process in others:
+            process.submit(load, peer)
+        address = writer.call(open_writer, peer, shape, size, source=source)
+        for process in others:
+            process.result()
         made = Workload(peer, shape, writer, others, address, leftovers)
         made.attach(others[:readers])
         yield made
@@ -223,20 +222,29 @@ def run_together(seconds: float, *calls: tuple[Child, Callable[..., Any]]) -> li
     return [get(max(0.0, deadline - clock())) for get in results]
 
 
-def for_each(
-    peers: Iterable[Peer], row: str, shape: str, measure: Callable[[Peer], Iterator[Result]]
-) -> Iterator[Result]:
-    """Measure one peer after the other; a peer that fails has the reason as its result."""
-    for peer in peers:
-        if reason := peer.unsupported(shape):
-            yield result(row, peer.name, remark=reason)
-            continue
-        try:
-            yield from measure(peer)
-        except TimeoutError:
-            yield result(row, peer.name, remark=BLOCKED)
-        except RuntimeError as error:
-            yield result(row, peer.name, remark=f"failed: {last_line(error)}")
+def per_peer(row: str, shape: str) -> Callable[[Callable[..., Iterator[Result]]], Callable[..., Iterator[Result]]]:
+    """Have a function that measures one peer measure one peer after the other.
+
+    The function gets the peer, the settings, and further arguments. A peer that fails has the reason as its result in
+    the given row.
+    """
+
+    def decorate(measure: Callable[..., Iterator[Result]]) -> Callable[..., Iterator[Result]]:
+        def measure_all(peers: Iterable[Peer], *, quick: bool, **options: Any) -> Iterator[Result]:
+            for peer in peers:
+                if reason := peer.unsupported(shape):
+                    yield result(row, peer.name, remark=reason)
+                    continue
+                try:
+                    yield from measure(peer, settings(quick=quick), **options)
+                except TimeoutError:
+                    yield result(row, peer.name, remark=BLOCKED)
+                except RuntimeError as error:
+                    yield result(row, peer.name, remark=f"failed: {last_line(error)}")
+
+        return measure_all
+
+    return decorate
 
 
 def last_line(error: BaseException) -> str:
@@ -278,8 +286,9 @@ def attach(state: State, peer: Peer, shape: str, address: Any) -> None:
     state.closing.callback(state.reader.close)
 
 
-def refresh(state: State) -> None:
-    state.writer.refresh()
+def call_method(state: State, path: str, *args: Any) -> Any:
+    """Call a method of an object of the state, like "writer.refresh"."""
+    return attrgetter(path)(state)(*args)
 
 
 def read_once(state: State) -> None:

@@ -9,8 +9,6 @@ LARGE = 64 * MIB
 CONFIG_SIZE = 4 * KIB
 """Capacity for a config in any encoding."""
 
-# ------------------------------------------------------------------------------- W1 to W3: one writer, one reader
-
 UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
 METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
 WORKLOADS = {"config": "W1 config", "array": "W2 array", "int map": "W3 int map", "str map": "W3 str map"}
@@ -20,8 +18,6 @@ def row_of(shape: str, metric: str) -> str:
     """Return the name of a row of W1 to W3."""
     return f"{WORKLOADS[shape]}: {metric.replace('get()', 'get() + lookup') if shape.endswith('map') else metric}"
 
-
-# ----------------------------------------------------------------------------------------- W4 to W7: concurrent
 
 READER_COUNTS = (1, 2, 4)
 READS = "W4 config: reads/s of all readers, writer at full speed"
@@ -45,8 +41,6 @@ POLL_SIZES = (8 * MIB, 64 * MIB)
 POLL = "W7 array: one read, writer at full speed"
 POLL_CHANGED = "W7 array: one read that found a change, writer at full speed"
 
-# ------------------------------------------------------------------------------------------- memory and scaling
-
 SPACE_SIZE = 8 * MIB
 SPACE_FREE = "Space: memory in use after 100 publishes of 8 MiB, no readers"
 SPACE_HOLDING = "Space: the same, one reader holds a value"
@@ -60,8 +54,6 @@ SCALED_READ = "Scaling: one `with read()`, unchanged, by size of the raw value"
 SCALED_GET = "Scaling: one get(), unchanged, by size of the raw value"
 SCALED_CHANGED = "Scaling: one `with read()` after a change, by size of the raw value"
 SCALED_WRITE_RAW = "Scaling: one write_raw, by size of the raw value"
-
-# ---------------------------------------------------------------------------------------------------- durations
 
 TIMEOUT = 2.0
 """Seconds after which a call that has not returned counts as blocked."""

@@ -121,6 +121,6 @@ def _order(one: Result) -> tuple[float, float]:
 def _line(one: Result, own: float | None) -> tuple[str, ...]:
     name = f"{one['peer']} \u2020" if one["peer"] in CRASH_SAFE else one["peer"]
     if "x" in one:
-        name += f", {formatted(one['x'], 'bytes')}" if one["x"] > _MOST_READERS else f", {one['x']} readers"
+        name += f", {formatted(one['x'], 'bytes')}" if one["x"] > _MOST_READERS else f", readers: {one['x']}"
     spread = (formatted(one[column], one["unit"]) for column in _SPREAD)
     return name, *spread, digits(one["median"] / own) if own else "", one.get("remark", "")

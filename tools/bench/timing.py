@@ -81,7 +81,7 @@ def _timed(call: Callable[[], object], until: float) -> Latencies:
 
 
 def timed_complete(
-    get: Callable[[], Any], check: Callable[[Any], float], begin: float, seconds: float
+    get: Callable[[], Any], begin: float, seconds: float, check: Callable[[Any], float]
 ) -> tuple[Latencies, Latencies]:
     """Time reads until one returns a complete value; return all reads, and those that found a change.
 
@@ -153,9 +153,6 @@ def counted(call: Callable[[], object], begin: float, seconds: float) -> Latenci
         now = clock()
     found.rate = calls / (now - start)
     return found
-
-
-# ------------------------------------------------------------------------------------------- time of a few calls
 
 
 def per_loop(statement: str, count: int, **names: Any) -> float:

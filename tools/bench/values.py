@@ -99,9 +99,6 @@ def size_of(value: Any) -> int:
     return int(value.values.nbytes) + (sum(map(len, keys)) if isinstance(keys, list) else int(keys.nbytes))
 
 
-# --------------------------------------------------------------------------------------- items as databases take them
-
-
 def pack(key: int | str) -> bytes:
     """Return a key as bytes."""
     return key.encode() if isinstance(key, str) else key.to_bytes(8, "big")
@@ -133,9 +130,6 @@ class _Packer:
 
 
 packed = _Packer()
-
-
-# ------------------------------------------------------------------------------------------------------- versions
 
 
 class Source:
