@@ -25,7 +25,7 @@ from bench.peers.own import channel
 from bench.processes import State, child
 from bench.results import summary
 from bench.settings import LARGE, MIB
-from bench.timing import once, paired, per_call, per_loop
+from bench.timing import paired, per_loop
 from bench.values import MILLION, config, items, pack, packed, some_keys
 from shmsync import Reader
 
@@ -105,45 +105,39 @@ def measured(text: str, *, quick: bool) -> Generator[dict[str, Any]]:
 
 
 class Nothing:
-    """A method and a context manager that do nothing."""
-
-    def method(self) -> None:
-        """Do nothing."""
+    """A context manager and a method that do nothing."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
+    def method(self) -> None: ...  # noqa: D102
+
+
+def _compared(rounds: int, subject: str, baseline: str, count: int = 1, **names: Any) -> list[Pair]:
+    """Compare two statements, each executed `count` times in a loop."""
+    return paired(rounds, lambda: per_loop(subject, count, **names), lambda: per_loop(baseline, count, **names))
+
 
 def _unchanged_get(rounds: int) -> list[Pair]:
     with channel("get") as (writer, reader):
         writer.write(config())
-        empty = Nothing().method
-        return paired(rounds, lambda: per_call(reader.get, 20_000), lambda: per_call(empty, 20_000))
+        return _compared(rounds, "get()", "empty()", 20_000, get=reader.get, empty=Nothing().method)
 
 
 def _unchanged_read(rounds: int) -> list[Pair]:
     with channel("read") as (writer, reader):
         writer.write_raw(bytes(1024))
-        trivial = Nothing()
-        return paired(
-            rounds,
-            lambda: per_loop("with read(): pass", 5_000, read=reader.read),
-            lambda: per_loop("with trivial: pass", 5_000, trivial=trivial),
-        )
+        return _compared(rounds, "with read(): pass", "with nothing: pass", 5_000, read=reader.read, nothing=Nothing())
 
 
 def _small_write(rounds: int) -> list[Pair]:
-    value = config()
     with channel("write") as (writer, reader):
-        writer.write(value)
+        names: dict[str, Any] = {"write": writer.write, "pack": msgpack.packb, "value": config()}
+        writer.write(config())
         reader.get()
-        return paired(
-            rounds,
-            lambda: per_loop("write(value)", 2_000, write=writer.write, value=value),
-            lambda: per_loop("pack(value)", 2_000, pack=msgpack.packb, value=value),
-        )
+        return _compared(rounds, "write(value)", "pack(value)", 2_000, **names)
 
 
 def _small_change(rounds: int) -> list[Pair]:
@@ -155,57 +149,51 @@ def _small_change(rounds: int) -> list[Pair]:
 
         def changed() -> float:
             writer.write(value)
-            return _once_each(gets)
+            return _each(gets)
 
-        return paired(rounds, changed, lambda: _once_each(unpacks))
+        return paired(rounds, changed, lambda: _each(unpacks))
 
 
-def _once_each(calls: Sequence[Callable[[], Any]]) -> float:
-    start = time.perf_counter()
-    for call in calls:
-        call()
-    return (time.perf_counter() - start) / len(calls)
+def _each(calls: Sequence[Callable[[], Any]]) -> float:
+    return per_loop("for call in calls: call()", 1, calls=calls) / len(calls)
 
 
 def _large_write(rounds: int) -> list[Pair]:
     payload = os.urandom(1024) * (LARGE // 1024)
-    view = memoryview(mmap.mmap(-1, LARGE))
-
-    def copy() -> None:
-        view[:] = payload
-
     with channel("large") as (writer, _):
-        for _ in range(2):
-            writer.write_raw(payload)
-        return paired(rounds, lambda: once(lambda: writer.write_raw(payload)), lambda: once(copy))
+        writer.write_raw(payload)  # into one segment; the first round, which does not count, writes into the other one
+        names: dict[str, Any] = {
+            "write": writer.write_raw,
+            "payload": payload,
+            "view": memoryview(mmap.mmap(-1, LARGE)),
+        }
+        return _compared(rounds, "write(payload)", "view[:] = payload", **names)
 
 
 def _array_write(rounds: int) -> list[Pair]:
     array = np.random.default_rng(0).random(LARGE // 4, dtype=np.float32)
     target = np.frombuffer(mmap.mmap(-1, LARGE), np.float32)
-    value = {"w": array}
     with channel("array") as (writer, _):
-        for _ in range(2):
-            writer.write(value)
-        return paired(rounds, lambda: once(lambda: writer.write(value)), lambda: once(lambda: np.copyto(target, array)))
+        writer.write({"w": array})
+        names: dict[str, Any] = {"write": writer.write, "array": array, "target": target, "copy": np.copyto}
+        return _compared(rounds, "write({'w': array})", "copy(target, array)", **names)
 
 
 def _write_dict(rounds: int, kind: str) -> list[Pair]:
     value = items(kind).as_dict()
     with channel("dict", codec="archive") as (writer, _):
-        writer.write(value)  # into one segment; the first round, which does not count, writes into the other one
-        return paired(rounds, lambda: once(lambda: writer.write(value)), lambda: once(lambda: msgpack.packb(value)))
+        writer.write(value)
+        return _compared(rounds, "write(value)", "pack(value)", write=writer.write, pack=msgpack.packb, value=value)
 
 
 def _write_arrays(rounds: int, kind: str) -> list[Pair]:
     given = items(kind)
-    rows = packed(given)
+    names: dict[str, Any] = {"array_map": given.array_map, "rows": packed(given)}
     with channel("arrays", codec="archive") as (writer, _), _database() as (environment, put):
         writer.write(given.array_map())
-        put(environment, rows)
-        return paired(
-            rounds, lambda: once(lambda: writer.write(given.array_map())), lambda: once(lambda: put(environment, rows))
-        )
+        put(environment, names["rows"])
+        names |= {"write": writer.write, "put": put, "environment": environment}
+        return _compared(rounds, "write(array_map())", "put(environment, rows)", **names)
 
 
 def _look_up(rounds: int, kind: str) -> list[Pair]:

@@ -110,7 +110,8 @@ def row_table(results: Sequence[Result]) -> tuple[Table, str]:
     found = sorted((one for one in results if "median" in one), key=_order)
     own = {one.get("x"): one["median"] for one in found if one["peer"] == SHMSYNC.name}
     lacking = "; ".join(f"{one['peer']} ({one.get('remark', '')})" for one in results if "median" not in one)
-    lines = [_line(one, own.get(one.get("x"))) for one in found]
+    is_size = max((one.get("x", 0) for one in found), default=0) > _MOST_READERS
+    lines = [_line(one, own.get(one.get("x")), is_size=is_size) for one in found]
     return Table(("peer", *_SPREAD, "x shmsync", "remark"), lines), f"Not measured: {lacking}." if lacking else ""
 
 
@@ -118,9 +119,9 @@ def _order(one: Result) -> tuple[float, float]:
     return one.get("x", 0), one["median"] * (-1 if one["unit"] == "/s" else 1)
 
 
-def _line(one: Result, own: float | None) -> tuple[str, ...]:
+def _line(one: Result, own: float | None, *, is_size: bool) -> tuple[str, ...]:
     name = f"{one['peer']} \u2020" if one["peer"] in CRASH_SAFE else one["peer"]
     if "x" in one:
-        name += f", {formatted(one['x'], 'bytes')}" if one["x"] > _MOST_READERS else f", readers: {one['x']}"
+        name += f", {formatted(one['x'], 'bytes')}" if is_size else f", readers: {one['x']}"
     spread = (formatted(one[column], one["unit"]) for column in _SPREAD)
     return name, *spread, digits(one["median"] / own) if own else "", one.get("remark", "")

@@ -24,16 +24,9 @@ _HEAD = struct.Struct("=QQ")
 
 
 class Writer:
-    """Publishes values of one shape.
+    """Publishes values; created with their shape and their size in bytes."""
 
-    Attributes:
-        address: what a Reader takes; it can be pickled.
-    """
-
-    address: Any
-
-    def __init__(self, shape: str, size: int) -> None:
-        raise NotImplementedError
+    address: Any  # what a Reader takes; it can be pickled
 
     @classmethod
     def resume(cls, shape: str, size: int, address: Any) -> Self | None:
@@ -60,13 +53,13 @@ class Writer:
 
 
 class Reader:
-    """Reads in another process. One that can block until there is another value has a method `wait(timeout)`."""
+    """Reads in another process; created with a shape and an address.
+
+    One that can block until there is another value has a method `wait(timeout)`.
+    """
 
     _seen: Any = None
     _value: Any = None
-
-    def __init__(self, shape: str, address: Any) -> None:
-        raise NotImplementedError
 
     def get(self) -> Any:
         """Return the newest value, ready to use: a dict, an array, or what `look_up` takes.
