@@ -15,14 +15,14 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
-from shmsync._info import Info, KeepInfo, ReaderInfo, SegmentInfo, WriterInfo
+from shmsync._core.layout import InstanceVersion
+from shmsync._handles.reader import Reader
+from shmsync._handles.reservation import Reservation
+from shmsync._handles.snapshot import Snapshot
+from shmsync._handles.synchronizer import Synchronizer
+from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
-from shmsync._layout import InstanceVersion
-from shmsync._reader import Reader
-from shmsync._reservation import Reservation
-from shmsync._results import ReaderStats, WriteResult, WriterStats
-from shmsync._snapshot import Snapshot
-from shmsync._writer import Writer
+from shmsync._types import Info, KeepInfo, ReaderInfo, ReaderStats, SegmentInfo, WriteResult, WriterInfo, WriterStats
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,
@@ -43,7 +43,6 @@ from shmsync.errors import (
     UninitializedStateError,
     WriteLockConflictError,
 )
-from shmsync.synchronizer import Synchronizer
 
 __version__ = "0.1.0"
 

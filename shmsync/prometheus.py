@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from shmsync import _extras, _inspect
-from shmsync._layout import names_of
+from shmsync import _inspect
+from shmsync._core.layout import names_of
+from shmsync._util import optional
 from shmsync.errors import InvalidArgumentError, StateNotFoundError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.registry import Collector as _Base
 
-    from shmsync._info import Info
+    from shmsync._types import Info
 else:  # any class with `collect` will do
     _Base = object
 
@@ -44,7 +45,7 @@ class Collector(_Base):
     """
 
     def __init__(self, names: Iterable[str] | None = None) -> None:
-        self._core: Any = _extras.need("prometheus_client.core", "prometheus", "shmsync.prometheus")
+        self._core: Any = optional.need("prometheus_client.core", "prometheus", "shmsync.prometheus")
         if isinstance(names, str):
             raise InvalidArgumentError(f"names must be several names, such as [{names!r}], not {names!r}")
         self._names = None if names is None else list(dict.fromkeys(names))

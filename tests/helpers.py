@@ -19,9 +19,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shmsync import Reader, Writer
-from shmsync._channel import slot_at
-from shmsync._layout import HIGH_WATER_AT, checksum_of
-from shmsync._locks import is_locked
+from shmsync._core.layout import HIGH_WATER_AT, checksum_of
+from shmsync._session.state import slot_at
+from shmsync._shm.ofd_locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

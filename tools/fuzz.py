@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from property.test_hostile_bytes import PARTS, published, read_all
+from hostile.test_hostile_bytes import PARTS, published, read_all
 
 import shmsync
 

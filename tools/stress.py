@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from shmsync import Reader, Writer
-from shmsync._channel import slot_at
-from shmsync._layout import HIGH_WATER_AT
+from shmsync._core.layout import HIGH_WATER_AT
+from shmsync._session.state import slot_at
 from stress_actors import NOT_THERE, Plan, read, stamp_of, write
 
 SHM = Path("/dev/shm")

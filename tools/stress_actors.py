@@ -27,10 +27,9 @@ from shmsync import (
     UninitializedStateError,
     WriteLockConflictError,
     Writer,
-    _protocol,
-    _readers,
     codecs,
 )
+from shmsync._core import protocol, slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +114,7 @@ def write(plan: Plan, pipe: Connection, seed: int) -> None:
     """Compete for the name; once it is ours, publish without a pause until the end."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if not plan.locks:
-        _readers.reap = lambda *_: False  # only the grace duration recovers
+        slots.reap = lambda *_: False  # only the grace duration recovers
     rng = random.Random(seed)
     writer = Writer(plan.name, grace_duration=plan.grace, mode=0o600)
     seq = writes = full = 0
@@ -384,8 +383,8 @@ class _Counted:
 
     def __init__(self) -> None:
         self.rounds = _Rounds()
-        self._enter, self._hold = _protocol.enter, _protocol.hold
-        _protocol.enter, _protocol.hold = self.enter, self.hold  # type: ignore[assignment]
+        self._enter, self._hold = protocol.enter, protocol.hold
+        protocol.enter, protocol.hold = self.enter, self.hold  # type: ignore[assignment]
 
     def enter(self, *args: Any) -> int:
         self.rounds._now += 1

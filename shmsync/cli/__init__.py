@@ -10,8 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from shmsync import __version__
-from shmsync.cli import change, demo, doctor, look, measure, top, values
-from shmsync.cli.console import FAILED, USAGE, complain, say
+from shmsync.cli import change, doctor, look, measure, top, values
+from shmsync.cli._output import FAILED, USAGE, complain, say
+from shmsync.cli.demo.command import demo
 from shmsync.errors import InvalidArgumentError, ShmSyncError, sentence
 
 __all__ = ["app", "run"]
@@ -63,7 +64,7 @@ for each in (
     doctor.doctor,
     measure.bench,
     measure.stress,
-    demo.demo,
+    demo,
 ):
     app.command()(each)
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from shmsync import Writer, _removal
-from shmsync._layout import names_of
-from shmsync.cli.console import Json, Name, fail, no_such_name, say, say_json, size_text
+from shmsync import Writer
+from shmsync._core.layout import names_of
+from shmsync._session import unlink
+from shmsync.cli._output import Json, Name, fail, no_such_name, say, say_json, size_text
 from shmsync.codecs import msgpack
 from shmsync.errors import EntityReadError
 
@@ -88,7 +89,7 @@ def rm(
     json: Json = False,
 ) -> None:
     """Remove a name and its segments. Open snapshots stay valid. Refuses while its writer lives."""
-    removed = _removal.remove_by_force(names_of(name)) if force else _removal.remove(names_of(name))
+    removed = unlink.remove_by_force(names_of(name)) if force else unlink.remove(names_of(name))
     if not removed:
         no_such_name(name)
     if json:

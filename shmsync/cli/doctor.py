@@ -6,8 +6,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from shmsync.cli import checks
-from shmsync.cli.console import FAILED, STYLES, Json, plain, say_json, stdout
+from shmsync.cli import _checks
+from shmsync.cli._output import FAILED, STYLES, Json, plain, say_json, stdout
 
 
 def doctor(*, json: Json = False) -> None:
@@ -15,7 +15,7 @@ def doctor(*, json: Json = False) -> None:
 
     Makes a small segment of its own for a moment. Exit status 1 if a check fails; warnings are no failure.
     """
-    found = list(checks.all_checks())
+    found = list(_checks.all_checks())
     if json:
         say_json([plain(check) for check in found])
     else:
@@ -25,7 +25,7 @@ def doctor(*, json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _say(check: checks.Check) -> None:
+def _say(check: _checks.Check) -> None:
     console = stdout()
     if not console.is_terminal:
         for line in filter(None, (f"{check.state:<6}{check.what:<14}{check.found}", check.advice)):

@@ -7,7 +7,7 @@ from contextlib import suppress
 import typer
 
 import shmsync
-from shmsync.cli.console import (
+from shmsync.cli._output import (
     FAILED,
     Grid,
     Json,

@@ -16,7 +16,7 @@ import typer
 
 import shmsync
 from shmsync import Reader, Writer
-from shmsync.cli.console import Grid, Json, fail, note, plain, say_json, size_text
+from shmsync.cli._output import Grid, Json, fail, note, plain, say_json, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,14 +10,14 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from shmsync.cli import rates
-from shmsync.cli.console import Grid, Json, number_text, say, say_json, size_text, span_text, stdout
-from shmsync.cli.screen import Key, Screen
+from shmsync.cli import _sampler
+from shmsync.cli._output import Grid, Json, number_text, say, say_json, size_text, span_text, stdout
+from shmsync.cli._screen import Key, Screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from shmsync.cli.rates import Row
+    from shmsync.cli._sampler import Row
 
 _WIDE = 100
 _LINES_AROUND = 4  # the summary, a free line, the headings, and the line about what does not fit
@@ -38,7 +38,7 @@ def top(
     LAG is how many versions a reader is behind that is inside a read or keeps memory, at worst; with ">", at least.
     REPL is how often a data segment got new memory because a reader held it or the size changed.
     """
-    rating = rates.Rating()
+    rating = _sampler.Rating()
     try:
         if json or not stdout().is_terminal or stdout().is_dumb_terminal or not os.isatty(0):
             _print_looks(rating, interval, count, json=json)
@@ -48,7 +48,7 @@ def top(
         return
 
 
-def _print_looks(rating: rates.Rating, interval: float, count: int, *, json: bool) -> None:
+def _print_looks(rating: _sampler.Rating, interval: float, count: int, *, json: bool) -> None:
     rating.look()
     done = 0
     while not count or done < count:
@@ -64,7 +64,7 @@ def _print_looks(rating: rates.Rating, interval: float, count: int, *, json: boo
         done += 1
 
 
-def _show(rating: rates.Rating, interval: float, count: int) -> None:
+def _show(rating: _sampler.Rating, interval: float, count: int) -> None:
     with Screen(stdout()) as screen:
         first = done = 0
         while True:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shmsync import Reader
-from shmsync.cli import paths
-from shmsync.cli.console import Json, Name, fail, no_such_name, number_text, say, say_json, size_text
+from shmsync.cli import _key_path
+from shmsync.cli._output import Json, Name, fail, no_such_name, number_text, say, say_json, size_text
 from shmsync.errors import EntityReadError, StateNotFoundError
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def get(
         if raw:
             _write(snapshot.buffer if not keys else _bytes_at(snapshot, keys))
             return
-        value = paths.find(_value(snapshot), keys or [])
+        value = _key_path.find(_value(snapshot), keys or [])
         if not keys and isinstance(value, memoryview) and value.format == "B":
             fail(f"{name} holds {len(value):,} raw bytes, which are no JSON: shmsync get {name} --raw")
-        say_json(paths.as_json(value))
+        say_json(_key_path.as_json(value))
 
 
 def _snapshot_of(reader: Reader[Any]) -> Snapshot[Any]:
@@ -64,7 +64,7 @@ def _value(snapshot: Snapshot[Any]) -> Any:
 
 
 def _bytes_at(snapshot: Snapshot[Any], keys: list[str]) -> Any:
-    value = paths.find(_value(snapshot), keys)
+    value = _key_path.find(_value(snapshot), keys)
     if isinstance(value, str):
         return value.encode()
     try:

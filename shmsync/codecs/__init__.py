@@ -12,7 +12,7 @@ from shmsync.codecs._typed import TypedDecoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Bytes, Payload
+    from shmsync.codecs._gather import Bytes, Payload
 
 __all__ = ["NOT_PLAIN", "Codec", "Decoder", "by_id", "by_name"]
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmsync._payload import LINE_ALIGNED, WORD_ALIGNED, Pieces
+from shmsync.codecs._gather import LINE_ALIGNED, WORD_ALIGNED, Pieces
 from shmsync.errors import EntityReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shmsync._payload import Bytes, Source
+    from shmsync.codecs._gather import Bytes, Source
 
 MARK = 0xC1
 _HEAD = struct.Struct("=B3xIQ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._extras import need
+from shmsync._util.optional import need
 from shmsync.codecs import _frame, archive, msgpack
 from shmsync.errors import EntityReadError, InvalidArgumentError
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._extras import need
+from shmsync._util.optional import need
 from shmsync.codecs import _frame
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Payload
+    from shmsync.codecs._gather import Payload
 
 NAME = "arrow"
 ID = 3

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, Packer, packb, unpackb
 
-from shmsync.codecs import _arrays, _frame, raw
+from shmsync.codecs import _frame, _numpy, raw
 from shmsync.codecs._records import record_of
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from shmsync._payload import Bytes, Payload
+    from shmsync.codecs._gather import Bytes, Payload
 
 is_frame = _frame.is_frame
 
@@ -107,11 +107,11 @@ def _put_beside(buffers: list[_frame.Buffer], value: object) -> object:
     if isinstance(value, _Large):
         buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
         return _reference(len(buffers) - 1)
-    if _arrays.is_array(value):
-        dtype, order, shape = _arrays.describe(value)
-        buffers.append(_arrays.buffer_of(value))
+    if _numpy.is_array(value):
+        dtype, order, shape = _numpy.describe(value)
+        buffers.append(_numpy.buffer_of(value))
         return _reference(len(buffers) - 1, dtype, order, *shape)
-    plain = _arrays.scalar_of(value)
+    plain = _numpy.scalar_of(value)
     if plain is not value:
         return plain
     record = record_of(value)
@@ -202,7 +202,7 @@ def resolve(buffers: list[memoryview], code: int, data: bytes | memoryview) -> A
         view = buffers[number]
     except (*_REFUSALS, IndexError) as error:
         raise EntityReadError(f"the published frame is damaged: reference {data[:40]!r}") from error
-    return _arrays.array_at(view, *description) if description else view
+    return _numpy.array_at(view, *description) if description else view
 
 
 @lru_cache(maxsize=256)  # the next version mostly has the same arrays

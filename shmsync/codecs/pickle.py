@@ -17,7 +17,7 @@ from shmsync.codecs import _frame
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Payload
+    from shmsync.codecs._gather import Payload
 
 NAME = "pickle"
 ID = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._payload import Pieces
-from shmsync.codecs import _arrays
+from shmsync.codecs import _numpy
+from shmsync.codecs._gather import Pieces
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Payload
+    from shmsync.codecs._gather import Payload
 
 NAME = "raw"
 ID = 1
@@ -21,11 +21,11 @@ def encode(value: Any) -> Payload:
     Raises:
         EntityWriteError: not a bytes-like object.
     """
-    if not _arrays.is_array(value):
+    if not _numpy.is_array(value):
         return flat(value)
-    _arrays.describe(value)  # refuses what must not be published
+    _numpy.describe(value)  # refuses what must not be published
     pieces = Pieces()
-    pieces.add(*_arrays.buffer_of(value))
+    pieces.add(*_numpy.buffer_of(value))
     return pieces
 
 

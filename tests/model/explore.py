@@ -32,7 +32,7 @@ from model.world import (
     is_enabled,
     kill,
 )
-from shmsync._layout import EVICTED
+from shmsync._core.layout import EVICTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

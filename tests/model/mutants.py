@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.scenarios import a_reader, cast, copies, forks, gets, reads, views
-from shmsync import _attachment, _lending, _protocol, _reader, _readers, _snapshot
-from shmsync._layout import PAGE
+from shmsync._core import protocol, retention, slots
+from shmsync._core.layout import PAGE
+from shmsync._handles import reader, snapshot
+from shmsync._session import attachment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,14 +117,14 @@ def fork() -> Scenario:
 MUTANTS = [
     Mutant(
         "the second look at the version is left out (rule A)",
-        _protocol,
+        protocol,
         "    if version.load() == seq:\n        return seq\n",
         "    if version.load():\n        return seq\n",
         one_read,
     ),
     Mutant(
         "the count is moved without an announcement",
-        _protocol,
+        protocol,
         "    slot.words.pin.adder(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
         "    slot.words.pin.adder(ONE[index_of(seq)] - ANNOUNCE)()",
         "    slot.words.pin.adder(-ONE[index])()\n    seq = version.load()\n"
@@ -131,28 +133,28 @@ MUTANTS = [
     ),
     Mutant(
         "EVICTED is ignored after mapping (rule B)",
-        _protocol,
+        protocol,
         "                if not slot.words.pin.load() & EVICTED:\n                    return slot",
         "                if slot:\n                    return slot",
         one_read,
     ),
     Mutant(
         "an evicted holder's inode is not replaced (rule C)",
-        _protocol,
+        protocol,
         "return {(number, index)} - self._replaced_for, reset",
         "return set(), reset",
         one_read,
     ),
     Mutant(
         "keeps are ignored (rule D)",
-        _protocol,
+        protocol,
         "            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none",
         "            if words.keep[index].load() == -1:",
         two_gets,
     ),
     Mutant(
         "the keep word is scanned before the pin word",
-        _protocol,
+        protocol,
         "            if words.pin.load() & holds:\n",
         "            kept |= words.keep[index].load() == generation\n"
         "            generation_scanned = generation\n"
@@ -162,14 +164,14 @@ MUTANTS = [
     ),
     Mutant(
         "the version is published before the payload",
-        _protocol,
+        protocol,
         "        self._segments.fill(index, generation, seq)\n",
         "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return\n",
         one_read,
     ),
     Mutant(
         "a reader is evicted without being told",
-        _protocol,
+        protocol,
         "                words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name\n"
         "                reset = True\n",
         "                return {(number, index)}, True\n",
@@ -177,42 +179,42 @@ MUTANTS = [
     ),
     Mutant(
         "a new eviction is not owed anew",
-        _protocol,
+        protocol,
         "                self._replaced_for -= {(number, 0), (number, 1)}",
         "                self._replaced_for -= set()",
         two_reads,
     ),
     Mutant(
         "the generation of a new inode is not bumped",
-        _protocol,
+        protocol,
         "            word.store(generation)\n",
         "            generation -= 1\n",
         two_reads,
     ),
     Mutant(
         "the generation is bumped before the name leads to the new inode",
-        _protocol,
+        protocol,
         "            self._segments.replace(index, generation)\n            word.store(generation)\n",
         "            word.store(generation)\n            self._segments.replace(index, generation)\n",
         one_read,
     ),
     Mutant(
         "a slot is zeroed without proof of death",
-        _readers,
+        slots,
         "    if lock is None:\n        return False\n    try:",
         "    if lock is None:\n        _zero(table.slot(index))\n        return True\n    try:",
         one_read,
     ),
     Mutant(
         "a claimed slot is not announced by the high-water mark",
-        _readers,
+        slots,
         "            _raise_high_water(table, index + 1)",
         "            _raise_high_water(table, index)",
         new_reader,
     ),
     Mutant(
         "a dead reader's counts stay",
-        _readers,
+        slots,
         "            return False  # its reader has let go of it in good order since the writer saw a count\n"
         "        _zero(words)\n",
         "            return False\n",
@@ -220,35 +222,35 @@ MUTANTS = [
     ),
     Mutant(
         "a value gets its keep after the count is gone",
-        _reader,
+        reader,
         "                lending.keep(slot)  # SYNC POINT keep",
         "                slot.leave[record.index]()\n                lending.keep(slot)  #",
         two_gets,
     ),
     Mutant(
         "a live value gets no keep",
-        _reader,
+        reader,
         "            if lending.is_lent():\n",
         "            if not lending.is_lent():\n",
         two_gets,
     ),
     Mutant(
         "the version is not looked at after a copy",
-        _attachment,
+        attachment,
         "        if self.version.load() != seq:\n            return None\n        header",
         "        header",
         small_copies,
     ),
     Mutant(
         "a copy is taken from whatever inode is mapped",
-        _attachment,
+        attachment,
         "        if mapping.generation != self._generations[mapping.index].load():\n",
         "        if self._generations[mapping.index].load() == -1:\n",
         small_copies,
     ),
     Mutant(
         "the keep is stored after the count is gone",
-        _snapshot,
+        snapshot,
         "            if self._viewed and self._record.mapping.lending.is_lent():\n                self._keep(slot)\n"
         "            slot.leave[self._record.index]()\n",
         "            kept = self._viewed and self._record.mapping.lending.is_lent()\n"
@@ -257,21 +259,21 @@ MUTANTS = [
     ),
     Mutant(
         "a live view gets no keep",
-        _snapshot,
+        snapshot,
         "            if self._viewed and self._record.mapping.lending.is_lent():\n",
         "            if self._viewed and not self._record.mapping.lending.is_lent():\n",
         three_views,
     ),
     Mutant(
         "a keep is taken back while views live",
-        _lending,
+        retention,
         "        if keeper is not None and not self._lent:",
         "        if keeper is not None:",
         two_gets,
     ),
     Mutant(
         "a keep is taken back without the lock",
-        _lending,
+        retention,
         "        if self.keeper is not None and self._lock.acquire(blocking=False):\n"
         "            try:\n                self.give_up()\n"
         "            finally:\n                self._lock.release()\n",
@@ -280,21 +282,21 @@ MUTANTS = [
     ),
     Mutant(
         "a view is lent and nobody notes it",
-        _lending,
+        retention,
         "        self._lent[id(reference)] = reference\n",
         "        self._lent[id(reference)] = reference\n        self._lent.clear()\n",
         two_gets,
     ),
     Mutant(
         "a count for another version is not taken back",
-        _reader,
+        reader,
         "            slot.leave[index_of(seq)]()\n        except",
         "        except",
         one_read,
     ),
     Mutant(
         "a successor trusts an inode of another generation",
-        _protocol,
+        protocol,
         "        replaced = held or not self._segments.usable(index, generation)",
         "        replaced = held or "
         "(self._segments.usable(index, generation), self._segments.mapped[index] is None)[1]",
@@ -302,14 +304,14 @@ MUTANTS = [
     ),
     Mutant(
         "a fork leaves the slot to the parent alone",
-        _readers,
+        slots,
         "        self.retire()\n        self._claim.shared = True",
         "        pass",
         fork,
     ),
     Mutant(
         "the child frees what it shares with its parent",
-        _readers,
+        slots,
         "        if self.shared:\n            self.lock.close()\n        elif",
         "        if",
         fork,

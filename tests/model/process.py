@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import greenlet
 
 from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
-from shmsync import _readers
-from shmsync._attachment import Attachment, Tally
-from shmsync._layout import PAYLOAD_AT, DataHeader, names_of
-from shmsync._lending import Lending
-from shmsync._ports import SlotWords
-from shmsync._segment import LendingMapping
-from shmsync._snapshot import Record
+from shmsync._core import slots
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, names_of
+from shmsync._core.ports import SlotWords
+from shmsync._core.retention import Lending
+from shmsync._handles.snapshot import Record
+from shmsync._session.attachment import Attachment, Tally
+from shmsync._shm.segment import LendingMapping
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from shmsync._ports import Word
+    from shmsync._core.ports import Word
 
 MSGPACK = 0
 RAW = 1
@@ -134,7 +134,7 @@ class Process:
 def _digest_frame(frame: FrameType, inner: str, ignored: frozenset[str], seen: dict[int, int]) -> Hashable:
     if (frame.f_code.co_name, inner) == _LAST_CALL:
         return (frame.f_code.co_name, frame.f_lasti)
-    if frame.f_code.co_filename == _readers.__file__:
+    if frame.f_code.co_filename == slots.__file__:
         ignored = _NUMBERS_OF_CLAIMS
     known = sorted((name, _without(value, ignored)) for name, value in frame.f_locals.items() if name not in ignored)
     return (frame.f_code.co_name, frame.f_lasti, tuple((name, _digest(value, seen)) for name, value in known))

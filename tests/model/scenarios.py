@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from model.explore import Role, Scenario, all_gone
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
 from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
-from shmsync._layout import PAGE, index_of
-from shmsync._protocol import FIRST_PAUSE, Publisher
-from shmsync._reader import Reader
+from shmsync._core.layout import PAGE, index_of
+from shmsync._core.protocol import FIRST_PAUSE, Publisher
+from shmsync._handles.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from model.process import DONE, Automaton, ModelWord, Port
-from shmsync import _futex
-from shmsync._notify import Bell
+from shmsync._session.notify import Bell
+from shmsync._shm import futex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def step(automata: list[Automaton], state: State, me: int) -> list[State]:
 
 @pytest.fixture(autouse=True)
 def _with_futexes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_futex, "AVAILABLE", True)
+    monkeypatch.setattr(futex, "AVAILABLE", True)
 
 
 @pytest.mark.parametrize("sleepers", [1, 2])

@@ -17,16 +17,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs.archive import _compound, _maps  # noqa: F401 - each adds its kinds of columns
-from shmsync.codecs.archive._building import Builder
+from shmsync.codecs.archive import (
+    _map_columns,  # noqa: F401 - each adds its kinds of columns
+    _nested_columns,  # noqa: F401 - each adds its kinds of columns
+)
 from shmsync.codecs.archive._columns import open_column
+from shmsync.codecs.archive._encoder import Builder
 from shmsync.codecs.archive._format import damaged, root_of
-from shmsync.codecs.archive._sorting import ArrayMap
+from shmsync.codecs.archive._partition import ArrayMap
 from shmsync.codecs.archive._views import ArchivedList, ArchivedMap, unarchive
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
-    from shmsync._payload import Payload
+    from shmsync.codecs._gather import Payload
 
 __all__ = ["ID", "NAME", "ArchivedList", "ArchivedMap", "ArrayMap", "check", "decode", "encode", "unarchive"]
 

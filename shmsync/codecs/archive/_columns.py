@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _arrays
+from shmsync.codecs import _numpy
 from shmsync.codecs.archive._format import (
     BOOL,
     BYTES,
@@ -149,7 +149,7 @@ class Numbers(Column):
 
     def vector(self) -> Any:
         """Return all elements as an array in place, or as a memoryview if NumPy is not installed."""
-        numpy = _arrays.numpy_if_installed()
+        numpy = _numpy.numpy_if_installed()
         if numpy is None:
             return self.view
         dtype = _DTYPES[self.header.kind]

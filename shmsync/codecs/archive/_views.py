@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from shmsync.codecs import _arrays
+from shmsync.codecs import _numpy
 from shmsync.codecs.archive._format import damaged
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def same(mine: Any, other: Any) -> bool:
 
 
 def _is_vector(value: Any) -> bool:
-    return isinstance(value, memoryview) or _arrays.is_array(value)
+    return isinstance(value, memoryview) or _numpy.is_array(value)
 
 
 def _shape(vector: Any) -> tuple[int, ...]:

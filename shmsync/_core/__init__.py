@@ -1,0 +1,1 @@
+"""The protocol and the memory layout, without I/O: what tests/model explores."""

@@ -1,0 +1,1 @@
+"""What users hold: Writer, Reader, Snapshot, Reservation, Synchronizer."""

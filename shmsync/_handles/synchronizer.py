@@ -1,0 +1,109 @@
+"""Synchronizer: both roles behind one handle, as in the original."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+from shmsync._handles.reader import Reader
+from shmsync._handles.snapshot import T
+from shmsync._handles.writer import Writer
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from shmsync._handles.reservation import Reservation
+    from shmsync._types import WriteResult, WriterStats
+
+
+class Synchronizer(Reader[T]):
+    """A handle that reads, and writes once you call it for that.
+
+    The role is taken by use: the first `write` takes the write lock, the first `read` or `get` a reader slot. After a
+    fork the child's handle may read at once, and write once the parent's has let go.
+
+    Args:
+        name: 1 to 200 letters, digits, dots, dashes, underscores.
+        type, timeout, allow_pickle: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, poll_interval.
+
+    Raises:
+        InvalidArgumentError: an argument cannot be used.
+    """
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        type: None = None,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        **writer: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ..., **writer: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Synchronizer[Any],
+        name: str,
+        *,
+        type: object,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        **writer: Any,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        type: Any = None,  # noqa: A002 - the word for it
+        timeout: float | timedelta = 0.0,
+        allow_pickle: bool = False,
+        **writer: Any,
+    ) -> None:
+        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
+        self._writer_options = writer
+        self._writer: Writer[T] = Writer(name, **writer)
+
+    def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish a value. See `Writer.write`."""
+        return self._writing().write(value, grace_duration=grace_duration)
+
+    def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
+        """Publish the bytes of any buffer. See `Writer.write_raw`."""
+        return self._writing().write_raw(data, grace_duration=grace_duration)
+
+    def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
+        """Hand out the memory of the next version, to be written in place. See `Writer.reserve`."""
+        return self._writing().reserve(size, grace_duration=grace_duration)
+
+    def unlink(self) -> None:
+        """Remove the name and its segments. See `Writer.unlink`."""
+        self._writing().unlink()
+
+    def writer_stats(self) -> WriterStats:
+        """Return what this handle wrote so far; `stats` tells what it read."""
+        return self._writer.stats()
+
+    def close(self) -> None:
+        """Give up both roles; unlink nothing. Idempotent."""
+        self._writer.close()
+        super().close()
+
+    def after_fork_in_child(self) -> None:
+        """Attach anew; compete for the write lock anew."""
+        super().after_fork_in_child()
+        if not self._closed:
+            self._writer = Writer(self.name, **self._writer_options)
+
+    def _writing(self) -> Writer[T]:
+        self._check_open()
+        return self._writer
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), **self._writer_options}

@@ -1,0 +1,108 @@
+"""The kernel's futexes: sleep until a shared word changes; the door to that system call.
+
+A futex is the low half of a word in a shared mapping, which may be read-only. Whoever sleeps names the value that it
+has seen; the kernel looks once more before it puts the caller to sleep, so a change in between is not missed. Numbers
+and meaning: futex(2), futex_waitv in include/uapi/linux/futex.h (Linux 5.16).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from shmsync._shm.ffi import BYTES, ffi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
+_NUMBERS = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98}
+_WAITV = 449
+_WAIT, _WAKE = 0, 1  # without the private flag: the words are shared between processes
+_EVERYBODY = 0x7FFFFFFF
+_SIZE_U32 = 2
+_WAITER = struct.Struct("=QQII")  # struct futex_waitv: value, address, flags, reserved
+_TIMESPEC = ffi.typeof("long[2]")
+_LOW_HALF = 0 if sys.byteorder == "little" else 4
+_MASK = 0xFFFFFFFF
+
+MOST_AT_ONCE = 128
+"""How many words one call can wait for."""
+
+
+def _system_call() -> Any:
+    if platform.machine() not in _NUMBERS or sys.maxsize < 1 << 32 or sys.platform != "linux":
+        return None
+    address = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
+    return ffi.cast("long(*)(long, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t)", address)
+
+
+_call = _system_call()
+_NUMBER = _NUMBERS.get(platform.machine(), 0)
+
+
+class Futex:
+    """The futex of a shared word. Keeps its mapping alive."""
+
+    __slots__ = ("_base", "address")
+
+    def __init__(self, mapping: mmap | bytearray, offset: int) -> None:
+        self._base = ffi.from_buffer(BYTES, mapping)
+        self.address = int(ffi.cast("uintptr_t", self._base)) + offset + _LOW_HALF
+
+    def wait(self, seen: int, timeout: float) -> None:
+        """Sleep while the word is `seen`, for at most `timeout` seconds. May return early, as after a signal."""
+        span = _timespec(timeout)
+        if _call(_NUMBER, self.address, _WAIT, seen & _MASK, int(ffi.cast("uintptr_t", span)), 0, 0) < 0:
+            _check(ffi.errno)
+
+    def wake(self) -> None:
+        """Wake everybody who sleeps on the word; half a microsecond if nobody does. Without futexes, nobody can."""
+        if AVAILABLE:
+            _call(_NUMBER, self.address, _WAKE, _EVERYBODY, 0, 0, 0)
+
+
+def wait_for_any(words: Sequence[tuple[Futex, int]], timeout: float) -> None:
+    """Sleep while each word is what was seen of it, for at most `timeout` seconds. May return early."""
+    waiters = bytearray(b"".join(_WAITER.pack(seen & _MASK, futex.address, _SIZE_U32, 0) for futex, seen in words))
+    array = ffi.from_buffer(BYTES, waiters)
+    until = _timespec(time.clock_gettime(time.CLOCK_MONOTONIC) + timeout)
+    addresses = [int(ffi.cast("uintptr_t", each)) for each in (array, until)]
+    if _call(_WAITV, addresses[0], len(words), 0, addresses[1], time.CLOCK_MONOTONIC, 0) < 0:
+        _check(ffi.errno)
+
+
+def _timespec(seconds: float) -> Any:
+    whole = min(int(seconds), 1 << 40)
+    return ffi.new(_TIMESPEC, [whole, int((seconds - whole) * 1e9) if seconds < 1 << 40 else 0])
+
+
+def _check(code: int) -> None:
+    if code not in {errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}:
+        raise OSError(code, f"futex: {errno.errorcode.get(code, code)}")
+
+
+def _probe(*, many: bool) -> bool:
+    """Tell whether the kernel has it, and lets this process use it."""
+    if _call is None:
+        return False
+    futex = Futex(bytearray(8), 0)
+    try:
+        if many:
+            wait_for_any([(futex, 1)], 0.0)
+        else:
+            futex.wait(1, 0.0)
+    except OSError:
+        return False
+    return True
+
+
+AVAILABLE = _probe(many=False)
+"""Whether one word can be waited for."""
+MANY_AVAILABLE = AVAILABLE and _probe(many=True)
+"""Whether several words can be waited for."""

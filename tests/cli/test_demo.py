@@ -1,0 +1,162 @@
+"""The main job, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import PATIENCE, SHM
+
+from shmsync import WriterStats
+from shmsync.cli.demo import table
+from shmsync.cli.demo.actors import Published, Writing
+from shmsync.cli.demo.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEYS = {"versions", "lookups", "lookups_per_s", "staleness_ms", "recovered", "replaced", "takeovers", "torn"}
+MAIN = "from shmsync.__main__ import main; main()"
+
+
+@contextmanager
+def shmsync(*args: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run the command line, as the leader of a process group of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", f"{before}\n{MAIN}", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "80"},
+    ) as process:
+        yield process
+    assert not [entry.name for entry in SHM.iterdir() if entry.name.startswith(f"demo-{process.pid}-")]
+    deadline = time.monotonic() + PATIENCE
+    while group_lives(process.pid):  # multiprocessing's own helpers end after their parent
+        assert time.monotonic() < deadline, "left a process"
+        time.sleep(0.01)
+
+
+def group_lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_demo_shows_each_recovery_and_nothing_torn(method: str) -> None:
+    with shmsync("demo", "--seconds", "1", "--workers", "2", "--start-method", method, "--json") as process:
+        status, out, err = ended(process)
+    assert status == 0, err
+    summary = json.loads(out)
+    assert summary.keys() >= KEYS
+    assert summary["torn"] == 0
+    assert min(summary[key] for key in KEYS - {"torn"}) > 0
+    assert "Traceback" not in err
+
+
+def test_the_summary_is_readable() -> None:
+    with shmsync("demo", "--seconds", "0", "--workers", "1", "--rate", "10") as process:
+        status, out, err = ended(process)
+    assert status == 0, err
+    for words in ("versions published", "readers recovered", "inodes replaced", "writer takeovers", "torn reads"):
+        assert words in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cleans_up(number: int) -> None:
+    with shmsync("demo", "--seconds", "60") as process:
+        assert process.stderr is not None
+        while "is stopped" not in process.stderr.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        status, out, err = ended(process)
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted; everything is cleaned up"
+    assert "Traceback" not in err
+
+
+def test_torn_reads_fail_it() -> None:
+    before = "from shmsync.cli.demo import table; table.is_whole = lambda value: False"
+    with shmsync("demo", "--seconds", "0", "--json", before=before) as process:
+        status, out, err = ended(process)
+    assert status == 1
+    assert json.loads(out)["torn"] > 0
+    assert "torn reads" in err.splitlines()[-1]
+
+
+def test_a_process_that_dies_fails_it() -> None:
+    before = "from shmsync.cli.demo import actors; actors._newest = lambda name: 1 / 0"
+    with shmsync("demo", "--json", before=before) as process:
+        status, out, err = ended(process)
+    assert (status, out) == (1, "")
+    assert "the writer (process " in err.splitlines()[-1]
+    assert "has ended unexpectedly" in err.splitlines()[-1]
+
+
+def test_without_the_extras() -> None:
+    for module, args, expected, hint in (
+        ("typer", ["demo"], 2, "pip install 'shmsync[cli]'"),
+        ("rich", ["demo"], 2, "pip install 'shmsync[cli]'"),
+        ("airportsdata", ["demo"], 1, "pip install 'shmsync[demo]'"),
+    ):
+        with shmsync(*args, before=f"import sys; sys.modules[{module!r}] = None") as process:
+            status, out, err = ended(process)
+        assert (status, out, len(err.splitlines())) == (expected, "", 1), err
+        assert hint in err
+
+
+@pytest.mark.parametrize(
+    "option", [["--workers", "0"], ["--rate", "0"], ["--start-method", "thread"], ["--seconds", "x"]]
+)
+def test_bad_options(option: list[str]) -> None:
+    with shmsync("demo", *option) as process:
+        status, _, err = ended(process)
+    assert status == 2
+    assert option[0] in err
+
+
+def test_the_digest_covers_the_table() -> None:
+    value = table.revised(table.first())
+    assert table.is_whole(value)
+    airports = value["airports"]
+    code = next(iter(airports))
+    assert not table.is_whole({**value, "airports": {**airports, code: {**airports[code], "elevation": 1.5}}})
+    assert table.revised(value)["airports"] != airports
+
+
+def ledger(*numbers: int) -> Ledger:
+    noted = Ledger()
+    for number in numbers:
+        noted.note("writer", Writing(number))
+        noted.note("writer", Published(number, number, 0.0, reset=False, stats=WriterStats(number, 0, 2, 0)))
+    return noted
+
+
+def test_the_ledger() -> None:
+    assert ledger(1, 2, 3).problems == []
+    assert len(ledger(1, 2, 2).problems) == 1
+    assert len(ledger(1, 3, 2).problems) == 1
+    noted = ledger(1, 2)
+    noted.note("writer", Writing(3))  # killed here: nobody knows whether it was published
+    noted.note("successor", Writing(4))
+    noted.note("successor", Published(4, 4, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
+    assert noted.problems == []
+    assert (noted.last, noted.takeovers) == (4, 1)
+    noted.note("successor", Published(6, 6, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
+    assert len(noted.problems) == 1

@@ -1,0 +1,153 @@
+"""Small plain values are copied out of their page without a pin: whole, in order, and decoded once per version."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from helpers import Child, Held
+
+from shmsync import DataReadError, EntityReadError, Reader, Writer
+from shmsync._core import protocol
+from shmsync._core.layout import PAGE, PAYLOAD_AT, checksum_of
+from shmsync._session import attachment
+from shmsync._shm import atomics
+
+CHANGES = 5000
+
+
+@pytest.fixture(params=[True, False], ids=["ordered loads", "other machines"])
+def _either_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shmsync._session.attachment.ORDERED_LOADS", request.param and atomics.ORDERED_LOADS)
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What was pinned."""
+    seqs: list[int] = []
+    hold = protocol.hold
+
+    def counted(*args: Any) -> Any:
+        found: Any = hold(*args)
+        seqs.append(found[1])
+        return found
+
+    monkeypatch.setattr(protocol, "hold", counted)
+    return seqs
+
+
+def publish_without_pause(_held: Held, name: str, seed: int) -> int:
+    """Publish until a value says that it is enough; each carries the checksum of its content."""
+    rng = random.Random(seed)
+    with Writer(name) as writer, Reader[bool](f"{name}-done") as done:
+        number = 0
+        while not done.get(default=None):
+            number += 1
+            content = rng.randbytes(rng.randrange(3000))
+            writer.write({"number": number, "content": content, "sum": checksum_of(content)})
+    return number
+
+
+def test_values_are_whole_and_in_order(name: str) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    with Child() as child, Writer(f"{name}-done") as done, Reader[Any](name, timeout=30) as reader:
+        child.start(publish_without_pause, name, seed)
+        last: dict[str, Any] = {"number": 0}
+        for _ in range(CHANGES):
+            while (value := reader.get()) is last:
+                pass
+            assert checksum_of(value["content"]) == value["sum"]
+            assert value["number"] > last["number"]
+            last = value
+        done.write(True)  # noqa: FBT003 - a value
+        assert child.hear() >= last["number"]
+        done.unlink()
+        with Writer(name) as again:
+            again.unlink()
+
+
+@pytest.mark.usefixtures("_either_machine")
+def test_a_small_value_is_not_pinned(writer: Writer, name: str, pinned: list[int]) -> None:
+    with Reader[int](name) as reader:
+        for number in range(6):
+            writer.write(number)
+            assert reader.get() == number
+    expected = [1, 2] if vars(attachment)["ORDERED_LOADS"] else [1, 2, 3, 4, 5, 6]  # to map each segment
+    assert pinned == expected
+
+
+def test_memory_that_was_replaced_is_let_go(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for large in range(2):  # both segments are large and mapped
+            writer.write([large, bytes(20 * PAGE)])
+            assert reader.get()[0] == large
+        writer.write(1)
+        writer.write(2)  # both are small by now
+        assert reader.get() == 2
+        writer.write(3)
+        assert reader.get() == 3  # has them both mapped
+        writer.write([4, bytes(20 * PAGE)])  # where 2 was
+        writer.write(5)
+        assert reader.get() == 5
+        assert reader._attachment is not None
+        (mapping,) = [mapping for mapping in reader._attachment._mappings if mapping is not None]
+        assert mapping.size == PAGE
+
+
+@pytest.mark.parametrize("size", [PAGE - PAYLOAD_AT - 100, PAGE, 3 * PAGE])
+@pytest.mark.usefixtures("_either_machine")
+def test_get_and_read_return_the_same_object(writer: Writer, name: str, size: int) -> None:
+    with Reader[Any](name) as reader:
+        for number in range(6):
+            writer.write([number, "x" * size])
+            if number % 2:
+                value = reader.get()
+                with reader.read() as snapshot:
+                    assert snapshot.value is value
+            else:
+                with reader.read() as snapshot:
+                    value = snapshot.value
+            assert reader.get() is value
+            assert value[0] == number
+
+
+@pytest.mark.usefixtures("_either_machine")
+def test_a_value_that_shrinks_and_grows(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for size in (10, 10, 10, 9000, 9000, 10, 10, 10, 200_000, 200_000, 1, 1, 1):
+            writer.write("x" * size)
+            assert len(reader.get()) == size
+
+
+@pytest.mark.usefixtures("_either_machine")
+def test_a_new_life_after_small_values(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for life in range(3):
+            for number in range(4):
+                writer.write([life, number])
+                assert reader.get() == [life, number]
+            writer.unlink()
+
+
+def test_damage_is_noticed(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for number in range(4):
+            writer.write(["a", number])
+            reader.get()
+        writer.write(["b"])
+        tenure = writer._tenure
+        assert tenure is not None
+        mapping = tenure.data._mappings[0]
+        assert mapping is not None
+        mapping.put(PAYLOAD_AT, b"\xc1")  # no msgpack value begins like this
+        with pytest.raises(EntityReadError):
+            reader.get()
+        writer.write(["c"])
+        writer.write(["d"])
+        mapping.put(8, b"\xff")  # of the header
+        with pytest.raises(DataReadError):
+            reader.get()
+        writer.write(["e"])
+        assert reader.get() == ["e"]

@@ -1,0 +1,784 @@
+"""`wait` and `watch`, in threads and in coroutines: nobody misses the newest version, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import uvloop
+from helpers import PATIENCE, SHM, Child, Held
+
+from shmsync import (
+    ClosedError,
+    InvalidArgumentError,
+    Reader,
+    Snapshot,
+    StateNotFoundError,
+    Writer,
+)
+from shmsync._core.layout import AWAITED_AT
+from shmsync._handles import waiting
+from shmsync._session import notify, notify_async
+from shmsync._shm import futex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shmsync import InstanceVersion
+
+uvloop.new_event_loop().close()  # it opens a pipe for signals, which the process has ever after
+
+LONG = 10 * PATIENCE
+"""Seconds that no test may take: who waits for so long looks at the end, and a lost wake-up would not show."""
+
+NO_FUTEX = {"AVAILABLE": False, "MANY_AVAILABLE": False, "_call": None}
+WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    until(lambda: not any(thread.name == "shmsync-hub" for thread in threading.enumerate()))
+
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_without_being_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_seldom(monkeypatch.setattr)
+
+
+def look_seldom(assign: Any = setattr) -> None:
+    """Make the regular looks so rare that they hide no lost wake-up."""
+    for slices in ("_SLICE", "_SLICE_ASYNC"):
+        assign(waiting, slices, LONG)
+
+
+@pytest.fixture(params=WITHOUT)
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With futexes, and without them."""
+    for flag, value in WITHOUT[request.param].items():
+        monkeypatch.setattr(futex, flag, value)
+
+
+@contextmanager
+def soon(act: Any) -> Iterator[None]:
+    """Do something in another thread while the block waits for it."""
+
+    def later() -> None:
+        time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(PATIENCE)
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# ------------------------------------------------------------------------------------------------------------- wait
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_wait_for_another_version(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1  # not returned yet
+        with soon(lambda: writer.write("b")):
+            assert reader.wait(timeout=LONG) == 2
+        assert reader.get() == "b"
+        assert reader.wait(timeout=0) is None
+        assert reader.wait(timeout=0.02) is None
+        with soon(lambda: writer.write("c")):
+            assert reader.wait(2, timeout=LONG) == 3
+
+
+def test_what_the_handle_has_returned_is_not_waited_for(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        reader.get()
+        assert reader.wait(timeout=0) is None
+        second = writer.write("b").version
+        with reader.read() as snapshot:
+            assert snapshot.version == second
+        assert reader.wait(timeout=0) is None
+        writer.write("c")
+        assert reader.wait(timeout=0) == 3
+        assert reader.wait(timeout=0) is None
+
+
+def test_since_a_version(writer: Writer, name: str) -> None:
+    first: InstanceVersion = writer.write("a").version
+    with Reader[str](name) as reader:
+        assert reader.wait(first, timeout=0) is None
+        assert reader.wait(first.seq, timeout=0) is None
+        writer.write("b")
+        assert reader.wait(first, timeout=0) == 2
+        assert reader.wait(first, timeout=0) == 2  # whatever it has returned
+
+
+@pytest.mark.parametrize(("since", "timeout"), [("1", None), (1.5, None), (None, -1), (None, "soon")])
+def test_bad_arguments(writer: Writer, name: str, since: Any, timeout: Any) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader, pytest.raises(InvalidArgumentError):
+        reader.wait(since, timeout)
+
+
+def test_a_bad_stop_event(writer: Writer, name: str) -> None:
+    writer.write("a")
+    event: Any = 1
+    with Reader[str](name) as reader, pytest.raises(InvalidArgumentError, match="must be an Event"):
+        next(iter(reader.watch(stop_event=event)))
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> None:
+    with Reader[str](name) as reader:
+        assert reader.wait(timeout=0.02) is None
+        with soon(lambda: writer.write("a")):
+            assert reader.wait(timeout=LONG) == 1
+
+
+def test_a_name_without_a_version_is_waited_for(writer: Writer, name: str) -> None:
+    with Reader[bytes](name) as reader, writer.reserve(1):
+        assert reader.wait(timeout=0.02) is None
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def renew() -> None:
+            writer.unlink()
+            time.sleep(0.05)
+            writer.write("b")
+
+        with soon(renew):
+            assert reader.wait(timeout=LONG) == 1  # the first one of the new life
+        assert reader.get() == "b"
+
+
+@pytest.mark.parametrize("since", [None, 1])
+def test_watch_sees_the_same_number_in_a_new_life(writer: Writer, name: str, since: int | None) -> None:
+    writer.write("old")
+    with Reader[str](name) as reader:
+        seen = []
+        for snapshot in reader.watch(since=0, timeout=LONG):
+            seen.append((snapshot.version.seq, snapshot.value))
+            if len(seen) == 2:
+                break
+            writer.unlink()
+            writer.write("new")
+        assert seen == [(1, "old"), (1, "new")]
+
+        def renew() -> None:
+            writer.unlink()
+            writer.write("newer")
+
+        with soon(renew):
+            assert reader.wait(since, timeout=LONG) == 1
+        assert reader.get() == "newer"
+
+
+def test_lack_of_descriptors_does_not_detach(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        assert child.ask(wait_without_descriptors, name) == (None, "a")
+
+
+def wait_without_descriptors(_held: Held, name: str) -> tuple[int | None, str]:
+    waiting._SLICE = 0.02
+    with Reader[str](name) as reader:
+        reader.get()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        return reader.wait(timeout=0.1), reader.get()
+
+
+def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
+    writer.write("a")
+    writer.close()
+    with Writer(name) as another, Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def renew() -> None:
+            another.unlink()  # never wrote, so there is nothing but the name to go by
+            another.write("b")
+
+        with soon(renew):
+            assert reader.wait(timeout=LONG) == 1
+        another.unlink()
+
+
+def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_SLICE", 0.05)
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+
+        def replace() -> None:
+            for segment in SHM.glob(f"{name}_*"):
+                segment.unlink()
+            with Writer(name) as another:
+                another.write("b")
+
+        with soon(replace):
+            assert reader.wait(timeout=LONG) == 1
+        assert reader.get() == "b"
+    writer.close()
+
+
+def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_SLICE", 0.05)
+    monkeypatch.setattr(notify.Bell, "after", lambda *_args, **_owed: None)
+    writer.write("a")
+    with Reader[str](name) as reader:
+        assert reader.wait() == 1
+        with soon(lambda: writer.write("b")):
+            assert reader.wait(timeout=LONG) == 2
+
+
+def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
+    with Child() as first, Reader[int](name) as reader:
+        first.ask(publish, name, 1)
+        assert reader.wait() == 1
+        first.kill()
+        with Writer(name) as successor:
+            with soon(lambda: successor.write(2)):
+                assert reader.wait(timeout=LONG) == 2
+            successor.unlink()
+
+
+def publish(held: Held, name: str, value: int) -> None:
+    held.writer = Writer(name)
+    held.writer.write(value)
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_SLICE", 5.0)  # the wake-up may come just before the sleep
+    writer.write("a")
+    reader = Reader[str](name)
+    reader.get()
+    with soon(reader.close), pytest.raises(ClosedError):
+        reader.wait(timeout=LONG)
+    with pytest.raises(ClosedError):
+        reader.wait(timeout=0)
+
+
+def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        child.start(wait_until_interrupted, name)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])  # it is about to sleep
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGINT)
+        assert child.hear() == "interrupted"
+
+
+def wait_until_interrupted(_held: Held, name: str) -> str:
+    with Reader[str](name) as reader:
+        reader.get()
+        try:
+            reader.wait()
+        except KeyboardInterrupt:
+            return "interrupted"
+    return "woken"
+
+
+def test_a_signal_does_not_end_a_wait(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Child() as child:
+        child.start(wait_with_a_handler, name)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGUSR1)
+        time.sleep(0.05)
+        writer.write("b")
+        assert child.hear() == (2, [signal.SIGUSR1])
+
+
+def wait_with_a_handler(_held: Held, name: str) -> tuple[int | None, list[int]]:
+    seen: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))
+    with Reader[str](name) as reader:
+        reader.get()
+        return reader.wait(timeout=LONG), seen
+
+
+def test_waiting_takes_no_processor_time(writer: Writer, name: str) -> None:
+    writer.write("a")
+    with Reader[str](name) as reader:
+        reader.get()
+        before = time.thread_time()
+        assert reader.wait(timeout=1.0) is None
+        assert time.thread_time() - before < 0.05
+
+
+def test_a_writer_that_nobody_waits_for_makes_no_call(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    wake = futex.Futex.wake
+
+    def counted(self: futex.Futex) -> None:
+        calls.append(1)
+        wake(self)
+
+    monkeypatch.setattr(futex.Futex, "wake", counted)
+    for number in range(3):
+        writer.write(number)
+    assert not calls
+    with Reader[int](name) as reader:
+        reader.get()
+        with soon(lambda: writer.write(9)):
+            assert reader.wait(timeout=LONG) == 4
+        writer.write(10)  # may owe one
+        count = len(calls)
+        assert count
+        writer.write(11)
+        assert len(calls) == count
+
+
+# ------------------------------------------------------------------------------------------------------------ watch
+
+
+def test_watch_yields_each_version_that_is_newest(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        seen = []
+        for snapshot in reader.watch(timeout=LONG):
+            assert not snapshot.closed
+            seen.append(snapshot.value)
+            if len(seen) == 4:
+                break
+            writer.write(len(seen))
+        assert seen == [0, 1, 2, 3]
+        assert list(reader.watch(timeout=0.01)) == []
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
+    last = 3000
+    writer.write(0)
+
+    def publish_all() -> None:
+        for number in range(1, last + 1):
+            writer.write(number)
+
+    with Reader[int](name) as reader, soon(publish_all):
+        seen = []
+        for snapshot in reader.watch(timeout=LONG):
+            seen.append(snapshot.value)
+            if snapshot.value == last:
+                break
+    assert seen == sorted(set(seen))
+
+
+def test_a_name_removed_before_it_was_read(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        read = reader._read_now
+
+        def read_too_late() -> Snapshot[int]:
+            monkeypatch.undo()
+            writer.unlink()
+            return read()
+
+        monkeypatch.setattr(reader, "_read_now", read_too_late)
+        with soon(lambda: writer.write(1)):
+            assert next(iter(reader.watch(timeout=LONG))).value == 1
+
+
+def test_an_error_thrown_into_watch_comes_back(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        watch = reader.watch()
+        assert isinstance(watch, Generator)
+        snapshot = next(watch)
+        with pytest.raises(StateNotFoundError, match="of another name"):
+            watch.throw(StateNotFoundError("of another name"))
+        assert snapshot.closed
+
+
+def test_a_stop_event_ends_watch(writer: Writer, name: str) -> None:
+    writer.write(0)
+    stop = threading.Event()
+    with Reader[int](name) as reader, soon(stop.set):
+        assert [snapshot.value for snapshot in reader.watch(stop_event=stop)] == [0]
+
+
+def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> None:
+    writer.write(0)
+    found: list[list[int]] = [[], []]
+    with Reader[int](name) as reader:
+
+        def follow(seen: list[int]) -> None:
+            for snapshot in reader.watch(since=0, timeout=LONG):
+                seen.append(snapshot.value)
+                if snapshot.value == 5:
+                    return
+
+        threads = [threading.Thread(target=follow, args=(seen,)) for seen in found]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 6):
+            until(lambda last=number - 1: all(seen and seen[-1] == last for seen in found))
+            writer.write(number)
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert found == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+# ---------------------------------------------------------------------------------------------------------- asyncio
+
+
+HUBS: dict[str, dict[str, Any]] = {
+    "futex_waitv": {},
+    "one word at a time": {"MANY_AVAILABLE": False},
+    "no futex": NO_FUTEX,
+}
+
+
+@pytest.fixture(params=HUBS)
+def _each_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for flag, value in HUBS[request.param].items():
+        monkeypatch.setattr(futex, flag, value)
+
+
+@pytest.mark.usefixtures("_each_hub")
+def test_wait_async(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[str]) -> None:
+        assert await reader.wait_async(timeout=0.02) is None
+        asyncio.get_running_loop().call_later(0.05, writer.write, "a")
+        assert await reader.wait_async(timeout=LONG) == 1
+        asyncio.get_running_loop().call_later(0.05, writer.write, "b")
+        assert await reader.wait_async(timeout=LONG) == 2
+        thread = notify_async._hub._thread
+        await asyncio.sleep(0.05)
+        asyncio.get_running_loop().call_later(0.05, writer.write, "c")
+        assert await reader.wait_async(timeout=LONG) == 3
+        assert notify_async._hub._thread is thread is not None  # the same, though nobody waited for a moment
+        assert await reader.wait_async(timeout=0.02) is None
+
+    with Reader[str](name) as reader:
+        asyncio.run(main(reader))
+
+
+@pytest.mark.usefixtures("_each_hub")
+def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[int]) -> list[int]:
+        seen = []
+        async for snapshot in reader.watch_async(timeout=LONG):
+            seen.append(snapshot.value)
+            if snapshot.value == 500:
+                break
+        return seen
+
+    writer.write(0)
+    with Reader[int](name) as reader, soon(lambda: [writer.write(number) for number in range(1, 501)]):
+        seen = asyncio.run(main(reader))
+    assert seen == sorted(set(seen))
+
+
+def run_in_uvloop(main: Any, *args: Any) -> Any:
+    loop = uvloop.new_event_loop()
+    try:
+        return loop.run_until_complete(main(*args))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+LOOPS: dict[str, Any] = {
+    "uvloop": run_in_uvloop,
+    "anyio": anyio.run,
+}
+
+
+@pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
+def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
+    async def main(reader: Reader[int]) -> list[int]:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.wait_async(1), 0.02)
+        seen = []
+        async for snapshot in reader.watch_async(timeout=LONG):
+            seen.append(snapshot.value)
+            if snapshot.value == 2:
+                break
+            asyncio.get_running_loop().call_later(0.02, writer.write, snapshot.value + 1)
+        return seen
+
+    writer.write(0)
+    with Reader[int](name) as reader:
+        assert run(main, reader) == [0, 1, 2]
+    until(lambda: not notify_async._hub._places)
+
+
+def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
+    writer.write(0)
+    count = 1000
+
+    async def follow(reader: Reader[int], seen: list[int]) -> None:
+        async for snapshot in reader.watch_async(since=0):  # they share a handle
+            seen.append(snapshot.value)
+            if snapshot.value == 2:
+                return
+
+    async def main(reader: Reader[int]) -> None:
+        before = threading.active_count()
+        found: list[list[int]] = [[] for _ in range(count)]
+        async with asyncio.timeout(PATIENCE) if hasattr(asyncio, "timeout") else _forever():
+            tasks = [asyncio.create_task(follow(reader, seen)) for seen in found]
+            for number in (1, 2):
+                while not all(seen and seen[-1] == number - 1 for seen in found):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert threading.active_count() == before + 1
+                writer.write(number)
+            await asyncio.gather(*tasks)
+
+    with Reader[int](name) as reader:
+        asyncio.run(main(reader))
+
+
+class _forever:  # noqa: N801 - stands for a function of later Pythons
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def test_more_names_than_one_call_can_wait_for(name: str) -> None:
+    with Child() as child:
+        count = futex.MOST_AT_ONCE + 20
+        assert child.ask(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
+
+
+def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
+    look_seldom()
+    notify_async._SLICE = LONG
+    writers = [Writer(each, max_readers=1) for each in names]
+    readers = [Reader[int](each) for each in names]
+
+    async def main() -> list[int | None]:
+        waits = [asyncio.create_task(reader.wait_async(timeout=LONG)) for reader in readers]
+        await asyncio.sleep(0.05)
+        found = []
+        for writer, wait in zip(reversed(writers), reversed(waits), strict=True):
+            writer.write(1)
+            found.append(await wait)
+        return found
+
+    try:
+        for writer, reader in zip(writers, readers, strict=True):
+            writer.write(0)
+            reader.get()
+        return asyncio.run(main())
+    finally:
+        for reader in readers:
+            reader.close()
+        for writer in writers:
+            writer.unlink()
+            writer.close()
+
+
+def test_an_interrupted_start_of_the_thread_is_made_up_for(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HandlerError(Exception):
+        """Of a signal handler."""
+
+    def interrupted(_self: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise HandlerError
+
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        start = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(HandlerError):
+            asyncio.run(reader.wait_async(1, LONG))
+        assert not notify_async._hub._lock.locked()
+        with soon(lambda: writer.write(1)):
+            assert asyncio.run(reader.wait_async(1, LONG)) == 2
+    until(lambda: not notify_async._hub._places)
+
+
+def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
+    async def main(reader: Reader[int]) -> None:
+        reader.get()
+        waits = [asyncio.create_task(reader.wait_async()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        reader.close()
+        assert [type(error) for error in await asyncio.gather(*waits, return_exceptions=True)] == [ClosedError] * 3
+
+    writer.write(0)
+    asyncio.run(main(Reader[int](name)))
+
+
+def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
+    writer.write(0)
+
+    async def main(reader: Reader[int]) -> None:
+        reader.get()
+        tasks = [asyncio.create_task(reader.wait_async()) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        assert notify_async._hub._places
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        while notify_async._hub._places:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert len(asyncio.all_tasks()) == 1
+        timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert all(timer.cancelled() for timer in timers)
+
+    with Reader[int](name) as reader:
+        asyncio.run(main(reader))
+    gc.collect()
+
+
+def test_who_waits_in_a_closed_loop_is_forgotten(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(reader.wait_async())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        assert notify_async._hub._places
+        loop.close()
+        until(lambda: not notify_async._hub._places)  # though the coroutine is still there
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        loop = asyncio.new_event_loop()
+        waiting = reader.wait_async()
+        task = loop.create_task(waiting)
+        loop.run_until_complete(asyncio.sleep(0.02))
+        with notify_async._hub._lock:
+            waiting.close()  # as the garbage collector may, at any allocation
+        task.cancel()
+        with suppress(asyncio.CancelledError, RuntimeError):
+            loop.run_until_complete(task)
+        loop.close()
+    until(lambda: not notify_async._hub._places)
+
+
+def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Reader[int](name) as reader:
+        reader.get()
+        loop = asyncio.new_event_loop()
+        waiting = loop.create_task(reader.wait_async())
+        loop.run_until_complete(asyncio.sleep(0.02))
+        place = next(iter(notify_async._hub._places.values()))
+        (waiter,) = place.waiters
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(waiting)
+        loop.close()
+        waiter.call()  # as the thread may, if it is late
+        waiter.resolve()  # as the timer may
+
+
+def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Child() as parent:
+        parent.ask(wait_in_a_loop, name, 0.05)
+        forked = parent.fork()
+        forked.start(wait_in_a_loop, name, LONG)
+        parent.start(wait_in_a_loop, name, LONG)
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        time.sleep(0.05)
+        writer.write(1)
+        assert forked.hear() == parent.hear() == 2
+        forked.hang_up()
+
+
+def wait_in_a_loop(held: Held, name: str, timeout: float) -> int | None:
+    look_seldom()
+    if not hasattr(held, "reader"):
+        held.reader = Reader[int](name)
+    found: int | None = asyncio.run(held.reader.wait_async(1, timeout))
+    return found
+
+
+def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str) -> None:
+    writer.write(0)
+    with Writer(f"{name}-2") as another, Child() as child:
+        another.write(0)
+        child.start(wait_for_two, name, another.name)
+        for each in (writer, another):
+            until(lambda each=each: (SHM / f"{each.name}_readers").read_bytes()[AWAITED_AT])
+            time.sleep(0.05)
+        another.write(1)
+        writer.write(1)
+        assert child.hear() == [2, 2]
+        another.unlink()
+
+
+def wait_for_two(_held: Held, *names: str) -> list[int | None]:
+    look_seldom()
+    notify_async._SLICE = LONG
+
+    async def main() -> list[int | None]:
+        waits = []
+        for name in names:
+            waits.append(asyncio.create_task(Reader[int](name).wait_async(1, LONG)))
+            await asyncio.sleep(0.05)  # the thread sleeps on the first when the second comes
+        return await asyncio.gather(*waits)
+
+    return asyncio.run(main())
+
+
+def test_who_comes_while_others_go_is_woken(name: str) -> None:
+    with Child() as child:
+        assert child.ask(come_while_another_goes, name) == [2, 3]
+
+
+def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
+    look_seldom()
+    notify_async._SLICE = LONG
+
+    async def main(writer: Writer[int]) -> list[int | None]:
+        writer.write(0)
+        reader, another = Reader[int](name), Reader[int](name)
+        first = asyncio.create_task(reader.wait_async(1, LONG))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(another.wait_async(2, LONG))  # its first step comes before that of `first`,
+        writer.write(1)
+        time.sleep(0.05)  # noqa: ASYNC251 - which the thread calls meanwhile
+        await asyncio.sleep(0.05)
+        writer.write(2)
+        return [await first, await second]
+
+    with Writer[int](name) as writer:
+        try:
+            return asyncio.run(main(writer))
+        finally:
+            writer.unlink()

@@ -1,0 +1,432 @@
+"""A look at names from outside: live, dead, damaged and foreign ones; with any permission; without a trace."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import struct
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import pytest
+from helpers import PATIENCE, SHM, Child, Held, attach, get, hold, leave, publish
+
+import shmsync
+from shmsync import (
+    Info,
+    InvalidArgumentError,
+    KeepInfo,
+    Reader,
+    StateNotFoundError,
+    StateReadError,
+    Writer,
+    WriterInfo,
+    _inspect,
+)
+from shmsync._core.layout import CLOSED, HIGH_WATER_AT, VERSION_AT, names_of
+from shmsync._inspect import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTS = ("state", "readers", "data_0", "data_1")
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def part(name: str, which: str) -> Path:
+    return SHM / f"{name}_{which}"
+
+
+def patch(name: str, which: str, at: int, data: bytes) -> None:
+    with part(name, which).open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+@pytest.fixture
+def closed(name: str) -> Iterator[str]:
+    """A name with two versions and no writer; removed after the test, whatever became of it."""
+    with Writer(name) as writer:
+        writer.write([1])
+        writer.write([2])
+    yield name
+    for which in PARTS:
+        part(name, which).unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------------- what is well
+
+
+def test_a_name(writer: Writer, name: str) -> None:
+    before = time.time()
+    version = writer.write({"a": 1}).version
+    info = shmsync.info(name)
+    assert (info.name, info.seq, info.version, info.codec, info.layout) == (name, 1, version, "msgpack", 1)
+    assert info.age is not None
+    assert 0 <= info.age < PATIENCE
+    assert info.created is not None
+    assert abs(info.created - before) < PATIENCE
+    assert (info.writer.state, info.writer.pid, info.max_readers) == ("alive", os.getpid(), 256)
+    assert (info.readers, info.problems, info.replaced) == ((), (), 0)
+    assert [segment.segment for segment in info.segments] == [f"/{name}_{which}" for which in PARTS]
+    assert [segment.generation for segment in info.segments] == [None, None, 1, 0]
+    assert [segment.seq for segment in info.segments] == [None, None, 1, None]
+    for segment, which in zip(info.segments[:3], PARTS, strict=False):
+        status = part(name, which).stat()
+        assert (segment.size, segment.inode, segment.mode) == (status.st_size, status.st_ino, 0o600)
+    assert info.segments[3].size is None
+    assert info.memory == sum(segment.memory for segment in info.segments) > 0
+
+
+def test_names(writer: Writer, name: str) -> None:
+    assert name not in shmsync.names()
+    writer.write(1)
+    assert name in shmsync.names()
+    assert shmsync.names() == sorted(shmsync.names())
+    writer.unlink()
+    assert name not in shmsync.names()
+
+
+def test_no_such_name(name: str) -> None:
+    for look in (shmsync.info, shmsync.readers):
+        with pytest.raises(StateNotFoundError):
+            look(name)
+        with pytest.raises(InvalidArgumentError):
+            look("a/b")
+
+
+def test_it_leaves_no_trace(writer: Writer, name: str) -> None:
+    writer.write_raw(b"x" * 10000)
+    with Reader(name) as reader, reader.read():
+        before = [part(name, which).read_bytes() for which in PARTS[:3]]
+        assert len(shmsync.info(name).readers) == 1
+        assert [part(name, which).read_bytes() for which in PARTS[:3]] == before
+
+
+def test_a_publish_in_the_middle_of_a_look(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    look = scan._data_header
+
+    def late(segment: str) -> Any:
+        monkeypatch.undo()
+        writer.write(1)
+        writer.write(2)
+        return look(segment)
+
+    monkeypatch.setattr(scan, "_data_header", late)
+    info = _inspect._report(scan.look(name, names_of(name)), names_of(name))
+    assert not info.problems
+    assert info.version is not None
+    assert info.version.seq == info.seq == 3
+
+
+def test_what_is_wrong_for_a_moment_is_not_told(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.write(0)
+    header = part(name, "data_0").read_bytes()[:64]
+    patch(name, "data_0", 0, bytes(64))
+
+    def mend(_seconds: float) -> None:
+        patch(name, "data_0", 0, header)
+
+    monkeypatch.setattr(time, "sleep", mend)
+    assert not shmsync.info(name).problems
+
+
+def test_a_table_that_tells_too_many_slots(closed: str) -> None:
+    patch(closed, "readers", HIGH_WATER_AT, b"\xff" * 8)
+    assert shmsync.readers(closed) == []
+
+
+def test_while_the_writer_is_busy(writer: Writer, name: str) -> None:
+    writer.write(0)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            writer.write_raw(os.urandom(random.choice((10, 100_000))))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        seqs = []
+        for _ in range(300):
+            info = shmsync.info(name)
+            assert not info.problems
+            assert info.seq is not None
+            seqs.append(info.seq)
+    finally:
+        done.set()
+        thread.join()
+    assert seqs == sorted(seqs)
+
+
+def test_the_writer(name: str) -> None:
+    with Child() as child:
+        child.ask(publish, name, 1)
+        writer = shmsync.info(name).writer
+        assert (writer.state, writer.pid) == ("alive", child.pid)
+        child.kill()
+    assert shmsync.info(name).writer == writer._replace(state="dead")
+    with Writer(name) as last:
+        last.write(2)
+    assert shmsync.info(name).writer == WriterInfo("closed")
+    with Writer(name) as last:
+        last.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------------- readers
+
+
+def states(name: str) -> list[str]:
+    return [reader.state for reader in shmsync.readers(name)]
+
+
+def keep(held: Held, name: str) -> None:
+    held.reader = Reader(name)
+    held.value = held.reader.get()
+
+
+def forget(held: Held) -> None:
+    del held.value
+    held.reader.close()
+
+
+def test_a_reader_in_all_its_states(writer: Writer, name: str) -> None:
+    writer.write_raw(b"x" * 10000)
+    assert states(name) == []
+    with Child() as child:
+        child.ask(hold, name)
+        (reader,) = shmsync.readers(name)
+        assert (reader.slot, reader.pid, reader.state, reader.counts) == (0, child.pid, "reading", (1, 0))
+        assert reader.since is not None
+        assert abs(reader.since - time.time()) < PATIENCE
+        child.ask(leave)
+        assert states(name) == ["idle"]
+        child.ask(hold, name)  # its first handle goes, and with it the first slot
+        for _ in range(3):
+            writer.write_raw(b"y", grace_duration=0)
+        assert states(name) == ["evicted"]
+        child.kill()
+        assert states(name) == ["dead"]
+    writer.write_raw(b"z")
+    writer.write_raw(b"z")
+    assert states(name) == []
+
+
+def test_what_a_reader_keeps(writer: Writer, name: str) -> None:
+    writer.write_raw(b"x" * 10000)
+    with Child() as child:
+        child.ask(keep, name)
+        (reader,) = shmsync.readers(name)
+        assert (reader.state, reader.keeps) == ("keeping", (KeepInfo(0, 1, present=True),))
+        writer.write_raw(b"y" * 10000)
+        writer.write_raw(b"z" * 10000)
+        (reader,) = shmsync.readers(name)
+        assert (reader.state, reader.keeps) == ("keeping", (KeepInfo(0, 1, present=False),))
+        assert shmsync.info(name).replaced == 1
+        child.ask(forget)
+        assert states(name) == []
+
+
+def test_for_how_long_a_reader_holds(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(module: str, seconds: float) -> None:
+        clock = SimpleNamespace(
+            time=lambda: time.time() + seconds, monotonic=lambda: time.monotonic() + seconds, sleep=time.sleep
+        )
+        monkeypatch.setattr(f"shmsync.{module}.time", clock)
+
+    def held() -> Any:
+        (reader,) = shmsync.readers(name)
+        return reader.held_at_least, reader.held_at_most
+
+    slack = 2 + PATIENCE
+    writer.write(1)
+    with Child() as child:
+        child.ask(attach, name)
+        child.ask(get)
+        assert held() == (None, None)
+        child.ask(hold, name)
+        later("_inspect", 1000)
+        assert held() == (pytest.approx(0), pytest.approx(1000, abs=slack))  # of the newest, it may be quite new
+        later("_writer", 500)
+        writer.write_raw(b"y")
+        assert held() == (pytest.approx(500, abs=slack), pytest.approx(1000, abs=slack))
+        later("_writer", 600)
+        writer.write_raw(b"z", grace_duration=0)
+        assert held() == (pytest.approx(400, abs=slack), pytest.approx(1000, abs=slack))  # evicted
+        child.ask(leave)
+
+
+def test_the_annotations_can_be_asked_for() -> None:
+    for result in (Info, shmsync.ReaderInfo, shmsync.WriterInfo, shmsync.SegmentInfo, shmsync.WriteResult):
+        assert set(get_type_hints(result)) == set(result._fields)
+
+
+def test_what_a_reader_counts(writer: Writer, name: str) -> None:
+    writer.write(1)
+    with Reader(name) as reader:
+        assert reader.stats() == (0, 0, 0)
+        for _ in range(10):
+            reader.get()
+        assert reader.stats() == (1, 1, 1)
+        writer.write(2)
+        with reader.read() as snapshot:
+            for _ in range(2):
+                writer.write_raw(b"x" * 5000, grace_duration=0)
+            del snapshot
+        reader.get()
+        assert (reader.stats().values, reader.stats().attached) == (3, 1)
+        writer.unlink()
+        writer.write(3)
+        assert reader.get() == 3
+        assert (reader.stats().values, reader.stats().attached) == (4, 2)
+        assert reader.stats().claimed >= 2
+
+
+# ----------------------------------------------------------------------------------------------- what is not well
+
+
+def removed(name: str, which: str) -> None:
+    part(name, which).unlink()
+
+
+def truncated(name: str, which: str) -> None:
+    os.truncate(part(name, which), 100)
+
+
+def foreign(name: str, which: str) -> None:
+    part(name, which).write_bytes(b"something else " * 2000)
+
+
+def damaged(name: str, which: str) -> None:
+    patch(name, which, 20, b"\xff" * 8)
+
+
+@pytest.mark.parametrize(
+    ("how", "which", "says"),
+    [
+        (truncated, "state", "is truncated"),
+        (foreign, "state", "is not a shmsync segment"),
+        (damaged, "state", "does not belong to its state segment"),
+        (removed, "readers", "is not there"),
+        (truncated, "readers", "is truncated"),
+        (foreign, "readers", "does not belong"),
+        (removed, "data_1", "is not there; the next write creates it anew"),
+        (truncated, "data_1", None),  # a payload of two bytes still fits
+        (foreign, "data_1", "has a damaged header"),
+        (damaged, "data_1", "has a damaged header"),
+        (removed, "data_0", None),  # not the newest
+        (foreign, "data_0", None),
+    ],
+)
+def test_a_segment_that_is_not_well(closed: str, how: Any, which: str, says: str | None) -> None:
+    how(closed, which)
+    info = shmsync.info(closed)
+    if says is None:
+        assert not info.problems
+        return
+    assert re.search(says, "\n".join(info.problems))
+    if which in {"state", "readers"}:
+        with pytest.raises(StateReadError, match=says):
+            shmsync.readers(closed)
+    else:
+        assert shmsync.readers(closed) == []
+
+
+def test_another_layout(closed: str) -> None:
+    patch(closed, "state", 8, struct.pack("=I", 77))
+    info = shmsync.info(closed)
+    assert info.layout == 77
+    assert "layout version 77" in info.problems[0]
+
+
+def test_an_empty_state_segment(closed: str) -> None:
+    os.truncate(part(closed, "state"), 0)
+    assert "0 of 4096 bytes" in shmsync.info(closed).problems[0]
+
+
+def test_a_creation_that_was_not_finished(closed: str) -> None:
+    patch(closed, "state", 0, bytes(8))
+    info = shmsync.info(closed)
+    assert "died while it created it" in info.problems[0]
+    assert info.version is None
+
+
+def test_a_removal_that_was_not_finished(closed: str) -> None:
+    patch(closed, "state", VERSION_AT, struct.pack("=Q", CLOSED))
+    info = shmsync.info(closed)
+    assert "marked as removed" in info.problems[0]
+    assert info.seq is None
+
+
+def test_the_state_tells_another_version(closed: str) -> None:
+    patch(closed, "state", VERSION_AT, struct.pack("=Q", 4))
+    assert "holds version 2 of generation 1, the state says version 4" in shmsync.info(closed).problems[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_bytes(closed: str, seed: int) -> None:
+    """It always answers."""
+    chance = random.Random(seed)
+    for _ in range(chance.randrange(1, 40)):
+        which = chance.choice(PARTS)
+        size = part(closed, which).stat().st_size
+        word = chance.choice((chance.randbytes(8), b"\xff" * 8, bytes(8)))
+        patch(closed, which, chance.randrange(min(size, 400)) & ~7, word)
+    info = shmsync.info(closed)
+    assert isinstance(info, Info)
+    assert all(isinstance(problem, str) for problem in info.problems)
+
+
+# ------------------------------------------------------------------------------------------------------- permissions
+
+
+def become(_held: Held, user: int) -> None:
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+def look_at(_held: Held, name: str) -> Info:
+    return shmsync.info(name)
+
+
+def look_at_readers(_held: Held, name: str) -> list[Any]:
+    return shmsync.readers(name)
+
+
+@by_root
+def test_a_stranger_with_read_permission_only(name: str) -> None:
+    with Writer(name, mode=0o644) as writer, Child() as stranger, Child() as reader:
+        writer.write(1)
+        part(name, "readers").chmod(0o644)
+        reader.ask(hold, name)
+        stranger.ask(become, 12345)
+        info = stranger.ask(look_at, name)
+        assert not info.problems
+        assert (info.writer.state, [each.state for each in info.readers]) == ("alive", ["reading"])
+        reader.kill()
+        assert [each.state for each in stranger.ask(look_at_readers, name)] == ["dead"]
+        writer.unlink()
+
+
+@by_root
+def test_a_stranger_without_permission(writer: Writer, name: str) -> None:
+    writer.write(1)
+    with Child() as stranger:
+        stranger.ask(attach, name)
+        stranger.ask(become, 12345)
+        info = stranger.ask(look_at, name)
+        assert "its mode is 0o600, of user 0" in info.problems[0]
+        assert (info.writer.state, info.version, info.segments[0].size) == ("unknown", None, 4096)
+        with pytest.raises(StateReadError, match="its mode is 0o600"):
+            stranger.ask(look_at_readers, name)
+        assert name in stranger.ask(all_names)
+
+
+def all_names(_held: Held) -> list[str]:
+    return shmsync.names()

@@ -1,0 +1,130 @@
+"""What is logged: what is out of the ordinary, and not too often. What is ordinary logs nothing, and asks nothing."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers import PATIENCE, Child, hold, publish
+
+from shmsync import Reader, Writer
+from shmsync._session import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged, from DEBUG on."""
+    with caplog.at_level(logging.DEBUG, logger="shmsync"):
+        yield caplog
+
+
+def warnings(logged: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in logged.records if record.levelno >= logging.WARNING]
+
+
+def test_an_evicted_reader(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> None:
+    writer.write(1)
+    with Child() as child:
+        child.ask(hold, name)
+        writer.write(2)
+        assert warnings(logged) == []
+        writer.write(3, grace_duration=0)
+        evicted, replaced = warnings(logged)
+        assert evicted == f"{name}: version 3: evicted readers of process {child.pid}"
+        assert replaced.startswith(f"{name}: version 3 needed new memory")
+
+
+def test_a_dead_reader(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> None:
+    writer.write(1)
+    with Child() as child:
+        child.ask(hold, name)
+        child.kill()
+    writer.write(2)
+    writer.write(3)
+    assert warnings(logged) == [f"{name}: version 3: cleared a dead reader away"]
+
+
+def test_not_more_than_once_a_second(
+    writer: Writer, name: str, logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("shmsync._session.log.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    kept = []
+    with Reader(name) as reader:
+        for _ in range(10):
+            writer.write_raw(b"x" * 5000)
+            kept.append(reader.get())
+        (first,) = warnings(logged)
+        assert "needed new memory" in first
+        clock[0] += 1
+        writer.write_raw(b"x" * 5000)
+        assert warnings(logged)[1].endswith("(and 7 more since the last message)")
+        kept.clear()
+
+
+def test_a_takeover(name: str, logged: pytest.LogCaptureFixture) -> None:
+    with Child() as child:
+        child.ask(publish, name, 1)
+        child.kill()
+    with Writer(name) as writer:
+        writer.write(2)
+        text = f"{name}: took over from process {child.pid}, which ended without closing its writer"
+        assert warnings(logged) == [text]
+    with Writer(name) as writer:  # that one closed in good order
+        writer.write(3)
+        assert warnings(logged) == [text]
+        writer.unlink()
+
+
+def test_debug(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> None:
+    writer.write(1)
+    with Reader(name) as reader:
+        reader.get()
+        said = [record.getMessage() for record in logged.records]
+        assert said == [
+            f"{name}: data_0 replaced, generation 1",
+            f"attached to /{name}_state",
+            f"claimed slot 0 of /{name}_readers",
+        ]
+        writer.write(2)
+        logged.clear()
+        for number in range(10):
+            writer.write(number)
+            assert reader.get() == reader.get() == number
+        assert not logged.records
+
+
+def test_the_ordinary_asks_the_logger_nothing(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Reader(name) as reader:
+        for number in range(4):
+            writer.write(number)
+            reader.get()
+        for method in ("debug", "info", "warning", "isEnabledFor", "log"):
+            monkeypatch.setattr(log.logger, method, lambda *_: pytest.fail("it asked"))
+        for number in range(4):
+            writer.write(number)
+            assert reader.get() == reader.get() == number
+            with reader.read() as snapshot:
+                assert snapshot.value == number
+        monkeypatch.undo()
+
+
+def test_silent_by_default(name: str) -> None:
+    script = f"""
+from shmsync import Reader, Writer
+writer = Writer({name!r}, grace_duration=0)
+reader = Reader({name!r})
+writer.write(1)
+with reader.read():
+    assert writer.write(2).reset + writer.write(3).reset
+writer.unlink()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

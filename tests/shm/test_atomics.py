@@ -1,0 +1,79 @@
+"""Both roads to atomic words do the same: the C functions bound once, and the package's public views."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import threading
+
+import pytest
+
+from shmsync._shm import atomics
+
+AT = 64
+ROADS: list[type[atomics.FastWord | atomics.ViewWord]] = [atomics.FastWord, atomics.ViewWord]
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_operations(road: type[atomics.FastWord | atomics.ViewWord]) -> None:
+    """Through a writable mapping, seen through a read-only one."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(mmap.PAGESIZE)
+        word = road(mmap.mmap(file.fileno(), mmap.PAGESIZE), AT)
+        other = road(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ), AT)
+    word.store(2**64 - 2)
+    assert other.load() == other.peek() == 2**64 - 2
+    word.adder(3)()
+    assert other.load() == 1
+    word.adder(-2)()
+    assert other.load() == 2**64 - 1
+    word.store(5)
+    assert word.fetch_or(1 << 63) == 5
+    assert other.load() == 5 | 1 << 63
+    assert not word.compare_exchange(5, 6)
+    assert word.compare_exchange(5 | 1 << 63, 6)
+    assert other.load() == 6
+
+
+def test_neighbours_are_untouched() -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[:] = b"\xaa" * mmap.PAGESIZE
+    for road in ROADS:
+        word = road(memory, AT)
+        word.store(0)
+        word.adder(-1)()
+        assert word.fetch_or(1) == 2**64 - 1
+    assert memory[:AT] == b"\xaa" * AT
+    assert memory[AT + 8 :] == b"\xaa" * (mmap.PAGESIZE - AT - 8)
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_no_addition_is_lost_between_threads(road: type[atomics.FastWord | atomics.ViewWord]) -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    word = road(memory, AT)
+
+    def add() -> None:
+        one = word.adder(1)
+        for _ in range(2000):
+            one()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert word.load() == 8000
+
+
+def test_the_fast_road_is_open_here() -> None:
+    """A release of `atomics` that closes it costs a factor of ten: better to see it here than in production."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    assert isinstance(atomics.bind(memory, AT), atomics.FastWord)
+
+
+def test_bind_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomics, "_FUNCTIONS", None)
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    assert isinstance(atomics.bind(memory, AT), atomics.ViewWord)
+    with pytest.raises(NotImplementedError):
+        atomics.FastWord(memory, AT)
