@@ -1,13 +1,12 @@
 """Every error that shmsync raises.
 
-Each one is a `ShmSyncError` and also the builtin that a Python user would catch, so that `except FileNotFoundError`
-and `except ShmSyncError` both work. All of them pickle, so that they cross a multiprocessing pool unharmed.
+Each one is a `ShmSyncError` and also the builtin that a Python user would catch, so both `except FileNotFoundError` and
+`except ShmSyncError` work. All of them pickle, so they can cross a multiprocessing pool.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 
 
 class ShmSyncError(Exception):
@@ -15,7 +14,7 @@ class ShmSyncError(Exception):
 
 
 class InvalidArgumentError(ShmSyncError, ValueError):
-    """An argument cannot be used: a name with a slash, a negative duration, an unknown codec."""
+    """An argument is not valid: a name with a slash, a negative duration, an unknown codec."""
 
 
 class StateReadError(ShmSyncError, OSError):
@@ -23,11 +22,11 @@ class StateReadError(ShmSyncError, OSError):
 
 
 class StateNotFoundError(StateReadError, FileNotFoundError):
-    """There is no state segment of this name: no writer has published yet, or it was unlinked."""
+    """The name does not exist: no writer has published under it yet, or it was unlinked."""
 
 
 class UninitializedStateError(ShmSyncError, LookupError):
-    """The state segment is there, but nothing has been published in it yet."""
+    """The name exists, but nothing has been published under it yet."""
 
 
 class DataReadError(ShmSyncError, OSError):
@@ -43,7 +42,7 @@ class CapacityError(ShmSyncError, OSError):
 
 
 class EntityWriteError(ShmSyncError, ValueError):
-    """The value cannot be encoded so that it reads back equal. Nothing was published."""
+    """The value cannot be encoded so that it reads back equal. Nothing was published; the last value stays readable."""
 
 
 class EntityReadError(ShmSyncError, ValueError):
@@ -55,61 +54,49 @@ class IntegrityError(ShmSyncError, ValueError):
 
 
 class InvalidInstanceVersionError(ShmSyncError, ValueError):
-    """A sequence number, index, size or checksum is out of its range."""
+    """A sequence number, index, size or checksum is out of range."""
 
 
 class LayoutMismatchError(ShmSyncError, RuntimeError):
-    """The segment was made by another layout version of shmsync, or not by shmsync."""
+    """The segment was created by another layout version of shmsync, or by another program."""
 
 
 class WriteLockConflictError(ShmSyncError, BlockingIOError):
-    """Another live writer owns this name."""
+    """Another live writer owns the name."""
 
 
 class ReadersFullError(ShmSyncError, BlockingIOError):
-    """Every slot of the reader table is held by a live reader."""
+    """Every slot of the reader table is taken by a live reader."""
 
 
 class ClosedError(ShmSyncError, ValueError):
-    """The handle or snapshot was used after it had been closed."""
+    """The handle or snapshot was used after it was closed."""
 
 
 class MissingExtraError(ShmSyncError, ImportError):
-    """An optional dependency is not installed; the text names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
 def reason(error: Exception) -> str:
-    """Return the text of an error, without its number and the name of a file."""
+    """Return the message of an error without its errno and file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def sentence(error: Exception) -> str:
-    """Return the text of an error, after the name of the file or segment that it has to do with."""
+def format_error(error: Exception) -> str:
+    """Return the message of an error, prefixed with its file name if it has one."""
     filename = getattr(error, "filename", None)
     return f"{filename}: {reason(error)}" if filename else reason(error)
 
 
-def not_found(segment: str) -> StateNotFoundError:
-    """Return the error for a state segment or reader table that is not there."""
+def not_found(name: str) -> StateNotFoundError:
+    """Return the error for a name that does not exist."""
     return StateNotFoundError(
-        errno.ENOENT,
-        f"{os.strerror(errno.ENOENT)}: {segment}; nothing is published under this name "
-        "(start its writer first, or give the reader a timeout)",
+        errno.ENOENT, f"nothing is published as {name!r}; start its writer first, or pass timeout= to the Reader"
     )
 
 
-def no_space(segment: str, need: int) -> CapacityError:
-    """Return the error for a segment of `need` bytes that does not fit."""
-    return CapacityError(
-        errno.ENOSPC,
-        f"{os.strerror(errno.ENOSPC)}: {segment} needs {need:,} bytes and the shared memory file system "
-        f"has {_free()} left; enlarge /dev/shm (docker run --shm-size=...) or publish less",
+def not_published(name: str) -> UninitializedStateError:
+    """Return the error for a name that exists but has no value yet."""
+    return UninitializedStateError(
+        f"{name!r} has no value yet: its writer is about to publish the first one; try again, or pass timeout="
     )
-
-
-def _free() -> str:
-    try:
-        stat = os.statvfs("/dev/shm")  # noqa: S108 - where Linux keeps them
-    except OSError:
-        return "an unknown number of bytes"
-    return f"{stat.f_bavail * stat.f_frsize:,} of {stat.f_blocks * stat.f_frsize:,} bytes"

@@ -19,8 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER_AT, checksum_of
-from shmsync._session.state import slot_at
+from shmsync._core.layout import HIGH_WATER_AT, checksum_of, slot_offset
 from shmsync._shm.ofd_locks import is_locked
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def get(held: Held) -> Any:
 def _words(name: str) -> list[tuple[int, int, int]]:
     table = (SHM / f"{name}_readers").read_bytes()
     (high,) = struct.unpack_from("=Q", table, HIGH_WATER_AT)
-    return [struct.unpack_from("=QQQ", table, slot_at(index)) for index in range(high)]
+    return [struct.unpack_from("=QQQ", table, slot_offset(index)) for index in range(high)]
 
 
 def pins(name: str) -> list[int]:
@@ -230,15 +229,15 @@ def pins(name: str) -> list[int]:
     return [pin for pin, *_ in _words(name) if pin]
 
 
-def keeps(name: str) -> list[int]:
-    """Return the keep words that are not zero."""
-    return [keep for _, *both in _words(name) for keep in both if keep]
+def hazards(name: str) -> list[int]:
+    """Return the hazard words that are not zero."""
+    return [hazard for _, *both in _words(name) for hazard in both if hazard]
 
 
 def slots_locked(name: str) -> list[int]:
     """Return the slots whose lock is held by a live process."""
     with (SHM / f"{name}_readers").open("rb") as table:
-        return [index for index in range(len(_words(name))) if is_locked(table.fileno(), slot_at(index))]
+        return [index for index in range(len(_words(name))) if is_locked(table.fileno(), slot_offset(index))]
 
 
 def possible(*command: str) -> bool:

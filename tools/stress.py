@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER_AT
-from shmsync._session.state import slot_at
+from shmsync._core.layout import HIGH_WATER_AT, slot_offset
 from stress_actors import NOT_THERE, Plan, read, stamp_of, write
 
 SHM = Path("/dev/shm")
@@ -267,7 +266,7 @@ class Harness:
             return
         table = (SHM / f"{self.plan.name}_readers").read_bytes()
         high = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder)
-        left = [index for index in range(high) if any(table[slot_at(index) : slot_at(index) + 8])]
+        left = [index for index in range(high) if any(table[slot_offset(index) : slot_offset(index) + 8])]
         if left:
             violations.append(f"counts are left in slots {left}")
 

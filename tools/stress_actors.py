@@ -133,7 +133,7 @@ def write(plan: Plan, pipe: Connection, seed: int) -> None:
             continue
         except CapacityError:
             full += 1
-            if writer._tenure is None:
+            if writer._ownership is None:
                 seq = 0
             time.sleep(0.002)
             continue
@@ -383,8 +383,8 @@ class _Counted:
 
     def __init__(self) -> None:
         self.rounds = _Rounds()
-        self._enter, self._hold = protocol.enter, protocol.hold
-        protocol.enter, protocol.hold = self.enter, self.hold  # type: ignore[assignment]
+        self._enter, self._pin_and_map = protocol.enter, protocol.pin_and_map
+        protocol.enter, protocol.pin_and_map = self.enter, self.hold  # type: ignore[assignment]
 
     def enter(self, *args: Any) -> int:
         self.rounds._now += 1
@@ -393,7 +393,7 @@ class _Counted:
     def hold(self, *args: Any) -> Any:
         self.rounds._now = 0
         try:
-            return self._hold(*args)
+            return self._pin_and_map(*args)
         finally:
             self.rounds.most = max(self.rounds.most, self.rounds._now)
 

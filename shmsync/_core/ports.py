@@ -1,22 +1,24 @@
-"""The seam: what the protocol needs from the outside world, as types only.
+"""Interfaces that the protocol needs from its environment, as types only.
 
-`_protocol` and `_readers` know these and nothing else, so that a model checker can put its own words, locks and
-segments behind them and explore the shipped code. The real ones are `_words`, `_locks` and `_segment`.
+`protocol`, `slots` and `retention` know these and nothing else, so a model checker can pass its own words, locks and
+segments and explore the code that is shipped. The real ones are in `shmsync._shm` and `shmsync._session`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ValueT_contra = TypeVar("ValueT_contra", contravariant=True)
+
 
 class Word(Protocol):
-    """A shared, 8-byte aligned u64. All but `peek` are sequentially consistent."""
+    """A shared u64, 8-byte aligned. All operations but `load_relaxed` are sequentially consistent."""
 
-    def peek(self) -> int:
-        """Read without ordering: may be used to see that nothing changed, or after an operation on this same word."""
+    def load_relaxed(self) -> int:
+        """Read without ordering: only to see that nothing changed, or after an operation on this same word."""
 
     def load(self) -> int:
         """Read."""
@@ -24,28 +26,28 @@ class Word(Protocol):
     def store(self, value: int) -> None:
         """Write."""
 
-    def adder(self, delta: int) -> Callable[[], None]:
-        """Return a call that adds `delta` modulo 2**64 as one atomic step; bound once, since the hot path needs it."""
+    def bind_add(self, delta: int) -> Callable[[], None]:
+        """Return a callable that adds `delta` modulo 2**64 in one atomic step. Bind once, call often."""
 
     def fetch_or(self, bits: int) -> int:
-        """Set bits; return the value before."""
+        """Set bits; return the previous value."""
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
-        """Write `desired` if the word is `expected`; tell whether it was."""
+        """Write `desired` if the word is `expected`; return whether it was."""
 
 
 class SlotWords(NamedTuple):
     """The shared words of one reader slot."""
 
     pin: Word
-    keep: tuple[Word, Word]
+    hazards: tuple[Word, Word]
 
 
 class SlotLock(Protocol):
-    """The kernel's lock on one slot, held. It goes with the process, however that ends."""
+    """The kernel lock on one slot, held. The kernel releases it when the process ends, however it ends."""
 
     def close(self) -> None:
-        """Let go of this process's share of the lock; forked processes that share it still hold theirs."""
+        """Release this process's share of the lock. Forked processes that share it keep theirs."""
 
 
 class Table(Protocol):
@@ -58,30 +60,30 @@ class Table(Protocol):
         """Return the words of a slot."""
 
     def lock(self, index: int) -> SlotLock | None:
-        """Take the lock of a slot; None if a live process holds it."""
+        """Take the lock of a slot; return None if a live process holds it."""
 
 
 class Clock(Protocol):
     """Time in seconds."""
 
     def now(self) -> float:
-        """Return a monotonic time."""
+        """Return the monotonic time."""
 
     def sleep(self, seconds: float) -> None:
-        """Pause."""
+        """Sleep."""
 
 
-class Segments(Protocol):
-    """The two data segments, in the writer's hands."""
+class Segments(Protocol[ValueT_contra]):
+    """The two data segments, as the writer uses them. Sizes are payload sizes in bytes."""
 
-    def usable(self, index: int, generation: int) -> bool:
-        """Tell whether the inode mapped for `index` is the one of `generation` and fits the value to be written."""
+    def is_reusable(self, index: int, generation: int, size: int) -> bool:
+        """Return whether the inode mapped for `index` has this generation and fits a payload of `size` bytes."""
 
-    def price(self) -> float:
-        """Return about how many seconds it takes to replace a segment that holds the value to be written."""
+    def replacement_cost(self, size: int) -> float:
+        """Return roughly how many seconds `replace` takes for a payload of `size` bytes."""
 
-    def replace(self, index: int, generation: int) -> None:
-        """Give the name of data segment `index` a new inode; the old one lives until its last reader lets go."""
+    def replace(self, index: int, generation: int, size: int) -> None:
+        """Give the name of data segment `index` a new inode. Readers that mapped the old one keep it."""
 
-    def fill(self, index: int, generation: int, seq: int) -> None:
-        """Write header and payload."""
+    def write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int:
+        """Write payload and header; return the checksum of the payload."""

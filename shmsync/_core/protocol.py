@@ -1,31 +1,32 @@
-"""The protocol: enter, hold, scan and publish, as pure steps over the ports.
+"""The protocol: enter, pin, scan and publish, as pure steps over the ports.
 
-One writer and many readers share a version word, two data segments with a generation each, and a slot of words per
-reader. The writer always fills the segment that is not current and then moves the version word. What must never
-happen is that it writes into an inode from which a live reader reads. Everything below serves that sentence.
+One writer and many readers share a version word, two data segments with a generation each, and one slot of words per
+reader. The writer always fills the segment that is not current and then advances the version word.
 
-Four rules carry the proof (each, when removed, gives a torn read in an exhaustive search of the protocol's model):
+Invariant: the writer never writes into an inode that a live reader is reading. Four rules carry the proof. Each of
+them, when removed, gives a torn read in an exhaustive search of the protocol's model:
 
-- A. A reader counts itself in, then looks again whether the version is still the one it counted for.
-- B. A reader looks for EVICTED after it has mapped the segment, and steps back if it is set.
-- C. A reader that is evicted while it counts on a segment costs that segment its inode: replaced, never overwritten.
-- D. A segment whose present generation is kept by somebody is replaced, never overwritten. The writer first waits a
-  little for the keep to go, since new memory has its price, too: at most as long as that takes.
+- A. A reader pins, then checks that the version is still the one that it pinned.
+- B. A reader checks for EVICTED after it has mapped the segment, and undoes the pin if it is set.
+- C. If a reader is evicted while it pins a segment, that segment's inode is replaced, never overwritten.
+- D. A segment whose current generation is in a hazard word is replaced, never overwritten. The writer first waits for
+  the hazard to be cleared, at most as long as a replacement would take.
 
-One look at EVICTED, after mapping, is enough. The bit is set by the writer only and cannot be cleared while this
-reader's own count stands (clearing needs a pin word without counts), so the one look sees an eviction from before the
-count as well as one from during the mapping.
+One check for EVICTED, after mapping, is enough. Only the writer sets the bit, and it cannot be cleared while this
+reader's own pin is counted (clearing needs a pin word without counts). So the one check sees an eviction from before
+the pin as well as one from during the mapping.
 
-Memory order: each SYNC POINT is a sequentially consistent operation on a word; the two ends carry the same name. Plain
-reads of header and payload follow the load that made them visible, and precede the count that gives them up.
+Orderings: each SYNC POINT is a sequentially consistent operation on a word; both ends carry the same name. Plain reads
+of header and payload follow the load that made them visible, and precede the unpin.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from shmsync._core import slots
 from shmsync._core.layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._util.backoff import backoff
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
 if TYPE_CHECKING:
@@ -33,58 +34,59 @@ if TYPE_CHECKING:
     from shmsync._core.slots import Slot
 
 MappingT_co = TypeVar("MappingT_co", covariant=True)
+ValueT = TypeVar("ValueT")
 
-FIRST_PAUSE = 50e-6
-"""Seconds of the writer's first pause while it waits for a reader; each further one is twice as long."""
+INITIAL_BACKOFF = 50e-6
+"""Seconds of the writer's first pause while it waits for a reader."""
 
 
 def enter(slot: Slot, version: Word) -> int:
     """Pin the newest version; return its sequence number. Wait-free: at most three read-modify-writes.
 
-    The caller still has to look for EVICTED (rule B).
+    The caller still has to check for EVICTED (rule B).
     """
-    seq = version.peek()
-    # SYNC POINT scan: this count comes before the second look at the version; the writer's scan comes after its store.
+    seq = version.load_relaxed()
+    # SYNC POINT scan: this pin precedes the second load of the version; the writer's scan follows its store.
     slot.enter[(seq + 1) & 1]()
     # Rule A. The writer starts on this segment only after it has published the version that follows `seq`, and it
     # scans the slots after that publish. Two cases:
     #   1. The version is still `seq`: that publish comes after this load, its scan after that, and the scan sees our
-    #      count. It will wait for us, or evict us and replace the inode.
-    #   2. It is not: the scan may already have passed over our slot, so this count protects nothing yet.
+    #      pin. It will wait for us, or evict us and replace the inode.
+    #   2. It is not: the scan may have passed our slot already, so this pin protects nothing yet.
     if version.load() == seq:
         return seq
     return _announce(slot, version, index_of(seq))
 
 
 def _announce(slot: Slot, version: Word, index: int) -> int:
-    # The count for `index` becomes an announcement. While it stands no scan lets the writer start on either segment;
-    # it can at most finish the publish it is in, which fills the segment that is not current. So what the load returns
-    # is current at that moment and stays whole: to overwrite it the writer would have to publish once more and then
-    # scan, and that scan sees the announcement, or the count that it turns into.
-    slot.words.pin.adder(ANNOUNCE - ONE[index])()
+    # The pin on `index` becomes an announcement. While it is set, no scan lets the writer start on either segment; the
+    # writer can at most finish the publish in progress, which fills the segment that is not current. So what the load
+    # returns is current at that moment and stays whole: to overwrite it the writer would have to publish once more and
+    # then scan, and that scan sees the announcement, or the pin that it turns into.
+    slot.words.pin.bind_add(ANNOUNCE - ONE[index])()
     seq = version.load()
-    slot.words.pin.adder(ONE[index_of(seq)] - ANNOUNCE)()
+    slot.words.pin.bind_add(ONE[index_of(seq)] - ANNOUNCE)()
     return seq
 
 
-class Holder(Protocol[MappingT_co]):
-    """What a reader brings to `hold`."""
+class ReaderPort(Protocol[MappingT_co]):
+    """What `pin_and_map` needs from a reader."""
 
     def slot(self) -> Slot:
-        """Return its slot; claim one if it has none."""
+        """Return the reader's slot; claim one if it has none."""
 
     def map(self, seq: int) -> MappingT_co:
-        """Return the mapping of the segment that holds `seq`: by generation if it is mapped already, else by name."""
+        """Return the mapping of the segment that holds `seq`, opening it if its generation is not mapped."""
 
-    def retire(self, slot: Slot) -> None:
-        """Stop entering through a slot."""
+    def discard(self, slot: Slot) -> None:
+        """Poison a slot and stop entering through it."""
 
 
-def hold(reader: Holder[MappingT_co], version: Word) -> tuple[Slot, int, MappingT_co]:
-    """Pin and map the newest version; return slot, sequence number and mapping. The caller counts out.
+def pin_and_map(reader: ReaderPort[MappingT_co], version: Word) -> tuple[Slot, int, MappingT_co]:
+    """Pin and map the newest version; return slot, sequence number and mapping. The caller unpins.
 
-    It goes round again only if the writer evicted this very slot between the count and the look: at most once for
-    each grace duration that ends meanwhile.
+    It retries only if the writer evicted this very slot between the pin and the check: at most once per grace duration
+    that ends in that time.
     """
     while True:
         slot = reader.slot()
@@ -93,34 +95,34 @@ def hold(reader: Holder[MappingT_co], version: Word) -> tuple[Slot, int, Mapping
             try:
                 mapping = reader.map(seq)
             except DataReadError:
-                # An evicted reader may have found the name between two inodes. That is no error of the segment.
+                # An evicted reader may have found the name between two inodes. The segment is not at fault then.
                 if not slot.words.pin.load() & EVICTED:
                     raise
             else:
-                # Rule B. SYNC POINT evict: not set now means not set while we opened the name, and our count stood
-                # before that. So the writer had not given the name away, and what we mapped is what we pinned.
+                # Rule B. SYNC POINT evict: not set now means not set while we opened the name, and our pin was set
+                # before that. So the writer had not replaced the name, and what we mapped is what we pinned.
                 if not slot.words.pin.load() & EVICTED:
                     return slot, seq, mapping
             slot.leave[index_of(seq)]()
         except BaseException:
-            reader.retire(slot)  # the count may stand or not: the slot is freed as a whole
+            reader.discard(slot)  # the pin may or may not be counted: the slot is freed as a whole
             raise
-        # Cleared only if nobody counts here any more. Otherwise other threads' snapshots still rely on the bit
-        # (rule C), and the slot is left to them: a thread never waits for another's snapshot.
+        # Cleared only if the slot has no other pins. Otherwise snapshots of other threads still rely on the bit
+        # (rule C), and the slot is left to them: a thread never waits for another thread's snapshot.
         if not slot.words.pin.compare_exchange(EVICTED, 0):
-            reader.retire(slot)
+            reader.discard(slot)
 
 
-class Published(NamedTuple):
-    """What a publish did.
+class PreparedWrite(NamedTuple):
+    """A write whose segment is ready to be filled.
 
     Attributes:
         seq: the new sequence number.
-        idx: the data segment that holds it.
-        reset: a dead reader's slot was zeroed, or a reader was evicted when the grace duration was over.
+        idx: the data segment that will hold it.
+        reset: a dead reader's slot was zeroed, or a reader was evicted at the end of the grace duration.
         replaced: the data segment got a new inode.
         generation: of that inode.
-        held: it got one because a reader was evicted there, or keeps it.
+        held: it got one because a reader was evicted there, or retains it.
     """
 
     seq: int
@@ -131,12 +133,20 @@ class Published(NamedTuple):
     held: bool
 
 
-class Publisher:
+class Publisher(Generic[ValueT]):
     """The writer's side.
 
-    It must be able to lose its thread at any instruction (an exception from a signal handler) and go on at the next
-    call: the sequence number and the generations are read back from the shared words each time, and what it remembers
-    itself is only ever forgotten too early, which costs one replacement, never too late.
+    It may lose its thread at any instruction (an exception from a signal handler) and resume with the next call: the
+    sequence number and the generations are read back from the shared words each time. What it remembers itself is only
+    ever forgotten too early, which costs one replacement, never too late.
+
+    Args:
+        version: the version word.
+        generations: the generation word of each data segment.
+        table: the reader table.
+        segments: the data segments.
+        clock: time.
+        max_backoff: the longest pause in seconds while it waits for a reader.
     """
 
     def __init__(
@@ -144,120 +154,124 @@ class Publisher:
         version: Word,
         generations: tuple[Word, Word],
         table: Table,
-        segments: Segments,
+        segments: Segments[ValueT],
         clock: Clock,
-        longest_pause: float,
+        max_backoff: float,
     ) -> None:
         self._version = version
-        self._advance = version.adder(1)  # bound once, it costs a third of a store
+        self._advance = version.bind_add(1)  # bound once, it costs a third of a store
         self._generations = generations
         self._table = table
         self._segments = segments
         self._clock = clock
-        self._longest_pause = longest_pause
+        self._max_backoff = max_backoff
         self._words: list[SlotWords] = []
-        self._replaced_for: set[tuple[int, int]] = set()
-        """(slot, index) for which the inode was replaced since the slot's present eviction."""
+        self._evictions_settled: set[tuple[int, int]] = set()
+        """(slot, index) for which the inode was replaced since the slot's current eviction."""
 
-    def publish(self, grace: float) -> Published:
-        """Make the value that `segments.fill` writes the newest version; wait at most `grace` seconds for readers."""
-        prepared = self.prepare(grace)
-        self.commit(prepared)
-        return prepared
+    def prepare(self, size: int, grace: float) -> PreparedWrite:
+        """Make the segment that is not current writable: no reader reads it until `commit`.
 
-    def prepare(self, grace: float) -> Published:
-        """Gain the segment that is not current: nobody reads there until `commit`. Return what that will have done.
-
-        Nobody comes to read there later either. Whoever enters from now on counts on that index only until it finds
+        No reader comes to read it later either. One that enters from now on counts on that index only until it finds
         that the version is another (rule A), or announces itself and then loads the current version. So the caller may
-        write there for as long as it likes, give up, and prepare anew.
+        write there for any length of time, give up, and prepare again.
+
+        Args:
+            size: of the payload, in bytes.
+            grace: how long to wait for readers at most, in seconds.
         """
         seq = self._version.load() + 1
         if seq > LAST_SEQ:
-            raise InvalidInstanceVersionError(f"no version follows {seq - 1:#x}: closed, or a damaged state segment")
+            raise InvalidInstanceVersionError(
+                f"no version can follow {seq - 1:#x}: the name is closed or its state segment is damaged; unlink it"
+            )
         index = index_of(seq)
         word = self._generations[index]
         generation = word.load()
-        reset, evicted, kept = self._scan(index, generation, grace)
-        # Not usable, among others: what a predecessor left that died between the two stores of a replacement. Its
-        # inode carries another generation than the state says, or none.
-        held = bool(evicted) or kept
-        replaced = held or not self._segments.usable(index, generation)
+        reset, evicted, retained = self._scan(index, generation, size, grace)
+        # Not reusable, among others: the inode of a previous writer that died between the two stores of a replacement.
+        # That inode has another generation than the state says, or none.
+        held = bool(evicted) or retained
+        replaced = held or not self._segments.is_reusable(index, generation, size)
         if replaced:
             generation += 1
-            self._segments.replace(index, generation)
+            self._segments.replace(index, generation, size)
             word.store(generation)
-            self._replaced_for |= evicted  # only now: if the replacement failed, it is still owed
-        return new(Published, (seq, index, reset, replaced, generation, held))
+            self._evictions_settled |= evicted  # only now: if the replacement failed, it is still due
+        return new(PreparedWrite, (seq, index, reset, replaced, generation, held))
 
-    def commit(self, prepared: Published) -> None:
-        """Fill the segment that was gained, and publish it."""
+    def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
+        """Fill the prepared segment with a value and publish it; return the checksum of its payload."""
         seq, index, _, _, generation, _ = prepared
-        self._segments.fill(index, generation, seq)
+        checksum = self._segments.write(index, generation, seq, value)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         self._advance()
+        return checksum
 
-    def _scan(self, index: int, generation: int, grace: float) -> tuple[bool, frozenset[tuple[int, int]], bool]:
-        """Return (reset, evictions that cost this inode, somebody keeps it) once nobody forbids to start on `index`."""
+    def _scan(
+        self, index: int, generation: int, size: int, grace: float
+    ) -> tuple[bool, frozenset[tuple[int, int]], bool]:
+        """Wait until no slot prevents a write to `index`; return (reset, unsettled evictions there, retained)."""
         holds = HOLDS[index]
-        reset = kept = False
+        reset = retained = False
         evicted: frozenset[tuple[int, int]] = frozenset()
         deadline: float | None = None
-        patience: float | None = None
+        hazard_deadline: float | None = None
         for number, words in enumerate(self._slots()):
-            # Pin word first, keep word second: a reader that turns its pin into a keep stores the keep before it counts
-            # out, so whoever sees no count sees the keep.
+            # Pin word first, hazard word second: a reader that turns its pin into a hazard stores the hazard before it
+            # unpins, so a scan that sees no pin sees the hazard.
             if words.pin.load() & holds:
                 if deadline is None:
                     deadline = self._clock.now() + grace  # one deadline for all slots together
-                fresh, was_reset = self._clear(number, words, index, deadline)
+                unsettled, was_reset = self._clear_pins(number, words, index, deadline)
                 reset |= was_reset
-                evicted |= fresh
-            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none
+                evicted |= unsettled
+            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; a hazard of 0 is none
                 now = self._clock.now()
                 deadline = now + grace if deadline is None else deadline
-                patience = now + self._segments.price() if patience is None else patience
-                kept = self._is_kept(words.keep[index], generation, min(patience, deadline))
-        return reset, evicted, kept
+                if hazard_deadline is None:
+                    hazard_deadline = now + self._segments.replacement_cost(size)
+                retained = self._is_retained(words.hazards[index], generation, min(hazard_deadline, deadline))
+        return reset, evicted, retained
 
-    def _clear(self, number: int, words: SlotWords, index: int, deadline: float) -> tuple[set[tuple[int, int]], bool]:
-        """Wait until a slot stops holding `index`, or end that: reap it or evict it. Return (evictions, reset)."""
+    def _clear_pins(
+        self, number: int, words: SlotWords, index: int, deadline: float
+    ) -> tuple[set[tuple[int, int]], bool]:
+        """Wait until a slot no longer pins `index`, reap it, or evict it. Return (unsettled evictions, reset)."""
         reset = False
-        pause = FIRST_PAUSE
+        pauses = backoff(INITIAL_BACKOFF, self._max_backoff)
         while (pin := words.pin.load()) & HOLDS[index]:
             if slots.reap(self._table, number):
                 return set(), True
             if pin & EVICTED:
-                # Rule C. It entered this inode before it was evicted, and nobody enters under EVICTED. So one
-                # replacement per eviction and index is enough: what comes after is an inode it has not mapped.
-                return {(number, index)} - self._replaced_for, reset
+                # Rule C. It entered this inode before it was evicted, and no reader enters while EVICTED is set. So one
+                # replacement per eviction and index is enough: it has not mapped any inode that comes after.
+                return {(number, index)} - self._evictions_settled, reset
             left = deadline - self._clock.now()
             if left > 0:
-                self._clock.sleep(min(pause, left))
-                pause = min(2 * pause, self._longest_pause)
+                self._clock.sleep(min(next(pauses), left))
             else:
-                self._replaced_for -= {(number, 0), (number, 1)}  # a new eviction owes anew; forgotten before it starts
+                self._evictions_settled -= {(number, 0), (number, 1)}  # forgotten before the new eviction starts
                 words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name
                 reset = True
         return set(), reset
 
-    def _is_kept(self, keep: Word, generation: int, deadline: float) -> bool:
-        """Wait until a keep is taken back; tell whether it was not.
+    def _is_retained(self, hazard: Word, generation: int, deadline: float) -> bool:
+        """Wait until a hazard is cleared; return whether it is still set at the deadline.
 
-        A reader that asks again and again drops what it had with its next `get`. It cannot keep this generation anew:
-        nobody gains this index before `commit`, and there is no count on it.
+        A reader that polls drops the value that it had with its next `get`. It cannot retain this generation again:
+        no reader pins this index before `commit`.
         """
-        pause = FIRST_PAUSE
-        while (left := deadline - self._clock.now()) > FIRST_PAUSE:
-            self._clock.sleep(min(pause, left))
-            pause = min(2 * pause, self._longest_pause)
-            if keep.load() != generation:
+        pauses = backoff(INITIAL_BACKOFF, self._max_backoff)
+        while (left := deadline - self._clock.now()) > INITIAL_BACKOFF:
+            self._clock.sleep(min(next(pauses), left))
+            if hazard.load() != generation:
                 return False
         return True
 
     def _slots(self) -> list[SlotWords]:
         # Loaded after the last publish: a reader that raises it later pins later, and pins what was published.
         high = self._table.high_water.load()
-        while len(self._words) < high and len(self._words) < self._table.max_readers:  # readers may scribble there
+        while len(self._words) < high and len(self._words) < self._table.max_readers:  # readers can write to that word
             self._words.append(self._table.slot(len(self._words)))
         return self._words

@@ -1,15 +1,16 @@
-"""What is lent out of one inode, and the slot that keeps the inode for it.
+"""Which views of an inode are alive, and the slot whose hazard word retains the inode for them.
 
-A view that outlives its snapshot is protected by a keep word instead of a count (rule D). The keep is taken back when
-the last view is gone, which may be at any time, in any thread, in the middle of anything. What must never happen is
-that a keep is taken back while a view is alive that only the keep protects.
+A view that outlives its snapshot is protected by a hazard word instead of a pin (rule D). The hazard is cleared when
+the last view is gone, which may happen at any time, in any thread, in the middle of anything.
 
-Keeping and taking back exclude each other by the reader's lock. Who takes back looks under the lock whether anything
-is lent. A view is lent while its snapshot is counted in; before it counts out, the snapshot looks whether anything is
-lent, and keeps. So for a view that is lent while somebody takes back:
+Invariant: a hazard is never cleared while a view is alive that only the hazard protects.
 
-1. Before the look: it is seen, and nothing is taken back.
-2. After the look: its snapshot has to wait for the lock before it can keep, and is counted in until then.
+Setting and clearing exclude each other by the reader's lock. Before a hazard is cleared, the lock's holder checks that
+no view is tracked. A view is tracked while its snapshot is pinned; before the snapshot unpins, it checks for tracked
+views and sets the hazard. So for a view that is exported while another thread clears the hazard:
+
+1. Exported before the check: the check sees it, and the hazard stays.
+2. Exported after the check: its snapshot has to wait for the lock to set the hazard, and is pinned until then.
 """
 
 from __future__ import annotations
@@ -25,57 +26,58 @@ if TYPE_CHECKING:
     from shmsync._core.slots import Slot
 
 
-class Lending:
-    """The lending of one mapped inode. The memory refers to it, and each lender to the memory.
+class ViewTracker:
+    """Tracks the views of one mapped inode. The mapped memory refers to it, and each exporter to the memory.
 
-    So the slot in here, and its keep word, outlives every view, whatever becomes of reader and snapshots.
+    So the slot in `retained_by`, and its hazard word, outlives every view, whatever happens to reader and snapshots.
 
     Args:
-        index, generation: of the inode.
+        index: of the data segment.
+        generation: of the inode.
         lock: of the reader.
 
     Attributes:
-        keeper: the slot that keeps the inode at present.
+        retained_by: the slot whose hazard word retains the inode; None if none does.
     """
 
-    __slots__ = ("_generation", "_index", "_lent", "_lock", "keeper")
+    __slots__ = ("_exporters", "_generation", "_index", "_lock", "retained_by")
 
     def __init__(self, index: int, generation: int, lock: RLock) -> None:
         self._index = index
         self._generation = generation
         self._lock = lock
-        self.keeper: Slot | None = None
-        self._lent: dict[int, weakref.ref[Any]] = {}
+        self.retained_by: Slot | None = None
+        self._exporters: dict[int, weakref.ref[Any]] = {}
 
-    def lend(self, lender: object) -> None:
-        """Note what views are made from; it is returned when it and they are gone. Call while counted in."""
-        reference = weakref.ref(lender, self._returned)
-        self._lent[id(reference)] = reference
+    def track(self, exporter: object) -> None:
+        """Track the object that views are made from, until it and they are gone. Call while pinned."""
+        reference = weakref.ref(exporter, self._released)
+        self._exporters[id(reference)] = reference
 
-    def is_lent(self) -> bool:
-        """Tell whether there are views."""
-        return bool(self._lent)
+    def has_views(self) -> bool:
+        """Return whether any view is alive."""
+        return bool(self._exporters)
 
-    def keep(self, slot: Slot) -> None:
-        """Make the writer replace this inode rather than write into it. Call under the lock, counted in in `slot`."""
-        if self.keeper is None:  # one keep is enough, whichever slot it stands in
-            slot.keep(self._index, self._generation)
-            self.keeper = slot  # only now: interrupted before, the next one keeps, too
+    def retain(self, slot: Slot) -> None:
+        """Make the writer replace this inode rather than write into it. Call under the lock, pinned in `slot`."""
+        if self.retained_by is None:  # one hazard is enough, in whichever slot
+            slot.set_hazard(self._index, self._generation)
+            self.retained_by = slot  # only now: if interrupted before, the next call retains as well
 
-    def give_up(self) -> None:
-        """Let the writer use this inode again, if nothing is lent. Call under the lock."""
-        keeper = self.keeper
-        if keeper is not None and not self._lent:
-            self.keeper = None  # first: interrupted after this, the keep stays, which costs one inode
-            keeper.unkeep(self._index, self._generation)
+    def release_if_unused(self) -> None:
+        """Let the writer reuse this inode if no view is alive. Call under the lock."""
+        slot = self.retained_by
+        if slot is not None and not self._exporters:
+            self.retained_by = None  # first: if interrupted after this, the hazard stays, which costs one inode
+            slot.clear_hazard(self._index, self._generation)
 
-    def _returned(self, reference: weakref.ref[Any], ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if ends():
+    def _released(self, reference: weakref.ref[Any], is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
             return  # see `Slot.__del__`
-        self._lent.pop(id(reference), None)
-        # Not worth waiting for: whoever has the lock may be waiting for us. Then the reader's next call gives it up.
-        if self.keeper is not None and self._lock.acquire(blocking=False):
+        self._exporters.pop(id(reference), None)
+        # Not blocking: the lock's holder may be waiting for this thread. In that case the reader's next call releases.
+        if self.retained_by is not None and self._lock.acquire(blocking=False):
             try:
-                self.give_up()
+                self.release_if_unused()
             finally:
                 self._lock.release()

@@ -1,19 +1,19 @@
-"""The reader table: claim a slot, reap a dead reader's, let go of one's own.
+"""The reader table: claim a slot, reap a dead reader's, free one's own.
 
-Who owns a slot is a matter of its kernel lock alone. To claim a slot is to get its lock; to prove a reader dead is to
-get its lock. The counts inside a slot are changed by its owner only, but for two strokes of the writer: EVICTED, and
-the zeroing of a slot whose lock it holds.
+The kernel lock alone decides who owns a slot. Claiming a slot means taking its lock; proving a reader dead means taking
+its lock. Only the owner changes the counts in a slot, with two exceptions, both by the writer: it sets EVICTED, and it
+zeroes a slot whose lock it holds.
 
-Lifetime. A `Slot` is freed when the last thing that needs it is gone: the reader that enters through it, each snapshot
-that counts in it, each data mapping whose generation it keeps. They simply refer to it. So a slot that can no longer
-be used for entering (evicted, interrupted in the middle of a step, shared by a fork) is *retired*: its reader drops it
-and claims another, its counts are no longer touched, and the last reference zeroes and unlocks it as a whole. That
-makes a count exact again which a signal handler's exception had left in doubt.
+Lifetime. A `Slot` is freed when the last object that needs it is gone: the reader that enters through it, each snapshot
+that is pinned in it, each mapping whose generation it retains. They simply refer to it. A slot that can no longer be
+used for entering (evicted, interrupted in the middle of a step, shared by a fork) is *poisoned*: its reader drops it
+and claims another, its counts are no longer changed, and the last reference zeroes and unlocks it as a whole. That
+corrects a count that an exception from a signal handler has left in doubt.
 
-The last reference must be the last indeed. When the cyclic collector frees a slot together with snapshots that count
-in it, it runs their finalizers in any order, and a snapshot's may still keep or count out. So what is to be given back
-stands in `_claims`, out of the collector's reach, and the slot's finalizer only leaves a `_Last` behind, which goes
-when all finalizers have run and the slot itself is taken apart.
+The last reference must really be the last. When the cyclic collector frees a slot together with snapshots that are
+pinned in it, it runs their finalizers in any order, and a snapshot's may still set a hazard or unpin. So what has to
+be released is kept in `_claims`, out of the collector's reach. The slot's finalizer only leaves a `_Sentinel` behind,
+which is destroyed when all finalizers have run and the slot's own attributes are cleared.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 Step = Callable[[], None]
 
-_NO_SLOT = 2  # references to a claim: `_claims`, and the argument of getrefcount
+_UNREFERENCED = 2  # references to a claim: `_claims`, and the argument of getrefcount
 
 
-def _untouched() -> None:
-    """Stand in for the way out of a retired slot: its counts go all at once, when it is freed."""
+def _no_op() -> None:
+    """Replace the unpin of a poisoned slot: all its counts are cleared together when it is freed."""
 
 
 class _Claim:
-    """What is to be given back when a slot is freed."""
+    """What has to be released when a slot is freed."""
 
     __slots__ = ("lock", "owner", "shared", "words")
 
@@ -51,10 +51,10 @@ class _Claim:
         self.owner = os.getpid()
         self.shared = False
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self.shared:
             self.lock.close()
-        elif self.owner == os.getpid():  # a fork that ran no hooks must not zero what its parent counts
+        elif self.owner == os.getpid():  # a child whose fork ran no hooks must not zero its parent's pins
             _zero(self.words)
             self.lock.close()
 
@@ -63,98 +63,95 @@ _claims: dict[int, _Claim] = {}
 _new_number = itertools.count().__next__
 
 
-def _give_back(number: int) -> None:
-    # Interrupted after the pop, the claim is dropped, and with it the lock: the writer takes its owner for dead.
+def _release_claim(number: int) -> None:
+    # If interrupted after the pop, the claim is dropped, and with it the lock: the writer then reaps the slot.
     claim = _claims.pop(number, None)
     if claim is not None:
-        claim.give_back()
+        claim.release()
 
 
-def _give_back_forgotten() -> None:
-    """Do what an exception of a signal handler in a finalizer has prevented."""
+def _release_forgotten_claims() -> None:
+    """Release the claims whose finalizer was interrupted by an exception from a signal handler."""
     for number in tuple(_claims):
-        if sys.getrefcount(_claims.get(number)) == _NO_SLOT:
-            _give_back(number)
+        if sys.getrefcount(_claims.get(number)) == _UNREFERENCED:
+            _release_claim(number)
 
 
-class _Last:
-    """The last thing that goes of a slot."""
+class _Sentinel:
+    """The last part of a slot to be destroyed."""
 
     __slots__ = ("_number",)
 
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not ends():
-            _give_back(self._number)
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            _release_claim(self._number)
 
 
 class Slot:
-    """A claimed slot, in the hands of its owner.
+    """A claimed slot, as its owner uses it.
 
     Attributes:
-        index: its place in the table.
+        index: its position in the table.
         words: its shared words.
-        enter, leave: by index of the data segment, the bound steps that count in and out.
-        retired: nobody may enter here any more.
+        enter, leave: by index of the data segment, the bound steps that pin and unpin.
+        poisoned: no reader may enter here any more.
     """
 
-    __slots__ = ("__weakref__", "_claim", "_last", "_number", "enter", "index", "leave", "retired", "words")
+    __slots__ = ("__weakref__", "_claim", "_number", "_sentinel", "enter", "index", "leave", "poisoned", "words")
 
     def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
         pin = words.pin
         self.index = index
         self.words = words
-        self.enter: tuple[Step, Step] = (pin.adder(ONE[0]), pin.adder(ONE[1]))
-        self.leave: tuple[Step, Step] = (pin.adder(-ONE[0]), pin.adder(-ONE[1]))
-        self.retired = False
+        self.enter: tuple[Step, Step] = (pin.bind_add(ONE[0]), pin.bind_add(ONE[1]))
+        self.leave: tuple[Step, Step] = (pin.bind_add(-ONE[0]), pin.bind_add(-ONE[1]))
+        self.poisoned = False
         self._number = _new_number()
         self._claim = _Claim(words, lock)
         _claims[self._number] = self._claim
 
-    def retire(self) -> None:
-        """Leave the counts as they stand from now on; the last reference frees the slot."""
-        self.retired = True
-        self.leave = (_untouched, _untouched)
+    def poison(self) -> None:
+        """Freeze the counts; the last reference frees the slot."""
+        self.poisoned = True
+        self.leave = (_no_op, _no_op)
 
-    def keep(self, index: int, generation: int) -> None:
+    def set_hazard(self, index: int, generation: int) -> None:
         """Make the writer replace the inode of this generation rather than write into it (rule D).
 
-        Call while counted in here. One word for each index is enough: the generation cannot move on under the count
-        without an eviction, after which nobody enters here, and one that has moved on is never written again.
+        Call while pinned here. One word per index is enough: while the pin is counted, the generation cannot advance
+        without an eviction, after which no reader enters here, and a generation that was replaced is never written.
         """
-        self.words.keep[index].store(generation)
+        self.words.hazards[index].store(generation)
 
-    def unkeep(self, index: int, generation: int) -> None:
-        """Take a keep back, unless the other side of a fork may still need it. Call under the reader's lock."""
-        keep = self.words.keep[index]
-        if not self._claim.shared and keep.peek() == generation:  # nobody else stores there, and not without the lock
-            keep.store(0)
+    def clear_hazard(self, index: int, generation: int) -> None:
+        """Clear a hazard, unless the other side of a fork may still need it. Call under the reader's lock."""
+        hazard = self.words.hazards[index]
+        if not self._claim.shared and hazard.load_relaxed() == generation:  # stored only here, and under the lock
+            hazard.store(0)
 
     def before_fork(self) -> None:
-        """Share with the child what is held here.
+        """Share with the child what is pinned here.
 
-        Both processes then refer to the same counts and hold the same kernel lock (one open file description). Nobody
-        counts out any more, and the lock is free once both have let go of it, in order or by dying; then the writer or
+        Both processes then refer to the same counts and hold the same kernel lock (one open file description). Neither
+        unpins any more, and the lock is free once both have released it, by closing or by dying; then the writer or
         the next claimer zeroes the slot. So neither can release what the other still reads.
 
-        Not only if something is held: another thread may enter between here and the fork. It finds the slot retired
-        and has to claim another, which waits for the fork (see `_fork`); or it is just past that look, and its count
-        stands here like the others.
+        This is done even if nothing is pinned: another thread may enter between here and the fork. Either it finds the
+        slot poisoned and has to claim another, which waits for the fork (see `shmsync._shm.fork`), or it is past that
+        check, and its pin is counted here like the others.
         """
-        self.retire()
+        self.poison()
         self._claim.shared = True
 
-    def after_fork_in_child(self) -> None:
-        """Nothing to do: it is shared."""
-
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if ends():  # the globals may be gone; the kernel drops the lock in a moment, and the counts count no more
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():  # the globals may be gone; the kernel is about to release the lock
             return
         number = getattr(self, "_number", None)
         if number is not None:
-            self._last = _Last(number)
+            self._sentinel = _Sentinel(number)
 
 
 def claim(table: Table) -> Slot:
@@ -163,30 +160,30 @@ def claim(table: Table) -> Slot:
     Raises:
         ReadersFullError: every slot is held by a live reader.
     """
-    _give_back_forgotten()
+    _release_forgotten_claims()
     for index in range(table.max_readers):
         lock = table.lock(index)
         if lock is not None:
             words = table.slot(index)
-            _zero(words)  # what a dead owner left behind: its lock is ours, so nobody counts here
+            _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
             _raise_high_water(table, index + 1)  # before the first pin, or the writer would not scan it
             return Slot(index, words, lock)
     raise ReadersFullError(
         errno.EAGAIN,
         f"all {table.max_readers} reader slots are taken by live readers; close some, share one handle between "
-        "threads, or let the writer create the name anew with a larger max_readers",
+        "threads, or unlink the name and create it with a larger max_readers",
     )
 
 
 def reap(table: Table, index: int) -> bool:
-    """Zero the slot of a dead reader; tell whether there was one."""
+    """Zero the slot of a dead reader; return whether there was one."""
     lock = table.lock(index)
     if lock is None:
         return False
     try:
         words = table.slot(index)
         if not words.pin.load():
-            return False  # its reader has let go of it in good order since the writer saw a count
+            return False  # its reader has released it properly since the writer saw a pin
         _zero(words)
     finally:
         lock.close()
@@ -195,10 +192,10 @@ def reap(table: Table, index: int) -> bool:
 
 def _raise_high_water(table: Table, least: int) -> None:
     while (now := table.high_water.load()) < least and not table.high_water.compare_exchange(now, least):
-        pass  # another claimer raised it: each failure is someone's progress, at most max_readers times
+        pass  # another claimer raised it: each failure is progress of another, at most max_readers times
 
 
 def _zero(words: SlotWords) -> None:
-    for keep in words.keep:
-        keep.store(0)
+    for hazard in words.hazards:
+        hazard.store(0)
     words.pin.store(0)

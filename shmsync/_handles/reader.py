@@ -1,22 +1,23 @@
-"""The reader: attach by name, enter, leave, keep.
+"""Reader: attach by name, return the newest value.
 
-`get` and `read` have a short road, taken while the version has not changed, and a long one, which pins the newest. The
-short road takes no lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, that is replaced as a
-whole, so that a thread never mixes the slot of one life of the name with the version word of another. Between the two,
-`get` copies a small plain value out without a pin: see `Attachment.copy_out`.
+`get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
+version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, which is
+replaced as a whole, so that a thread never mixes the slot of one incarnation with the version word of another. Between
+the two, `get` copies a small plain value without a pin: see `Attachment.seqlock_read`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
-from shmsync._core.layout import InstanceVersion, index_of, names_of
-from shmsync._handles.snapshot import UNSET, Snapshot, T
-from shmsync._handles.waiting import Waiting, looks
-from shmsync._session.attachment import Attachment, LifeEndedError, Tally
+from shmsync._core.layout import CLOSED, InstanceVersion, index_of, names_of
+from shmsync._handles import waiting
+from shmsync._handles.snapshot import Snapshot, T
+from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
+from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
 from shmsync._types import ReaderStats
 from shmsync._util.duration import seconds
@@ -24,7 +25,7 @@ from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
     from datetime import timedelta
     from types import TracebackType
 
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     from shmsync._core.ports import Word
     from shmsync._core.slots import Slot
-    from shmsync._handles.snapshot import Record
+    from shmsync._handles.waiting import Event
+    from shmsync._session.pinned import PinnedVersion
+    from shmsync._session.state import Channel
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -41,23 +44,34 @@ _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
 
 
-class Reader(Waiting[T]):
+class Reader(Generic[T]):
     """Reads the newest value published under a name. Attaches at the first read; creates nothing.
 
-    Thread-safe; works on after a fork in parent and child; pickles by name. When the writer unlinks the name and
-    publishes anew, the next read attaches to the new one.
+    Thread-safe. After a fork it works in parent and child. It pickles by name. When the writer unlinks the name and
+    publishes again, the next read attaches to the new incarnation.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type: decode into this type, and refuse what does not fit it: msgspec Structs, dataclasses, TypedDicts,
-            containers of them; needs the extra `typed`. The default takes whatever is published.
-        timeout: how long a read waits for a first value before it raises StateNotFoundError or
+        type: decode into this type, and raise if the value does not fit: msgspec Structs, dataclasses, TypedDicts,
+            containers of them; needs the extra `typed`. The default accepts any value.
+        timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
-        allow_pickle: take values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
+        allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
 
     Raises:
-        InvalidArgumentError: the name, the type or the timeout cannot be used.
+        InvalidArgumentError: the name, the type or the timeout is not valid.
         MissingExtraError: `type` needs msgspec.
+
+    Example:
+        >>> from shmsync import Reader, Writer
+        >>> writer = Writer("doc-reader")
+        >>> _ = writer.write({"EURUSD": 1.08})
+        >>> reader = Reader("doc-reader")
+        >>> reader.get()["EURUSD"]
+        1.08
+        >>> reader.get() is reader.get()
+        True
+        >>> reader.close(); writer.unlink(); writer.close()
     """
 
     @overload
@@ -70,7 +84,7 @@ class Reader(Waiting[T]):
         self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
 
-    @overload  # what is no class to a type checker: a union, a Literal; annotate the variable
+    @overload  # what is not a class to a type checker: a union, a Literal; annotate the variable
     def __init__(
         self: Reader[Any], name: str, *, type: object, timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
@@ -79,30 +93,31 @@ class Reader(Waiting[T]):
         self,
         name: str,
         *,
-        type: Any = None,  # noqa: A002 - the word for it
+        type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
     ) -> None:
         self.name = name
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
-        self._reading = {"type": type, "timeout": self._timeout, "allow_pickle": allow_pickle}
+        self._type = type
+        self._allow_pickle = allow_pickle
         self.decoder = Decoder(type, allow_pickle=allow_pickle)
-        self._tally = Tally()
+        self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
-        self._forget()
-        fork.register(self)
+        self._detach()
+        fork.call_after(self)
 
-    def _forget(self) -> None:
-        """Be detached. Snapshots and views handed out so far hold what they need themselves."""
+    def _detach(self) -> None:
+        """Reset all that belongs to one incarnation. Snapshots and views refer to what they need themselves."""
         self._attachment: Attachment | None = None
-        self._fast: tuple[Slot, Word, Record] | None = None
+        self._fast: tuple[Slot, Word, PinnedVersion] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
         self._waited = -1  # sequence number that `wait` returned last
 
-    # ------------------------------------------------------------------------------------------------ the short road
+    # ------------------------------------------------------------------------------------------------ the fast path
 
     @overload
     def get(self) -> T: ...
@@ -116,27 +131,28 @@ class Reader(Waiting[T]):
     def get(self, default: Any = _RAISE) -> Any:
         """Return the newest value; the same object until it changes, so treat it as read-only.
 
-        Values that lie in the segment (arrays, archives, raw bytes) need no `with`: their memory is kept for as long
-        as they are referenced.
+        Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
+        as long as they are referenced.
 
         Args:
             default: returned while nothing is published, instead of an error.
 
         Raises:
             StateNotFoundError: nothing was published under this name.
-            UninitializedStateError: the segments are there, but nothing was published yet.
+            UninitializedStateError: the name exists, but nothing was published yet.
             StateReadError, DataReadError: a segment cannot be opened or is damaged.
-            LayoutMismatchError: the segments belong to another layout version, or to something else.
+            LayoutMismatchError: the segments have another layout version, or belong to another program.
             EntityReadError: the bytes cannot be decoded, or not as the reader's type.
             MissingExtraError: decoding needs a package that is not installed.
             ReadersFullError: all reader slots are taken.
-            ClosedError: this handle was closed.
+            ClosedError: this handle is closed.
         """
-        # "No" is all that a peek may decide, and all that it decides: an equal version means the value in hand is it.
+        # A relaxed load is enough: an equal version means that the value in hand is the newest, and that is all that is
+        # decided here.
         cell, seq, value = self._latest
         if cell[0] == seq:
             return value
-        del value  # or its memory would count as used when the long road looks
+        del value  # or its memory would count as used in the slow path
         return self._get_changed(default)
 
     def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
@@ -145,86 +161,88 @@ class Reader(Waiting[T]):
         Raises what `get` raises, too; decoding errors come when `value` is taken.
 
         Args:
-            check_bytes: compare the payload with its checksum first, and look at the whole of an archive or table.
+            check_bytes: compare the payload with its checksum first, and validate all of an archive or table.
 
         Raises:
-            IntegrityError: it does not match (only under `check_bytes`).
-            EntityReadError: the archive or table is not sound (only under `check_bytes`).
+            IntegrityError: it does not match (only with `check_bytes`).
+            EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
-        if fast is None or check_bytes or fast[0].retired:
+        if fast is None or check_bytes or fast[0].poisoned:
             return self._read_changed(check_bytes=check_bytes)
-        slot, version, record = fast
+        slot, version, pinned = fast
         try:
             seq = protocol.enter(slot, version)
-            # No look for EVICTED (rule B), since nothing is mapped here. `hold` saw this version through this slot when
-            # the bit was not set; if it was set since, the writer owes the eviction a new inode for this index, and
-            # pays before it writes here again. It cannot have paid yet: a later version would be in this segment.
-            if seq == record.seq == self._seen:
-                return Snapshot(self, slot, record)
+            # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
+            # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
+            # before it writes here again. It cannot have done so yet: a later version would be in this segment.
+            if seq == pinned.seq == self._seen:
+                return Snapshot(self, slot, pinned)
             slot.leave[index_of(seq)]()
         except BaseException:
-            self.retire(slot)
+            self.discard_slot(slot)
             raise
         return self._read_changed(check_bytes=check_bytes)
 
-    # ------------------------------------------------------------------------------------------------- the long road
+    # ------------------------------------------------------------------------------------------------- the slow path
 
     def _get_changed(self, default: Any) -> Any:
         with self.lock:
             attachment = self._attachment
-            if attachment is not None and (copied := attachment.copy_out()) is not None:
+            if attachment is not None and (copied := attachment.seqlock_read()) is not None:
                 seq, codec, payload = copied
                 value = self.decoder.decode_plain(codec, payload)
                 if value is not NOT_PLAIN:
                     self._latest = (attachment.channel.version_cell, seq, value)
-                    self._tally.values += 1
-                    attachment.give_up_unused()
+                    self._counters.values += 1
+                    attachment.release_unused()
                     return value
         try:
-            return self._patiently(self._take)
+            return self._retry_until_published(self._take)
         except (StateNotFoundError, UninitializedStateError):
             if default is _RAISE:
                 raise
             return default
 
-    def _take(self, attachment: Attachment, slot: Slot, record: Record) -> Any:
-        """Count out; return the value, kept if it lies in the segment: it outlives the count."""
-        value = record.value
+    def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
+        """Unpin; return the value, retained if it is a view of the segment: it outlives the pin."""
+        value = pinned.value
         if value is UNSET:
-            value = self.decoder.decode(record)
-            lending = record.mapping.lending
-            if lending.is_lent():
-                lending.keep(slot)  # SYNC POINT keep: stored before the count goes
-            record.value = value  # only now: interrupted before, nothing stays that nobody keeps
-        slot.leave[record.index]()
-        self._latest = (attachment.channel.version_cell, record.seq, value)
-        self._tally.values += 1
-        attachment.give_up_unused()
+            value = self.decoder.decode(pinned)
+            views = pinned.mapping.views
+            if views.has_views():
+                views.retain(slot)  # SYNC POINT hazard: stored before the unpin
+            pinned.value = value  # only now: if interrupted before, no value stays that is not retained
+        slot.leave[pinned.index]()
+        self._latest = (attachment.channel.version_cell, pinned.seq, value)
+        self._counters.values += 1
+        attachment.release_unused()
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
-        return self._patiently(self._snapshot, check_bytes=check_bytes)
+        return self._retry_until_published(self._snapshot, check_bytes=check_bytes)
 
     def _read_now(self) -> Snapshot[T]:
-        """Pin the newest version, without patience."""
+        """Pin the newest version. Raises if nothing is published, without waiting."""
         with self.lock:
             return self._pin_and(self._snapshot, check_bytes=False)
 
-    def _snapshot(self, attachment: Attachment, slot: Slot, record: Record) -> Snapshot[T]:
-        snapshot = Snapshot(self, slot, record)
-        snapshot.is_switched = record.seq != self._seen
-        self._tally.values += snapshot.is_switched
-        self._seen = record.seq
-        attachment.give_up_unused()
+    def _snapshot(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Snapshot[T]:
+        snapshot = Snapshot(self, slot, pinned)
+        snapshot.is_switched = pinned.seq != self._seen
+        self._counters.values += snapshot.is_switched
+        self._seen = pinned.seq
+        attachment.release_unused()
         return snapshot
 
-    def _version_of(self, _: Attachment, slot: Slot, record: Record) -> InstanceVersion:
-        slot.leave[record.index]()
-        return record.version
+    def _version_of(self, _: Attachment, slot: Slot, pinned: PinnedVersion) -> InstanceVersion:
+        slot.leave[pinned.index]()
+        return pinned.version
 
-    def _patiently(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool = False) -> R:
-        """Pin and use the newest version; as long as nothing is published, try again until the timeout is over."""
+    def _retry_until_published(
+        self, use: Callable[[Attachment, Slot, PinnedVersion], R], *, check_bytes: bool = False
+    ) -> R:
+        """Pin and use the newest version; while nothing is published, retry until the timeout is over."""
         deadline, pauses = -1.0, None
         while True:
             try:
@@ -233,91 +251,169 @@ class Reader(Waiting[T]):
             except (StateNotFoundError, UninitializedStateError):
                 now = time.monotonic()
                 if pauses is None:
-                    deadline, pauses = now + self._timeout, looks()
+                    deadline, pauses = now + self._timeout, waiting.absent_backoff()
                 if now >= deadline:
                     raise
             time.sleep(min(next(pauses), deadline - now))
 
-    def _pin_and(self, use: Callable[[Attachment, Slot, Record], R], *, check_bytes: bool) -> R:
-        """Pin the newest version and use it; `use` counts out, or hands the count on."""
+    def _pin_and(self, use: Callable[[Attachment, Slot, PinnedVersion], R], *, check_bytes: bool) -> R:
+        """Pin the newest version and use it; `use` unpins, or passes the pin on."""
         while True:
             attachment = self._attached()
             try:
-                slot, record = attachment.pin(check_bytes=check_bytes)
-                if record.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, record.seq):
-                    record.value = self._latest[2]  # decoded without a record: see `Attachment.copy_out`
-                self._fast = (slot, attachment.version, record)
-                return use(attachment, slot, record)
-            except LifeEndedError:
-                self._forget()
-                if attachment.channel.is_current():  # its writer died between closing it and removing the name
-                    raise not_found(self._names.state) from None
+                slot, pinned = attachment.pin(check_bytes=check_bytes)
+                if pinned.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, pinned.seq):
+                    pinned.value = self._latest[2]  # decoded without a pin: see `Attachment.seqlock_read`
+                self._fast = (slot, attachment.version, pinned)
+                return use(attachment, slot, pinned)
+            except StaleAttachmentError:
+                self._detach()
+                if attachment.channel.is_current():  # its writer died between CLOSED and the removal of the name
+                    raise not_found(self.name) from None
             except BaseException:
-                # An error, or a signal handler's exception anywhere above: our count may stand.
+                # An error, or an exception from a signal handler anywhere above: the pin may be counted.
                 self._fast = None
-                attachment.retire()
+                attachment.discard()
                 raise
 
     def _attached(self) -> Attachment:
         if self._attachment is None:
             self._check_open()
-            self._attachment = Attachment(self._names, self.decoder, self.lock, self._tally)
+            self._attachment = Attachment(self._names, self.decoder, self.lock, self._counters)
         return self._attachment
 
-    def retire(self, slot: Slot) -> None:
-        """Stop entering through a slot whose counts are in doubt; its holders keep it, the last one frees it."""
-        slot.retire()
+    def discard_slot(self, slot: Slot) -> None:
+        """Poison a slot whose counts are in doubt, and stop entering through it; its last reference frees it."""
+        slot.poison()
         fast, attachment = self._fast, self._attachment
         if fast is not None and fast[0] is slot:
             self._fast = None
         if attachment is not None:
-            attachment.retire(slot)
+            attachment.discard(slot)
+
+    # ------------------------------------------------------------------------------------------------------ waiting
+
+    def wait(self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None) -> int | None:
+        """Wait for a new version; return its sequence number, or None on timeout.
+
+        Waiting takes no processor time. Versions in between may be skipped, the newest never is. If the name does not
+        exist yet, it polls for it up to 50 times per second.
+
+        Args:
+            since: a version of the current incarnation, or its sequence number: wait for another one. By default, wait
+                for one that this handle has not returned yet, by `get`, `read`, `wait` or `watch`. Threads that share a
+                handle should pass it.
+            timeout: in seconds or as a timedelta; blocks indefinitely if None.
+
+        Raises:
+            InvalidArgumentError: `since` is not a version, or the timeout not a duration.
+            StateReadError, LayoutMismatchError: the segments of this name cannot be used.
+            ClosedError: this handle is closed, or was closed while waiting.
+        """
+        return waiting.wait(self, since, timeout)
+
+    def watch(
+        self,
+        since: InstanceVersion | int | None = None,
+        timeout: float | timedelta | None = None,
+        stop_event: Event | None = None,
+    ) -> Generator[Snapshot[T], None, None]:
+        """Yield a Snapshot of each new version, open until the next iteration.
+
+        Raises what `wait` and `read` raise.
+
+        Args:
+            since: see `wait`. By default, the first iteration yields the newest version if this handle has not
+                returned it.
+            timeout: how long to wait for each version before the loop ends, in seconds or as a timedelta.
+            stop_event: ends the loop within 50 ms after it is set.
+        """
+        return waiting.watch(self, since, timeout, stop_event)
+
+    async def wait_async(
+        self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None
+    ) -> int | None:
+        """Wait as `wait` does, in a coroutine of asyncio. It may be cancelled at any time.
+
+        All waits of a process share one thread, which ends a second or two after the last of them.
+        """
+        return await waiting.wait_async(self, since, timeout)
+
+    def watch_async(
+        self,
+        since: InstanceVersion | int | None = None,
+        timeout: float | timedelta | None = None,
+        stop_event: Event | None = None,
+    ) -> AsyncGenerator[Snapshot[T], None]:
+        """Yield a Snapshot of each new version, as `watch` does; for `async for` with asyncio."""
+        return waiting.watch_async(self, since, timeout, stop_event)
+
+    # The interface `VersionSource` of `waiting`.
+
+    def _newest(self) -> tuple[Channel, int] | None:
+        with self.lock:
+            try:
+                channel = self._attached().channel
+            except (StateNotFoundError, UninitializedStateError):
+                return None
+            seq = channel.version.load()
+            if seq == CLOSED:
+                self._detach()
+            return None if seq in {0, CLOSED} else (channel, seq)
+
+    def _last_returned(self) -> int:
+        return max(self._latest[1], self._seen, self._waited)
+
+    def _note_waited(self, seq: int) -> None:
+        self._waited = seq
+
+    def _detach_if_removed(self, channel: Channel, seen: int) -> None:
+        if channel.version.load_relaxed() == seen and not channel.is_current():
+            with self.lock:
+                self._detach()
 
     # ---------------------------------------------------------------------------------------------------- the handle
 
     def version(self) -> InstanceVersion:
         """Return sequence number, index, size and checksum of the newest version. Raises what `get` raises."""
-        return self._patiently(self._version_of)
+        return self._retry_until_published(self._version_of)
 
     def stats(self) -> ReaderStats:
-        """Return what this handle did so far."""
-        return ReaderStats(self._tally.values, self._tally.attached, self._tally.claimed)
+        """Return the counters of this handle."""
+        return ReaderStats(self._counters.values, self._counters.attached, self._counters.claimed)
 
     @property
     def closed(self) -> bool:
-        """Whether the handle was closed."""
+        """Whether the handle is closed."""
         return self._closed
 
     def close(self) -> None:
-        """Give up slot and mappings; unlink nothing. Open snapshots and live views stay valid. Idempotent.
+        """Release the reader slot and the mappings. Open snapshots and live views stay valid. Idempotent.
 
-        Whoever waits with this handle gets a ClosedError, within a second; coroutines within five.
+        Threads that wait with this handle raise ClosedError within a second, coroutines within five.
         """
         with self.lock:
             self._closed = True
             attachment = self._attachment
-            self._forget()
+            self._detach()
         if attachment is not None:
-            self._stir(attachment.channel)
+            waiting.wake(attachment.channel)
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the handle for {self.name!r} is closed; open a new one")
-
-    def before_fork(self) -> None:
-        """Nothing to prepare: slots prepare themselves."""
+            raise ClosedError(f"the Reader of {self.name!r} is closed; open a new one")
 
     def after_fork_in_child(self) -> None:
-        """Attach anew at the next read; slots that live snapshots share with the parent are theirs."""
+        """Attach again at the next read. Slots of live snapshots are shared with the parent."""
         self.lock = threading.RLock()  # the old one may belong to a thread of the parent
-        self._forget()
+        self._detach()
 
     def __enter__(self) -> Self:
         self._check_open()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
 
@@ -325,7 +421,8 @@ class Reader(Waiting[T]):
         return (_reopen, (type(self), self.name, self._options()))
 
     def _options(self) -> dict[str, Any]:
-        return self._reading
+        """Return the arguments that this handle was made with, but for the name."""
+        return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle}
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"

@@ -1,13 +1,12 @@
-"""What a read hands out: one version of the value, pinned for as long as it is needed."""
+"""Snapshot: one version of the value, pinned for as long as it is needed."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
-from shmsync import codecs
-from shmsync._core.layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, instance_version
-from shmsync.errors import ClosedError, IntegrityError
+from shmsync._session.pinned import UNSET
+from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,95 +15,53 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeVar
 
+    from shmsync._core.layout import InstanceVersion
     from shmsync._core.slots import Slot
-    from shmsync._shm.segment import LendingMapping
-    from shmsync.codecs import Codec, Decoder
+    from shmsync._session.pinned import PinnedVersion
+    from shmsync.codecs import Decoder
 
     T = TypeVar("T", default=Any)
-else:  # a plain one will do at run time, and needs no package
+else:  # a plain TypeVar is enough at run time, and needs no package
     from typing import TypeVar
 
     T = TypeVar("T")
 
-UNSET: Any = object()
-
-
-class Record:
-    """One version as a reader knows it: where it lies, and its value once decoded. Shared by its snapshots.
-
-    Attributes:
-        value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has handed out.
-    """
-
-    __slots__ = ("_end", "_header", "codec", "index", "mapping", "seq", "value")
-
-    def __init__(self, header: DataHeader, mapping: LendingMapping) -> None:
-        self.seq = header.seq
-        self.index = mapping.index
-        self.mapping = mapping
-        self._header = header
-        self._end = PAYLOAD_AT + header.size
-        self.codec: Codec = codecs.by_id(header.codec)
-        self.value: Any = UNSET
-
-    @property
-    def life(self) -> int:
-        """Instance number of the life of the name that it belongs to."""
-        return self._header.instance
-
-    @property
-    def version(self) -> InstanceVersion:
-        """What is published of it."""
-        return instance_version(self._header.seq, self._header.size, self._header.checksum)
-
-    def view(self) -> memoryview:
-        """Return a view of the payload, which must not outlive the count."""
-        return self.mapping.view(PAYLOAD_AT, self._end)
-
-    def lend(self) -> memoryview:
-        """Return a view of the payload, to be handed out."""
-        return self.mapping.lend(PAYLOAD_AT, self._end)
-
-    def verify(self) -> None:
-        """Compare payload and checksum.
-
-        Raises:
-            IntegrityError: they differ.
-        """
-        found = checksum_of(self.view())
-        if found != self._header.checksum:
-            raise IntegrityError(
-                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
-                f"was {self._header.checksum:#018x}; something outside shmsync wrote there, the next write repairs it"
-            )
-
 
 class Handle(Protocol):
-    """What a snapshot needs of the reader that made it."""
+    """What a snapshot needs from its reader."""
 
     name: str
     lock: RLock
     decoder: Decoder
 
-    def retire(self, slot: Slot) -> None:
-        """Stop entering through a slot whose counts are in doubt."""
+    def discard_slot(self, slot: Slot) -> None:
+        """Poison a slot whose counts are in doubt, and stop entering through it."""
 
 
 class Snapshot(Generic[T]):
-    """One version of the value, which nobody overwrites while the snapshot is open or a view of it is alive.
+    """One version of the value. It is not overwritten while the snapshot is open or a view of it is alive.
 
-    Use it in a `with` block. Views and arrays taken from it stay valid afterwards for as long as they are referenced;
-    each that outlives its block costs the writer a new inode instead of a wait.
+    Use it in a `with` block. Views and arrays taken from it stay valid afterwards for as long as they are referenced.
+    If one outlives its block, the writer allocates new memory instead of waiting.
 
     Attributes:
         is_switched: whether this was the first `read` of this version by its handle.
+
+    Example:
+        >>> from shmsync import Reader, Writer
+        >>> writer = Writer("doc-snapshot")
+        >>> _ = writer.write({"rate": 1.08})
+        >>> with Reader("doc-snapshot") as reader, reader.read() as snapshot:
+        ...     print(snapshot.version.seq, snapshot.value["rate"])
+        1 1.08
+        >>> writer.unlink(); writer.close()
     """
 
-    __slots__ = ("_reader", "_record", "_slot", "_value", "_viewed", "is_switched")
+    __slots__ = ("_pinned", "_reader", "_slot", "_value", "_viewed", "is_switched")
 
-    def __init__(self, reader: Handle, slot: Slot, record: Record) -> None:
+    def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
-        self._record = record
+        self._pinned = pinned
         self._viewed = False
         self._value: Any = UNSET
         self.is_switched = False
@@ -113,7 +70,7 @@ class Snapshot(Generic[T]):
     @property
     def version(self) -> InstanceVersion:
         """Sequence number, index, size in bytes and checksum of this version."""
-        return self._record.version
+        return self._pinned.version
 
     @property
     def closed(self) -> bool:
@@ -122,33 +79,33 @@ class Snapshot(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The value; treat it as read-only, since it is decoded once per version and handle, or lies in the segment.
+        """The value. Treat it as read-only: it is decoded once per version and handle, or a view of shared memory.
 
         Raises:
             EntityReadError: the bytes cannot be decoded, or not as the reader's type.
             MissingExtraError: decoding needs a package that is not installed.
             ClosedError: the snapshot was closed.
         """
-        value = self._record.value
+        value = self._pinned.value
         if value is UNSET or self._slot is None:
             return self._decode()
         return value  # type: ignore[no-any-return]
 
     def _decode(self) -> T:
-        record = self._record
+        pinned = self._pinned
         with self._reader.lock:  # so that all threads get the same object
             if self._slot is None:
                 raise _closed()
-            value = self._value if record.value is UNSET else record.value
+            value = self._value if pinned.value is UNSET else pinned.value
             if value is UNSET:
                 self._viewed = True
-                value = self._reader.decoder.decode(record)
-                # A value that lies in the segment goes with this snapshot; the record would keep it, and the memory.
-                if record.mapping.lending.is_lent():
+                value = self._reader.decoder.decode(pinned)
+                # A value in shared memory must not outlive this snapshot; `pinned` would keep it, and the memory.
+                if pinned.mapping.views.has_views():
                     self._value = value
                 else:
-                    record.value = value
-            if self._slot is None:  # looked at last, as in `buffer`
+                    pinned.value = value
+            if self._slot is None:  # checked last, as in `buffer`
                 self._value = UNSET
                 raise _closed()
         return value  # type: ignore[no-any-return]
@@ -161,44 +118,44 @@ class Snapshot(Generic[T]):
             ClosedError: the snapshot was closed.
         """
         self._viewed = True
-        view = self._record.lend()  # a new one each time: the caller may release it
-        if self._slot is None:  # looked at last: a `close` in another thread has seen the view, or we see the close
+        view = self._pinned.export()  # a new one each time: the caller may release it
+        if self._slot is None:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
     def close(self) -> None:
-        """Give the version up. Views of it that are still alive keep its memory. Idempotent."""
+        """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
         slot = self._slot
         if slot is None:
             return
         try:
             self._slot = None
             self._value = UNSET
-            # SYNC POINT keep: stored before the count goes, so a scan that sees no count sees the keep.
-            if self._viewed and self._record.mapping.lending.is_lent():
-                self._keep(slot)
-            slot.leave[self._record.index]()
+            # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
+            if self._viewed and self._pinned.mapping.views.has_views():
+                self._retain(slot)
+            slot.leave[self._pinned.index]()
         except BaseException:
-            # A signal handler raised somewhere above. Whether we counted out is unknown, and once the slot is retired
-            # it does not matter; whether views need a keep is unknown too, and one too many costs one inode.
-            self._keep(slot)
-            self._reader.retire(slot)
+            # A signal handler raised somewhere above. Whether we unpinned is unknown, and does not matter once the slot
+            # is poisoned. Whether views need a hazard is unknown too, and one too many costs one inode.
+            self._retain(slot)
+            self._reader.discard_slot(slot)
             raise
 
-    def _keep(self, slot: Slot) -> None:
-        with self._reader.lock:  # against `Lending.give_up`, which looks and then clears
-            self._record.mapping.lending.keep(slot)
+    def _retain(self, slot: Slot) -> None:
+        with self._reader.lock:  # against `release_if_unused`, which checks and then clears
+            self._pinned.mapping.views.retain(slot)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
 
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_slot", None) is not None and not ends():  # see `Slot.__del__`
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_slot", None) is not None and not is_finalizing():  # see `Slot.__del__`
             self.close()
 
     def __reduce__(self) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Synchronizer: both roles behind one handle, as in the original."""
+"""Synchronizer: a reader and a writer behind one handle, as in the Rust crate mmap-sync."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ if TYPE_CHECKING:
 
 
 class Synchronizer(Reader[T]):
-    """A handle that reads, and writes once you call it for that.
+    """Reads and writes a name through one handle.
 
-    The role is taken by use: the first `write` takes the write lock, the first `read` or `get` a reader slot. After a
-    fork the child's handle may read at once, and write once the parent's has let go.
+    It takes a role when it is first used: the first `write` takes the write lock, the first `read` or `get` a reader
+    slot. After a fork the child's handle can read at once, and write when the parent's is closed.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
         type, timeout, allow_pickle: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, poll_interval.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff.
 
     Raises:
-        InvalidArgumentError: an argument cannot be used.
+        InvalidArgumentError: an argument is not valid.
+
+    Example:
+        >>> from shmsync import Synchronizer
+        >>> prices = Synchronizer("doc-synchronizer")
+        >>> prices.write({"EURUSD": 1.08}).version.seq
+        1
+        >>> prices.get()
+        {'EURUSD': 1.08}
+        >>> prices.unlink(); prices.close()
     """
 
     @overload
@@ -67,7 +76,6 @@ class Synchronizer(Reader[T]):
         **writer: Any,
     ) -> None:
         super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
-        self._writer_options = writer
         self._writer: Writer[T] = Writer(name, **writer)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
@@ -79,7 +87,7 @@ class Synchronizer(Reader[T]):
         return self._writing().write_raw(data, grace_duration=grace_duration)
 
     def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
-        """Hand out the memory of the next version, to be written in place. See `Writer.reserve`."""
+        """Return the memory of the next version, to be written in place. See `Writer.reserve`."""
         return self._writing().reserve(size, grace_duration=grace_duration)
 
     def unlink(self) -> None:
@@ -87,23 +95,23 @@ class Synchronizer(Reader[T]):
         self._writing().unlink()
 
     def writer_stats(self) -> WriterStats:
-        """Return what this handle wrote so far; `stats` tells what it read."""
+        """Return the counters of what this handle has written; `stats` returns those of what it has read."""
         return self._writer.stats()
 
     def close(self) -> None:
-        """Give up both roles; unlink nothing. Idempotent."""
+        """Release the write lock and the reader slot. The name stays. Idempotent."""
         self._writer.close()
         super().close()
 
     def after_fork_in_child(self) -> None:
-        """Attach anew; compete for the write lock anew."""
+        """Attach again at the next read; take the write lock at the next write."""
         super().after_fork_in_child()
         if not self._closed:
-            self._writer = Writer(self.name, **self._writer_options)
+            self._writer = Writer(self.name, **self._writer._options())
 
     def _writing(self) -> Writer[T]:
         self._check_open()
         return self._writer
 
     def _options(self) -> dict[str, Any]:
-        return {**super()._options(), **self._writer_options}
+        return {**super()._options(), **self._writer._options()}

@@ -1,4 +1,4 @@
-"""The writer: encode, publish, unlink."""
+"""Writer: encode a value, publish it, unlink the name."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import errno
 import sys
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from shmsync import codecs
 from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
-from shmsync._handles.reservation import Reservation, Reserved
+from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
-from shmsync._session import ownership, unlink
+from shmsync._session import ownership
 from shmsync._session.log import WriterLog
+from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
 from shmsync._types import WriteResult, WriterStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
-from shmsync.codecs._gather import release
+from shmsync.codecs._gather import release, reserved
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
 if TYPE_CHECKING:
@@ -29,35 +31,46 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from shmsync._core.protocol import Published
+    from shmsync._core.protocol import PreparedWrite
+    from shmsync._session.data import Encoded
+    from shmsync._session.ownership import Ownership
     from shmsync.codecs import Codec
     from shmsync.codecs._gather import Payload
 
-_LINK_CHECK_EVERY = 1.0
-_LOOK_AGAIN = 0.1
-_OWNER = 0o600
+_LINK_CHECK_INTERVAL = 1.0
+_TURN_POLL_INTERVAL = 0.1
+_OWNER_BITS = 0o600
 
 
 class Writer(Generic[T]):
-    """Publishes values under a name; there is one at a time for each.
+    """Publishes values under a name. A name has one writer at a time.
 
-    The first write creates the segments, or takes over what an earlier writer left. Thread-safe. A Writer that was
-    inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the lock. To a type
-    checker `writer: Writer[Prices] = Writer(name)` writes nothing but Prices; nothing is checked at run time.
+    The first write creates the segments, or takes over those of an earlier writer. Thread-safe. A Writer that was
+    inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the write lock. To
+    a type checker `writer: Writer[Prices] = Writer(name)` writes nothing but Prices; at run time nothing is checked.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        codec: how `write` encodes: "msgpack" for plain values with arrays among them; "archive" for large maps and
-            lists that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for anything,
-            between processes that trust each other. The modules of `shmsync.codecs` say what each takes.
-        mode: permission bits of the segments. Whoever may read the state and data may also take a reader slot.
-        grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it takes new
-            memory instead; in seconds or as a timedelta. 0 never waits.
+        codec: how `write` encodes: "msgpack" for plain values, arrays included; "archive" for large maps and lists
+            that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for any object,
+            between processes that trust each other. The modules of `shmsync.codecs` list what each accepts.
+        mode: permission bits of the segments. A user who may read state and data may also take a reader slot.
+        grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
+            new memory instead; in seconds or as a timedelta. 0 never waits.
         max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created.
-        poll_interval: the longest pause between two looks while it waits, in seconds or as a timedelta.
+        max_backoff: the longest pause between two polls while a write waits for a reader, in seconds or as a
+            timedelta. The pauses grow exponentially up to it.
 
     Raises:
-        InvalidArgumentError: an argument cannot be used.
+        InvalidArgumentError: an argument is not valid.
+
+    Example:
+        >>> from shmsync import Writer
+        >>> with Writer("doc-writer") as writer:
+        ...     result = writer.write({"EURUSD": 1.08})
+        ...     writer.unlink()
+        >>> result.version.seq, result.size
+        (1, 17)
     """
 
     def __init__(
@@ -68,49 +81,47 @@ class Writer(Generic[T]):
         mode: int = 0o600,
         grace_duration: float | timedelta = 1.0,
         max_readers: int = 256,
-        poll_interval: float | timedelta = 0.002,
+        max_backoff: float | timedelta = 0.002,
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
-        if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER != _OWNER:
+        if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
             raise InvalidArgumentError(f"mode must be permission bits with read and write for the owner, not {mode!r}")
         self.name = name
-        self._options = {
-            "codec": codec,
-            "mode": mode,
-            "grace_duration": seconds(grace_duration, "grace_duration"),
-            "max_readers": max_readers,
-            "poll_interval": seconds(poll_interval, "poll_interval"),
-        }
-        self._terms = ownership.Terms(names_of(name), mode, max_readers, seconds(poll_interval, "poll_interval"))
+        self._create_options = ownership.CreateOptions(
+            names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff")
+        )
         self._codec: Codec = codecs.by_name(codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
-        self._free = threading.Condition(self._lock)
+        self._turn = threading.Condition(self._lock)
         self._busy = False
-        self._reserved: Reserved | None = None
+        self._reservation: OpenReservation | None = None
         self._closed = False
         self._usable = True  # neither closed, nor inherited by a fork
-        self._tenure: ownership.Tenure | None = None
+        self._ownership: Ownership | None = None
         self._next_link_check = 0.0
         self._writes = self._resets = self._replaced = self._takeovers = 0
         self._log = WriterLog(name)
-        fork.register(self)
+        fork.call_after(self)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish a value, encoded with the writer's codec. After an error the last value is still published.
 
         Args:
             value: what readers get.
-            grace_duration: overrides the writer's, for this write.
+            grace_duration: overrides the writer's for this write, in seconds or as a timedelta.
+
+        Returns:
+            Size in bytes and version of what was published.
 
         Raises:
             EntityWriteError: the value cannot be encoded so that it reads back equal.
             CapacityError: the shared memory file system is too small.
             WriteLockConflictError: another writer is alive, or this one was inherited by a fork.
-            LayoutMismatchError, StateReadError: the name is taken by something that cannot be used.
+            LayoutMismatchError, StateReadError: the segments of this name cannot be used.
             DataWriteError: a segment cannot be created.
-            ClosedError: this writer was closed.
+            ClosedError: this writer is closed.
         """
         if not self._usable:
             self._refuse()
@@ -123,169 +134,212 @@ class Writer(Generic[T]):
         return self._publish(raw, raw.encode(data), grace_duration)
 
     def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
-        """Return a context manager that hands out the memory of the next version, to be written in place.
+        """Return a context manager that provides the memory of the next version, to be written in place.
 
-        Leaving its block publishes what stands there as raw bytes; an exception publishes nothing. The memory is not
-        cleared: it may hold an earlier version. Writes of other threads through this Writer wait for the block to end.
-        A write or `close` of the same thread in the block goes before it: then leaving the block raises ClosedError.
-        Entering and leaving the block raise what `write` raises.
+        Leaving its block publishes the memory as raw bytes; an exception publishes nothing. The memory is not cleared:
+        it may contain an earlier version. Writes of other threads through this Writer wait for the block to end. A
+        write or `close` of the same thread inside the block takes precedence: leaving the block then raises
+        ClosedError. Entering and leaving the block raise what `write` raises.
 
         Args:
             size: in bytes.
-            grace_duration: overrides the writer's, for this write.
+            grace_duration: overrides the writer's for this write, in seconds or as a timedelta.
 
         Raises:
-            InvalidArgumentError: the size cannot be used.
+            InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"a size is a number of bytes, not {size!r}")
+            raise InvalidArgumentError(f"size must be a number of bytes, not {size!r}")
         if not self._usable:
             self._refuse()
         return Reservation(self, size, grace_duration)
 
+    # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
+
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         with self._lock:
-            if self._busy or self._reserved is not None:
+            if self._busy or self._reservation is not None:
                 self._wait_for_turn()
             try:
                 self._busy = True
-                return self._commit(*self._prepare(codec, payload, grace_duration))
+                now = time.monotonic()
+                size = len(payload)
+                owned, prepared = self._prepare(size, now, grace_duration)
+                return self._commit(owned, prepared, size, (payload, codec.ID, now))
             finally:
-                self._busy = False  # first, and here: a signal handler may raise in whatever is called
-                self._end()
-                release(payload)  # a kept exception keeps this frame, and with it the caller's buffer
-
-    # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_end`; a Reservation lets go of the lock before `_commit`.
+                self._busy = False  # first, and here: a signal handler may raise in any call
+                self._finish()
+                release(payload)  # an exception that is kept keeps this frame, and with it the caller's buffer
 
     def _wait_for_turn(self) -> None:
         """Wait until no Reservation of another thread is open. Give up one that was left without an `__exit__`."""
-        if self._busy:  # two publishes interleaved would write into what the inner one has just published
-            raise WriteLockConflictError(errno.EAGAIN, "write called by a signal handler in the middle of a write")
-        while (reserved := self._reserved) is not None:
-            if reserved.is_left():
-                self._set_aside()
+        if self._busy:  # two interleaved publishes would write into what the inner one has just published
+            raise WriteLockConflictError(
+                errno.EAGAIN, f"{self.name!r}: write was called by a signal handler in the middle of a write"
+            )
+        while (opened := self._reservation) is not None:
+            if opened.is_abandoned():
+                self._invalidate_reservation()
             else:
-                self._free.wait(_LOOK_AGAIN)
-
-    def _set_aside(self) -> None:
-        """Make an open Reservation fail. Whoever still writes into its memory writes where nobody reads any more."""
-        reserved, self._reserved = self._reserved, None
-        if reserved is not None and reserved.tenure is self._tenure:
-            reserved.tenure.data.discard(reserved.prepared.idx)
-        self._free.notify_all()
+                self._turn.wait(_TURN_POLL_INTERVAL)
 
     def _prepare(
-        self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None
-    ) -> tuple[ownership.Tenure, Published]:
+        self, size: int, now: float, grace_duration: float | timedelta | None
+    ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         if not self._usable:
             self._refuse()
-        now = time.monotonic()
-        tenure = self._present_tenure(now)
-        tenure.data.load(payload, codec, now)
-        return tenure, tenure.prepare(grace)
+        owned = self._current_ownership(now)
+        return owned, owned.prepare(size, grace)
 
-    def _commit(self, tenure: ownership.Tenure, prepared: Published) -> WriteResult:
-        tenure.commit(prepared)
+    def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
+        checksum = owned.commit(prepared, value)
         seq, index, reset, replaced, _, _ = prepared
         self._writes += 1
         if reset or replaced:
             self._resets += reset
             self._replaced += replaced
-            self._log.published(prepared, tenure.evicted() if reset else [])
-        data = tenure.data
-        version = new(InstanceVersion, (seq, index, data.size, data.checksum))
-        return new(WriteResult, (data.size, reset, version))
+            self._log.published(prepared, owned.evicted() if reset else [])
+        return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum))))
 
-    def _end(self) -> None:
-        tenure = self._tenure
-        if tenure is not None:
-            tenure.data.unload()
-            if tenure.is_fresh and tenure.version.load() == 0:
-                self._end_tenure(tenure)  # nothing was ever published here: leave nothing behind
+    def _finish(self) -> None:
+        owned = self._ownership
+        if owned is not None and owned.is_unpublished and owned.version.load() == 0:
+            self._end_incarnation(owned)  # nothing was ever published: leave nothing behind
 
-    def _present_tenure(self, now: float) -> ownership.Tenure:
-        tenure = self._tenure
-        if tenure is not None and now >= self._next_link_check:
-            self._next_link_check = now + _LINK_CHECK_EVERY
-            tenure.data.forget_unlinked()
-            if not tenure.is_linked():
-                self._end_tenure(tenure)  # removed from outside: send the readers to the new one
-                tenure = None
-        if tenure is None:
-            tenure = self._tenure = ownership.begin(self._terms)
-            if tenure.predecessor:
+    def _current_ownership(self, now: float) -> Ownership:
+        owned = self._ownership
+        if owned is not None and now >= self._next_link_check:
+            self._next_link_check = now + _LINK_CHECK_INTERVAL
+            owned.data.forget_unlinked()
+            if not owned.is_linked():
+                self._end_incarnation(owned)  # another program removed the name: send the readers to the new one
+                owned = None
+        if owned is None:
+            owned = self._ownership = ownership.acquire(self._create_options)
+            if owned.previous_owner_pid:
                 self._takeovers += 1
-                self._log.took_over(tenure.predecessor)
-        return tenure
+                self._log.took_over(owned.previous_owner_pid)
+        return owned
 
-    def _end_tenure(self, tenure: ownership.Tenure) -> None:
-        self._tenure = None
-        tenure.end()
-        tenure.resign()
+    def _end_incarnation(self, owned: Ownership) -> None:
+        self._ownership = None
+        owned.end_incarnation()
+        owned.release()
+
+    # What a Reservation needs: see `ReservingWriter`.
+
+    def _open_reservation(
+        self, reservation: Reservation, grace_duration: float | timedelta | None
+    ) -> tuple[OpenReservation, memoryview]:
+        with self._lock:
+            self._wait_for_turn()
+            try:
+                self._busy = True
+                owned, prepared = self._prepare(reservation.size, time.monotonic(), grace_duration)
+                buffer = owned.data.payload_view(prepared.idx, reservation.size)
+                opened = OpenReservation(
+                    weakref.ref(reservation), reservation.size, threading.current_thread(), owned, prepared
+                )
+                self._reservation = opened
+            except BaseException:
+                self._finish()
+                raise
+            finally:
+                self._busy = False
+        return opened, buffer
+
+    def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+        with self._lock:
+            if opened is None or self._reservation is not opened:
+                if not publish:
+                    return None
+                if not self._usable:
+                    self._refuse()
+                raise ClosedError(
+                    "nothing was published: the same thread wrote inside the block of this reserve, or never entered it"
+                )
+            try:
+                self._busy = True
+                if not publish:
+                    return None
+                # The time is that of the publish: the block may have taken a while.
+                value: Encoded = (reserved(opened.size), raw.ID, time.monotonic())
+                return self._commit(opened.ownership, opened.prepared, opened.size, value)
+            finally:
+                self._busy = False
+                self._reservation = None
+                self._turn.notify_all()
+                self._finish()
+
+    def _invalidate_reservation(self) -> None:
+        """Make an open Reservation fail. If its block still writes to its memory, no reader reads that memory."""
+        opened, self._reservation = self._reservation, None
+        if opened is not None and opened.ownership is self._ownership:
+            opened.ownership.data.discard(opened.prepared.idx)
+        self._turn.notify_all()
+
+    # The handle.
 
     def unlink(self) -> None:
         """Remove the name and its segments. Attached readers notice at their next call; open snapshots stay valid.
 
-        A later write creates the name anew. Does nothing if there is no such name.
+        A later write creates the name again. Does nothing if the name does not exist.
 
         Raises:
             WriteLockConflictError: another writer is alive.
-            LayoutMismatchError: the name belongs to another layout version, or to something else.
-            ClosedError: this writer was closed.
+            LayoutMismatchError: the segments have another layout version, or belong to another program.
+            ClosedError: this writer is closed.
         """
         with self._lock:
             if not self._usable:
                 self._refuse()
-            self._set_aside()
-            if self._tenure is not None:
-                self._end_tenure(self._tenure)
+            self._invalidate_reservation()
+            if self._ownership is not None:
+                self._end_incarnation(self._ownership)
             else:
-                unlink.remove(self._terms.names)
+                unlink_name(self._create_options.names)
 
     def stats(self) -> WriterStats:
-        """Return what this Writer did so far."""
+        """Return the counters of this handle."""
         return WriterStats(self._writes, self._resets, self._replaced, self._takeovers)
 
     @property
     def closed(self) -> bool:
-        """Whether the writer was closed."""
+        """Whether the writer is closed."""
         return self._closed
 
     def close(self) -> None:
-        """Let go of the write lock; unlink nothing: readers keep reading. Idempotent."""
+        """Release the write lock. The name stays, and readers keep reading. Idempotent."""
         with self._lock:
-            self._set_aside()
+            self._invalidate_reservation()
             self._closed = True
             self._usable = False
-            tenure, self._tenure = self._tenure, None
-            if tenure is not None:
-                if tenure.version.load() == 0:
-                    tenure.end()  # closed in the block of a first reserve: leave nothing behind
-                tenure.resign()
+            owned, self._ownership = self._ownership, None
+            if owned is not None:
+                if owned.version.load() == 0:
+                    owned.end_incarnation()  # closed inside the block of a first reserve: leave nothing behind
+                owned.release()
 
     def _refuse(self) -> NoReturn:
         if self._closed:
-            raise ClosedError(f"the writer of {self.name!r} is closed; open a new one")
+            raise ClosedError(f"the Writer of {self.name!r} is closed; open a new one")
         raise WriteLockConflictError(
             errno.EAGAIN,
-            f"this Writer of {self.name!r} belongs to the process that this one was forked from; "
-            "open a Writer here after that one was closed",
+            f"this Writer of {self.name!r} was inherited by a fork and belongs to the parent process; "
+            "close it there, and open a new one here",
         )
 
-    def before_fork(self) -> None:
-        """Nothing to prepare."""
-
     def after_fork_in_child(self) -> None:
-        """Leave the lock to the parent."""
+        """Leave the write lock to the parent."""
         self._lock = threading.RLock()
-        self._free = threading.Condition(self._lock)
+        self._turn = threading.Condition(self._lock)
         self._busy = False
-        self._reserved = None
+        self._reservation = None
         self._usable = False
-        tenure, self._tenure = self._tenure, None
-        if tenure is not None:
-            tenure.drop()
+        owned, self._ownership = self._ownership, None
+        if owned is not None:
+            owned.close_inherited()
 
     def __enter__(self) -> Self:
         if not self._usable:
@@ -293,18 +347,29 @@ class Writer(Generic[T]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
 
-    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        tenure = getattr(self, "_tenure", None)
-        if tenure is not None and not ends():
-            with suppress(Exception):  # the interpreter may be half gone; the kernel frees the lock in any case
-                tenure.resign()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        owned = getattr(self, "_ownership", None)
+        if owned is not None and not is_finalizing():
+            with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+                owned.release()
+
+    def _options(self) -> dict[str, Any]:
+        """Return the arguments that this Writer was made with, but for the name."""
+        created = self._create_options
+        return {
+            "codec": self._codec.NAME,
+            "mode": created.mode,
+            "grace_duration": self._grace,
+            "max_readers": created.max_readers,
+            "max_backoff": created.max_backoff,
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (type(self), self.name, self._options))
+        return (_reopen, (type(self), self.name, self._options()))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._usable else "inherited by a fork"

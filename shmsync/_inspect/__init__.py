@@ -104,7 +104,7 @@ def _report(found: Found, parts: Names) -> Info:
         age=age,
         created=unix_time(header.created_ns) if header is not None else None,
         layout=found.layout,
-        instance=header.instance if header is not None else None,
+        instance=header.incarnation if header is not None else None,
         max_readers=header.max_readers if found.table is not None and header is not None else None,
         writer=found.writer,
         readers=tuple(_with_time(found, reader) for reader in found.table or ()),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._core.layout import (
     CLOSED,
     GENERATION_AT,
+    HAZARD_AT,
     HIGH_WATER_AT,
-    KEEP_AT,
     OWNER,
     OWNER_AT,
     PAYLOAD_AT,
@@ -33,13 +33,14 @@ from shmsync._core.layout import (
     parse_state_header,
     readers_belong,
     readers_size,
+    slot_offset,
     unpack_pin,
 )
-from shmsync._session.state import open_part, slot_at
+from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment
 from shmsync._types import KeepInfo, ReaderInfo, WriterInfo
-from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, sentence
+from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,7 +99,7 @@ def look(name: str, parts: Names) -> Found:
     """
     found = Found(name)
     try:
-        with open_part(parts.state, writable=False) as state:
+        with open_control_segment(parts, parts.state, writable=False) as state:
             _look_at_state(found, state)
             if found.header is not None and found.state is not None:
                 _look_at_data(found, parts, state)
@@ -106,7 +107,7 @@ def look(name: str, parts: Names) -> Found:
     except StateNotFoundError:
         raise
     except (ShmSyncError, OSError) as error:
-        found.problems.append(sentence(error))
+        found.problems.append(format_error(error))
         found.readable = getattr(error, "errno", None) != errno.EACCES
     return found
 
@@ -166,14 +167,14 @@ def _data_header(name: str) -> DataHeader | str:
     except FileNotFoundError:
         return f"{name} is not there; the next write creates it anew"
     except (ShmSyncError, OSError) as error:
-        return sentence(error)
+        return format_error(error)
 
 
 def _fits(found: Found, idx: int) -> bool:
     header, state, life = found.data[idx], found.state, found.header
     assert state is not None
     assert life is not None
-    return header is not None and header[:3] == (life.instance, state.generations[idx], state.seq)
+    return header is not None and header[:3] == (life.incarnation, state.generations[idx], state.seq)
 
 
 def _misfit(name: str, header: DataHeader, state: _State) -> str:
@@ -190,7 +191,7 @@ def _look_at_readers(found: Found, parts: Names) -> None:
     header = found.header
     assert header is not None
     try:
-        with open_part(parts.readers, writable=False) as segment:
+        with open_control_segment(parts, parts.readers, writable=False) as segment:
             raw = os.pread(segment.fd, readers_size(header.max_readers), 0)
             if len(raw) < readers_size(header.max_readers):
                 found.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; remove the name")
@@ -200,7 +201,7 @@ def _look_at_readers(found: Found, parts: Names) -> None:
                 found.table = tuple(_slots(found, segment, raw))
     except StateReadError as error:
         gone = isinstance(error, StateNotFoundError)
-        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else sentence(error))
+        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else format_error(error))
 
 
 def _slots(found: Found, segment: Segment, raw: bytes) -> list[ReaderInfo]:
@@ -208,8 +209,8 @@ def _slots(found: Found, segment: Segment, raw: bytes) -> list[ReaderInfo]:
     high = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0], found.header.max_readers)  # readers may scribble there
     slots = []
     for number in range(high):
-        alive = ofd_locks.is_locked(segment.fd, slot_at(number))
-        slot = _slot(found, number, raw[slot_at(number) : slot_at(number + 1)], alive=alive)
+        alive = ofd_locks.is_locked(segment.fd, slot_offset(number))
+        slot = _slot(found, number, raw[slot_offset(number) : slot_offset(number + 1)], alive=alive)
         if alive or slot.is_reading or slot.evicted or slot.keeps:
             slots.append(slot)
     return slots
@@ -219,7 +220,7 @@ def _slot(found: Found, number: int, raw: bytes, *, alive: bool) -> ReaderInfo:
     assert found.state is not None
     evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
     keeps = []
-    for idx, at in enumerate(KEEP_AT):
+    for idx, at in enumerate(HAZARD_AT):
         (generation,) = _WORD.unpack_from(raw, at)
         if generation:
             keeps.append(KeepInfo(idx, generation, generation == found.state.generations[idx]))

@@ -1,4 +1,4 @@
-"""A reader's hold of one life of a name: its slot, its mappings, and the version it pinned last."""
+"""A reader's attachment to one incarnation of a name: its slot, its mappings, and the version that it pinned last."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from shmsync._core import protocol, slots
 from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
-from shmsync._handles.snapshot import Record
 from shmsync._session.log import logger
+from shmsync._session.mapping import TrackedMapping
+from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import attach
 from shmsync._shm import fork
-from shmsync._shm.atomics import ORDERED_LOADS
-from shmsync._shm.segment import LendingMapping, open_segment
-from shmsync.errors import DataReadError, StateReadError, UninitializedStateError, reason
+from shmsync._shm.atomics import IS_TSO
+from shmsync._shm.segment import open_segment
+from shmsync.errors import DataReadError, StateReadError, not_published, reason
 
 if TYPE_CHECKING:
     from threading import RLock
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _NO_VALUE = frozenset({0, CLOSED})
 
 
-class Tally:
-    """The counts of `ReaderStats`, over all attachments of a handle."""
+class ReaderCounters:
+    """The counters of `ReaderStats`, over all attachments of a handle."""
 
     __slots__ = ("attached", "claimed", "values")
 
@@ -33,118 +34,123 @@ class Tally:
         self.values = self.attached = self.claimed = 0
 
 
-class LifeEndedError(Exception):
-    """The name has been unlinked, or given a new life, since the attachment was made. Never reaches a user."""
+class StaleAttachmentError(Exception):
+    """The incarnation has ended since the attachment was made. Handled by the Reader, which attaches again."""
 
 
 class Attachment:
-    """See the module. All methods but `retire` are called under the reader's lock."""
+    """See the module. All methods but `discard` are called under the reader's lock.
 
-    def __init__(self, names: Names, decoder: Decoder, lock: RLock, tally: Tally) -> None:
+    Args:
+        names: the segment names.
+        decoder: of the reader.
+        lock: of the reader.
+        counters: of the reader.
+    """
+
+    def __init__(self, names: Names, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
         self._names = names
         self._decoder = decoder
         self._lock = lock
-        self._tally = tally
+        self._counters = counters
         self.channel = attach(names)
         self.version = self.channel.version
         self._generations = self.channel.generations
-        self._instance = self.channel.header.instance
+        self._incarnation = self.channel.header.incarnation
         self._slot: Slot | None = None
-        self._mappings: list[LendingMapping | None] = [None, None]
-        self._record: Record | None = None
-        tally.attached += 1
+        self._mappings: list[TrackedMapping | None] = [None, None]
+        self._pinned: PinnedVersion | None = None
+        counters.attached += 1
         logger.debug("attached to %s", names.state)
 
-    def copy_out(self) -> tuple[int, int, bytes] | None:
-        """Return sequence number, number of the codec and payload of a small newest version, copied, without a pin.
+    def seqlock_read(self) -> tuple[int, int, bytes] | None:
+        """Copy a small newest version without a pin; return its sequence number, codec number and payload.
 
-        None if it does not lie in one page that is mapped already, or has changed meanwhile, or has a record.
+        Return None if the version is not in a page that is mapped already, changes during the copy, or was pinned.
         """
         seq = self.version.load()
         mapping = self._mappings[index_of(seq)]
-        if mapping is None or mapping.size != PAGE or not ORDERED_LOADS or seq == CLOSED:
+        if mapping is None or mapping.size != PAGE or not IS_TSO or seq == CLOSED:
             return None
-        if self._record is not None and self._record.seq == seq:
+        if self._pinned is not None and self._pinned.seq == seq:
             return None
         if mapping.generation != self._generations[mapping.index].load():
             return None
         raw = mapping.copy(0, PAGE)
-        # Nobody holds the writer off here. But it starts to write where `seq` lies, or to give that index a new inode,
-        # only after it has published the next version. So if the version is `seq` after all these loads, which this
-        # machine does in order, none of them has seen anything of that.
+        # Nothing keeps the writer from overwriting this page. But it starts to write to the segment of `seq`, or to
+        # give that index a new inode, only after it has published the next version. So if the version is still `seq`
+        # after all these loads, which this machine executes in order, none of them has seen anything of that.
         if self.version.load() != seq:
             return None
-        header = self._header_of(seq, mapping, raw)
+        header = self._checked_header(seq, mapping, raw)
         return seq, header.codec, raw[PAYLOAD_AT : PAYLOAD_AT + header.size]
 
-    def pin(self, *, check_bytes: bool) -> tuple[Slot, Record]:
-        """Pin the newest version. The caller counts out; after any exception it calls `retire`.
+    def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
+        """Pin the newest version. The caller unpins; after any exception it calls `discard`.
 
         Raises:
-            LifeEndedError: attach anew.
+            StaleAttachmentError: attach again.
             And what `Reader.get` raises.
         """
         try:
-            slot, seq, mapping = protocol.hold(self, self.version)
+            slot, seq, mapping = protocol.pin_and_map(self, self.version)
         except (StateReadError, DataReadError):
-            # A segment is not what the state says: no wonder if the name has been given a new life meanwhile.
+            # A segment does not match the state. That is expected if a new incarnation has begun.
             if self.channel.is_current():
                 raise
-            raise LifeEndedError from None
-        record = self._examine(seq, mapping)
+            raise StaleAttachmentError from None
+        pinned = self._pinned_version(seq, mapping)
         if check_bytes:
-            record.verify()
-            self._decoder.check(record.codec, record.lend())
-        return slot, record
+            pinned.verify()
+            self._decoder.check(pinned.codec, pinned.export())
+        return slot, pinned
 
-    def _examine(self, seq: int, mapping: LendingMapping | None) -> Record:
+    def _pinned_version(self, seq: int, mapping: TrackedMapping | None) -> PinnedVersion:
         if seq == CLOSED:
-            raise LifeEndedError
+            raise StaleAttachmentError
         if mapping is None:
-            raise UninitializedStateError(
-                f"{self._names.state} is there, but nothing is published yet; try again later"
-            )
-        record = self._record
-        if record is None or record.seq != seq or record.mapping is not mapping:
-            record = self._record = self._new_record(seq, mapping)
-        return record
+            raise not_published(self._names.name)
+        pinned = self._pinned
+        if pinned is None or pinned.seq != seq or pinned.mapping is not mapping:
+            pinned = self._pinned = self._new_pinned_version(seq, mapping)
+        return pinned
 
-    def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
-        return Record(self._header_of(seq, mapping, mapping.copy(0, PAYLOAD_AT)), mapping)
+    def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
+        return PinnedVersion(self._checked_header(seq, mapping, mapping.copy(0, PAYLOAD_AT)), mapping)
 
-    def _header_of(self, seq: int, mapping: LendingMapping, raw: bytes) -> DataHeader:
-        segment = self._names.data[mapping.index]
-        header = parse_data_header(segment, raw, mapping.size)
-        if header[:3] != (self._instance, mapping.generation, seq):
+    def _checked_header(self, seq: int, mapping: TrackedMapping, raw: bytes) -> DataHeader:
+        segment_name = self._names.data[mapping.index]
+        header = parse_data_header(segment_name, raw, mapping.size)
+        if header[:3] != (self._incarnation, mapping.generation, seq):
             raise DataReadError(
-                f"{segment} holds version {header.seq} of generation {header.generation}, the state says version {seq} "
-                f"of generation {mapping.generation}; the next write repairs it"
+                f"{segment_name} contains version {header.seq} of generation {header.generation}, but the state says "
+                f"version {seq} of generation {mapping.generation}; the next write repairs it"
             )
         return header
 
-    def give_up_unused(self) -> None:
-        """Let go of inodes that were replaced, and of keeps that could not be taken back when the last view went."""
+    def release_unused(self) -> None:
+        """Unmap replaced inodes, and clear the hazards that could not be cleared when their last view went."""
         for mapping in self._mappings:
             if mapping is not None:
-                if mapping.lending.keeper is not None:
-                    mapping.lending.give_up()
-                if mapping.generation != self._generations[mapping.index].peek():
-                    # Its memory goes with its last view, and not with our next read of it.
+                if mapping.views.retained_by is not None:
+                    mapping.views.release_if_unused()
+                if mapping.generation != self._generations[mapping.index].load_relaxed():
+                    # Its memory is released with its last view, not with our next read of this index.
                     self._mappings[mapping.index] = None
 
-    # What the protocol asks for (the port `Holder`).
+    # The port `ReaderPort` of the protocol.
 
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
-        if self._slot is None or self._slot.retired:
+        if self._slot is None or self._slot.poisoned:
             self._slot = slots.claim(self.channel.table)
-            fork.register(self._slot)
-            self._tally.claimed += 1
+            fork.call_before(self._slot)
+            self._counters.claimed += 1
             logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)
         return self._slot
 
-    def map(self, seq: int) -> LendingMapping | None:
-        """Return the mapping of the segment that holds `seq`; None for the sequence numbers that none holds."""
+    def map(self, seq: int) -> TrackedMapping | None:
+        """Return the mapping of the segment that holds `seq`; None for the sequence numbers that no segment holds."""
         if seq in _NO_VALUE:
             return None
         index = index_of(seq)
@@ -154,19 +160,19 @@ class Attachment:
             mapping = self._mappings[index] = self._open(index, generation)
         return mapping
 
-    def _open(self, index: int, generation: int) -> LendingMapping:
-        name = self._names.data[index]
+    def _open(self, index: int, generation: int) -> TrackedMapping:
+        segment_name = self._names.data[index]
         try:
-            with open_segment(name, writable=False) as segment:
-                return LendingMapping(segment, index, generation, self._lock)
+            with open_segment(segment_name, writable=False) as segment:
+                return TrackedMapping(segment, index, generation, self._lock)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or 0
-            raise DataReadError(code, f"cannot map {name}: {reason(error)}") from error
+            raise DataReadError(code, f"cannot map {segment_name}: {reason(error)}") from error
 
-    def retire(self, slot: Slot | None = None) -> None:
-        """Stop entering through a slot (without one: the present one); its holders keep it, the last one frees it."""
+    def discard(self, slot: Slot | None = None) -> None:
+        """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""
         slot = slot or self._slot
         if slot is not None:
-            slot.retire()
+            slot.poison()
             if self._slot is slot:
                 self._slot = None

@@ -1,7 +1,7 @@
 """The logger "shmsync": silent unless the program configures logging.
 
-WARNING: a reader was evicted, memory had to be replaced because of readers, a writer died. DEBUG: attach, claim,
-replace. Nothing on the road of an unchanged `get()` or a plain write.
+WARNING: a reader was evicted, memory was replaced because of readers, a writer died. DEBUG: attach, claim, replace. An
+unchanged `get()` or a plain write logs nothing.
 """
 
 from __future__ import annotations
@@ -11,62 +11,63 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shmsync._core.protocol import Published
+    from shmsync._core.protocol import PreparedWrite
 
 logger = logging.getLogger("shmsync")
 logger.addHandler(logging.NullHandler())
 
-_EVERY = 1.0
+_INTERVAL = 1.0
 
 
-class Seldom:
-    """Warns at most once a second; the next warning says how many were left out."""
+class RateLimitedLogger:
+    """Logs at most one warning per second; the next one says how many were suppressed."""
 
     def __init__(self) -> None:
         self._next = 0.0
-        self._left_out = 0
+        self._suppressed = 0
 
     def warn(self, text: str, *args: object) -> None:
         """Log a warning, unless the last one was less than a second ago."""
         now = time.monotonic()
         if now < self._next:
-            self._left_out += 1
+            self._suppressed += 1
             return
-        self._next = now + _EVERY
-        more, self._left_out = self._left_out, 0
-        if more:
-            text, args = text + " (and %d more since the last message)", (*args, more)
+        self._next = now + _INTERVAL
+        suppressed, self._suppressed = self._suppressed, 0
+        if suppressed:
+            text, args = text + " (%d similar messages suppressed)", (*args, suppressed)
         logger.warning(text, *args)
 
 
 class WriterLog:
-    """What a Writer tells beyond what its writes return."""
+    """What a Writer logs.
+
+    Args:
+        name: the user's name.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._of_resets, self._of_replacements = Seldom(), Seldom()
+        self._resets, self._replacements = RateLimitedLogger(), RateLimitedLogger()
 
-    def took_over(self, predecessor: int) -> None:
-        """Tell that a writer of another process had died."""
-        text = "%s: took over from process %d, which ended without closing its writer"
-        logger.warning(text, self._name, predecessor)
+    def took_over(self, pid: int) -> None:
+        """Log that the writer of another process had died."""
+        logger.warning("%s: took over from process %d, which exited without closing its writer", self._name, pid)
 
-    def published(self, published: Published, evicted: list[int]) -> None:
-        """Tell what a write did to readers, and to memory.
+    def published(self, prepared: PreparedWrite, evicted: list[int]) -> None:
+        """Log what a write did to readers and memory.
 
         Args:
-            published: the write.
-            evicted: processes whose readers it evicted.
+            prepared: the write.
+            evicted: pids of the readers that are evicted.
         """
-        if published.reset:
-            who = (
-                f"evicted readers of process {', '.join(map(str, evicted))}"
-                if evicted
-                else "cleared a dead reader away"
+        if prepared.reset:
+            what = (
+                f"evicted readers of process {', '.join(map(str, evicted))}" if evicted else "reclaimed a dead reader"
             )
-            self._of_resets.warn("%s: version %d: %s", self._name, published.seq, who)
-        if published.held:
-            text = "%s: version %d needed new memory: readers are still inside a read, or keep what they got"
-            self._of_replacements.warn(text, self._name, published.seq)
-        if published.replaced:
-            logger.debug("%s: data_%d replaced, generation %d", self._name, published.idx, published.generation)
+            self._resets.warn("%s: version %d: %s", self._name, prepared.seq, what)
+        if prepared.held:
+            text = "%s: version %d needed new memory: readers still read the old one, or retain values from it"
+            self._replacements.warn(text, self._name, prepared.seq)
+        if prepared.replaced:
+            logger.debug("%s: data_%d replaced, generation %d", self._name, prepared.idx, prepared.generation)

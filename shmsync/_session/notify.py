@@ -1,19 +1,21 @@
-"""The bell of a name: readers sleep until the next version, and a writer that nobody waits for pays no system call.
+"""Notify waiting readers of a new version. A writer without waiters makes no system call.
 
-The version word is a futex. Besides, there is a word `awaited`, which says that somebody may be asleep:
+The version word is a futex. Besides, the word `waiters` says that a reader may be asleep:
 
-    a reader   1. awaited := 1   2. is the version still what it has seen? Then sleep; the kernel looks once more.
-    a writer   1. was it awaited? Then awaited := 0   2. publish   3. was it (1), or is it now? Then wake everybody.
+    reader, arm      1. waiters := 1   2. if the version is still the one seen: sleep; the kernel compares once more
+    writer, disarm   1. if waiters: waiters := 0
+            publish  2. version := seq
+            notify   3. if waiters was set in 1 or is set now: wake all
 
-Nobody sleeps through a publish. Take the reader's step 1 and what the writer's look before the publish makes of it:
+No wake-up is lost. Take the reader's step 1, and where it falls in the writer's steps:
 
-- It comes after the publish's look 3: then it comes after the publish, and step 2 finds another version.
-- It comes before look 3 and is not cleared: look 3 sees it, and everybody is woken.
-- It is cleared in step 1 of the writer: then this write wakes everybody.
+- After the load of step 3: it is after the publish, and the reader's step 2 finds the new version.
+- Before the load of step 3, and not cleared: step 3 sees it, and all are woken.
+- Cleared by step 1: this write wakes all.
 
-Woken is whoever is asleep by then; whoever is still on its way finds, by itself or through the kernel, that the version
-has changed. A reader that dies asleep leaves `awaited` set, which costs the next write one call for nothing. Readers
-may write to that word, so a hostile one can make others miss a call: they look up every second by themselves.
+A wake reaches the readers that are asleep by then; one that is not asleep yet finds, by its own load or the kernel's,
+that the version has changed. A reader that dies asleep leaves `waiters` set, which costs the next write one system
+call. Readers can write to that word, so a hostile one can suppress a wake; waiters therefore poll once per second.
 """
 
 from __future__ import annotations
@@ -22,74 +24,74 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync._shm import futex
-from shmsync._util.duration import pauses
+from shmsync._util.backoff import backoff
 
 if TYPE_CHECKING:
     from mmap import mmap
 
     from shmsync._core.ports import Word
 
-_FIRST_LOOK = 0.0002
-_LAST_LOOK = 0.005
+_MIN_POLL = 0.0002
+_MAX_POLL = 0.005
 
 
 def wake(state: mmap, version_at: int) -> None:
-    """Wake whoever sleeps on the version word of a mapped state segment."""
+    """Wake all that sleep on the version word of a mapped state segment."""
     futex.Futex(state, version_at).wake()
 
 
-class Bell:
-    """The bell of one life of a name.
+class Notifier:
+    """The version word as a futex, with the word that says whether anyone waits.
 
     Args:
         state: the mapped state segment.
-        version_at: offset of the version word in it.
+        version_at: offset of the version word in it, in bytes.
         version: that word.
-        awaited: the word that says whether somebody may be asleep.
+        waiters: the word that says whether a reader may be asleep.
 
     Attributes:
         futex: of the version word.
     """
 
-    __slots__ = ("_awaited", "_version", "futex")
+    __slots__ = ("_version", "_waiters", "futex")
 
-    def __init__(self, state: mmap, version_at: int, version: Word, awaited: Word) -> None:
+    def __init__(self, state: mmap, version_at: int, version: Word, waiters: Word) -> None:
         self.futex = futex.Futex(state, version_at)
         self._version = version
-        self._awaited = awaited
+        self._waiters = waiters
 
     # The writer's side.
 
-    def before(self) -> bool:
-        """Tell whether somebody may be asleep; call right before a publish, and `after` with the answer after it."""
-        if self._awaited.load() == 0:
+    def disarm(self) -> bool:
+        """Return whether a reader may be asleep. Call right before a publish; pass the result to `notify` after it."""
+        if self._waiters.load() == 0:
             return False
-        self._awaited.store(0)
+        self._waiters.store(0)
         return True
 
-    def after(self, *, owed: bool) -> None:
-        """Wake whoever may be asleep."""
-        if owed or self._awaited.load():
+    def notify(self, *, had_waiters: bool) -> None:
+        """Wake all readers that may be asleep."""
+        if had_waiters or self._waiters.load():
             self.futex.wake()
 
     # The reader's side.
 
-    def expect(self, seen: int) -> bool:
-        """Announce that somebody is about to sleep; tell whether the version is still `seen`."""
-        self._awaited.store(1)  # SYNC POINT bell: before the look at the version
+    def arm(self, seen: int) -> bool:
+        """Announce that a reader is about to sleep; return whether the version is still `seen`."""
+        self._waiters.store(1)  # SYNC POINT notify: before the load of the version
         return self._version.load() == seen
 
     def wait(self, seen: int, timeout: float) -> None:
         """Sleep while the version is `seen`, for at most `timeout` seconds. May return early."""
         if not futex.AVAILABLE:
             self._poll(seen, timeout)
-        elif self.expect(seen):
+        elif self.arm(seen):
             self.futex.wait(seen, timeout)
 
     def _poll(self, seen: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for pause in pauses(_FIRST_LOOK, _LAST_LOOK):
+        for pause in backoff(_MIN_POLL, _MAX_POLL):
             left = deadline - time.monotonic()
-            if left <= 0 or self._version.peek() != seen:
+            if left <= 0 or self._version.load_relaxed() != seen:
                 return
             time.sleep(min(pause, left))

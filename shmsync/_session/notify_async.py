@@ -1,7 +1,7 @@
-"""Where the coroutines of a process wait: one thread sleeps for all of them.
+"""Waiting in asyncio: one thread per process sleeps for all coroutines.
 
-It sleeps on the version words of all channels that somebody waits for, and on a word of its own, which changes when
-somebody comes. It is started by the first, and ends a second or two after the last has gone.
+The thread sleeps on the version words of all channels that have subscribers, and on a word of its own, which changes
+when a coroutine subscribes. The first subscriber starts it; it ends a second or two after the last has unsubscribed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from shmsync._session.state import Channel
 
-_MOST_WORDS = futex.MOST_AT_ONCE - 1
-_SLICE = 1.0
-_LINGER = 1.0  # before the thread ends: a watcher goes after each version, to come back at once
-_POLL = 0.005
-"""Seconds between two looks, where the kernel cannot wait for several words, or not for so many."""
+_MAX_VERSION_WORDS = futex.MAX_WORDS - 1
+_MAX_SLEEP = 1.0
+_LINGER = 1.0  # before the thread ends: a watcher unsubscribes after each version and subscribes again at once
+_POLL_INTERVAL = 0.005
+"""Seconds between two polls where the kernel cannot wait for several words, or not for that many."""
 
 
 class _Waiter:
@@ -39,7 +39,7 @@ class _Waiter:
         self.seen = seen
         self.future: asyncio.Future[None] = loop.create_future()
 
-    def call(self) -> None:
+    def wake(self) -> None:
         with suppress(RuntimeError):  # its loop was closed
             self.loop.call_soon_threadsafe(self.resolve)
 
@@ -48,8 +48,8 @@ class _Waiter:
             self.future.set_result(None)
 
 
-class _Place:
-    """The waiters of one life of a name."""
+class _Subscription:
+    """The waiters of one incarnation of a name."""
 
     __slots__ = ("channel", "seen", "waiters")
 
@@ -57,140 +57,140 @@ class _Place:
         self.channel = channel
         self.waiters: set[_Waiter] = set()
         self.seen = -1
-        """What the thread sleeps on."""
+        """The version that the thread sleeps on."""
 
 
-class _Hub:
+class _Poller:
     def __init__(self) -> None:
         self._reset()
-        fork.register(self)
+        fork.call_after(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._places: dict[Hashable, _Place] = {}
-        self._left: deque[tuple[Hashable, _Waiter]] = deque()
-        self._stirred: deque[Hashable] = deque()
+        self._subscriptions: dict[Hashable, _Subscription] = {}
+        self._unsubscribed: deque[tuple[Hashable, _Waiter]] = deque()
+        self._woken: deque[Hashable] = deque()
         self._thread: threading.Thread | None = None
-        self._comings = bytearray(8)
+        self._wakeups = bytearray(8)
         self._counter = itertools.count(1)
-        self._door = futex.Futex(self._comings, 0)
+        self._wake_futex = futex.Futex(self._wakeups, 0)
 
-    def enter(self, channel: Channel, waiter: _Waiter) -> None:
-        """Begin to wait."""
+    def subscribe(self, channel: Channel, waiter: _Waiter) -> None:
+        """Start to wait."""
         with self._lock:
-            self._catch_up()
-            place = self._places.get(channel.key)
-            if place is None:
-                place = self._places[channel.key] = _Place(channel)
-            place.waiters.add(waiter)
-            if place.seen != waiter.seen:
-                self._count_coming()
+            self._process_queues()
+            subscription = self._subscriptions.get(channel.key)
+            if subscription is None:
+                subscription = self._subscriptions[channel.key] = _Subscription(channel)
+            subscription.waiters.add(waiter)
+            if subscription.seen != waiter.seen:
+                self._wake_thread()
             if self._thread is None or not self._thread.is_alive():  # a signal handler may have interrupted its start
-                self._thread = threading.Thread(target=self._run, name="shmsync-hub", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="shmsync-poller", daemon=True)
                 self._thread.start()
 
-    def leave(self, channel: Channel, waiter: _Waiter) -> None:
-        """Wait no more."""
-        self._left.append((channel.key, waiter))
+    def unsubscribe(self, channel: Channel, waiter: _Waiter) -> None:
+        """Stop waiting."""
+        self._unsubscribed.append((channel.key, waiter))
 
-    def stir(self, channel: Channel) -> None:
-        """Have all who wait for a channel called."""
-        if channel.key in self._places:
-            self._stirred.append(channel.key)
-            self._count_coming()
+    def wake(self, channel: Channel) -> None:
+        """Wake all waiters of a channel."""
+        if channel.key in self._subscriptions:
+            self._woken.append(channel.key)
+            self._wake_thread()
 
-    def _catch_up(self) -> None:
-        """Do what others have left to whoever has the lock.
+    def _process_queues(self) -> None:
+        """Handle what `unsubscribe` and `wake` have queued. Call under the lock.
 
-        Signal handlers and the garbage collector run in the middle of anything, also of what their thread does under
-        the lock; there they close handles and coroutines. So `leave` and `stir` never ask for it.
+        Signal handlers and the garbage collector run in the middle of anything, even of what their own thread does
+        under the lock, and close handles and coroutines there. So `unsubscribe` and `wake` must not take it.
         """
-        while self._stirred:
-            place = self._places.get(self._stirred.popleft())
-            for waiter in () if place is None else place.waiters:
-                waiter.call()
-        while self._left:
-            key, waiter = self._left.popleft()
-            if key in self._places:
-                self._places[key].waiters.discard(waiter)
+        while self._woken:
+            subscription = self._subscriptions.get(self._woken.popleft())
+            for waiter in () if subscription is None else subscription.waiters:
+                waiter.wake()
+        while self._unsubscribed:
+            key, waiter = self._unsubscribed.popleft()
+            if key in self._subscriptions:
+                self._subscriptions[key].waiters.discard(waiter)
 
-    def _count_coming(self) -> None:
-        self._comings[:] = next(self._counter).to_bytes(8, sys.byteorder)  # never twice the same, without a lock
-        self._door.wake()
+    def _wake_thread(self) -> None:
+        self._wakeups[:] = next(self._counter).to_bytes(8, sys.byteorder)  # never the same twice, without a lock
+        self._wake_futex.wake()
 
     def _run(self) -> None:
         last = 0.0
         while True:
             now = time.monotonic()
             with self._lock:
-                self._catch_up()
-                if self._places:
+                self._process_queues()
+                if self._subscriptions:
                     last = now
                 elif now - last >= _LINGER:
                     self._thread = None
                     return
-                comings = int.from_bytes(self._comings, sys.byteorder)
-                words = self._look()
-            self._sleep([(self._door, comings), *words[:_MOST_WORDS]], len(words))
+                wakeups = int.from_bytes(self._wakeups, sys.byteorder)
+                words = self._poll()
+            self._sleep([(self._wake_futex, wakeups), *words[:_MAX_VERSION_WORDS]], len(words))
 
-    def _look(self) -> list[tuple[futex.Futex, int]]:
-        """Return what to sleep on; forget the places where nobody waits any more: who comes there rings."""
+    def _poll(self) -> list[tuple[futex.Futex, int]]:
+        """Return what to sleep on; drop subscriptions without waiters: the next subscriber wakes the thread."""
         words = []
-        for key, place in list(self._places.items()):
-            word = self._look_at(place)
+        for key, subscription in list(self._subscriptions.items()):
+            word = self._poll_one(subscription)
             if word is None:
-                del self._places[key]
+                del self._subscriptions[key]
             else:
                 words.append(word)
         return words
 
     @staticmethod
-    def _look_at(place: _Place) -> tuple[futex.Futex, int] | None:
-        """Call the waiters for whom the version has changed; return what to sleep on for the others."""
+    def _poll_one(subscription: _Subscription) -> tuple[futex.Futex, int] | None:
+        """Wake the waiters whose version has changed; return what to sleep on for the others."""
         while True:
-            seen = place.seen = place.channel.version.load()
-            gone = {waiter for waiter in place.waiters if waiter.seen != seen or waiter.loop.is_closed()}
-            place.waiters -= gone
-            for waiter in gone:
-                waiter.call()
-            if not place.waiters:
+            seen = subscription.seen = subscription.channel.version.load()
+            done = {waiter for waiter in subscription.waiters if waiter.seen != seen or waiter.loop.is_closed()}
+            subscription.waiters -= done
+            for waiter in done:
+                waiter.wake()
+            if not subscription.waiters:
                 return None
-            if place.channel.bell.expect(seen):
-                return place.channel.bell.futex, seen
+            if subscription.channel.notifier.arm(seen):
+                return subscription.channel.notifier.futex, seen
 
     @staticmethod
     def _sleep(words: list[tuple[futex.Futex, int]], wanted: int) -> None:
         if not futex.MANY_AVAILABLE:
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
         else:
-            futex.wait_for_any(words, _POLL if wanted > _MOST_WORDS else _SLICE)
-
-    def before_fork(self) -> None:
-        """Nothing to prepare."""
+            futex.wait_for_any(words, _POLL_INTERVAL if wanted > _MAX_VERSION_WORDS else _MAX_SLEEP)
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the thread is the parent's, and so is who waits."""
+        """Start from scratch: thread and waiters belong to the parent."""
         self._reset()
 
 
-_hub = _Hub()
+_poller = _Poller()
 
 
-def stir(channel: Channel) -> None:
-    """Have all coroutines that wait for a channel look up."""
-    _hub.stir(channel)
+def wake(channel: Channel) -> None:
+    """Wake all coroutines that wait for a channel."""
+    _poller.wake(channel)
 
 
-async def pause(channel: Channel | None, seen: int, timeout: float) -> None:
-    """Wait until the version of a channel is not `seen` any more, or for some time. May return early."""
+async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
+    """Wait while the version of a channel is `seen`, for at most `timeout` seconds. May return early.
+
+    Without a channel it only sleeps.
+    """
     if channel is None:
         await asyncio.sleep(timeout)
         return
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
     try:
-        _hub.enter(channel, waiter)
+        _poller.subscribe(channel, waiter)
         await waiter.future
     finally:
         timer.cancel()
-        _hub.leave(channel, waiter)
+        _poller.unsubscribe(channel, waiter)

@@ -1,8 +1,8 @@
-"""The writer's tenure: the write lock, and the creation and takeover of a life of a name.
+"""Ownership of a name: the write lock, and the creation and takeover of an incarnation.
 
-A life begins when a writer creates the state segment and ends when one marks it closed. Who writes is a matter of the
-kernel lock on the first byte of the state segment alone; a writer that dies leaves the lock to the next, which finds
-everything it needs in the segments.
+An incarnation begins when a writer creates the state segment, and ends when the version word is set to CLOSED. The
+kernel lock on the first byte of the state segment alone decides who writes. A writer that dies leaves the lock to the
+next, which finds everything that it needs in the segments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from shmsync._core.layout import (
     CLOSED,
-    EVICTED,
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
@@ -31,42 +30,38 @@ from shmsync._core.layout import (
     readers_size,
 )
 from shmsync._core.protocol import Publisher
-from shmsync._session import notify
-from shmsync._session.data import DataSegments
-from shmsync._session.state import ReaderTable, StateWords, map_part, open_part, slot_at
-from shmsync._session.unlink import lock, remove_all, unlink
+from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
+from shmsync._session.data import DataSegments, Encoded
+from shmsync._session.notify import Notifier
+from shmsync._session.reader_table import WriterTable
+from shmsync._session.state import StateWords
 from shmsync._shm import atomics, ofd_locks
-from shmsync._shm.segment import Segment, create_segment
-from shmsync.errors import (
-    CapacityError,
-    DataWriteError,
-    StateNotFoundError,
-    StateReadError,
-    reason,
-)
+from shmsync._shm.segment import Segment, create_segment, unlink_segment
+from shmsync.errors import CapacityError, DataWriteError, StateNotFoundError, WriteLockConflictError, reason
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from shmsync._core.ports import SlotLock
-    from shmsync._core.protocol import Published
+    from shmsync._core.protocol import PreparedWrite
+
+_LOCK_AT = 0
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a life is created with.
+class CreateOptions:
+    """What an incarnation is created with.
 
     Attributes:
         names: the segment names.
         mode: permission bits of state and data; the reader table also lets readers of the group write.
         max_readers: slots of the reader table.
-        longest_pause: seconds between two looks of a waiting writer.
+        max_backoff: the longest pause in seconds while the writer waits for a reader.
     """
 
     names: Names
     mode: int
     max_readers: int
-    longest_pause: float
+    max_backoff: float
 
 
 class _Clock:
@@ -74,155 +69,131 @@ class _Clock:
     sleep = staticmethod(time.sleep)
 
 
-class _SlotInReap:
-    """The lock of a dead reader's slot, while the writer zeroes it."""
+class Ownership:
+    """The write lock on one incarnation, and what its holder writes with.
 
-    __slots__ = ("_index", "_segment")
-
-    def __init__(self, segment: Segment, index: int) -> None:
-        self._segment = segment
-        self._index = index
-
-    def close(self) -> None:
-        ofd_locks.unlock(self._segment.fd, slot_at(self._index))
-
-
-class _WriterTable(ReaderTable):
-    """The reader table in the writer's hands: it takes a slot's lock only to zero the slot, and gives it back."""
-
-    def __init__(self, segment: Segment, header: StateHeader) -> None:
-        super().__init__(segment, header)
-        self._segment = segment
-
-    def lock(self, index: int) -> SlotLock | None:
-        return _SlotInReap(self._segment, index) if ofd_locks.try_lock(self._segment.fd, slot_at(index)) else None
-
-    def evicted(self) -> list[int]:
-        """Return the processes whose slots are evicted at present."""
-        high = min(self.high_water.load(), self.max_readers)
-        return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
-
-    def close(self) -> None:
-        self._segment.close()
-
-
-class Tenure:
-    """A writer's hold of one life of a name.
+    Args:
+        options: what an incarnation is created with.
+        state: the open state segment, locked.
+        memory: the same, mapped.
+        header: of the state segment.
 
     Attributes:
-        predecessor: process of the writer before this one, if that died without closing; otherwise 0.
-        is_fresh: nothing was published under this name before; or one version, if a signal handler raised at once.
+        previous_owner_pid: process of the previous writer, if it died without closing; otherwise 0.
+        is_unpublished: nothing was published in this incarnation before; or one version, if a signal handler raised
+            right after it.
     """
 
-    def __init__(self, terms: Terms, state: Segment, memory: mmap, header: StateHeader) -> None:
-        self._names = terms.names
+    def __init__(self, options: CreateOptions, state: Segment, memory: mmap, header: StateHeader) -> None:
+        names = self._names = options.names
         self._state = state
         self._memory = memory
         words = StateWords(memory)
         self.version = words.version
-        self.is_fresh = self.version.load() == 0
-        self._table = _WriterTable(open_part(terms.names.readers, writable=True), header)
-        self.predecessor: int = WRITER.unpack_from(memory, WRITER_AT)[0]
+        self.is_unpublished = self.version.load() == 0
+        self._table = WriterTable(names, open_control_segment(names, names.readers, writable=True), header)
+        self.previous_owner_pid: int = WRITER.unpack_from(memory, WRITER_AT)[0]
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
-        self.data = DataSegments(terms.names, header.instance, terms.mode)
-        self._publisher = Publisher(
-            words.version, words.generations, self._table, self.data, _Clock(), terms.longest_pause
+        self.data = DataSegments(names, header.incarnation, options.mode)
+        publisher: Publisher[Encoded] = Publisher(
+            words.version, words.generations, self._table, self.data, _Clock(), options.max_backoff
         )
-        self._bell = notify.Bell(memory, VERSION_AT, self.version, self._table.awaited)
-        self.prepare = self._publisher.prepare
+        self._publisher = publisher
+        self._notifier = Notifier(memory, VERSION_AT, self.version, self._table.waiters)
+        self.prepare = publisher.prepare
 
-    def commit(self, prepared: Published) -> None:
-        """Publish what was prepared, and wake whoever waits for it."""
-        owed = self._bell.before()
-        self._publisher.commit(prepared)
-        self.is_fresh = False
-        self._bell.after(owed=owed)
+    def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
+        """Publish a value into a prepared segment, and wake the waiters; return the checksum of the payload."""
+        had_waiters = self._notifier.disarm()
+        checksum = self._publisher.commit(prepared, value)
+        self.is_unpublished = False
+        self._notifier.notify(had_waiters=had_waiters)
+        return checksum
 
     def evicted(self) -> list[int]:
-        """Return the processes whose slots are evicted at present. For messages only."""
+        """Return the pids whose slots are evicted now. For messages only."""
         return self._table.evicted()
 
     def is_linked(self) -> bool:
-        """Tell whether the state segment still has its name."""
+        """Return whether the state segment still has its name."""
         return self._state.status().st_nlink > 0
 
-    def end(self) -> None:
-        """Mark the life closed, so that attached readers notice, and remove its names."""
+    def end_incarnation(self) -> None:
+        """Mark the incarnation as closed, so that attached readers notice, and remove its segments."""
         self.version.store(CLOSED)
-        self._bell.after(owed=True)
+        self._notifier.notify(had_waiters=True)
         if self.is_linked():
-            remove_all(self._names)
+            remove_segments(self._names)
 
-    def resign(self) -> None:
-        """Note that this writer leaves in good order, and let go of the lock."""
+    def release(self) -> None:
+        """Record that this writer has closed, and release the lock."""
         WRITER.pack_into(self._memory, WRITER_AT, 0, 0)
-        self.drop()
+        self.close_inherited()
 
-    def drop(self) -> None:
-        """Close this process's share of the lock; say nothing (a forked child lets go of its parent's this way)."""
+    def close_inherited(self) -> None:
+        """Close this process's share of the lock without a record: a forked child does this with its parent's."""
         self._state.close()
         self._table.close()
 
 
-def begin(terms: Terms) -> Tenure:
-    """Take over the present life of a name, or create one.
+def acquire(options: CreateOptions) -> Ownership:
+    """Take over the current incarnation of a name, or create one.
 
     Raises:
         WriteLockConflictError: its writer is alive.
-        LayoutMismatchError, StateReadError: what is there cannot be used; nothing was changed.
-        CapacityError, DataWriteError: it cannot be created; nothing is left behind.
+        LayoutMismatchError, StateReadError: the existing segments cannot be used; nothing was changed.
+        CapacityError, DataWriteError: the segments cannot be created; nothing is left behind.
     """
     while True:
-        state = _lock_state(terms)
+        state = _open_and_lock(options)
         try:
-            tenure = _enter_life(terms, state)
+            ownership = _join(options, state)
         except BaseException:
-            if not any(os.pread(state.fd, WORD, 0)):  # no magic: nobody uses it
-                remove_all(terms.names)
+            if not any(os.pread(state.fd, WORD, 0)):  # no magic: no reader has attached
+                remove_segments(options.names)
             state.close()
             raise
-        if tenure is not None:
-            return tenure
+        if ownership is not None:
+            return ownership
         state.close()
 
 
-def _enter_life(terms: Terms, state: Segment) -> Tenure | None:
-    """Begin the tenure under the lock; None if this life has ended, and its names are removed."""
-    names = terms.names
+def _join(options: CreateOptions, state: Segment) -> Ownership | None:
+    """Own the incarnation whose lock is held; return None if it has ended, and its segments are removed."""
+    names = options.names
     if state.status().st_size == 0:
-        state.reserve(STATE_SIZE)  # its creator died before it had done so, or is waiting behind our lock
-    memory = _map_whole(state)
+        state.reserve(STATE_SIZE)  # its creator died before it had done so, or is waiting for our lock
+    memory = _map_whole(names, state)
     if memory is None:
         return None
     header = parse_state_header(names.state, memoryview(memory))
     if header is None:
-        header = _create(terms, memory)
+        header = _create(options, memory)
     elif StateWords(memory).version.load() == CLOSED:
-        remove_all(names)  # its writer died while it unlinked
+        remove_segments(names)  # its writer died while it was unlinking
         return None
     try:
-        return Tenure(terms, state, memory, header)
+        return Ownership(options, state, memory, header)
     except StateNotFoundError:
-        StateWords(memory).version.store(
-            CLOSED
-        )  # its reader table was removed from outside: nobody can attach any more
-        remove_all(names)
+        # Its reader table was removed by another program: no reader can attach any more.
+        StateWords(memory).version.store(CLOSED)
+        remove_segments(names)
         return None
 
 
-def _lock_state(terms: Terms) -> Segment:
+def _open_and_lock(options: CreateOptions) -> Segment:
     """Open or create the state segment and lock it."""
-    name = terms.names.state
+    names = options.names
     while True:
         try:
-            state = _created(name, STATE_SIZE, terms.mode & ~0o022)
+            state = _create_segment(names.state, STATE_SIZE, options.mode & ~0o022)
         except FileExistsError:
             try:
-                state = open_part(name, writable=True)
+                state = open_control_segment(names, names.state, writable=True)
             except StateNotFoundError:
                 continue  # unlinked between the two
         try:
-            lock(state)
+            take_write_lock(names, state)
         except BaseException:
             state.close()
             raise
@@ -231,11 +202,29 @@ def _lock_state(terms: Terms) -> Segment:
         state.close()  # unlinked before we had the lock
 
 
-def _map_whole(state: Segment) -> mmap | None:
-    """Map a locked state segment; None if its name leads elsewhere by now."""
-    # Opened anew: a mapping keeps its open file, and with it the lock, and a fork could inherit the mapping for good.
+def take_write_lock(names: Names, state: Segment) -> None:
+    """Take the write lock of an open state segment.
+
+    Raises:
+        WriteLockConflictError: a writer is alive.
+    """
+    if ofd_locks.try_lock(state.fd, _LOCK_AT):
+        return
+    holder = ""
+    if state.status().st_size >= STATE_SIZE:
+        pid, since_ns = WRITER.unpack_from(state.map(writable=False), WRITER_AT)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
+        holder = f" (pid {pid}, since {since})" if pid else ""
+    raise WriteLockConflictError(
+        errno.EAGAIN, f"{names.name!r} already has a writer{holder}; only one at a time: close that one first"
+    )
+
+
+def _map_whole(names: Names, state: Segment) -> mmap | None:
+    """Map a locked state segment; return None if its name refers to another segment by now."""
+    # Opened again: a mapping keeps its open file, and with it the lock, and a fork could inherit the mapping.
     try:
-        segment = open_part(state.name, writable=True)
+        segment = open_control_segment(names, names.state, writable=True)
     except StateNotFoundError:
         return None
     with segment:
@@ -243,28 +232,25 @@ def _map_whole(state: Segment) -> mmap | None:
             return None
         size = segment.status().st_size
         if size < STATE_SIZE:
-            raise StateReadError(
-                errno.EINVAL,
-                f"{state.name} is truncated: {size} of {STATE_SIZE} bytes; unlink the name and publish again",
-            )
-        return map_part(segment, writable=True)
+            raise truncated_state(state.name, size)
+        return map_control_segment(segment, writable=True)
 
 
-def _create(terms: Terms, memory: mmap) -> StateHeader:
-    """Make the reader table and the header. The magic comes last: until then no reader attaches."""
-    header = StateHeader(secrets.randbits(63) + 1, terms.max_readers, time.time_ns())
-    for name in (terms.names.readers, *terms.names.data):
-        unlink(name)  # leftovers of a life whose state was removed from outside
-    group_writes = (terms.mode & 0o044) >> 1
+def _create(options: CreateOptions, memory: mmap) -> StateHeader:
+    """Create the reader table and the header. The magic is stored last: until then no reader attaches."""
+    names = options.names
+    header = StateHeader(secrets.randbits(63) + 1, options.max_readers, time.time_ns())
+    for segment_name in (names.readers, *names.data):
+        _remove_segment(segment_name)  # leftovers of an incarnation whose state segment another program removed
+    group_writes = (options.mode & 0o044) >> 1
+    mode = options.mode & ~0o022 | group_writes
     try:
-        with _created(
-            terms.names.readers, readers_size(header.max_readers), terms.mode & ~0o022 | group_writes
-        ) as segment:
-            readers = map_part(segment, writable=True)
+        with _create_segment(names.readers, readers_size(header.max_readers), mode) as segment:
+            readers = map_control_segment(segment, writable=True)
             raw = pack_readers_header(header)
             readers[: len(raw)] = raw
     except BaseException:
-        remove_all(terms.names)
+        remove_segments(names)
         raise
     raw = pack_state_header(header, 0)
     memory[:] = raw.ljust(STATE_SIZE, b"\0")
@@ -272,10 +258,34 @@ def _create(terms: Terms, memory: mmap) -> StateHeader:
     return header
 
 
-def _created(name: str, size: int, mode: int) -> Segment:
+def _create_segment(segment_name: str, size: int, mode: int) -> Segment:
     try:
-        return create_segment(name, size, mode)
+        return create_segment(segment_name, size, mode)
     except (CapacityError, FileExistsError):
         raise
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+        raise DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}") from error
+
+
+def remove_segments(names: Names) -> bool:
+    """Remove all segments of a name; return whether there were any.
+
+    Raises:
+        DataWriteError: one cannot be removed; the others were.
+    """
+    found, failed = 0, None
+    for segment_name in (*names.data, names.readers, names.state):  # the state last: it is what others look for
+        try:
+            found += _remove_segment(segment_name)
+        except DataWriteError as error:  # noqa: PERF203 - the others have to be removed all the same
+            failed = failed or error
+    if failed is not None:
+        raise failed
+    return found > 0
+
+
+def _remove_segment(segment_name: str) -> bool:
+    try:
+        return unlink_segment(segment_name)
+    except OSError as error:
+        raise DataWriteError(error.errno or 0, f"cannot remove {segment_name}: {reason(error)}") from error

@@ -1,12 +1,11 @@
-"""Shared words: the only importer of `atomics`.
+"""Atomic words in shared memory: the only importer of the package `atomics`.
 
-The package's public views cost 2 to 9 us a call. Its C functions do the same work in about 0.25 us when they are
-bound once: their addresses come from the package, cffi calls them (`FastWord`). Should a release of the package keep
-them elsewhere, the public views serve (`ViewWord`); both pass the same tests.
+The package's public views cost 2 to 9 us per call. Its C functions do the same work in about 0.25 us when they are
+bound once: their addresses come from the package, and cffi calls them (`FastWord`). If a release of the package moves
+these functions, the public views are used instead (`ViewWord`); both pass the same tests.
 
-Peeks go through a memoryview, 0.03 us, and so do loads on x86-64: an aligned 8-byte read is one MOV there, which is
-what a sequentially consistent load is on that machine (the stores and read-modify-writes carry the fence). Elsewhere
-`load` is the package's.
+Relaxed loads go through a memoryview, 0.03 us. So do sequentially consistent loads on x86-64: an aligned 8-byte read is
+one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere `load` is the package's.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import atomics
 
-from shmsync._core.layout import WORD
 from shmsync._shm.ffi import ffi
 
 if TYPE_CHECKING:
@@ -27,12 +25,13 @@ if TYPE_CHECKING:
 
     from shmsync._core.ports import Word
 
+_WORD = 8
 _CELL = ffi.typeof("uint64_t *")
 _WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _MODULUS = 1 << 64
-ORDERED_LOADS = platform.machine() in {"x86_64", "AMD64"}
-"""Whether plain loads, of any size, are done in the order of the program."""
+IS_TSO = platform.machine() in {"x86_64", "AMD64"}
+"""Whether plain loads, of any size, are executed in program order (total store order)."""
 
 
 class _Functions:
@@ -41,7 +40,7 @@ class _Functions:
     def __init__(self) -> None:
         from atomics._impl.patomic import Patomic  # noqa: PLC0415 - internal: may be missing, see `bind`
 
-        ops = Patomic.ops(WORD)
+        ops = Patomic.ops(_WORD)
         read = "void(*)(void *, int, void *)"
         write = "void(*)(void *, void *, int)"
         modify = "void(*)(void *, void *, int, void *)"
@@ -75,7 +74,7 @@ def _cell(value: int) -> Any:
     return ffi.new(_CELL, value % _MODULUS)
 
 
-_ZERO = _cell(0)  # only ever read
+_ZERO = _cell(0)  # never written
 
 
 class FastWord:
@@ -87,16 +86,16 @@ class FastWord:
         if _FUNCTIONS is None:
             raise NotImplementedError("the C functions of this release of atomics were not found")
         self._functions = _FUNCTIONS
-        self._plain = memoryview(mapping)[offset : offset + WORD].cast("Q")
-        # Not from a memoryview: CPython before 3.13 crashes when its collector clears one that is exported.
+        self._plain = memoryview(mapping)[offset : offset + _WORD].cast("Q")
+        # Not from a memoryview: CPython before 3.13 crashes when its collector clears an exported one.
         self._base = ffi.from_buffer(_WORDS, mapping)
-        self._word = self._base + offset // WORD
+        self._word = self._base + offset // _WORD
 
-    def peek(self) -> int:
+    def load_relaxed(self) -> int:
         return self._plain[0]
 
-    if ORDERED_LOADS:
-        load = peek
+    if IS_TSO:
+        load = load_relaxed
     else:
 
         def load(self) -> int:
@@ -107,7 +106,7 @@ class FastWord:
     def store(self, value: int) -> None:
         self._functions.store(self._word, _cell(value) if value else _ZERO, _SEQ_CST)
 
-    def adder(self, delta: int) -> Callable[[], None]:
+    def bind_add(self, delta: int) -> Callable[[], None]:
         return partial(self._functions.add, self._word, _cell(delta), _SEQ_CST)
 
     def fetch_or(self, bits: int) -> int:
@@ -125,14 +124,14 @@ class ViewWord:
     __slots__ = ("_plain", "_window")
 
     def __init__(self, mapping: mmap, offset: int) -> None:
-        self._window = memoryview(mapping)[offset : offset + WORD]
+        self._window = memoryview(mapping)[offset : offset + _WORD]
         self._plain = self._window.cast("Q")
 
     def _view(self) -> Any:
-        # One context for each operation: an open one complains when it is dropped.
+        # One context per operation: an open one raises when it is dropped.
         return atomics.atomicview(buffer=self._window, atype=atomics.UINT)
 
-    def peek(self) -> int:
+    def load_relaxed(self) -> int:
         return self._plain[0]
 
     def load(self) -> int:
@@ -143,7 +142,7 @@ class ViewWord:
         with self._view() as view:
             view.store(value)
 
-    def adder(self, delta: int) -> Callable[[], None]:
+    def bind_add(self, delta: int) -> Callable[[], None]:
         def add() -> None:
             with self._view() as view:
                 view.add(delta % _MODULUS)
@@ -160,7 +159,7 @@ class ViewWord:
 
 
 def are_fast() -> bool:
-    """Tell whether the C functions of this release of `atomics` were found."""
+    """Return whether the C functions of this release of `atomics` were found."""
     return _FUNCTIONS is not None
 
 

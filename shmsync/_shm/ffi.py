@@ -1,7 +1,7 @@
-"""The door to cffi, which `atomics` brings: calls of C functions, and views of memory.
+"""cffi, a dependency of `atomics`: calls of C functions, and views of memory.
 
-cffi's own class wraps the one of its backend, which does the same in two thirds of the time (0.19 us instead of 0.29
-for `new`) and parses types without a lock, which an exception from a signal handler could leave locked for ever.
+cffi's public class wraps the class of its backend. The backend does the same in two thirds of the time (0.19 us instead
+of 0.29 for `new`) and parses types without a lock, which an exception from a signal handler could leave locked.
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ except ImportError:
 
 ffi: Any = FFI()
 BYTES = ffi.typeof("char[]")
-"""For `from_buffer`. Types are parsed once."""
+"""For `from_buffer`. Parsed once."""

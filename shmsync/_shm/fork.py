@@ -1,7 +1,7 @@
-"""What happens to handles when a process forks.
+"""What happens to handles when Python forks the process.
 
-Everything that holds a lock, a slot or a writer registers here once; at a fork each object is asked to prepare in the
-parent and to find itself in the child. References are weak: registering keeps nothing alive.
+An object that holds a lock, a slot or a writer registers here once. Before a fork it is called in the parent, after it
+in the child. References are weak: registering does not keep an object alive.
 """
 
 from __future__ import annotations
@@ -12,29 +12,40 @@ import weakref
 from typing import Protocol
 
 
-class Forkable(Protocol):
-    """An object that must know about forks."""
+class BeforeFork(Protocol):
+    """An object that prepares for a fork in the parent."""
 
     def before_fork(self) -> None:
-        """Prepare, in the parent."""
+        """Prepare."""
+
+
+class AfterFork(Protocol):
+    """An object that has to be reset in the child: no other thread runs there, and their work is half done."""
 
     def after_fork_in_child(self) -> None:
-        """Find oneself in the child: other threads are gone, and whatever they were doing is half done."""
+        """Reset."""
 
 
-_objects: weakref.WeakSet[Forkable] = weakref.WeakSet()
-_lock = threading.RLock()  # held across the fork, so that nobody registers in between
+_before_objects: weakref.WeakSet[BeforeFork] = weakref.WeakSet()
+_after_objects: weakref.WeakSet[AfterFork] = weakref.WeakSet()
+_lock = threading.RLock()  # held across the fork, so that no object is registered during it
 
 
-def register(item: Forkable) -> None:
-    """Tell `item` about every later fork, as long as it lives."""
+def call_before(item: BeforeFork) -> None:
+    """Call `item.before_fork` before every later fork, as long as it is alive."""
     with _lock:
-        _objects.add(item)
+        _before_objects.add(item)
+
+
+def call_after(item: AfterFork) -> None:
+    """Call `item.after_fork_in_child` after every later fork, as long as it is alive."""
+    with _lock:
+        _after_objects.add(item)
 
 
 def _before() -> None:
     _lock.acquire()
-    for item in list(_objects):
+    for item in list(_before_objects):
         item.before_fork()
 
 
@@ -43,9 +54,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the old one belongs to a thread of the parent
+    global _lock  # noqa: PLW0603 - the old one may belong to a thread of the parent
     _lock = threading.RLock()
-    for item in list(_objects):
+    for item in list(_after_objects):
         item.after_fork_in_child()
 
 

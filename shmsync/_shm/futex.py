@@ -1,8 +1,8 @@
-"""The kernel's futexes: sleep until a shared word changes; the door to that system call.
+"""Futexes: sleep in the kernel until a shared word changes.
 
-A futex is the low half of a word in a shared mapping, which may be read-only. Whoever sleeps names the value that it
-has seen; the kernel looks once more before it puts the caller to sleep, so a change in between is not missed. Numbers
-and meaning: futex(2), futex_waitv in include/uapi/linux/futex.h (Linux 5.16).
+The futex is the low half of a word in a shared mapping, which may be read-only. A waiter passes the value that it has
+seen; the kernel compares once more before it puts the caller to sleep, so a change in between is not missed. Sources:
+futex(2), and futex_waitv in include/uapi/linux/futex.h (Linux 5.16).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _NUMBERS = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98}
 _WAITV = 449
 _WAIT, _WAKE = 0, 1  # without the private flag: the words are shared between processes
-_EVERYBODY = 0x7FFFFFFF
+_ALL = 0x7FFFFFFF
 _SIZE_U32 = 2
 _WAITER = struct.Struct("=QQII")  # struct futex_waitv: value, address, flags, reserved
 _TIMESPEC = ffi.typeof("long[2]")
 _LOW_HALF = 0 if sys.byteorder == "little" else 4
 _MASK = 0xFFFFFFFF
 
-MOST_AT_ONCE = 128
-"""How many words one call can wait for."""
+MAX_WORDS = 128
+"""How many words one call can wait for (FUTEX_WAITV_MAX)."""
 
 
 def _system_call() -> Any:
@@ -62,17 +62,17 @@ class Futex:
             _check(ffi.errno)
 
     def wake(self) -> None:
-        """Wake everybody who sleeps on the word; half a microsecond if nobody does. Without futexes, nobody can."""
+        """Wake all waiters of the word; takes half a microsecond if there are none."""
         if AVAILABLE:
-            _call(_NUMBER, self.address, _WAKE, _EVERYBODY, 0, 0, 0)
+            _call(_NUMBER, self.address, _WAKE, _ALL, 0, 0, 0)
 
 
 def wait_for_any(words: Sequence[tuple[Futex, int]], timeout: float) -> None:
-    """Sleep while each word is what was seen of it, for at most `timeout` seconds. May return early."""
+    """Sleep while each word has the value seen, for at most `timeout` seconds. May return early."""
     waiters = bytearray(b"".join(_WAITER.pack(seen & _MASK, futex.address, _SIZE_U32, 0) for futex, seen in words))
     array = ffi.from_buffer(BYTES, waiters)
-    until = _timespec(time.clock_gettime(time.CLOCK_MONOTONIC) + timeout)
-    addresses = [int(ffi.cast("uintptr_t", each)) for each in (array, until)]
+    deadline = _timespec(time.clock_gettime(time.CLOCK_MONOTONIC) + timeout)
+    addresses = [int(ffi.cast("uintptr_t", each)) for each in (array, deadline)]
     if _call(_WAITV, addresses[0], len(words), 0, addresses[1], time.CLOCK_MONOTONIC, 0) < 0:
         _check(ffi.errno)
 
@@ -88,7 +88,7 @@ def _check(code: int) -> None:
 
 
 def _probe(*, many: bool) -> bool:
-    """Tell whether the kernel has it, and lets this process use it."""
+    """Return whether the kernel has the system call and this process may use it."""
     if _call is None:
         return False
     futex = Futex(bytearray(8), 0)

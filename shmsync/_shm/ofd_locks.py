@@ -1,8 +1,8 @@
-"""Kernel locks on single bytes of a segment: the only importer of fcntl.
+"""Open-file-description locks on single bytes of a segment (Linux 3.15, fcntl(2)): the only importer of fcntl.
 
-Open-file-description locks (Linux 3.15). Unlike classic record locks they belong to the open file, not the process:
-two handles in one process exclude each other, a fork shares the lock, and closing some other descriptor of the same
-file does not drop it. The kernel frees them however their holders end, and they hold across PID namespaces.
+Unlike POSIX record locks they belong to the open file description, not the process: two handles in one process exclude
+each other, a fork shares the lock, and closing another descriptor of the same file does not release it. The kernel
+releases them however their holders end, and they work across PID namespaces.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _FLOCK = struct.Struct("hhqqi4x")  # struct flock of a 64-bit Linux: type, whenc
 
 
 def try_lock(fd: int, offset: int) -> bool:
-    """Lock one byte of the file open at `fd` for this open file description; False if another one has it.
+    """Lock one byte of the file open at `fd` for this open file description; return False if another one holds it.
 
-    It is free again when the last descriptor of this open file description is closed, in every process that inherited
-    one; mmap makes one of its own.
+    The lock is released when the last descriptor of this open file description is closed, in every process that
+    inherited one; mmap duplicates the descriptor.
     """
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
@@ -28,9 +28,9 @@ def try_lock(fd: int, offset: int) -> bool:
 
 
 def is_locked(fd: int, offset: int) -> bool:
-    """Tell whether another open file description has one byte locked; takes nothing, and a read-only `fd` will do."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
+    """Return whether another open file description has locked one byte. Takes no lock; a read-only `fd` is enough."""
+    query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query))[0]
     return kind != fcntl.F_UNLCK
 
 

@@ -1,7 +1,7 @@
 """Named POSIX shared memory segments, their mappings and views of these: the only importer of posix_ipc and mmap.
 
-Errors leave here as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError; the
-callers know what the segment meant and raise the error for that.
+Errors are raised as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError; the
+callers know what the segment is for and raise the error for that.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING
 
 import posix_ipc
 
-from shmsync._core.retention import Lending
-from shmsync._shm.ffi import BYTES, ffi
-from shmsync.errors import no_space
+from shmsync.errors import CapacityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import RLock
 
     from typing_extensions import Self
 
@@ -28,9 +25,10 @@ _DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
 
 
 class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
-    """An open segment. Each has an open file description of its own, so that it can carry a lock.
+    """An open segment, with an open file description of its own, so that it can carry a lock.
 
-    Opened and closed in C: a signal handler's exception finds either no descriptor, or one that goes with its object.
+    Opened and closed in C: an exception from a signal handler finds either no descriptor, or one that is closed with
+    this object.
     """
 
     __slots__ = ()
@@ -45,19 +43,19 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         return os.fstat(self.fd)
 
     def reserve(self, size: int) -> None:
-        """Give an empty segment its size and its memory.
+        """Give an empty segment its size, and allocate the memory.
 
         Raises:
             CapacityError: not enough memory.
         """
         try:
-            # ftruncate alone would succeed on a full file system, and the first store would die of SIGBUS.
+            # ftruncate alone would succeed on a full file system, and the first store would raise SIGBUS.
             os.posix_fallocate(self.fd, 0, size)
         except OverflowError:
-            raise no_space(self.name, size) from None
+            raise _no_space(self.name, size) from None
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM}:
-                raise no_space(self.name, size) from None
+                raise _no_space(self.name, size) from None
             raise
 
     def map(self, *, writable: bool) -> mmap.mmap:
@@ -81,7 +79,7 @@ def open_segment(name: str, *, writable: bool) -> Segment:
 
 
 def create_segment(name: str, size: int, mode: int) -> Segment:
-    """Create a segment of `size` bytes, zeroed and with its memory reserved.
+    """Create a segment of `size` bytes, zeroed, with its memory allocated.
 
     Raises:
         FileExistsError: the name is taken.
@@ -89,7 +87,7 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
     """
     segment = _open(name, flags=posix_ipc.O_CREX, writable=True)
     try:
-        os.fchmod(segment.fd, mode)  # whatever the umask says
+        os.fchmod(segment.fd, mode)  # regardless of the umask
         segment.reserve(size)
     except BaseException:
         segment.close()
@@ -99,7 +97,7 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
 
 
 def unlink_segment(name: str) -> bool:
-    """Remove a name; tell whether it was there. Mappings of it stay whole."""
+    """Remove a segment name; return whether it existed. Mappings of the segment stay valid."""
     try:
         posix_ipc.unlink_shared_memory(name)
     except posix_ipc.ExistentialError:
@@ -112,12 +110,12 @@ def unlink_segment(name: str) -> bool:
 
 
 def segment_names() -> list[str]:
-    """Return the names of all segments on the host, whoever made them, without the slash."""
-    return os.listdir(_DIRECTORY)  # noqa: PTH208 - names are all that is wanted
+    """Return the names of all segments on the host, of all programs, without the slash."""
+    return os.listdir(_DIRECTORY)  # noqa: PTH208 - only the names are needed
 
 
 def status_of(name: str) -> os.stat_result | None:
-    """Return size, inode and mode of a segment, which takes no permission on it; None if it is not there."""
+    """Return size, inode and mode of a segment, which needs no permission on it; None if it does not exist."""
     try:
         return os.lstat(f"{_DIRECTORY}{name}")
     except OSError:
@@ -125,22 +123,22 @@ def status_of(name: str) -> os.stat_result | None:
 
 
 def access_of(name: str) -> str:
-    """Say who may open a segment that this process may not."""
+    """Describe who may open a segment that this process may not open."""
     status = status_of(name)
     if status is None:
         return "its mode is unknown"
-    return f"its mode is {stat.S_IMODE(status.st_mode):#o}, of user {status.st_uid} and group {status.st_gid}"
+    return f"its mode is {stat.S_IMODE(status.st_mode):#o}, its owner user {status.st_uid} and group {status.st_gid}"
 
 
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
     try:
-        # Anybody may put a FIFO there, and opening one would wait for somebody who opens its other end.
+        # Any user may create a FIFO there, and opening one would block until another process opens its other end.
         segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
-    except posix_ipc.ExistentialError:  # it is there, or it is not: posix_ipc does not say which
+    except posix_ipc.ExistentialError:  # exists already, or does not exist: posix_ipc does not say which
         if not flags:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
         if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
-            text = f"there is no {_DIRECTORY}; POSIX shared memory needs a tmpfs there"
+            text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
             raise FileNotFoundError(errno.ENOENT, text, name) from None
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
     except posix_ipc.PermissionsError:
@@ -148,7 +146,7 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
     except ValueError:
         raise _foreign(name) from None
     except OSError as error:
-        if error.errno is None:  # too many open files: it says so in words only
+        if error.errno is None:  # too many open files: posix_ipc raises this without an errno
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
         raise OSError(error.errno, error.strerror, name) from error
     if not stat.S_ISREG(segment.status().st_mode):
@@ -157,17 +155,39 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
     return segment
 
 
+def _no_space(segment: str, size: int) -> CapacityError:
+    return CapacityError(
+        errno.ENOSPC,
+        f"{os.strerror(errno.ENOSPC)}: {segment} needs {size:,} bytes and {_DIRECTORY} has {_free_space()} left; "
+        f"enlarge {_DIRECTORY} (docker run --shm-size=...) or publish less",
+    )
+
+
+def _free_space() -> str:
+    try:
+        status = os.statvfs(_DIRECTORY)
+    except OSError:
+        return "an unknown number of bytes"
+    return f"{status.f_bavail * status.f_frsize:,} of {status.f_blocks * status.f_frsize:,} bytes"
+
+
 def _foreign(name: str) -> OSError:
-    return OSError(errno.EINVAL, "it is no shared memory but a directory, a FIFO or the like", name)
+    return OSError(errno.EINVAL, "not a shared memory segment but a directory, a FIFO or the like; remove it", name)
+
+
+class _Memory(mmap.mmap):
+    """Mapped memory. `companion` lives as long as the memory, and so as long as any view of it."""
+
+    companion: object
 
 
 class Mapping:
     """A mapped data segment.
 
     Attributes:
-        generation: which inode of this data segment it is.
-        index: which data segment.
-        inode, size: of the segment, when it was mapped.
+        generation: of the inode that is mapped.
+        index: of the data segment, 0 or 1.
+        inode, size: of the segment when it was mapped; the size in bytes.
     """
 
     __slots__ = ("_memory", "generation", "index", "inode", "size")
@@ -181,45 +201,13 @@ class Mapping:
         self._memory = _Memory(segment.fd, self.size, prot=_protection(writable=writable))
 
     def put(self, at: int, data: bytes) -> None:
-        """Write bytes; for few of them twice as quick as through a view."""
+        """Write bytes; for a few of them twice as fast as through a view."""
         self._memory[at : at + len(data)] = data
 
     def copy(self, start: int, end: int) -> bytes:
-        """Return a copy of a part of the segment; likewise."""
+        """Return a copy of a part of the segment; for a few bytes twice as fast as through a view."""
         return self._memory[start:end]
 
     def view(self, start: int = 0, end: int | None = None) -> memoryview:
         """Return a new view of a part of the segment; read-only if the mapping is."""
         return memoryview(self._memory)[start:end]
-
-
-class _Memory(mmap.mmap):
-    """Mapped memory that carries the account of what is lent out of it."""
-
-    lending: Lending
-
-
-class LendingMapping(Mapping):
-    """A mapping from which readers hand out views; it knows whether some are alive.
-
-    Args:
-        segment, index, generation: see `Mapping`.
-        lock: of the reader.
-
-    Attributes:
-        lending: what is lent out of the inode. The memory refers to it, too.
-    """
-
-    __slots__ = ("lending",)
-
-    def __init__(self, segment: Segment, index: int, generation: int, lock: RLock) -> None:
-        super().__init__(segment, index, generation, writable=False)
-        self.lending = self._memory.lending = Lending(index, generation, lock)
-
-    def lend(self, start: int, end: int) -> memoryview:
-        """Return a read-only view to be handed out. Call while counted in."""
-        # Views of a mapping refer to it directly, and a mapping cannot tell one reference from another. So they are
-        # made from an object of their own between the two, which goes with the last view and everything made from it.
-        lender = ffi.buffer(ffi.from_buffer(BYTES, self._memory))
-        self.lending.lend(lender)
-        return memoryview(lender).toreadonly()[start:end]

@@ -13,7 +13,7 @@ from shmsync import __version__
 from shmsync.cli import change, doctor, look, measure, top, values
 from shmsync.cli._output import FAILED, USAGE, complain, say
 from shmsync.cli.demo.command import demo
-from shmsync.errors import InvalidArgumentError, ShmSyncError, sentence
+from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
 
@@ -79,11 +79,11 @@ def run() -> NoReturn:
         finally:
             sys.stdout.flush()
     except InvalidArgumentError as error:
-        complain([sentence(error)])
+        complain([format_error(error)])
         sys.exit(USAGE)
     except (ShmSyncError, OSError) as error:
         is_output = not isinstance(error, ShmSyncError) and error.filename is None
-        complain([f"cannot write the output: {sentence(error)}" if is_output else sentence(error)])
+        complain([f"cannot write the output: {format_error(error)}" if is_output else format_error(error)])
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or what could not be written would be tried again
         sys.exit(FAILED)

@@ -15,7 +15,7 @@ from shmsync._shm import atomics, futex, ofd_locks
 from shmsync._shm.segment import create_segment, open_segment, segment_names, unlink_segment
 from shmsync.cli._output import size_text
 from shmsync.cli.look import all_infos
-from shmsync.errors import ShmSyncError, sentence
+from shmsync.errors import ShmSyncError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def _done(check: Callable[[], Check]) -> Check:
     try:
         return check()
     except (ShmSyncError, OSError) as error:
-        return Check(check.__name__.replace("_", " "), "fail", sentence(error))
+        return Check(check.__name__.replace("_", " "), "fail", format_error(error))
 
 
 # -------------------------------------------------------------------------------------------------------- the system

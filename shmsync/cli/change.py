@@ -89,7 +89,7 @@ def rm(
     json: Json = False,
 ) -> None:
     """Remove a name and its segments. Open snapshots stay valid. Refuses while its writer lives."""
-    removed = unlink.remove_by_force(names_of(name)) if force else unlink.remove(names_of(name))
+    removed = unlink.force_unlink_name(names_of(name)) if force else unlink.unlink_name(names_of(name))
     if not removed:
         no_such_name(name)
     if json:

@@ -70,7 +70,7 @@ class Published(Protocol):
     def view(self) -> memoryview:
         """Return a view of the payload, which must not outlive the pin."""
 
-    def lend(self) -> memoryview:
+    def export(self) -> memoryview:
         """Return a view of the payload that may outlive the pin, which costs several times as much."""
 
 
@@ -98,7 +98,7 @@ class Decoder:
         """
         codec = published.codec
         value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
-        return self._decode_lent(codec, published.lend()) if value is NOT_PLAIN else value
+        return self._decode_lent(codec, published.export()) if value is NOT_PLAIN else value
 
     def decode_plain(self, codec: int, payload: Bytes) -> Any:
         """Return a value that does not refer to the payload; NOT_PLAIN if it might.

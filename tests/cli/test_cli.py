@@ -302,7 +302,7 @@ def test_ctrl_c_while_it_waits(name: str) -> None:
 
 def test_put_beside_a_writer(writer: Writer, name: str) -> None:
     writer.write(1)
-    assert f"by process {os.getpid()}" in refused("put", name, "-", stdin=b"2")
+    assert f"(pid {os.getpid()}, since" in refused("put", name, "-", stdin=b"2")
     with Reader(name) as reader:
         assert reader.get() == 1
 

@@ -35,14 +35,14 @@ def writer(name: str) -> Iterator[Writer]:
 
 def during_fill(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
     """Run `action` once, when the writer has finished its scan and is about to write."""
-    fill = DataSegments.fill
+    fill = DataSegments.write
 
-    def hooked(self: DataSegments, *arguments: Any) -> None:
-        monkeypatch.setattr(DataSegments, "fill", fill)
+    def hooked(self: DataSegments, *arguments: Any) -> int:
+        monkeypatch.setattr(DataSegments, "write", fill)
         action()
-        fill(self, *arguments)
+        return fill(self, *arguments)
 
-    monkeypatch.setattr(DataSegments, "fill", hooked)
+    monkeypatch.setattr(DataSegments, "write", hooked)
 
 
 def pin_word(reader: Reader) -> int:
@@ -104,7 +104,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
         class Moving:
             """The version word; the writer publishes behind the reader's peek, and again behind its announcement."""
 
-            peek = staticmethod(version.peek)
+            load_relaxed = staticmethod(version.load_relaxed)
             loads = 0
 
             def load(self) -> int:
@@ -253,8 +253,8 @@ def test_all_readers_together_cost_one_grace(writer: Writer, name: str) -> None:
     readers = [Reader(name) for _ in range(5)]
     snapshots = [reader.read() for reader in readers]
     writer.write_raw(PAYLOADS[2])
-    assert writer._tenure is not None
-    writer._tenure._publisher._clock = clock = Clock()
+    assert writer._ownership is not None
+    writer._ownership._publisher._clock = clock = Clock()
     assert writer.write_raw(PAYLOADS[3], grace_duration=7.0).reset
     assert clock.time == pytest.approx(7.0)
     for number in range(4, 8):
@@ -275,11 +275,11 @@ def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Wr
             writer.write_raw(large)
             kept = [reader.get()]
         writer.write_raw(large)
-        assert writer._tenure is not None
-        publisher = writer._tenure._publisher
+        assert writer._ownership is not None
+        publisher = writer._ownership._publisher
         publisher._clock = clock = Clock()
-        price = writer._tenure.data.price()
-        assert price > 0.01
+        cost = writer._ownership.data.replacement_cost(len(large))
+        assert cost > 0.01
 
         def sleep(seconds: float) -> None:
             Clock.sleep(clock, seconds)
@@ -287,12 +287,12 @@ def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Wr
                 kept[:] = [reader.get()]
 
         replaced = writer.stats().replaced
-        for grace, patience in ((0.0, 0.0), (0.003, 0.003), (3600.0, price)):  # it lets go of nothing
+        for grace, waited in ((0.0, 0.0), (0.003, 0.003), (3600.0, cost)):  # it lets go of nothing
             kept = [reader.get()]
             writer.write_raw(large)
             before = clock.time
             writer.write_raw(large, grace_duration=grace)
-            assert clock.time - before == pytest.approx(patience, abs=2e-4)
+            assert clock.time - before == pytest.approx(waited, abs=2e-4)
             replaced += 1
             assert writer.stats().replaced == replaced
         kept = [reader.get()]
@@ -301,7 +301,7 @@ def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Wr
         for _ in range(2):
             writer.write_raw(large, grace_duration=3600)
         assert writer.stats().replaced == replaced
-        assert 0.005 < clock.time < price
+        assert 0.005 < clock.time < cost
 
 
 def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: str) -> None:
@@ -311,8 +311,8 @@ def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: s
         for number in range(2, 4):
             writer.write_raw(PAYLOADS[number])
             reader.get()
-        assert writer._tenure is not None
-        publisher = writer._tenure._publisher
+        assert writer._ownership is not None
+        publisher = writer._ownership._publisher
         generations = publisher._generations
 
         class Interrupting:
@@ -331,7 +331,7 @@ def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: s
             assert bytes(reader.get()) == large[number]
 
 
-@pytest.mark.parametrize("step", ["replace", "fill"])
+@pytest.mark.parametrize("step", ["replace", "write"])
 def test_an_interrupted_replacement_is_still_owed(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -383,5 +383,5 @@ def test_a_reader_that_has_let_go_is_not_taken_for_dead(writer: Writer, name: st
     writer.write(1)
     with Reader(name) as reader:
         reader.get()
-    assert writer._tenure is not None
-    assert not slots.reap(writer._tenure._table, 0)
+    assert writer._ownership is not None
+    assert not slots.reap(writer._ownership._table, 0)

@@ -225,7 +225,7 @@ def test_never_left(writer: Writer, name: str) -> None:
         assert reader.get() == "here again"
     with pytest.raises(ClosedError, match="nothing was published"):
         kept.__exit__(None, None, None)
-    with pytest.raises(ClosedError, match="not entered"):
+    with pytest.raises(ClosedError, match="never entered"):
         writer.reserve(3).__exit__(None, None, None)
 
 
@@ -376,7 +376,7 @@ def test_forked_in_the_block(name: str) -> None:
     with Child() as child:
         child.ask(open_block, name)
         forked = child.fork()
-        assert "forked from" in forked.ask(leave_block)
+        assert "inherited by a fork" in forked.ask(leave_block)
         with Reader(name) as reader:
             assert reader.get() == "before"
             assert child.ask(leave_block) == "published"

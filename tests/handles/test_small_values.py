@@ -19,21 +19,21 @@ CHANGES = 5000
 
 @pytest.fixture(params=[True, False], ids=["ordered loads", "other machines"])
 def _either_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shmsync._session.attachment.ORDERED_LOADS", request.param and atomics.ORDERED_LOADS)
+    monkeypatch.setattr("shmsync._session.attachment.IS_TSO", request.param and atomics.IS_TSO)
 
 
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What was pinned."""
     seqs: list[int] = []
-    hold = protocol.hold
+    hold = protocol.pin_and_map
 
     def counted(*args: Any) -> Any:
         found: Any = hold(*args)
         seqs.append(found[1])
         return found
 
-    monkeypatch.setattr(protocol, "hold", counted)
+    monkeypatch.setattr(protocol, "pin_and_map", counted)
     return seqs
 
 
@@ -74,7 +74,7 @@ def test_a_small_value_is_not_pinned(writer: Writer, name: str, pinned: list[int
         for number in range(6):
             writer.write(number)
             assert reader.get() == number
-    expected = [1, 2] if vars(attachment)["ORDERED_LOADS"] else [1, 2, 3, 4, 5, 6]  # to map each segment
+    expected = [1, 2] if vars(attachment)["IS_TSO"] else [1, 2, 3, 4, 5, 6]  # to map each segment
     assert pinned == expected
 
 
@@ -137,7 +137,7 @@ def test_damage_is_noticed(writer: Writer, name: str) -> None:
             writer.write(["a", number])
             reader.get()
         writer.write(["b"])
-        tenure = writer._tenure
+        tenure = writer._ownership
         assert tenure is not None
         mapping = tenure.data._mappings[0]
         assert mapping is not None

@@ -26,7 +26,7 @@ from shmsync import (
     StateNotFoundError,
     Writer,
 )
-from shmsync._core.layout import AWAITED_AT
+from shmsync._core.layout import WAITERS_AT
 from shmsync._handles import waiting
 from shmsync._session import notify, notify_async
 from shmsync._shm import futex
@@ -48,7 +48,7 @@ WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    until(lambda: not any(thread.name == "shmsync-hub" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "shmsync-poller" for thread in threading.enumerate()))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def _nobody_looks_without_being_woken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def look_seldom(assign: Any = setattr) -> None:
     """Make the regular looks so rare that they hide no lost wake-up."""
-    for slices in ("_SLICE", "_SLICE_ASYNC"):
+    for slices in ("_MAX_SLEEP", "_MAX_SLEEP_ASYNC"):
         assign(waiting, slices, LONG)
 
 
@@ -205,7 +205,7 @@ def test_lack_of_descriptors_does_not_detach(writer: Writer, name: str) -> None:
 
 
 def wait_without_descriptors(_held: Held, name: str) -> tuple[int | None, str]:
-    waiting._SLICE = 0.02
+    waiting._MAX_SLEEP = 0.02
     with Reader[str](name) as reader:
         reader.get()
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -228,7 +228,7 @@ def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
 
 
 def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_SLICE", 0.05)
+    monkeypatch.setattr(waiting, "_MAX_SLEEP", 0.05)
     writer.write("a")
     with Reader[str](name) as reader:
         assert reader.wait() == 1
@@ -246,8 +246,8 @@ def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monke
 
 
 def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_SLICE", 0.05)
-    monkeypatch.setattr(notify.Bell, "after", lambda *_args, **_owed: None)
+    monkeypatch.setattr(waiting, "_MAX_SLEEP", 0.05)
+    monkeypatch.setattr(notify.Notifier, "notify", lambda *_args, **_kwargs: None)
     writer.write("a")
     with Reader[str](name) as reader:
         assert reader.wait() == 1
@@ -273,7 +273,7 @@ def publish(held: Held, name: str, value: int) -> None:
 
 @pytest.mark.usefixtures("_either_way")
 def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_SLICE", 5.0)  # the wake-up may come just before the sleep
+    monkeypatch.setattr(waiting, "_MAX_SLEEP", 5.0)  # the wake-up may come just before the sleep
     writer.write("a")
     reader = Reader[str](name)
     reader.get()
@@ -287,7 +287,7 @@ def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
         child.start(wait_until_interrupted, name)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])  # it is about to sleep
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])  # it is about to sleep
         time.sleep(0.05)
         os.kill(child.pid, signal.SIGINT)
         assert child.hear() == "interrupted"
@@ -307,7 +307,7 @@ def test_a_signal_does_not_end_a_wait(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
         child.start(wait_with_a_handler, name)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
         time.sleep(0.05)
         os.kill(child.pid, signal.SIGUSR1)
         time.sleep(0.05)
@@ -471,11 +471,11 @@ def test_wait_async(writer: Writer, name: str) -> None:
         assert await reader.wait_async(timeout=LONG) == 1
         asyncio.get_running_loop().call_later(0.05, writer.write, "b")
         assert await reader.wait_async(timeout=LONG) == 2
-        thread = notify_async._hub._thread
+        thread = notify_async._poller._thread
         await asyncio.sleep(0.05)
         asyncio.get_running_loop().call_later(0.05, writer.write, "c")
         assert await reader.wait_async(timeout=LONG) == 3
-        assert notify_async._hub._thread is thread is not None  # the same, though nobody waited for a moment
+        assert notify_async._poller._thread is thread is not None  # the same, though nobody waited for a moment
         assert await reader.wait_async(timeout=0.02) is None
 
     with Reader[str](name) as reader:
@@ -529,7 +529,7 @@ def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
         assert run(main, reader) == [0, 1, 2]
-    until(lambda: not notify_async._hub._places)
+    until(lambda: not notify_async._poller._subscriptions)
 
 
 def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
@@ -568,13 +568,13 @@ class _forever:  # noqa: N801 - stands for a function of later Pythons
 
 def test_more_names_than_one_call_can_wait_for(name: str) -> None:
     with Child() as child:
-        count = futex.MOST_AT_ONCE + 20
+        count = futex.MAX_WORDS + 20
         assert child.ask(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
 
 
 def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
     look_seldom()
-    notify_async._SLICE = LONG
+    notify_async._MAX_SLEEP = LONG
     writers = [Writer(each, max_readers=1) for each in names]
     readers = [Reader[int](each) for each in names]
 
@@ -617,10 +617,10 @@ def test_an_interrupted_start_of_the_thread_is_made_up_for(
         monkeypatch.setattr(threading.Thread, "start", interrupted)
         with pytest.raises(HandlerError):
             asyncio.run(reader.wait_async(1, LONG))
-        assert not notify_async._hub._lock.locked()
+        assert not notify_async._poller._lock.locked()
         with soon(lambda: writer.write(1)):
             assert asyncio.run(reader.wait_async(1, LONG)) == 2
-    until(lambda: not notify_async._hub._places)
+    until(lambda: not notify_async._poller._subscriptions)
 
 
 def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
@@ -642,13 +642,13 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
         reader.get()
         tasks = [asyncio.create_task(reader.wait_async()) for _ in range(10)]
         await asyncio.sleep(0.05)
-        assert notify_async._hub._places
+        assert notify_async._poller._subscriptions
         for task in tasks:
             task.cancel()
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        while notify_async._hub._places:  # noqa: ASYNC110
+        while notify_async._poller._subscriptions:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert len(asyncio.all_tasks()) == 1
         timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
@@ -666,9 +666,9 @@ def test_who_waits_in_a_closed_loop_is_forgotten(writer: Writer, name: str) -> N
         loop = asyncio.new_event_loop()
         task = loop.create_task(reader.wait_async())
         loop.run_until_complete(asyncio.sleep(0.02))
-        assert notify_async._hub._places
+        assert notify_async._poller._subscriptions
         loop.close()
-        until(lambda: not notify_async._hub._places)  # though the coroutine is still there
+        until(lambda: not notify_async._poller._subscriptions)  # though the coroutine is still there
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
@@ -680,13 +680,13 @@ def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writ
         waiting = reader.wait_async()
         task = loop.create_task(waiting)
         loop.run_until_complete(asyncio.sleep(0.02))
-        with notify_async._hub._lock:
+        with notify_async._poller._lock:
             waiting.close()  # as the garbage collector may, at any allocation
         task.cancel()
         with suppress(asyncio.CancelledError, RuntimeError):
             loop.run_until_complete(task)
         loop.close()
-    until(lambda: not notify_async._hub._places)
+    until(lambda: not notify_async._poller._subscriptions)
 
 
 def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> None:
@@ -696,13 +696,13 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
         loop = asyncio.new_event_loop()
         waiting = loop.create_task(reader.wait_async())
         loop.run_until_complete(asyncio.sleep(0.02))
-        place = next(iter(notify_async._hub._places.values()))
+        place = next(iter(notify_async._poller._subscriptions.values()))
         (waiter,) = place.waiters
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(waiting)
         loop.close()
-        waiter.call()  # as the thread may, if it is late
+        waiter.wake()  # as the thread may, if it is late
         waiter.resolve()  # as the timer may
 
 
@@ -713,7 +713,7 @@ def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Write
         forked = parent.fork()
         forked.start(wait_in_a_loop, name, LONG)
         parent.start(wait_in_a_loop, name, LONG)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[AWAITED_AT])
+        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
         time.sleep(0.05)
         writer.write(1)
         assert forked.hear() == parent.hear() == 2
@@ -734,7 +734,7 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
         another.write(0)
         child.start(wait_for_two, name, another.name)
         for each in (writer, another):
-            until(lambda each=each: (SHM / f"{each.name}_readers").read_bytes()[AWAITED_AT])
+            until(lambda each=each: (SHM / f"{each.name}_readers").read_bytes()[WAITERS_AT])
             time.sleep(0.05)
         another.write(1)
         writer.write(1)
@@ -744,7 +744,7 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
 
 def wait_for_two(_held: Held, *names: str) -> list[int | None]:
     look_seldom()
-    notify_async._SLICE = LONG
+    notify_async._MAX_SLEEP = LONG
 
     async def main() -> list[int | None]:
         waits = []
@@ -763,7 +763,7 @@ def test_who_comes_while_others_go_is_woken(name: str) -> None:
 
 def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
     look_seldom()
-    notify_async._SLICE = LONG
+    notify_async._MAX_SLEEP = LONG
 
     async def main(writer: Writer[int]) -> list[int | None]:
         writer.write(0)

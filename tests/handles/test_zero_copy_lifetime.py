@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import PATIENCE, Child, Held, keeps, slots_locked
+from helpers import PATIENCE, Child, Held, hazards, slots_locked
 
 from shmsync import ArrayMap, ClosedError, Reader, Writer, codecs
 
@@ -121,7 +121,7 @@ def test_it_outlives_block_handle_and_publishes(writer: Writer, name: str, kind:
     assert slots_locked(name)
     del part, reader
     assert not slots_locked(name)
-    assert not keeps(name)
+    assert not hazards(name)
     assert len(mapped(name)) == 2  # the writer's
 
 
@@ -137,9 +137,9 @@ def test_the_memory_goes_back_with_the_last_reference(writer: Writer, name: str,
             part = take(reader.get())
             writer.write("next")
             assert reader.get() == "next"
-            assert len(keeps(name)) == 1
+            assert len(hazards(name)) == 1
             del part
-            assert not keeps(name)
+            assert not hazards(name)
         finally:
             gc.enable()
 
@@ -191,7 +191,7 @@ def test_a_block_that_takes_nothing_out_keeps_nothing(writer: Writer, name: str,
         with reader.read() as snapshot:
             look(take(snapshot.value))
             assert snapshot.value is snapshot.value
-        assert not keeps(name)
+        assert not hazards(name)
         del snapshot
 
 
@@ -228,9 +228,9 @@ def test_a_view_that_goes_while_the_handle_is_busy(writer: Writer, name: str) ->
             dropper.start()
             dropper.join(PATIENCE)
             assert not dropper.is_alive()
-            assert keeps(name)
+            assert hazards(name)
         reader.read(check_bytes=True).close()
-        assert not keeps(name)
+        assert not hazards(name)
 
 
 def test_interrupted_reads_of_a_kept_value_cost_no_slots(writer: Writer, name: str) -> None:
@@ -242,7 +242,7 @@ def test_interrupted_reads_of_a_kept_value_cost_no_slots(writer: Writer, name: s
             snapshot = reader.read()
             slot, view = snapshot._slot, snapshot.buffer
             assert slot is not None
-            reader.retire(slot)  # as after an exception of a signal handler
+            reader.discard_slot(slot)  # as after an exception of a signal handler
             snapshot.close()
             del snapshot, slot, view
         assert len(slots_locked(name)) <= 2
@@ -285,7 +285,7 @@ def test_threads_take_and_drop_views(writer: Writer, name: str) -> None:
     del threads
     gc.collect()
     assert not slots_locked(name)
-    assert not keeps(name)
+    assert not hazards(name)
 
 
 # ----------------------------------------------------------------------------------------------------------- processes

@@ -91,19 +91,19 @@ def killed() -> Scenario:
 
 
 def two_gets() -> Scenario:
-    return cast("one reader gets", a_reader(gets, gets), last=5, keeps=True)
+    return cast("one reader gets", a_reader(gets, gets), last=5, retains=True)
 
 
 def three_views() -> Scenario:
-    return cast("one reader takes views", a_reader(views, views, views), last=6, keeps=True)
+    return cast("one reader takes views", a_reader(views, views, views), last=6, retains=True)
 
 
 def small_copies() -> Scenario:
-    return cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, keeps=True)
+    return cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
 
 
 def threads_with_views() -> Scenario:
-    return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True)
+    return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
 
 
 def successor() -> Scenario:
@@ -111,7 +111,7 @@ def successor() -> Scenario:
 
 
 def fork() -> Scenario:
-    return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, keeps=True)
+    return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
 MUTANTS = [
@@ -125,10 +125,10 @@ MUTANTS = [
     Mutant(
         "the count is moved without an announcement",
         protocol,
-        "    slot.words.pin.adder(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
-        "    slot.words.pin.adder(ONE[index_of(seq)] - ANNOUNCE)()",
-        "    slot.words.pin.adder(-ONE[index])()\n    seq = version.load()\n"
-        "    slot.words.pin.adder(ONE[index_of(seq)])()",
+        "    slot.words.pin.bind_add(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
+        "    slot.words.pin.bind_add(ONE[index_of(seq)] - ANNOUNCE)()",
+        "    slot.words.pin.bind_add(-ONE[index])()\n    seq = version.load()\n"
+        "    slot.words.pin.bind_add(ONE[index_of(seq)])()",
         one_read,
     ),
     Mutant(
@@ -141,22 +141,23 @@ MUTANTS = [
     Mutant(
         "an evicted holder's inode is not replaced (rule C)",
         protocol,
-        "return {(number, index)} - self._replaced_for, reset",
+        "return {(number, index)} - self._evictions_settled, reset",
         "return set(), reset",
         one_read,
     ),
     Mutant(
-        "keeps are ignored (rule D)",
+        "hazards are ignored (rule D)",
         protocol,
-        "            if words.keep[index].load() == generation > 0 and not kept:  # rule D; a keep of 0 is none",
-        "            if words.keep[index].load() == -1:",
+        "            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; "
+        "a hazard of 0 is none",
+        "            if words.hazards[index].load() == -1:",
         two_gets,
     ),
     Mutant(
-        "the keep word is scanned before the pin word",
+        "the hazard word is scanned before the pin word",
         protocol,
         "            if words.pin.load() & holds:\n",
-        "            kept |= words.keep[index].load() == generation\n"
+        "            retained |= words.hazards[index].load() == generation\n"
         "            generation_scanned = generation\n"
         "            generation = -1 if generation_scanned else generation_scanned\n"
         "            if words.pin.load() & holds:\n",
@@ -165,8 +166,9 @@ MUTANTS = [
     Mutant(
         "the version is published before the payload",
         protocol,
-        "        self._segments.fill(index, generation, seq)\n",
-        "        self._advance()\n        self._segments.fill(index, generation, seq)\n        return\n",
+        "        checksum = self._segments.write(index, generation, seq, value)\n",
+        "        self._advance()\n        checksum = self._segments.write(index, generation, seq, value)\n"
+        "        return checksum\n",
         one_read,
     ),
     Mutant(
@@ -178,10 +180,10 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "a new eviction is not owed anew",
+        "a new eviction does not require a new replacement",
         protocol,
-        "                self._replaced_for -= {(number, 0), (number, 1)}",
-        "                self._replaced_for -= set()",
+        "                self._evictions_settled -= {(number, 0), (number, 1)}",
+        "                self._evictions_settled -= set()",
         two_reads,
     ),
     Mutant(
@@ -194,8 +196,8 @@ MUTANTS = [
     Mutant(
         "the generation is bumped before the name leads to the new inode",
         protocol,
-        "            self._segments.replace(index, generation)\n            word.store(generation)\n",
-        "            word.store(generation)\n            self._segments.replace(index, generation)\n",
+        "            self._segments.replace(index, generation, size)\n            word.store(generation)\n",
+        "            word.store(generation)\n            self._segments.replace(index, generation, size)\n",
         one_read,
     ),
     Mutant(
@@ -215,23 +217,23 @@ MUTANTS = [
     Mutant(
         "a dead reader's counts stay",
         slots,
-        "            return False  # its reader has let go of it in good order since the writer saw a count\n"
+        "            return False  # its reader has released it properly since the writer saw a pin\n"
         "        _zero(words)\n",
         "            return False\n",
         killed,
     ),
     Mutant(
-        "a value gets its keep after the count is gone",
+        "a value is retained after the unpin",
         reader,
-        "                lending.keep(slot)  # SYNC POINT keep",
-        "                slot.leave[record.index]()\n                lending.keep(slot)  #",
+        "                views.retain(slot)  # SYNC POINT hazard",
+        "                slot.leave[pinned.index]()\n                views.retain(slot)  #",
         two_gets,
     ),
     Mutant(
-        "a live value gets no keep",
+        "a live value is not retained",
         reader,
-        "            if lending.is_lent():\n",
-        "            if not lending.is_lent():\n",
+        "            if views.has_views():\n",
+        "            if not views.has_views():\n",
         two_gets,
     ),
     Mutant(
@@ -249,46 +251,46 @@ MUTANTS = [
         small_copies,
     ),
     Mutant(
-        "the keep is stored after the count is gone",
+        "the hazard is stored after the unpin",
         snapshot,
-        "            if self._viewed and self._record.mapping.lending.is_lent():\n                self._keep(slot)\n"
-        "            slot.leave[self._record.index]()\n",
-        "            kept = self._viewed and self._record.mapping.lending.is_lent()\n"
-        "            slot.leave[self._record.index]()\n            if kept:\n                self._keep(slot)\n",
+        "            if self._viewed and self._pinned.mapping.views.has_views():\n                self._retain(slot)\n"
+        "            slot.leave[self._pinned.index]()\n",
+        "            retained = self._viewed and self._pinned.mapping.views.has_views()\n"
+        "            slot.leave[self._pinned.index]()\n            if retained:\n                self._retain(slot)\n",
         three_views,
     ),
     Mutant(
-        "a live view gets no keep",
+        "a live view is not retained",
         snapshot,
-        "            if self._viewed and self._record.mapping.lending.is_lent():\n",
-        "            if self._viewed and not self._record.mapping.lending.is_lent():\n",
+        "            if self._viewed and self._pinned.mapping.views.has_views():\n",
+        "            if self._viewed and not self._pinned.mapping.views.has_views():\n",
         three_views,
     ),
     Mutant(
-        "a keep is taken back while views live",
+        "a hazard is cleared while views are alive",
         retention,
-        "        if keeper is not None and not self._lent:",
-        "        if keeper is not None:",
+        "        if slot is not None and not self._exporters:",
+        "        if slot is not None:",
         two_gets,
     ),
     Mutant(
-        "a keep is taken back without the lock",
+        "a hazard is cleared without the lock",
         retention,
-        "        if self.keeper is not None and self._lock.acquire(blocking=False):\n"
-        "            try:\n                self.give_up()\n"
+        "        if self.retained_by is not None and self._lock.acquire(blocking=False):\n"
+        "            try:\n                self.release_if_unused()\n"
         "            finally:\n                self._lock.release()\n",
-        "        self.give_up()\n",
+        "        self.release_if_unused()\n",
         threads_with_views,
     ),
     Mutant(
-        "a view is lent and nobody notes it",
+        "an exported view is not tracked",
         retention,
-        "        self._lent[id(reference)] = reference\n",
-        "        self._lent[id(reference)] = reference\n        self._lent.clear()\n",
+        "        self._exporters[id(reference)] = reference\n",
+        "        self._exporters[id(reference)] = reference\n        self._exporters.clear()\n",
         two_gets,
     ),
     Mutant(
-        "a count for another version is not taken back",
+        "a pin of another version is not undone",
         reader,
         "            slot.leave[index_of(seq)]()\n        except",
         "        except",
@@ -297,15 +299,15 @@ MUTANTS = [
     Mutant(
         "a successor trusts an inode of another generation",
         protocol,
-        "        replaced = held or not self._segments.usable(index, generation)",
+        "        replaced = held or not self._segments.is_reusable(index, generation, size)",
         "        replaced = held or "
-        "(self._segments.usable(index, generation), self._segments.mapped[index] is None)[1]",
+        "(self._segments.is_reusable(index, generation, size), self._segments.mapped[index] is None)[1]",
         successor,
     ),
     Mutant(
         "a fork leaves the slot to the parent alone",
         slots,
-        "        self.retire()\n        self._claim.shared = True",
+        "        self.poison()\n        self._claim.shared = True",
         "        pass",
         fork,
     ),

@@ -22,10 +22,10 @@ from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS
 from shmsync._core import slots
 from shmsync._core.layout import PAYLOAD_AT, DataHeader, names_of
 from shmsync._core.ports import SlotWords
-from shmsync._core.retention import Lending
-from shmsync._handles.snapshot import Record
-from shmsync._session.attachment import Attachment, Tally
-from shmsync._shm.segment import LendingMapping
+from shmsync._core.retention import ViewTracker
+from shmsync._session.attachment import Attachment, ReaderCounters
+from shmsync._session.mapping import TrackedMapping
+from shmsync._session.pinned import PinnedVersion
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
@@ -150,9 +150,9 @@ _LAST_CALL = ("read", "_read_changed")  # `read` returns what it returns: its lo
 _NUMBERS_OF_CLAIMS = frozenset({"number"})  # unique, and no part of what happens
 _SKIPPED = {
     *("_number", "owner", "port", "_port"),
-    # Fixed for a process, or for the index of a slot, or for the sequence number of a record.
+    # Fixed for a process, or for the index of a slot, or for the sequence number of a version.
     *("channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
-    *("_advance", "_generations", "_longest_pause", "_table", "_version"),
+    *("_advance", "_generations", "_max_backoff", "_table", "_version"),
 }
 _PLAIN = (int, str, bytes, bool, type(None))
 
@@ -179,7 +179,7 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
         names = base.__dict__.get("__slots__", ())
         attributes.update({name: getattr(value, name, None) for name in names if not name.startswith("__")})
     known = sorted(
-        (name, len(item) if name == "_lent" else item)  # by what it is known there tells nothing
+        (name, len(item) if name == "_exporters" else item)  # by what it is known there tells nothing
         for name, item in attributes.items()
         if name not in _SKIPPED
     )
@@ -280,12 +280,12 @@ class ModelWord:
     def load(self) -> int:
         return self.port.do("load", self.word) or 0
 
-    peek = load
+    load_relaxed = load
 
     def store(self, value: int) -> None:
         self.port.do("store", self.word, value)
 
-    def adder(self, delta: int) -> Callable[[], None]:
+    def bind_add(self, delta: int) -> Callable[[], None]:
         def add() -> None:
             self.port.do("add", self.word, delta)
 
@@ -320,8 +320,8 @@ class ModelTable:
         self.high_water: Word = ModelWord(port, HIGH_WATER)
 
     def slot(self, index: int) -> SlotWords:
-        pin, *keep = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
-        return SlotWords(pin, (keep[0], keep[1]))
+        pin, *hazards = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
+        return SlotWords(pin, (hazards[0], hazards[1]))
 
     def lock(self, index: int) -> ModelLock | None:
         return ModelLock(self.port, index) if self.port.do("lock", index) else None
@@ -356,17 +356,17 @@ class ModelSegments:
         self.mapped: list[tuple[int, int] | None] = [None, None]  # inode, generation
         self.opened = [False, False]
 
-    def usable(self, index: int, generation: int) -> bool:
+    def is_reusable(self, index: int, generation: int, size: int) -> bool:
         if not self.opened[index]:
             self.opened[index] = True
             self.mapped[index] = self.port.do("open", index)
         mapped = self.mapped[index]
         return mapped is not None and mapped[1] == generation
 
-    def price(self) -> float:
+    def replacement_cost(self, size: int) -> float:
         return 1.0
 
-    def replace(self, index: int, generation: int) -> None:
+    def replace(self, index: int, generation: int, size: int) -> None:
         self.opened[index] = True
         self.mapped[index] = None
         self.port.do("unlink", index)
@@ -378,22 +378,23 @@ class ModelSegments:
         assert mapped is not None
         self.port.do("fill", mapped[0], mapped[1], TORN)
 
-    def fill(self, index: int, generation: int, seq: int) -> None:
+    def write(self, index: int, generation: int, seq: int, value: None) -> int:
         mapped = self.mapped[index]
         if mapped is not None:
             for content in (TORN, seq):
                 self.port.do("fill", mapped[0], generation, content)
+        return 0
 
 
 class ModelView:
-    """Stands for a memoryview, and for the lender that goes with it."""
+    """Stands for a memoryview, and for the exporter that it is made from."""
 
     def __init__(self, memory: object) -> None:
         self.memory = memory
 
 
-class ModelMapping(LendingMapping):
-    """A mapped inode; the shipped account decides when it is kept and given up."""
+class ModelMapping(TrackedMapping):
+    """A mapped inode; the shipped tracker decides when it is retained and released."""
 
     __slots__ = ("port",)
 
@@ -402,8 +403,8 @@ class ModelMapping(LendingMapping):
         self.index = index
         self.generation = generation
         self.size = size
-        self.lending = Lending(index, generation, lock)
-        self._memory = SimpleNamespace(lending=self.lending)  # type: ignore[assignment]
+        self.views = ViewTracker(index, generation, lock)
+        self._memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
         self.port = port
 
     def copy(self, start: int, end: int) -> bytes:
@@ -412,20 +413,20 @@ class ModelMapping(LendingMapping):
         second = self.port.do("content", self.inode) or (0, 0)
         return _HALVES.pack(*first, *second).ljust(PAYLOAD_AT, b"\0") + _NIL
 
-    def lend(self, start: int, end: int) -> Any:
+    def export(self, start: int, end: int) -> Any:
         view = ModelView(self._memory)
-        self.lending.lend(view)
+        self.views.track(view)
         return view
 
 
 class ModelCell:
-    """The version word as `get` peeks at it."""
+    """The version word as `get` reads it."""
 
     def __init__(self, version: ModelWord) -> None:
         self.version = version
 
     def __getitem__(self, _: int) -> int:
-        return self.version.peek()
+        return self.version.load_relaxed()
 
 
 class ModelAttachment(Attachment):
@@ -444,13 +445,13 @@ class ModelAttachment(Attachment):
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
             key=None,
-            bell=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # nobody waits here: see test_bell
+            notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
         self._generations = self.channel.generations
         self._slot = None
         self._mappings = [None, None]
-        self._record = None
-        self._tally = Tally()
+        self._pinned = None
+        self._counters = ReaderCounters()
 
     def _open(self, index: int, generation: int) -> ModelMapping:
         found = self.port.do("open", index)
@@ -458,10 +459,10 @@ class ModelAttachment(Attachment):
             raise DataReadError(f"data_{index} is missing")
         return ModelMapping(found[0], index, generation, self._size, self._lock, self.port)
 
-    def _new_record(self, seq: int, mapping: LendingMapping) -> Record:
-        return Record(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
+    def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
+        return PinnedVersion(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
 
-    def _header_of(self, seq: int, mapping: LendingMapping, raw: bytes) -> DataHeader:
+    def _checked_header(self, seq: int, mapping: TrackedMapping, raw: bytes) -> DataHeader:
         found = _HALVES.unpack_from(raw)
         if found != 2 * (seq, mapping.generation):
             self.port.do("violated", f"torn: a copy of version {seq} of generation {mapping.generation} has {found}")

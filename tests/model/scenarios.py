@@ -8,7 +8,7 @@ from model.explore import Role, Scenario, all_gone
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
 from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
 from shmsync._core.layout import PAGE, index_of
-from shmsync._core.protocol import FIRST_PAUSE, Publisher
+from shmsync._core.protocol import INITIAL_BACKOFF, PreparedWrite, Publisher
 from shmsync._handles.reader import Reader
 
 if TYPE_CHECKING:
@@ -36,20 +36,26 @@ def publishes(
         if not counted:
             port.ignored = frozenset({"reset", "was_reset"})  # what a publish reports
         segments = ModelSegments(port)
-        publisher = Publisher(version, generations, ModelTable(port, slots), segments, clock, FIRST_PAUSE)
+        table = ModelTable(port, slots)
+        publisher: Publisher[None] = Publisher(version, generations, table, segments, clock, INITIAL_BACKOFF)
+
+        def publish() -> PreparedWrite:
+            prepared = publisher.prepare(0, 1.0)
+            publisher.commit(prepared, None)
+            return prepared
 
         def body() -> None:
             if after is None:
-                publisher.publish(1.0)  # before anybody else is there: readers attach to something
+                publish()  # before anybody else is there: readers attach to something
             port.do("ready")
             if after is not None:
                 port.do("after", after)
             while version.load() < last:
                 clock.begin()
                 if gives_up:
-                    segments.spoil(index_of(publisher.prepare(1.0).seq))
+                    segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
-                published = publisher.publish(1.0)
+                published = publish()
                 if counted and published.reset:
                     port.do("reset")
                 del published
@@ -65,8 +71,8 @@ def publishes(
 def reads(port: Port, reader: Reader) -> int:
     """Read in a block; look at the content while it is held."""
     with reader.read() as snapshot:
-        use(port, snapshot._record)
-        return snapshot._record.seq
+        use(port, snapshot._pinned)
+        return snapshot._pinned.seq
 
 
 def gets(port: Port, reader: Reader) -> int:
@@ -93,7 +99,7 @@ def views(port: Port, reader: Reader) -> int:
     """Take a view out of a block; look at the content after the count is gone."""
     with reader.read() as snapshot:
         view = snapshot.buffer
-    record = snapshot._record
+    record = snapshot._pinned
     del snapshot
     use(port, record)
     del view
@@ -161,12 +167,11 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
                 slot.before_fork()
                 forked = port.do("fork", child) == "child"
                 if forked:
-                    slot.after_fork_in_child()
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
                     handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
                 del slot
-                use(port, snapshot._record)
+                use(port, snapshot._pinned)
             if forked:
                 reads(port, handle)
 
@@ -197,7 +202,7 @@ def cast(
     mortal: tuple[int, ...] = (),
     successor: bool = False,
     forked: bool = False,
-    keeps: bool = False,
+    retains: bool = False,
     counted: bool = False,
     gives_up: bool = False,
 ) -> Scenario:
@@ -211,13 +216,13 @@ def cast(
         mortal: which processes may be killed: 0 is the writer.
         successor: a second writer follows the first.
         forked: the last reader forks.
-        keeps: whether a reader keeps anything; if not, nobody has to look at the keep words.
+        retains: whether a reader retains anything; if not, the hazard words need not be scanned.
         counted: whether evictions, replacements, resets and deaths are counted.
         gives_up: whether the writer begins each version once in vain, as a `reserve` that ends in an exception.
     """
     slots = slots or len(readers)
-    keep_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
-    constant = frozenset() if keeps else frozenset(keep_words)
+    hazard_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
+    constant = frozenset() if retains else frozenset(hazard_words)
     writers = constant | {VERSION, *GENERATION}
     roles = [Role("the writer", publishes(slots, last, counted=counted, gives_up=gives_up), 0 in mortal, writers)]
     roles += [
@@ -237,14 +242,16 @@ def standard() -> list[Scenario]:
         cast("two readers", a_reader(reads), a_reader(reads), last=4),
         cast("two threads", a_reader(reads, threads=2), last=3, slots=3),
         cast("two reads, the reader killed at any step", a_reader(reads, reads), last=5, mortal=(1,)),
-        cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, keeps=True, mortal=(1,)),
-        cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, keeps=True),
-        cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, keeps=True),
+        cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, retains=True, mortal=(1,)),
+        cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True),
+        cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True),
         cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
         cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
         cast("writes are given up half-way", a_reader(reads), last=4, mortal=(0,), successor=True, gives_up=True),
-        cast("writes are given up half-way, values are kept", a_reader(gets, gets), last=4, keeps=True, gives_up=True),
-        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, keeps=True),
+        cast(
+            "writes are given up half-way, values are kept", a_reader(gets, gets), last=4, retains=True, gives_up=True
+        ),
+        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, retains=True),
         cast(
             "a slot claimed while another is reaped",
             a_reader(reads),
@@ -258,10 +265,17 @@ def standard() -> list[Scenario]:
 def deep() -> list[Scenario]:
     """Return larger scenarios, for as long as there is time."""
     return [
-        cast("a reader and a keeper, both mortal", a_reader(reads), a_reader(gets), last=4, keeps=True, mortal=(1, 2)),
+        cast(
+            "a reader and one that retains, both mortal",
+            a_reader(reads),
+            a_reader(gets),
+            last=4,
+            retains=True,
+            mortal=(1, 2),
+        ),
         cast("two threads, one publish more", a_reader(reads, threads=2), last=4, slots=3),
         cast("two threads, two reads", a_reader(reads, reads, threads=2), last=4, slots=3),
-        cast("two threads that get", a_reader(gets, threads=2), last=4, slots=3, keeps=True),
+        cast("two threads that get", a_reader(gets, threads=2), last=4, slots=3, retains=True),
         cast("three reads", a_reader(reads, reads, reads), last=7, mortal=(1,)),
         cast("both may be killed", a_reader(reads, reads), last=5, mortal=(0, 1), successor=True),
         cast("two readers, one publish more", a_reader(reads), a_reader(reads), last=5),

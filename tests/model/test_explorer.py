@@ -63,7 +63,7 @@ def test_equal_places_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
     enter = Automaton._enter
     monkeypatch.setattr(Automaton, "_enter", compare)
-    scenario = cast("both kinds", a_reader(reads, gets, closes=True), last=4, keeps=True)
+    scenario = cast("both kinds", a_reader(reads, gets, closes=True), last=4, retains=True)
     assert Search(scenario).run(60.0).violation is None
     assert compared > 1000
 

@@ -30,7 +30,7 @@ class World(NamedTuple):
     """The shared state.
 
     Attributes:
-        words: version, generations, high-water mark, then pin word and keep words of each slot.
+        words: version, generations, high-water mark, then pin word and hazard words of each slot.
         locks: by slot, the processes that hold its lock together.
         names: by data segment, the inode that its name leads to; None between two inodes.
         inodes: by number, the version that it contains and the generation in its header.
@@ -63,7 +63,7 @@ def word_name(word: int) -> str:
     if word < FIRST_SLOT:
         return ("version", "generation 0", "generation 1", "high-water mark")[word]
     slot, which = divmod(word - FIRST_SLOT, WORDS_PER_SLOT)
-    return f"{('pin', 'keep 0', 'keep 1')[which]} of slot {slot}"
+    return f"{('pin', 'hazard 0', 'hazard 1')[which]} of slot {slot}"
 
 
 def is_enabled(world: World, op: Op) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import PATIENCE, SHM, Child, Held, keeps, pins, slots_locked
+from helpers import PATIENCE, SHM, Child, Held, hazards, pins, slots_locked
 
 from shmsync import Reader, ShmSyncError, Writer
 
@@ -225,7 +225,7 @@ def test_a_cycle_is_collected(writer: Writer, name: str, what: str) -> None:
         assert child.ask(possessions)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
-        assert not keeps(name)
+        assert not hazards(name)
 
 
 def view_of_a_cycle(held: Held, name: str) -> None:

@@ -124,7 +124,9 @@ def test_a_stranger_may_not_read(writer: Writer, name: str) -> None:
     with Child() as stranger:
         stranger.ask(attach, name)
         stranger.ask(become, 12345, 12345)
-        with pytest.raises(StateReadError, match=r"0o600, of user 0 .* as user 12345, .* needs to read it") as raised:
+        with pytest.raises(
+            StateReadError, match=r"0o600, its owner user 0 .* as user 12345, .* needs to read it"
+        ) as raised:
             stranger.ask(get)
         assert raised.value.errno == errno.EACCES
         with pytest.raises(StateReadError) as raised:

@@ -48,7 +48,7 @@ def test_a_dead_reader(writer: Writer, name: str, logged: pytest.LogCaptureFixtu
         child.kill()
     writer.write(2)
     writer.write(3)
-    assert warnings(logged) == [f"{name}: version 3: cleared a dead reader away"]
+    assert warnings(logged) == [f"{name}: version 3: reclaimed a dead reader"]
 
 
 def test_not_more_than_once_a_second(
@@ -65,7 +65,7 @@ def test_not_more_than_once_a_second(
         assert "needed new memory" in first
         clock[0] += 1
         writer.write_raw(b"x" * 5000)
-        assert warnings(logged)[1].endswith("(and 7 more since the last message)")
+        assert warnings(logged)[1].endswith("(7 similar messages suppressed)")
         kept.clear()
 
 
@@ -75,7 +75,7 @@ def test_a_takeover(name: str, logged: pytest.LogCaptureFixture) -> None:
         child.kill()
     with Writer(name) as writer:
         writer.write(2)
-        text = f"{name}: took over from process {child.pid}, which ended without closing its writer"
+        text = f"{name}: took over from process {child.pid}, which exited without closing its writer"
         assert warnings(logged) == [text]
     with Writer(name) as writer:  # that one closed in good order
         writer.write(3)

@@ -273,7 +273,7 @@ def test_readers_map_state_and_data_read_only(writer: Writer, name: str) -> None
         attachment = reader._attachment
         assert attachment is not None
         assert attachment.channel.version_cell.readonly
-        assert snapshot._record.mapping.view().readonly
+        assert snapshot._pinned.mapping.view().readonly
         with pytest.raises(TypeError, match="read-only"):
             snapshot.buffer[0] = 0
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from shmsync.cli._output import INTERRUPTED, Json, fail
-from shmsync.errors import ShmSyncError, sentence
+from shmsync.errors import ShmSyncError, format_error
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,7 +48,7 @@ def demo(
     try:
         summary = run.run(run.Options(seconds, workers, rate, start_method.value), report.Progress(console))
     except ShmSyncError as error:
-        fail(sentence(error))
+        fail(format_error(error))
     except KeyboardInterrupt:
         console.print("interrupted; everything is cleaned up")
         raise typer.Exit(INTERRUPTED) from None

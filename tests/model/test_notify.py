@@ -1,4 +1,4 @@
-"""Nobody sleeps through a publish: the shipped bell under every interleaving of writer and sleepers."""
+"""Nobody sleeps through a publish: the shipped notifier under every interleaving of writer and sleepers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from model.process import DONE, Automaton, ModelWord, Port
-from shmsync._session.notify import Bell
+from shmsync._session.notify import Notifier
 from shmsync._shm import futex
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from model.process import Bodies
 
-VERSION, AWAITED = 0, 1
+VERSION, WAITERS = 0, 1
 PUBLISHES = 3
 
 
@@ -42,24 +42,24 @@ class ModelFutex:
         self.port.do("wake")
 
 
-def model_bell(kind: type[Bell], port: Port) -> Bell:
-    bell = kind.__new__(kind)
-    bell.futex = ModelFutex(port)  # type: ignore[assignment]
-    bell._version = ModelWord(port, VERSION)
-    bell._awaited = ModelWord(port, AWAITED)
-    return bell
+def model_notifier(kind: type[Notifier], port: Port) -> Notifier:
+    notifier = kind.__new__(kind)
+    notifier.futex = ModelFutex(port)  # type: ignore[assignment]
+    notifier._version = ModelWord(port, VERSION)
+    notifier._waiters = ModelWord(port, WAITERS)
+    return notifier
 
 
-def writes(kind: type[Bell]) -> Callable[[Port], Bodies]:
+def writes(kind: type[Notifier]) -> Callable[[Port], Bodies]:
     def spec(port: Port) -> Bodies:
-        bell, publish = model_bell(kind, port), ModelWord(port, VERSION).adder(1)
+        notifier, publish = model_notifier(kind, port), ModelWord(port, VERSION).bind_add(1)
 
         def body() -> None:
             left = PUBLISHES
             while left:
-                owed = bell.before()
+                had_waiters = notifier.disarm()
                 publish()
-                bell.after(owed=owed)
+                notifier.notify(had_waiters=had_waiters)
                 left -= 1
 
         return [body]
@@ -67,14 +67,14 @@ def writes(kind: type[Bell]) -> Callable[[Port], Bodies]:
     return spec
 
 
-def waits(kind: type[Bell]) -> Callable[[Port], Bodies]:
+def waits(kind: type[Notifier]) -> Callable[[Port], Bodies]:
     def spec(port: Port) -> Bodies:
-        bell, version = model_bell(kind, port), ModelWord(port, VERSION)
+        notifier, version = model_notifier(kind, port), ModelWord(port, VERSION)
 
         def body() -> None:
             seen = 0
             while seen < PUBLISHES:
-                bell.wait(seen, 1.0)
+                notifier.wait(seen, 1.0)
                 seen = version.load()
 
         return [body]
@@ -82,7 +82,7 @@ def waits(kind: type[Bell]) -> Callable[[Port], Bodies]:
     return spec
 
 
-def search(kind: type[Bell], sleepers: int) -> tuple[int, State | None]:
+def search(kind: type[Notifier], sleepers: int) -> tuple[int, State | None]:
     """Return how many states there are, and one in which somebody sleeps for ever, if there is one."""
     automata = [Automaton(writes(kind)), *(Automaton(waits(kind)) for _ in range(sleepers))]
     first = State((0, 0), frozenset(), frozenset(), (0,) * len(automata))
@@ -132,57 +132,57 @@ def _with_futexes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("sleepers", [1, 2])
 def test_nobody_sleeps_through_a_publish(sleepers: int) -> None:
-    states, stuck = search(Bell, sleepers)
+    states, stuck = search(Notifier, sleepers)
     print(f"{states:,} states")
     assert states > 100
     assert stuck is None
 
 
-class ClearsAfterwards(Bell):
+class ClearsAfterwards(Notifier):
     """Clears the word after the publish: it wipes out the announcement of somebody who has seen that publish."""
 
-    def before(self) -> bool:
+    def disarm(self) -> bool:
         return False
 
-    def after(self, *, owed: bool) -> None:
-        assert not owed
-        if self._awaited.load():
-            self._awaited.store(0)
+    def notify(self, *, had_waiters: bool) -> None:
+        assert not had_waiters
+        if self._waiters.load():
+            self._waiters.store(0)
             self.futex.wake()
 
 
-class ForgetsWhomItCleared(Bell):
-    def before(self) -> bool:
-        super().before()
+class ForgetsWhomItCleared(Notifier):
+    def disarm(self) -> bool:
+        super().disarm()
         return False
 
 
-class LooksOnlyBefore(Bell):
-    def after(self, *, owed: bool) -> None:
-        if owed:
+class LooksOnlyBefore(Notifier):
+    def notify(self, *, had_waiters: bool) -> None:
+        if had_waiters:
             self.futex.wake()
 
 
-class AnnouncesTooLate(Bell):
-    def expect(self, seen: int) -> bool:
+class AnnouncesTooLate(Notifier):
+    def arm(self, seen: int) -> bool:
         same = self._version.load() == seen
-        self._awaited.store(1)
+        self._waiters.store(1)
         return same
 
     def wait(self, seen: int, timeout: float) -> None:
-        if self.expect(seen):
+        if self.arm(seen):
             self.futex.port.do("sleep", self._version.load())  # type: ignore[attr-defined]
 
 
-class NeverClears(Bell):
+class NeverClears(Notifier):
     """Right, but for the price."""
 
-    def before(self) -> bool:
-        return self._awaited.load() != 0
+    def disarm(self) -> bool:
+        return self._waiters.load() != 0
 
 
 @pytest.mark.parametrize("kind", [ClearsAfterwards, ForgetsWhomItCleared, LooksOnlyBefore, AnnouncesTooLate])
-def test_every_wrong_bell_is_found(kind: type[Bell]) -> None:
+def test_every_wrong_bell_is_found(kind: type[Notifier]) -> None:
     assert any(search(kind, sleepers)[1] for sleepers in (1, 2))
 
 

@@ -1,0 +1,69 @@
+"""One published version, as a reader knows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shmsync import codecs
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, instance_version
+from shmsync.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from shmsync._session.mapping import TrackedMapping
+    from shmsync.codecs import Codec
+
+UNSET: Any = object()
+
+
+class PinnedVersion:
+    """One version: where it is, and its value once decoded. Shared by all snapshots of it.
+
+    Args:
+        header: of its data segment.
+        mapping: of its data segment.
+
+    Attributes:
+        value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned.
+    """
+
+    __slots__ = ("_end", "_header", "codec", "index", "mapping", "seq", "value")
+
+    def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:
+        self.seq = header.seq
+        self.index = mapping.index
+        self.mapping = mapping
+        self._header = header
+        self._end = PAYLOAD_AT + header.size
+        self.codec: Codec = codecs.by_id(header.codec)
+        self.value: Any = UNSET
+
+    @property
+    def incarnation(self) -> int:
+        """Incarnation of the name that it belongs to."""
+        return self._header.incarnation
+
+    @property
+    def version(self) -> InstanceVersion:
+        """Sequence number, index, size and checksum."""
+        return instance_version(self._header.seq, self._header.size, self._header.checksum)
+
+    def view(self) -> memoryview:
+        """Return a view of the payload, which must not outlive the pin."""
+        return self.mapping.view(PAYLOAD_AT, self._end)
+
+    def export(self) -> memoryview:
+        """Return a view of the payload that may outlive the pin."""
+        return self.mapping.export(PAYLOAD_AT, self._end)
+
+    def verify(self) -> None:
+        """Compare the payload with its checksum.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+        found = checksum_of(self.view())
+        if found != self._header.checksum:
+            raise IntegrityError(
+                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
+                f"was {self._header.checksum:#018x}; another program wrote to the segment, the next write repairs it"
+            )

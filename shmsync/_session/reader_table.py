@@ -1,0 +1,113 @@
+"""The reader table in shared memory: the port `Table`, for readers and for the writer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from shmsync._core.layout import (
+    EVICTED,
+    HAZARD_AT,
+    HIGH_WATER_AT,
+    OWNER,
+    OWNER_AT,
+    WAITERS_AT,
+    Names,
+    StateHeader,
+    readers_belong,
+    readers_size,
+    slot_offset,
+)
+from shmsync._core.ports import SlotLock, SlotWords
+from shmsync._session.control import map_control_segment, open_control_segment
+from shmsync._shm import atomics, ofd_locks
+from shmsync.errors import StateReadError
+
+if TYPE_CHECKING:
+    from shmsync._core.ports import Word
+    from shmsync._shm.segment import Segment
+
+
+class ReaderTable:
+    """The reader table of one incarnation, as a reader uses it.
+
+    Args:
+        names: the segment names.
+        segment: the open reader table. It is mapped; the caller may close it.
+        header: of the state segment that it belongs to.
+
+    Raises:
+        StateReadError: it is truncated, or belongs to another state segment.
+    """
+
+    def __init__(self, names: Names, segment: Segment, header: StateHeader) -> None:
+        self.max_readers = header.max_readers
+        self._names = names
+        self._inode = segment.status().st_ino
+        remedy = "unlink the name and publish again"
+        if segment.status().st_size < readers_size(self.max_readers):
+            raise StateReadError(errno.EINVAL, f"{segment.name} is truncated; {remedy}")
+        self._memory = map_control_segment(segment, writable=True)
+        if not readers_belong(memoryview(self._memory), header):
+            raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {remedy}")
+        self.high_water: Word = atomics.bind(self._memory, HIGH_WATER_AT)
+        self.waiters: Word = atomics.bind(self._memory, WAITERS_AT)
+
+    def slot(self, index: int) -> SlotWords:
+        """Return the words of a slot."""
+        at = slot_offset(index)
+        hazards = (atomics.bind(self._memory, at + HAZARD_AT[0]), atomics.bind(self._memory, at + HAZARD_AT[1]))
+        return SlotWords(atomics.bind(self._memory, at), hazards)
+
+    def owner(self, index: int) -> int:
+        """Return the pid that claimed a slot. For messages only."""
+        pid: int = OWNER.unpack_from(self._memory, slot_offset(index) + OWNER_AT)[0]
+        return pid
+
+    def lock(self, index: int) -> SlotLock | None:
+        """Take the lock of a slot, on an open file description of its own; return None if a live process holds it."""
+        segment = open_control_segment(self._names, self._names.readers, writable=True)
+        if segment.status().st_ino != self._inode:
+            raise StateReadError(errno.ESTALE, f"{self._names.readers} was removed and created again")
+        if not ofd_locks.try_lock(segment.fd, slot_offset(index)):
+            segment.close()
+            return None
+        # The owner's pid: for messages and tools only, never for a decision.
+        OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
+        return segment
+
+
+class _ReapLock:
+    """The lock of a dead reader's slot, while the writer zeroes it."""
+
+    __slots__ = ("_index", "_segment")
+
+    def __init__(self, segment: Segment, index: int) -> None:
+        self._segment = segment
+        self._index = index
+
+    def close(self) -> None:
+        ofd_locks.unlock(self._segment.fd, slot_offset(self._index))
+
+
+class WriterTable(ReaderTable):
+    """The reader table as the writer uses it: it locks a slot only to zero it, and unlocks it right after."""
+
+    def __init__(self, names: Names, segment: Segment, header: StateHeader) -> None:
+        super().__init__(names, segment, header)
+        self._segment = segment
+
+    def lock(self, index: int) -> SlotLock | None:
+        """Take the lock of a slot; return None if a live process holds it."""
+        return _ReapLock(self._segment, index) if ofd_locks.try_lock(self._segment.fd, slot_offset(index)) else None
+
+    def evicted(self) -> list[int]:
+        """Return the pids whose slots are evicted now. For messages only."""
+        high = min(self.high_water.load(), self.max_readers)
+        return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
+
+    def close(self) -> None:
+        """Close the segment."""
+        self._segment.close()
