@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmsync._util.optional import need
 from shmsync.codecs import raw
-from shmsync.codecs._gather import reserved
+from shmsync.codecs._gather import uninitialized
 from shmsync.errors import ClosedError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Reservation:
             writer._wait_for_turn()
             try:
                 writer._busy = True
-                tenure, prepared = writer._prepare(raw, reserved(self.size), self._grace_duration)
+                tenure, prepared = writer._prepare(raw, uninitialized(self.size), self._grace_duration)
                 self._buffer = tenure.data.room(prepared.idx)
                 self._reserved = Reserved(weakref.ref(self), threading.current_thread(), tenure, prepared)
                 writer._reserved = self._reserved

@@ -132,7 +132,7 @@ class DataSegments:
             mapping.put(PAYLOAD_AT, payload)
             self.checksum = checksum = checksum_of(payload)
         else:
-            self.checksum = checksum = _gather.lay(self.room(index), payload)
+            self.checksum = checksum = _gather.copy_into(self.room(index), payload)
         mapping.put(
             0, pack_data_header(self._instance, generation, seq, self.size, checksum, self._codec, int(self.now))
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmsync.codecs._gather import LINE_ALIGNED, WORD_ALIGNED, Pieces
+from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.errors import EntityReadError
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ class Buffer(NamedTuple):
     size: int
 
 
-def assemble(body: Bytes, buffers: Sequence[Buffer]) -> Pieces:
+def assemble(body: Bytes, buffers: Sequence[Buffer]) -> GatherList:
     """Return the frame."""
     at = _HEAD.size + _PLACE.size * len(buffers) + len(body)
     places = []
     for buffer in buffers:
-        align = LINE_ALIGNED if buffer.size >= LINE_ALIGNED else WORD_ALIGNED
+        align = LINE_ALIGNMENT if buffer.size >= LINE_ALIGNMENT else WORD_ALIGNMENT
         at = -(-at // align) * align
         places.append((at, buffer.size, align))
         at += buffer.size
-    pieces = Pieces()
+    pieces = GatherList()
     head = _HEAD.pack(MARK, len(buffers), len(body))
     pieces.add(head + b"".join(_PLACE.pack(start, size) for start, size, _ in places))
     pieces.add(body)

@@ -44,7 +44,7 @@ def encode(value: Any) -> Payload:
         EntityWriteError: it holds something that an archive cannot.
     """
     try:
-        return Builder(value).pieces
+        return Builder(value).payload
     except EntityWriteError:
         raise
     except (

@@ -11,7 +11,7 @@ from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
-from shmsync.codecs._gather import LINE_ALIGNED, WORD_ALIGNED, Pieces
+from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index
 from shmsync.codecs.archive._hash_index import Hashed
@@ -38,19 +38,19 @@ class Builder:
     """
 
     def __init__(self, value: Any) -> None:
-        self.pieces = Pieces()
+        self.payload = GatherList()
         self._value = value
         self._above: list[set[int]] = []  # by level, the containers on the way down to where we are
         self._converted = False  # whether some containers are not the caller's, but made from his
         self._ends_somewhere = False
         self._add(f.pack_start())
         root = self._column([value])
-        self._add(f.pack_trailer(root, self.pieces.next_offset()))
+        self._add(f.pack_trailer(root, self.payload.next_offset()))
 
     # ------------------------------------------------------------------------------------------------- parts, headers
 
-    def _add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNED) -> int:
-        return self.pieces.add(source, size, align=align)
+    def _add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNMENT) -> int:
+        return self.payload.add(source, size, align=align)
 
     def _header(self, kind: int, n: int, *words: int) -> int:
         return self._add(f.pack_header(kind, n, *words))
@@ -92,7 +92,7 @@ class Builder:
 
     def _numbers(self, kind: int, numbers: Any) -> int:
         data = _bytes_of(numbers)
-        at = self._add(data, align=LINE_ALIGNED if len(data) >= _ALIGNED_FROM else WORD_ALIGNED)
+        at = self._add(data, align=LINE_ALIGNMENT if len(data) >= _ALIGNED_FROM else WORD_ALIGNMENT)
         return self._header(kind, len(numbers), at)
 
     def _strings(self, values: list[Any]) -> int:
@@ -185,7 +185,7 @@ class Builder:
             raise EntityWriteError(f"cannot publish a map of {count} items; an archive takes up to {f.MOST_ITEMS}")
         table = _hash_index.build(hashed)
         at = self._add(_bytes_of(table.heads))
-        links = self.pieces.add(_bytes_of(table.links), align=f.LINK)
+        links = self.payload.add(_bytes_of(table.links), align=f.LINK)
         assert links == at + f.LINK * table.buckets
         return self._header(f.MAP, 1, ends, keys, values, at, table.buckets)
 
@@ -222,9 +222,9 @@ class Builder:
         text = _numpy.text_of(dtype).encode("ascii", "backslashreplace")
         about = (self._add(text), len(text), self._words(shape), len(shape))
         large = buffers[0].size >= _ALIGNED_FROM
-        at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNED if large else WORD_ALIGNED)
+        at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNMENT if large else WORD_ALIGNMENT)
         for buffer in buffers[1:]:
-            self.pieces.add(buffer.source, buffer.size, align=1)
+            self.payload.add(buffer.source, buffer.size, align=1)
         return self._header(f.ARRAY, n, *about, at, sum(buffer.size for buffer in buffers) // n)
 
     def _array_maps(self, maps: list[ArrayMap]) -> int:
