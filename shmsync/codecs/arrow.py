@@ -54,7 +54,7 @@ def encode(value: Any) -> Payload:
     except (arrow.ArrowException, OSError, ValueError, TypeError) as error:
         raise EntityWriteError(f"cannot publish this table: {error}") from error
     body = _TABLE if isinstance(value, arrow.Table) else _BATCH
-    return _frame.assemble(body, [_frame.Buffer(fill, counted.size())])
+    return _frame.pack(body, [_frame.Buffer(fill, counted.size())])
 
 
 def decode(payload: memoryview) -> Any:
@@ -65,7 +65,7 @@ def decode(payload: memoryview) -> Any:
         MissingExtraError: pyarrow is not installed.
     """
     arrow = _pyarrow()
-    body, buffers = _frame.take_apart(payload)
+    body, buffers = _frame.unpack(payload)
     if bytes(body) not in {_TABLE, _BATCH} or len(buffers) != 1:
         raise EntityReadError("the published bytes are no Arrow table")
     try:

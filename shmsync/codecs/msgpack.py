@@ -79,7 +79,7 @@ def encode(value: object) -> Payload:
             'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
         ) from error
     body = memoryview(packed)[1:]
-    return _frame.assemble(body, buffers) if buffers else body
+    return _frame.pack(body, buffers) if buffers else body
 
 
 _idle: list[tuple[Packer, list[_frame.Buffer]]] = []
@@ -166,7 +166,7 @@ def decode(payload: memoryview) -> Any:
     """
     if not is_frame(payload):
         return unpack(payload)
-    body, buffers = _frame.take_apart(payload)
+    body, buffers = _frame.unpack(payload)
     return unpack(body, partial(resolve, buffers))
 
 

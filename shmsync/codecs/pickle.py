@@ -50,7 +50,7 @@ def encode(value: object) -> Payload:
         body = pickle.dumps(value, protocol=_PROTOCOL, buffer_callback=put_beside)
     except _REFUSALS as error:
         raise EntityWriteError(f"cannot publish this value: it cannot be pickled: {error}") from error
-    return _frame.assemble(body, buffers)
+    return _frame.pack(body, buffers)
 
 
 def decode(payload: memoryview) -> Any:
@@ -59,7 +59,7 @@ def decode(payload: memoryview) -> Any:
     Raises:
         EntityReadError: the bytes are no pickle, or name something that this process does not have.
     """
-    body, buffers = _frame.take_apart(payload)
+    body, buffers = _frame.unpack(payload)
     try:
         return pickle.loads(body, buffers=buffers)  # noqa: S301 - only with allow_pickle
     except _REFUSALS as error:

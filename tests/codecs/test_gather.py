@@ -56,10 +56,10 @@ def test_uninitialized_leaves_the_target_unchanged() -> None:
 
 
 @given(st.binary(max_size=100), st.lists(st.binary(max_size=300), max_size=5))
-def test_frames_come_apart_again(body: bytes, buffers: list[bytes]) -> None:
-    frame = bytes(_frame.assemble(body, [_frame.Buffer(each, len(each)) for each in buffers]))
+def test_frames_round_trip(body: bytes, buffers: list[bytes]) -> None:
+    frame = bytes(_frame.pack(body, [_frame.Buffer(each, len(each)) for each in buffers]))
     view = memoryview(frame)
-    found_body, found = _frame.take_apart(view)
+    found_body, found = _frame.unpack(view)
     assert bytes(found_body) == body
     assert [bytes(each) for each in found] == buffers
     for each in buffers:
@@ -67,7 +67,7 @@ def test_frames_come_apart_again(body: bytes, buffers: list[bytes]) -> None:
             assert frame.index(each) % LINE_ALIGNMENT == 0
 
 
-FRAME = bytes(_frame.assemble(b"body", [_frame.Buffer(b"x" * 100, 100)]))
+FRAME = bytes(_frame.pack(b"body", [_frame.Buffer(b"x" * 100, 100)]))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,17 @@ FRAME = bytes(_frame.assemble(b"body", [_frame.Buffer(b"x" * 100, 100)]))
         FRAME[:8] + struct.pack("=Q", 2**64 - 1) + FRAME[16:],
         FRAME[:16] + struct.pack("=QQ", 2**64 - 1, 2**64 - 1) + FRAME[32:],
     ],
-    ids=["empty", "mark", "no mark", "half a head", "cut off", "too many buffers", "long body", "buffer outside"],
+    ids=[
+        "empty",
+        "magic only",
+        "no magic",
+        "half a header",
+        "cut off",
+        "too many buffers",
+        "long body",
+        "buffer past the end",
+    ],
 )
-def test_a_damaged_frame_is_refused(frame: bytes) -> None:
+def test_a_damaged_frame_is_rejected(frame: bytes) -> None:
     with pytest.raises(EntityReadError):
-        _frame.take_apart(memoryview(frame))
+        _frame.unpack(memoryview(frame))
