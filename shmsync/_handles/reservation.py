@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs import raw
 from shmsync.codecs._gather import uninitialized
 from shmsync.errors import ClosedError, InvalidArgumentError
@@ -84,7 +84,7 @@ class Reservation:
             MissingExtraError: NumPy is not installed.
             ClosedError: outside the block.
         """
-        numpy = need("numpy", "numpy", "ndarray()")
+        numpy = import_optional("numpy", "numpy", "ndarray()")
         with memoryview(self.buffer) as view:
             free = view[:]  # the array's own, so that `buffer` can be released while the array lives
         try:

@@ -13,7 +13,7 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -41,7 +41,7 @@ def numpy_in_use() -> Any:
 def numpy_if_installed() -> Any:
     """Return numpy, imported now if need be, or None."""
     try:
-        return need("numpy", "numpy", "")
+        return import_optional("numpy", "numpy", "")
     except ImportError:
         return None
 
@@ -53,7 +53,7 @@ def numpy_needed() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    return need("numpy", "numpy", "reading an array")
+    return import_optional("numpy", "numpy", "reading an array")
 
 
 def is_array(value: object) -> bool:

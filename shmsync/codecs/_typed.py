@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs import _frame, archive, msgpack
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
@@ -26,7 +26,7 @@ class TypedDecoder:
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
-        self._msgspec = need("msgspec", "typed", "Reader(type=...)")
+        self._msgspec = import_optional("msgspec", "typed", "Reader(type=...)")
         try:
             self._decoder = self._msgspec.msgpack.Decoder(kind)
         except (TypeError, NameError) as error:  # NameError: an annotation that cannot be resolved

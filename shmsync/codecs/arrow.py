@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs import _frame
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -23,7 +23,7 @@ _BATCH = b"batch"
 
 
 def _pyarrow() -> Any:
-    return need("pyarrow", "arrow", 'codec="arrow"')
+    return import_optional("pyarrow", "arrow", 'codec="arrow"')
 
 
 def encode(value: Any) -> Payload:
