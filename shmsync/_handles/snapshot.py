@@ -61,7 +61,7 @@ class Record:
         """Return a view of the payload, which must not outlive the count."""
         return self.mapping.view(PAYLOAD_AT, self._end)
 
-    def lend(self) -> memoryview:
+    def export(self) -> memoryview:
         """Return a view of the payload, to be handed out."""
         return self.mapping.lend(PAYLOAD_AT, self._end)
 
@@ -161,7 +161,7 @@ class Snapshot(Generic[T]):
             ClosedError: the snapshot was closed.
         """
         self._viewed = True
-        view = self._record.lend()  # a new one each time: the caller may release it
+        view = self._record.export()  # a new one each time: the caller may release it
         if self._slot is None:  # looked at last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view

@@ -94,7 +94,7 @@ class Attachment:
         record = self._examine(seq, mapping)
         if check_bytes:
             record.verify()
-            self._decoder.check(record.codec, record.lend())
+            self._decoder.check(record.codec, record.export())
         return slot, record
 
     def _examine(self, seq: int, mapping: LendingMapping | None) -> Record:

@@ -181,7 +181,7 @@ def test_types_that_cannot_be_read(name: str) -> None:
 
     kinds: list[Any] = [5, Broken, Config("x", [])]
     for kind in kinds:
-        with pytest.raises(InvalidArgumentError, match="cannot be read"):
+        with pytest.raises(InvalidArgumentError, match="cannot decode into"):
             Reader(name, type=kind)
 
 
