@@ -110,8 +110,8 @@ def test_arrays_beside_other_things(writer: Writer, name: str, kind: str) -> Non
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.array([object()]), "references to objects"),
-        (np.zeros(2, dtype=[("a", "i4"), ("b", "O")]), "references to objects"),
+        (np.array([object()]), "references to Python objects"),
+        (np.zeros(2, dtype=[("a", "i4"), ("b", "O")]), "references to Python objects"),
         (np.ma.masked_array([1, 2], [True, False]), "mask"),
     ],
     ids=["object", "object field", "masked"],
@@ -268,7 +268,7 @@ def test_a_damaged_reference_is_refused(data: bytes) -> None:
     if data[:1] == b"\x91" and data[1:] in {b"\x00", b"\xff"}:
         return
     try:
-        found = msgpack.resolve([view], msgpack.EXTENSION, b"shmsync" + data)
+        found = msgpack.resolve_extension([view], msgpack.EXTENSION, b"shmsync" + data)
     except EntityReadError:
         return
     assert isinstance(found, (memoryview, np.ndarray))

@@ -112,7 +112,7 @@ def test_tables_of_all_kinds(tables: Writer, name: str, value: Any) -> None:
 @pytest.mark.parametrize("value", [{"a": 1}, None, pa.array([1]), b"bytes"], ids=lambda value: type(value).__name__)
 def test_what_is_no_table(tables: Writer, name: str, value: Any) -> None:
     tables.write(table(1))
-    with pytest.raises(EntityWriteError, match="takes a pyarrow Table or RecordBatch"):
+    with pytest.raises(EntityWriteError, match="requires a pyarrow Table or RecordBatch"):
         tables.write(value)
     with Reader(name) as reader:
         assert reader.get().num_rows == 1
@@ -212,7 +212,7 @@ def test_what_cannot_be_pickled_or_unpickled(objects: Writer, name: str) -> None
         assert child.ask(read_thing, name) == "before"
     objects.write(NotThere())
     with Child() as child:
-        assert "cannot be unpickled here" in child.ask(read_thing, name)
+        assert "cannot be unpickled in this process" in child.ask(read_thing, name)
 
 
 class NotThere:

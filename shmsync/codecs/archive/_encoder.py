@@ -219,7 +219,7 @@ class Builder:
     def _same_arrays(self, n: int, dtype: Any, shape: tuple[int, ...], arrays: Iterable[Any]) -> int:
         """Write arrays of one dtype and shape, given one by one or several stacked; in C order, with one copy."""
         buffers = [_numpy.buffer_of(one, in_c_order=True) for one in arrays]
-        text = _numpy.text_of(dtype).encode("ascii", "backslashreplace")
+        text = _numpy.dtype_to_text(dtype).encode("ascii", "backslashreplace")
         about = (self._add(text), len(text), self._words(shape), len(shape))
         large = buffers[0].size >= _ALIGNED_FROM
         at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNMENT if large else WORD_ALIGNMENT)
@@ -241,7 +241,7 @@ class Builder:
             kind = f.UINT if one.keys.dtype.kind == "u" else f.INT
             keys, hashed = self._numbers(kind, one.keys), Hashed(one.keys, one.keys, numbered=True)
         shape = one.values.shape[1:]
-        if not shape and _numpy.is_plain(one.values.dtype):
+        if not shape and _numpy.has_python_scalars(one.values.dtype):
             values = self._column(one.values.tolist())
         elif one.values.nbytes:
             values = self._same_arrays(len(one.values), one.values.dtype, shape, [one.values])
@@ -269,7 +269,7 @@ _MAKERS: dict[Group, Callable[[Builder, list[Any]], int]] = {
 
 
 def _doubles(values: Iterable[Any], count: int) -> Any:
-    numpy = _numpy.numpy_in_use()
+    numpy = _numpy.numpy_if_imported()
     return array("d", values) if numpy is None else numpy.fromiter(values, numpy.float64, count)
 
 

@@ -291,7 +291,7 @@ def plain_key(key: Any) -> Any:
         TypeError: it is not hashable.
     """
     hash(key)
-    key = _numpy.scalar_of(key)
+    key = _numpy.to_python_scalar(key)
     if isinstance(key, tuple):
         return tuple(map(plain_key, key))
     base: Any

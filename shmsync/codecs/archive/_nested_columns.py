@@ -102,7 +102,7 @@ class Arrays(Column):
             if size == 0 and n != 1:
                 raise damaged("arrays of no bytes")
             view = part(self.archive, self.header, data, size * n)
-            self._rows = _numpy.array_at(view, text, "C", (n, *sides))
+            self._rows = _numpy.array_from_buffer(view, text, "C", (n, *sides))
         return self._rows
 
     def get(self, number: int) -> Any:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync.codecs import _numpy, raw
-from shmsync.codecs._records import record_of
+from shmsync.codecs._records import fields_of
 from shmsync.codecs.archive._views import unarchive
 from shmsync.errors import EntityWriteError
 
@@ -90,7 +90,7 @@ class ArrayMap:
         _numpy.describe(values)
         if _numpy.is_array(keys):
             _numpy.describe(keys)
-            if keys.ndim != 1 or not _numpy.is_plain(keys.dtype):
+            if keys.ndim != 1 or not _numpy.has_python_scalars(keys.dtype):
                 raise EntityWriteError(
                     f"the keys of an ArrayMap are integers, floats or strings in one dimension, not {keys.dtype} in "
                     f"{keys.ndim}; give others as a list"
@@ -115,7 +115,7 @@ def _listed(keys: Any) -> Any:
 
 def without_repeats(one: ArrayMap) -> ArrayMap:
     """Return the map with native 64-bit keys if they are an array, and with the last value for each key."""
-    numpy = _numpy.numpy_in_use()
+    numpy = _numpy.numpy_if_imported()
     keys = one.keys
     if not isinstance(keys, list):
         keys = numpy.ascontiguousarray(keys, numpy.uint64 if keys.dtype.kind == "u" else numpy.int64)
@@ -187,7 +187,7 @@ def _group_of(value: Any) -> tuple[Group, Any]:
         return _PURE[kind], value
     if isinstance(value, (list, tuple)):
         return _of_lists([value]) or Group.LIST, value
-    value = unarchive(_numpy.scalar_of(value))
+    value = unarchive(_numpy.to_python_scalar(value))
     if isinstance(value, int):
         if isinstance(value, bool):
             return Group.BOOL, value
@@ -205,7 +205,7 @@ def _group_of_other(value: Any) -> tuple[Group, Any]:
     for base, group, plain in _BASES:
         if isinstance(value, base):
             return group, plain(value)
-    record = value if isinstance(value, list) else record_of(value)
+    record = value if isinstance(value, list) else fields_of(value)
     if record is not None:
         return _group_of(record)
     raise EntityWriteError(f"cannot publish this value: {type(value).__name__!r} objects are not supported; {_TAKEN}")
@@ -233,7 +233,7 @@ def cycles(value: Any) -> bool:
             return True
         if item is None or isinstance(item, (int, float, str, bytes)):
             continue
-        record = item if isinstance(item, (Mapping, list, tuple)) else record_of(item)
+        record = item if isinstance(item, (Mapping, list, tuple)) else fields_of(item)
         if record:
             above.add(id(item))
             pending.append((item, True))
