@@ -21,10 +21,10 @@ from shmsync.codecs.archive import (
     _map_columns,  # noqa: F401 - each adds its kinds of columns
     _nested_columns,  # noqa: F401 - each adds its kinds of columns
 )
+from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._columns import open_column
 from shmsync.codecs.archive._encoder import Builder
 from shmsync.codecs.archive._format import damaged, root_of
-from shmsync.codecs.archive._partition import ArrayMap
 from shmsync.codecs.archive._views import ArchivedList, ArchivedMap, unarchive
 from shmsync.errors import EntityWriteError
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from shmsync.codecs import _numpy
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
-from shmsync.codecs.archive import _hash_index
+from shmsync.codecs.archive import _hash_index, _keys
+from shmsync.codecs.archive._array_map import ArrayMap, without_repeats
 from shmsync.codecs.archive._hash_index import Hashed
-from shmsync.codecs.archive._partition import ArrayMap, Group, cycles, sort, without_repeats
+from shmsync.codecs.archive._partition import Group, cycles, sort
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Builder:
 
     def _maps(self, maps: list[dict[Any, Any]]) -> int:
         # Copies, made in one step each: keys and values are taken in several, and another thread may change a dict.
-        return self._below(maps, lambda: self._maps_below([_hash_index.with_plain_keys(one.copy()) for one in maps]))
+        return self._below(maps, lambda: self._maps_below([_keys.with_plain_keys(one.copy()) for one in maps]))
 
     def _maps_below(self, maps: list[dict[Any, Any]]) -> int:
         largest = max(map(len, maps))
@@ -235,8 +236,8 @@ class Builder:
         if not len(one.keys):
             return self._some_maps([{}])
         if isinstance(one.keys, list):
-            plain = _hash_index.are_plain(one.keys)
-            keys, hashed = self._keys(one.keys if plain else list(_hash_index.with_plain_keys(dict.fromkeys(one.keys))))
+            plain = _keys.are_plain(one.keys)
+            keys, hashed = self._keys(one.keys if plain else list(_keys.with_plain_keys(dict.fromkeys(one.keys))))
         else:
             kind = f.UINT if one.keys.dtype.kind == "u" else f.INT
             keys, hashed = self._numbers(kind, one.keys), Hashed(one.keys, one.keys, numbered=True)

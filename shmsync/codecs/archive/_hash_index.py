@@ -10,30 +10,25 @@ Keys made to collide under one prime do not under another, and which primes are 
 
 from __future__ import annotations
 
-import numbers
 from array import array
 from collections import Counter
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from shmsync.codecs import _numpy
 from shmsync.codecs.archive._format import LINK, damaged
-from shmsync.errors import EntityWriteError
+from shmsync.codecs.archive._keys import canonical_bytes, plain_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from shmsync.codecs.archive._columns import Texts
 
 _LONGEST_CHAIN = 24  # a million keys at random have chains of up to 9 or 10
 _TRIES = 8
 _NUMPY_FROM = 500  # fewer keys are done before a vectorised loop has begun
-_NO_KEY: Any = object()
-_PLAIN_KEYS = frozenset({type(None), bool, int, float, str, bytes})  # not tuple, which may hold anything
-_INT64, _UINT64 = -(1 << 63), 1 << 64
 
 
 class Table(NamedTuple):
@@ -63,7 +58,7 @@ class Hashed(NamedTuple):
 
 def hashed(keys: Sequence[Any]) -> Hashed:
     """Return keys that are neither all integers, nor all strings, nor all bytes."""
-    raw = [_canonical(key) for key in keys]
+    raw = [canonical_bytes(key) for key in keys]
     return Hashed(raw, b"".join(raw))
 
 
@@ -127,63 +122,11 @@ def _chained_at_once(homes: Any, prime: int, numpy: Any) -> tuple[Table, int]:
     return Table(prime, heads, links), rounds
 
 
-def are_plain(keys: Iterable[Any]) -> bool:
-    """Tell whether keys are of base types."""
-    return _PLAIN_KEYS.issuperset(map(type, keys))
-
-
-def with_plain_keys(one: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a map with keys of base types.
-
-    Raises:
-        EntityWriteError: some cannot be published, or two of them would be one.
-    """
-    if are_plain(one):
-        return one
-    plain = {writable_key(key): value for key, value in one.items()}
-    if len(plain) != len(one):
-        raise EntityWriteError("cannot publish a map with keys of types of their own that are equal as plain values")
-    return plain
-
-
-def writable_key(key: Any) -> Any:
-    """Return a key in its base type.
-
-    Raises:
-        EntityWriteError: it cannot be published.
-    """
-    plain = key if isinstance(key, bool) else plain_key(key)
-    if isinstance(plain, tuple):
-        return tuple(map(writable_key, key))
-    if plain is _NO_KEY or (isinstance(plain, int) and not _INT64 <= plain < _UINT64):
-        raise EntityWriteError(
-            f"cannot publish a map with the key {key!r:.60}: keys are None, bool, 64-bit int, float, str, bytes, "
-            "or tuples of them"
-        )
-    return plain
-
-
 def _prime_from(least: int) -> int:
     number = least | 1
     while any(number % divisor == 0 for divisor in range(3, int(number**0.5) + 1, 2)):
         number += 2
     return max(number, 3)
-
-
-def _canonical(key: Any) -> bytes:
-    return bytes(packb(_integers(key)))
-
-
-def _integers(key: Any) -> Any:
-    """Return the key with every number in it that equals a 64-bit integer as that integer."""
-    if isinstance(key, tuple):
-        return tuple(map(_integers, key))
-    if isinstance(key, float) and key.is_integer() and _INT64 <= key < _UINT64:
-        return int(key)
-    if isinstance(key, int):
-        # Beyond 64 bits there are only floats, and an integer may equal one.
-        return int(key) if _INT64 <= key < _UINT64 or float(key) != key else float(key)
-    return key
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -207,7 +150,7 @@ class Finder:
         """Return the item of a hashable key; -1 if it is not there."""
         key = plain_key(key)
         try:
-            raw = _canonical(key)
+            raw = canonical_bytes(key)
         except (TypeError, ValueError, OverflowError):  # nothing that could have been written
             return -1
         entry: int = self._heads[xxh3_64_intdigest(raw, self._prime) % self._prime]
@@ -282,36 +225,3 @@ class TextFinder(Finder):
                 return entry - 1
             entry = self._after(entry)
         return -1
-
-
-def plain_key(key: Any) -> Any:
-    """Return the None, bool, int, float, str, bytes or tuple of them that equals a key; a mark if there is none.
-
-    Raises:
-        TypeError: it is not hashable.
-    """
-    hash(key)
-    key = _numpy.to_python_scalar(key)
-    if isinstance(key, tuple):
-        return tuple(map(plain_key, key))
-    base: Any
-    for base in (int, float, str, bytes):
-        if isinstance(key, base):
-            # Not base(key): an enum's str() is another text.
-            return key if type(key) is base else base.__add__(key, base())
-    if key is None:
-        return key
-    if isinstance(key, memoryview):
-        return bytes(key)
-    is_time = getattr(getattr(key, "dtype", None), "kind", "") in ("m", "M")  # numbers to NumPy
-    return _plain_number(key) if isinstance(key, numbers.Number) and not is_time else _NO_KEY
-
-
-def _plain_number(key: Any) -> Any:
-    if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
-        key = complex(key)
-        return _NO_KEY if key.imag else key.real
-    try:
-        return next((kind(key) for kind in (int, float) if kind(key) == key), _NO_KEY)
-    except (TypeError, ValueError, OverflowError):
-        return _NO_KEY
