@@ -188,7 +188,7 @@ def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> N
     for keys in sets:
         found = archived(dict.fromkeys(keys, 1))
         assert all(key in found for key in keys)
-        assert longest_chain(found) <= _hash_index._LONGEST_CHAIN
+        assert longest_chain(found) <= _hash_index._MAX_CHAIN
 
 
 def longest_chain(found: Any) -> int:
@@ -495,9 +495,9 @@ def test_array_maps_of_any_shape(shape: tuple[int, ...]) -> None:
 def test_array_maps_that_do_not_fit_together() -> None:
     for keys, values, reason in [
         ([1, 2], np.zeros((3, 2)), "2 keys and 3 values"),
-        ([1], [[1.0]], "NumPy array of rows, not list"),
-        (np.zeros((2, 2)), np.zeros((2, 2)), "one dimension"),
-        ([1], np.array(5), "NumPy array of rows"),
+        ([1], [[1.0]], "one row for each key, not list"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "one-dimensional"),
+        ([1], np.array(5), "one row for each key"),
     ]:
         with pytest.raises(EntityWriteError, match=reason):
             ArrayMap(keys, values)
@@ -631,7 +631,7 @@ def test_containers_shared_between_levels_are_looked_at_once() -> None:
 
     def count(frame: Any, event: str, _: Any) -> None:
         nonlocal calls
-        calls += event == "call" and frame.f_code.co_name == "cycles"
+        calls += event == "call" and frame.f_code.co_name == "has_cycle"
 
     sys.setprofile(count)
     try:
