@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmsync import _inspect
 from shmsync._core.layout import names_of
-from shmsync._util import optional
+from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, StateNotFoundError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Collector(_Base):
     """
 
     def __init__(self, names: Iterable[str] | None = None) -> None:
-        self._core: Any = optional.need("prometheus_client.core", "prometheus", "shmsync.prometheus")
+        self._core: Any = import_optional("prometheus_client.core", "prometheus", "shmsync.prometheus")
         if isinstance(names, str):
             raise InvalidArgumentError(f"names must be several names, such as [{names!r}], not {names!r}")
         self._names = None if names is None else list(dict.fromkeys(names))

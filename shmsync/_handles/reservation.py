@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.errors import ClosedError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Reservation:
             MissingExtraError: NumPy is not installed.
             ClosedError: outside the block.
         """
-        numpy = need("numpy", "numpy", "ndarray()")
+        numpy = import_optional("numpy", "numpy", "ndarray()")
         with memoryview(self.buffer) as view:
             memory = view[:]  # a view for the array, so that `buffer` can be released while the array is alive
         try:

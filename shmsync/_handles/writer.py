@@ -21,7 +21,7 @@ from shmsync._shm import fork
 from shmsync._types import WriteResult, WriterStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
-from shmsync.codecs._gather import release, reserved
+from shmsync.codecs._gather import release, uninitialized
 from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class Writer(Generic[T]):
                 if not publish:
                     return None
                 # The time is that of the publish: the block may have taken a while.
-                value: Encoded = (reserved(opened.size), raw.ID, time.monotonic())
+                value: Encoded = (uninitialized(opened.size), raw.ID, time.monotonic())
                 return self._commit(opened.ownership, opened.prepared, opened.size, value)
             finally:
                 self._busy = False

@@ -120,7 +120,7 @@ class DataSegments:
             mapping.put(PAYLOAD_AT, payload)
             checksum = checksum_of(payload)
         else:
-            checksum = _gather.lay(self.payload_view(index, size), payload)
+            checksum = _gather.copy_into(self.payload_view(index, size), payload)
         mapping.put(0, pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now)))
         return checksum
 

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when they are needed, with an error that names the extra when they are missing."""
+"""Optional dependencies: imported on first use, with an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from shmsync.errors import MissingExtraError
 
 
-def need(module: str, extra: str, purpose: str) -> Any:
+def import_optional(module: str, extra: str, purpose: str) -> Any:
     """Import and return an optional module.
 
     Args:
-        module: what to import.
-        extra: the extra of shmsync that brings it.
-        purpose: what it is needed for, as the start of a sentence.
+        module: its dotted name.
+        extra: the extra of shmsync that installs it.
+        purpose: what requires it, as the subject of the error message.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: the module's package is not installed.
     """
     try:
         return importlib.import_module(module)

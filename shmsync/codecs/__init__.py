@@ -1,6 +1,6 @@
-"""Codecs: how a value becomes the payload of a data segment, and back. One file each.
+"""Codecs: how a value is encoded into the payload of a data segment, and decoded from it. One module each.
 
-The writer chooses; its choice stands in the data header, so a reader needs to be told nothing.
+The writer chooses the codec. Its number is stored in the data header, so a reader does not have to be configured.
 """
 
 from __future__ import annotations
@@ -20,110 +20,129 @@ NOT_PLAIN: Any = object()
 
 
 class Codec(Protocol):
-    """What a codec module offers."""
+    """The interface of a codec module."""
 
     NAME: str
     ID: int
 
     def encode(self, value: Any) -> Payload:
-        """Return what to lay into the segment. Raises EntityWriteError if the value would not read back equal."""
+        """Return the payload to copy into the segment.
+
+        Raises:
+            EntityWriteError: the value cannot be encoded so that it reads back equal.
+        """
 
     def decode(self, payload: memoryview) -> Any:
-        """Return the value, or a view of it. Raises EntityReadError if the bytes are not this codec's."""
+        """Return the value, or a view of the payload.
+
+        Raises:
+            EntityReadError: the payload is not valid for this codec.
+        """
 
 
 _ALL: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
 _BY_NAME = {codec.NAME: codec for codec in _ALL}
 _BY_ID = {codec.ID: codec for codec in _ALL}
-_CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the others decode as a whole, which is a check
+_CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the other codecs validate the whole payload in `decode`
 
 
 def by_name(name: str) -> Codec:
-    """Return the codec of this name.
+    """Return the codec with this name.
 
     Raises:
-        InvalidArgumentError: there is none.
+        InvalidArgumentError: there is no such codec.
     """
     codec = _BY_NAME.get(name) if isinstance(name, str) else None
     if codec is None:
-        raise InvalidArgumentError(f"unknown codec {name!r}; there are: {', '.join(_BY_NAME)}")
+        raise InvalidArgumentError(f"unknown codec {name!r}; choose one of {', '.join(_BY_NAME)}")
     return codec
 
 
 def by_id(number: int) -> Codec:
-    """Return the codec that a data header names.
+    """Return the codec with this number, as stored in a data header.
 
     Raises:
-        EntityReadError: this version of shmsync does not know it.
+        EntityReadError: this version of shmsync does not have it.
     """
     codec = _BY_ID.get(number)
     if codec is None:
-        raise EntityReadError(f"published with codec {number}, which this version of shmsync does not know")
+        raise EntityReadError(
+            f"the value was published with codec {number}, which this version of shmsync does not have; "
+            "install the writer's version of shmsync"
+        )
     return codec
 
 
-class Published(Protocol):
-    """One version in a segment, pinned while it is decoded."""
+class PinnedPayload(Protocol):
+    """The payload of one version, pinned while it is decoded."""
 
     codec: Codec
 
     def view(self) -> memoryview:
-        """Return a view of the payload, which must not outlive the pin."""
+        """Return a view of the payload that must not outlive the pin."""
 
     def export(self) -> memoryview:
-        """Return a view of the payload that may outlive the pin, which costs several times as much."""
+        """Return a view of the payload that may outlive the pin; several times as expensive as `view`."""
 
 
 class Decoder:
-    """How one reader decodes.
+    """Decodes the versions that one reader reads.
 
     Args:
-        kind: decode into this type; None for whatever was written.
-        allow_pickle: take pickles. Loading one runs code of the writer's choice.
+        type_: decode into this type; None for the value as it was written.
+        allow_pickle: accept codec="pickle". Loading a pickle runs code that the writer chose.
 
     Raises:
-        InvalidArgumentError: the type is not supported.
-        MissingExtraError: a typed read needs msgspec.
+        InvalidArgumentError: msgspec does not support the type.
+        MissingExtraError: a type is given, and msgspec is not installed.
     """
 
-    def __init__(self, kind: Any = None, *, allow_pickle: bool = False) -> None:
-        self._typed = None if kind is None else TypedDecoder(kind)
+    def __init__(self, type_: Any = None, *, allow_pickle: bool = False) -> None:
+        self._typed = None if type_ is None else TypedDecoder(type_)
         self._allow_pickle = allow_pickle
 
-    def decode(self, published: Published) -> Any:
-        """Return the value; it may refer to the payload, which is lent then.
+    def decode(self, published: PinnedPayload) -> Any:
+        """Return the value. If it refers to the payload, the payload is exported.
 
         Raises:
-            EntityReadError: the bytes are not the codec's, the value is not of the type, or a pickle is not allowed.
+            EntityReadError: the payload is not valid for its codec, the value is not of the type, or it is a pickle
+                and pickles are not allowed.
         """
         codec = published.codec
         value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
-        return self._decode_lent(codec, published.export()) if value is NOT_PLAIN else value
+        return self._decode_exported(codec, published.export()) if value is NOT_PLAIN else value
 
     def decode_plain(self, codec: int, payload: Bytes) -> Any:
-        """Return a value that does not refer to the payload; NOT_PLAIN if it might.
+        """Return a value that does not refer to the payload.
 
         Args:
-            codec: its number.
-            payload: what it made.
+            codec: the number of the codec.
+            payload: what the codec encoded.
+
+        Returns:
+            The value; NOT_PLAIN if it may refer to the payload, so that `decode` is required.
 
         Raises:
-            EntityReadError: the bytes are not the codec's.
+            EntityReadError: the payload is not valid for the codec.
         """
         if codec != msgpack.ID or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
         return msgpack.unpack(payload)
 
-    def _decode_lent(self, codec: Codec, payload: memoryview) -> Any:
+    def _decode_exported(self, codec: Codec, payload: memoryview) -> Any:
         if codec is pickle and not self._allow_pickle:
             raise EntityReadError(
-                'published with codec="pickle", which can run any code in the process that reads it; if you trust the '
-                "writer, open the Reader with allow_pickle=True"
+                'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
+                "if you trust the writer, open the Reader with allow_pickle=True"
             )
         return codec.decode(payload) if self._typed is None else self._typed.decode(codec, payload)
 
     def check(self, codec: Codec, payload: memoryview) -> None:
-        """Look at all that decoding in place would not look at. Raises EntityReadError."""
+        """Validate everything that decoding in place does not read.
+
+        Raises:
+            EntityReadError: the payload is damaged.
+        """
         check = _CHECKS.get(codec.ID)
         if check is not None:
             check(payload)

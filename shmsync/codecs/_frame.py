@@ -1,12 +1,12 @@
-"""A frame: a body, and beside it buffers that are handed out where they lie.
+"""A frame: a body, and out-of-band buffers that are read in place.
 
-    0             mark 0xC1 | 3 zero bytes | number of buffers u32 | size of the body u64
+    0             magic byte 0xC1 | 3 zero bytes | number of buffers u32 | size of the body u64
     16            for each buffer: offset u64 | size u64
     16 + 16 n     body
     ...           buffers; those of 64 bytes and more start at a multiple of 64
 
-Offsets count from the start of the frame, numbers are in native byte order. 0xC1 is the one byte with which no msgpack
-value begins, so a bare value needs no mark to be told from a frame.
+Offsets are relative to the start of the frame; numbers are in native byte order. No msgpack value starts with 0xC1, so
+this byte alone distinguishes a frame from a bare msgpack value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmsync.codecs._gather import LINE_ALIGNED, WORD_ALIGNED, Pieces
+from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.errors import EntityReadError
 
 if TYPE_CHECKING:
@@ -22,57 +22,61 @@ if TYPE_CHECKING:
 
     from shmsync.codecs._gather import Bytes, Source
 
-MARK = 0xC1
-_HEAD = struct.Struct("=B3xIQ")
-_PLACE = struct.Struct("=QQ")
+MAGIC = 0xC1
+_HEADER = struct.Struct("=B3xIQ")
+_DESCRIPTOR = struct.Struct("=QQ")
 
 
 class Buffer(NamedTuple):
-    """Bytes that lie beside the body: what they come from, and how many they are."""
+    """An out-of-band buffer: its content, and its size in bytes."""
 
     source: Source
     size: int
 
 
-def assemble(body: Bytes, buffers: Sequence[Buffer]) -> Pieces:
-    """Return the frame."""
-    at = _HEAD.size + _PLACE.size * len(buffers) + len(body)
-    places = []
+def pack(body: Bytes, buffers: Sequence[Buffer]) -> GatherList:
+    """Return a frame of a body and its buffers."""
+    at = _HEADER.size + _DESCRIPTOR.size * len(buffers) + len(body)
+    descriptors = []
     for buffer in buffers:
-        align = LINE_ALIGNED if buffer.size >= LINE_ALIGNED else WORD_ALIGNED
+        align = LINE_ALIGNMENT if buffer.size >= LINE_ALIGNMENT else WORD_ALIGNMENT
         at = -(-at // align) * align
-        places.append((at, buffer.size, align))
+        descriptors.append((at, buffer.size, align))
         at += buffer.size
-    pieces = Pieces()
-    head = _HEAD.pack(MARK, len(buffers), len(body))
-    pieces.add(head + b"".join(_PLACE.pack(start, size) for start, size, _ in places))
-    pieces.add(body)
-    for buffer, (start, size, align) in zip(buffers, places, strict=True):
-        placed = pieces.add(buffer.source, size, align=align)
-        assert placed == start
-    return pieces
+    frame = GatherList()
+    header = _HEADER.pack(MAGIC, len(buffers), len(body))
+    frame.add(header + b"".join(_DESCRIPTOR.pack(offset, size) for offset, size, _ in descriptors))
+    frame.add(body)
+    for buffer, (offset, size, align) in zip(buffers, descriptors, strict=True):
+        added_at = frame.add(buffer.source, size, align=align)
+        assert added_at == offset
+    return frame
 
 
 def is_frame(payload: Bytes) -> bool:
     """Tell whether a payload is a frame."""
-    return len(payload) > 0 and payload[0] == MARK
+    return len(payload) > 0 and payload[0] == MAGIC
 
 
-def take_apart(payload: memoryview) -> tuple[memoryview, list[memoryview]]:
+def unpack(payload: memoryview) -> tuple[memoryview, list[memoryview]]:
     """Return the body and the buffers of a frame, as views of it.
 
     Raises:
-        EntityReadError: not a frame, or its parts do not lie inside it.
+        EntityReadError: the payload is not a frame, or its body or a buffer extends beyond its end.
     """
-    if len(payload) < _HEAD.size or not is_frame(payload):
-        raise EntityReadError("the published bytes are no frame: the mark is missing")
-    _, count, body_size = _HEAD.unpack_from(payload)
-    body_at = _HEAD.size + _PLACE.size * count
+    if len(payload) < _HEADER.size or not is_frame(payload):
+        raise EntityReadError(f"the published bytes are not a valid frame: {bytes(payload[:16])!r} is not a header")
+    _, count, body_size = _HEADER.unpack_from(payload)
+    body_at = _HEADER.size + _DESCRIPTOR.size * count
     if body_at + body_size > len(payload):
-        raise EntityReadError(f"the published frame is damaged: body of {body_size} bytes in {len(payload)}")
+        raise EntityReadError(
+            f"the published frame is damaged: its body ends at byte {body_at + body_size} of {len(payload)}"
+        )
     buffers = []
-    for start, size in _PLACE.iter_unpack(payload[_HEAD.size : body_at]):
-        if start + size > len(payload):
-            raise EntityReadError(f"the published frame is damaged: buffer at {start} of {size} bytes")
-        buffers.append(payload[start : start + size])
+    for offset, size in _DESCRIPTOR.iter_unpack(payload[_HEADER.size : body_at]):
+        if offset + size > len(payload):
+            raise EntityReadError(
+                f"the published frame is damaged: a buffer ends at byte {offset + size} of {len(payload)}"
+            )
+        buffers.append(payload[offset : offset + size])
     return payload[body_at : body_at + body_size], buffers

@@ -1,4 +1,4 @@
-"""An encoded value on its way into a segment: where its pieces will lie, and the one copy that lays them there."""
+"""A gather list: the buffers of an encoded value, and the single copy that writes them into a segment."""
 
 from __future__ import annotations
 
@@ -9,124 +9,131 @@ from shmsync._core.layout import LINE, checksum_of, checksum_state
 
 Bytes: TypeAlias = memoryview | bytes | bytearray  # contiguous, of format "B"
 Source: TypeAlias = Bytes | Callable[[memoryview], None]
-"""Contiguous bytes, or a call that fills its place itself."""
+"""Contiguous bytes, or a function that writes its bytes into the memoryview it is given."""
 
-WORD_ALIGNED = 8
-LINE_ALIGNED = LINE  # the payload starts on a cache line, so an offset that is a multiple of this does too
+WORD_ALIGNMENT = 8
+LINE_ALIGNMENT = LINE  # the payload starts on a cache line, so an offset that is a multiple of this does too
 
-_GATHER_BELOW = 4096
-_BLOCK = 1024 * 1024
+_COALESCE_BELOW = 4096
+_BLOCK_SIZE = 1024 * 1024
 
 
-class Pieces:
-    """A payload in pieces. Each is copied once, straight to its place; what lies between them is zero.
+class GatherList:
+    """A payload in several buffers, each with its offset. Padding between them is zero.
 
-    Small pieces are gathered into one, so that a value of many small parts costs no piece for each.
+    Each buffer is copied once, straight into the segment. Small buffers are coalesced into one, so that a value of many
+    small parts does not pay for a separate copy of each.
     """
 
-    __slots__ = ("_gathered", "_pieces", "_size")
+    __slots__ = ("_coalesced", "_entries", "_size")
 
     def __init__(self) -> None:
-        self._pieces: list[tuple[int, int, Source]] = []
-        self._gathered: bytearray | None = None
+        self._entries: list[tuple[int, int, Source]] = []
+        self._coalesced: bytearray | None = None
         self._size = 0
 
-    def add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNED) -> int:
-        """Append a piece; return its offset in the payload.
+    def add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNMENT) -> int:
+        """Append a buffer.
 
         Args:
-            source: what will lie there.
-            size: in bytes; needed only if `source` is a call.
-            align: its offset will be a multiple of this.
+            source: its content.
+            size: in bytes; required if `source` is a function.
+            align: its offset is rounded up to a multiple of this many bytes.
+
+        Returns:
+            Its offset in the payload, in bytes.
         """
         count = size if size is not None else len(source)  # type: ignore[arg-type]
         at = self.next_offset(align)
-        if callable(source) or count >= _GATHER_BELOW:
-            self._gathered = None
-            self._pieces.append((at, count, source))
+        if callable(source) or count >= _COALESCE_BELOW:
+            self._coalesced = None
+            self._entries.append((at, count, source))
         else:
-            self._gather(at, source)
+            self._coalesce(at, source)
         self._size = at + count
         return at
 
-    def next_offset(self, align: int = WORD_ALIGNED) -> int:
-        """Return where a piece would lie that is added now."""
+    def next_offset(self, align: int = WORD_ALIGNMENT) -> int:
+        """Return the offset that the next buffer would get."""
         return -(-self._size // align) * align
 
-    def _gather(self, at: int, source: Bytes) -> None:
-        if self._gathered is None:
-            self._gathered = bytearray()
-            self._pieces.append((at, 0, self._gathered))
-        start, _, gathered = self._pieces[-1]
-        assert gathered is self._gathered
-        self._gathered += bytes(at - start - len(self._gathered))
-        self._gathered += source
-        self._pieces[-1] = (start, len(self._gathered), gathered)
+    def _coalesce(self, at: int, source: Bytes) -> None:
+        if self._coalesced is None:
+            self._coalesced = bytearray()
+            self._entries.append((at, 0, self._coalesced))
+        start, _, coalesced = self._entries[-1]
+        assert coalesced is self._coalesced
+        self._coalesced += bytes(at - start - len(self._coalesced))
+        self._coalesced += source
+        self._entries[-1] = (start, len(self._coalesced), coalesced)
 
     def clear(self) -> None:
-        """Let go of all sources."""
-        self._pieces.clear()
-        self._gathered = None
+        """Drop the references to all buffers."""
+        self._entries.clear()
+        self._coalesced = None
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[tuple[int, int, Source]]:
-        """Yield offset, size and source of each piece, in the order of the offsets."""
-        return iter(self._pieces)
+        """Yield (offset, size, source) of each buffer, in ascending order of offset."""
+        return iter(self._entries)
 
     def __bytes__(self) -> bytes:
         target = bytearray(self._size)
-        lay(memoryview(target), self)
+        copy_into(memoryview(target), self)
         return bytes(target)
 
 
-Payload: TypeAlias = Bytes | Pieces
+Payload: TypeAlias = Bytes | GatherList
 
 
 def release(payload: Payload) -> None:
-    """Let go of the buffers that a payload refers to; it is of no use afterwards."""
+    """Release the buffers that a payload refers to. The payload cannot be used afterwards."""
     if isinstance(payload, memoryview):
         payload.release()
-    elif isinstance(payload, Pieces):
+    elif isinstance(payload, GatherList):
         payload.clear()
 
 
-def reserved(size: int) -> Pieces:
-    """Return a payload of `size` bytes that somebody else puts in place."""
-    pieces = Pieces()
-    pieces.add(lambda _: None, size)
-    return pieces
+def uninitialized(size: int) -> GatherList:
+    """Return a payload of `size` bytes that keeps whatever the target already contains."""
+    payload = GatherList()
+    payload.add(lambda _: None, size)
+    return payload
 
 
-def lay(target: memoryview, payload: Payload) -> int:
-    """Put a payload in its place; return the xxh3-64 of what lies there now.
+def copy_into(target: memoryview, payload: Payload) -> int:
+    """Copy a payload into `target`, which has exactly its size.
 
-    The copy is hashed, not the source: another thread may change that meanwhile. In blocks that stay in the cache
-    between the two, so that a large payload passes the memory bus once less.
+    The copy is hashed rather than the source, because another thread may modify the source during the copy. Copying and
+    hashing alternate in blocks that fit the cache, so that a large payload crosses the memory bus once less.
+
+    Returns:
+        The xxh3-64 of the bytes in `target`.
     """
     size = len(payload)
-    if size <= _BLOCK and not isinstance(payload, Pieces):
+    if size <= _BLOCK_SIZE and not isinstance(payload, GatherList):
         target[:] = payload
         return checksum_of(target)
     state = checksum_state()
     at = 0
-    for offset, count, source in payload if isinstance(payload, Pieces) else ((0, size, payload),):
-        gap = bytes(offset - at)
-        target[at:offset] = gap
-        state.update(gap)
+    for offset, count, source in payload if isinstance(payload, GatherList) else ((0, size, payload),):
+        padding = bytes(offset - at)
+        target[at:offset] = padding
+        state.update(padding)
         at = offset + count
-        _lay_piece(target[offset:at], source, state.update)
+        _copy_source(target[offset:at], source, state.update)
     return int(state.intdigest())
 
 
-def _lay_piece(target: memoryview, source: Source, hashed: Callable[[memoryview], None]) -> None:
+def _copy_source(target: memoryview, source: Source, update_hash: Callable[[memoryview], None]) -> None:
     if callable(source):
         source(target)
-        hashed(target)
+        update_hash(target)
         return
     with memoryview(source) as view:
-        for at in range(0, len(target), _BLOCK):
-            block = target[at : at + _BLOCK]
-            block[:] = view[at : at + _BLOCK]
-            hashed(block)
+        for at in range(0, len(target), _BLOCK_SIZE):
+            block = target[at : at + _BLOCK_SIZE]
+            block[:] = view[at : at + _BLOCK_SIZE]
+            update_hash(block)

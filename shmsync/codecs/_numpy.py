@@ -1,9 +1,9 @@
-"""NumPy arrays as buffers with a description: the only place of the codecs that knows what an array is.
+"""NumPy arrays as buffers with a description; the only module of the codecs that handles arrays.
 
-NumPy is not imported to see whether a value is an array: it can only be one if somebody has imported it.
+A value can only be an array if the process has already imported NumPy, so testing for one does not import it.
 
-A description is the array's dtype as the .npy format writes it (a string like "<f4", or for a structured dtype the text
-of a list of fields), its order ("C" or "F"), and its shape.
+A description consists of the dtype as in the .npy format (a string like "<f4", or for a structured dtype the repr of a
+list of fields), the order ("C" or "F"), and the shape.
 """
 
 from __future__ import annotations
@@ -13,136 +13,141 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MOST_DIMENSIONS = 64
-_DOUBLE = 8
+_MAX_DIMENSIONS = 64
+_FLOAT64_SIZE = 8
 
 
 class Description(NamedTuple):
-    """What an array is, besides its bytes."""
+    """Everything about an array but its content."""
 
     dtype: str
     order: str
     shape: tuple[int, ...]
 
 
-def numpy_in_use() -> Any:
+def numpy_if_imported() -> Any:
     """Return numpy if this process has imported it, else None."""
     return sys.modules.get("numpy")
 
 
 @lru_cache(maxsize=1)
 def numpy_if_installed() -> Any:
-    """Return numpy, imported now if need be, or None."""
+    """Return numpy, importing it if necessary; None if it is not installed."""
     try:
-        return need("numpy", "numpy", "")
+        return import_optional("numpy", "numpy", "")
     except ImportError:
         return None
 
 
 @lru_cache(maxsize=1)
-def numpy_needed() -> Any:
+def require_numpy() -> Any:
     """Return numpy.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: NumPy is not installed.
     """
-    return need("numpy", "numpy", "reading an array")
+    return import_optional("numpy", "numpy", "reading an array")
 
 
 def is_array(value: object) -> bool:
     """Tell whether a value is a NumPy array."""
-    numpy = numpy_in_use()
+    numpy = numpy_if_imported()
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
-def scalar_of(value: object) -> Any:
-    """Return the plain value of a NumPy bool, integer, float, string or bytes; anything else as it is."""
-    numpy = numpy_in_use()
-    if numpy is None or not isinstance(value, numpy.generic) or not is_plain(value.dtype):
+def to_python_scalar(value: object) -> Any:
+    """Convert a NumPy bool, integer, float, string or bytes to its Python type; return any other value unchanged."""
+    numpy = numpy_if_imported()
+    if numpy is None or not isinstance(value, numpy.generic) or not has_python_scalars(value.dtype):
         return value
     return value.item()
 
 
-def is_plain(dtype: Any) -> bool:
-    """Tell whether the values of a dtype are Python's bool, int, float, str or bytes, nothing lost."""
-    return dtype.kind in "biuSU" or (dtype.kind == "f" and dtype.itemsize <= _DOUBLE)
+def has_python_scalars(dtype: Any) -> bool:
+    """Tell whether the items of a dtype convert to Python's bool, int, float, str or bytes without loss."""
+    return dtype.kind in "biuSU" or (dtype.kind == "f" and dtype.itemsize <= _FLOAT64_SIZE)
 
 
 def describe(array: Any) -> Description:
     """Return the description of an array.
 
     Raises:
-        EntityWriteError: its dtype has no bytes that mean the same in another process.
+        EntityWriteError: another process could not restore the array from its bytes.
     """
-    numpy = numpy_in_use()
+    numpy = numpy_if_imported()
     if isinstance(array, numpy.ma.MaskedArray):
-        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish data and mask")
-    text = text_of(array.dtype)
+        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
+    text = dtype_to_text(array.dtype)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     return Description(text, order, array.shape)
 
 
 @lru_cache(maxsize=256)
-def text_of(dtype: Any) -> str:
-    """Return a dtype as text.
+def dtype_to_text(dtype: Any) -> str:
+    """Return the text of a dtype, as in a description.
 
     Raises:
-        EntityWriteError: its bytes mean nothing in another process.
+        EntityWriteError: another process could not restore the dtype or its items.
     """
     if dtype.hasobject:
         raise EntityWriteError(
-            f"cannot publish an array of dtype {dtype}: it holds references to objects of this process; "
+            f"cannot publish an array of dtype {dtype}: it contains references to Python objects; "
             "convert it to numbers or fixed-size strings"
         )
-    numpy = numpy_in_use()
+    numpy = numpy_if_imported()
     described = numpy.lib.format.dtype_to_descr(dtype)
     text = described if isinstance(described, str) else repr(described)
-    if dtype_of(text) != dtype:
-        raise EntityWriteError(f"cannot publish an array of dtype {dtype}: its type would be lost; use a view of it")
+    if text_to_dtype(text) != dtype:
+        raise EntityWriteError(
+            f"cannot publish an array of dtype {dtype}: its type would be lost; "
+            "publish a view of it with a built-in dtype"
+        )
     return text
 
 
 @lru_cache(maxsize=256)
-def dtype_of(text: str) -> Any:
-    """Return the dtype that a description names.
+def text_to_dtype(text: str) -> Any:
+    """Return the dtype of a description.
 
     Raises:
-        EntityReadError: the text is damaged.
+        EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
-    numpy = numpy_needed()
+    numpy = require_numpy()
     try:
         described = ast.literal_eval(text) if text[:1] in {"[", "("} else text
         dtype = numpy.lib.format.descr_to_dtype(described)
     except (ValueError, TypeError, SyntaxError, IndexError, KeyError, MemoryError, RecursionError) as error:
-        raise EntityReadError(f"the published array is damaged: dtype {text[:60]!r}") from error
+        raise EntityReadError(f"the published array is damaged: {text[:60]!r} is not a valid dtype") from error
     if dtype.hasobject:
-        raise EntityReadError(f"the published array is damaged: dtype {text[:60]!r} holds references")
+        raise EntityReadError(
+            f"the published array is damaged: dtype {text[:60]!r} contains references to Python objects"
+        )
     return dtype
 
 
 def buffer_of(array: Any, *, in_c_order: bool = False) -> Buffer:
-    """Return the bytes of an array; they are copied once, when they are laid into the segment.
+    """Return the content of an array, which is copied once, straight into the segment.
 
     Args:
-        array: any that `describe` accepts.
-        in_c_order: not in Fortran order, even if the array is.
+        array: any array that `describe` accepts.
+        in_c_order: write in C order even if the array is in Fortran order.
     """
-    numpy = numpy_in_use()
-    array = numpy.asarray(array)  # a matrix, for one, would stay two-dimensional below
+    numpy = numpy_if_imported()
+    array = numpy.asarray(array)  # reshape(-1) below does not flatten a numpy.matrix
     if array.nbytes == 0:
         return Buffer(b"", 0)
     if not in_c_order and not array.flags.c_contiguous and array.flags.f_contiguous:
         array = array.T
     if array.flags.c_contiguous:
-        # By way of bytes: datetimes and some others export no buffer of their own.
+        # As uint8: datetimes and some other dtypes do not support the buffer protocol.
         return Buffer(memoryview(array.reshape(-1).view(numpy.uint8)), array.nbytes)
 
     def copy(target: memoryview) -> None:
@@ -151,25 +156,28 @@ def buffer_of(array: Any, *, in_c_order: bool = False) -> Buffer:
     return Buffer(copy, array.nbytes)
 
 
-def array_at(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> Any:
-    """Return the array whose bytes are `view`, in place.
+def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> Any:
+    """Return the array whose content is `view`, in place and read-only.
 
     Raises:
-        EntityReadError: description and bytes do not fit together.
+        EntityReadError: the description is invalid, or does not match the size of `view`.
         MissingExtraError: NumPy is not installed.
     """
-    numpy = numpy_needed()
-    kind = dtype_of(dtype)
-    if order not in ("C", "F") or len(shape) > _MOST_DIMENSIONS:
-        raise EntityReadError(f"the published array is damaged: order {order!r}, {len(shape)} dimensions")
+    numpy = require_numpy()
+    parsed = text_to_dtype(dtype)
+    if order not in ("C", "F") or len(shape) > _MAX_DIMENSIONS:
+        raise EntityReadError(
+            f"the published array is damaged: order {order!r} and {len(shape)} dimensions "
+            f"instead of 'C' or 'F' and at most {_MAX_DIMENSIONS}"
+        )
     try:
         if len(view):
-            # Not ndarray(buffer=view): that refers past the view to what it was made from, which is not read-only.
-            return numpy.frombuffer(view, kind).reshape(shape, order=order)
-        array = numpy.ndarray(shape, kind, order=order)
+            # Not ndarray(buffer=view): its base would be the object that the view was made from, which is writable.
+            return numpy.frombuffer(view, parsed).reshape(shape, order=order)
+        array = numpy.ndarray(shape, parsed, order=order)
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise EntityReadError(f"the published array is damaged: {error}") from error
     if array.nbytes:
-        raise EntityReadError(f"the published array is damaged: {array.nbytes} bytes, and none are there")
+        raise EntityReadError(f"the published array is damaged: it needs {array.nbytes} bytes and has none")
     array.flags.writeable = False
     return array

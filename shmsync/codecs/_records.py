@@ -1,4 +1,4 @@
-"""Dataclasses and msgspec Structs as the plain values that they are written as."""
+"""Dataclasses and msgspec Structs, as the plain values that codecs write."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 
-def record_of(value: Any) -> Any:
-    """Return the fields of a dataclass or Struct instance, one level deep; None if it is neither.
+def fields_of(value: Any) -> Any:
+    """Return the fields of a dataclass or Struct instance, one level deep; None for any other value.
 
-    A dict; for a Struct with `array_like` a list. Field names and tags of Structs are msgspec's, so that a typed read
-    gives the same object back.
+    A dict, or a list for a Struct with `array_like`. Field names and tags of Structs are the ones that msgspec encodes,
+    so that a typed read returns an equal object.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -1,6 +1,6 @@
-"""The arrow codec, for pyarrow tables and record batches: written once, straight into the segment; read in place.
+"""The arrow codec, for pyarrow tables and record batches: serialized straight into the segment, and read in place.
 
-Format: a frame (see `_frame`) with one buffer, an Arrow IPC stream, and the body b"table" or b"batch".
+Format: a frame (see `_frame`) with one buffer, an Arrow IPC stream. Its body is b"table" or b"batch".
 https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync._util.optional import need
+from shmsync._util.optional import import_optional
 from shmsync.codecs import _frame
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -23,66 +23,69 @@ _BATCH = b"batch"
 
 
 def _pyarrow() -> Any:
-    return need("pyarrow", "arrow", 'codec="arrow"')
+    return import_optional("pyarrow", "arrow", 'codec="arrow"')
 
 
 def encode(value: Any) -> Payload:
-    """Return a table or record batch as an IPC stream, not yet written: that is done when it is laid into the segment.
+    """Return a table or record batch as an IPC stream, which is serialized when the payload is copied.
 
     Raises:
-        EntityWriteError: neither a table nor a record batch, or one that IPC cannot hold.
+        EntityWriteError: the value is neither a table nor a record batch, or IPC does not support it.
         MissingExtraError: pyarrow is not installed.
     """
     arrow = _pyarrow()
     if not isinstance(value, (arrow.Table, arrow.RecordBatch)):
         raise EntityWriteError(
-            f'codec="arrow" takes a pyarrow Table or RecordBatch, not {type(value).__name__}; '
+            f'codec="arrow" requires a pyarrow Table or RecordBatch, not {type(value).__name__}; '
             "convert it (pyarrow.table, Table.from_pandas, polars' to_arrow)"
         )
 
-    def write_to(sink: Any) -> None:
+    def write_stream(sink: Any) -> None:
         with arrow.ipc.new_stream(sink, value.schema) as stream:
             stream.write(value)
 
-    def fill(target: memoryview) -> None:
+    def write_into(target: memoryview) -> None:
         with arrow.FixedSizeBufferWriter(arrow.py_buffer(target)) as sink:
-            write_to(sink)
+            write_stream(sink)
 
-    counted = arrow.MockOutputStream()
+    counting_sink = arrow.MockOutputStream()
     try:
-        write_to(counted)
+        write_stream(counting_sink)
     except (arrow.ArrowException, OSError, ValueError, TypeError) as error:
         raise EntityWriteError(f"cannot publish this table: {error}") from error
     body = _TABLE if isinstance(value, arrow.Table) else _BATCH
-    return _frame.assemble(body, [_frame.Buffer(fill, counted.size())])
+    return _frame.pack(body, [_frame.Buffer(write_into, counting_sink.size())])
 
 
 def decode(payload: memoryview) -> Any:
     """Return the table or record batch, in place.
 
     Raises:
-        EntityReadError: the bytes are no such stream.
+        EntityReadError: the payload is not a valid Arrow table or record batch.
         MissingExtraError: pyarrow is not installed.
     """
     arrow = _pyarrow()
-    body, buffers = _frame.take_apart(payload)
+    body, buffers = _frame.unpack(payload)
     if bytes(body) not in {_TABLE, _BATCH} or len(buffers) != 1:
-        raise EntityReadError("the published bytes are no Arrow table")
+        raise EntityReadError(
+            "the published bytes are not a valid Arrow table: "
+            f"body {bytes(body[:16])!r} and {len(buffers)} buffers instead of b'table' or b'batch' and 1"
+        )
     try:
         with arrow.ipc.open_stream(arrow.py_buffer(buffers[0])) as stream:
             return stream.read_all() if bytes(body) == _TABLE else stream.read_next_batch()
     except (arrow.ArrowException, OSError, ValueError, StopIteration) as error:
-        raise EntityReadError(f"the published bytes are no Arrow table: {error}") from error
+        raise EntityReadError(f"the published bytes are not a valid Arrow table: {error}") from error
 
 
 def check(payload: memoryview) -> None:
     """Validate the whole table.
 
     Raises:
-        EntityReadError: its offsets or values are not sound.
+        EntityReadError: its offsets or values are invalid.
     """
-    found = decode(payload)
+    table = decode(payload)
     try:
-        found.validate(full=True)
+        table.validate(full=True)
     except (_pyarrow().ArrowException, ValueError) as error:
         raise EntityReadError(f"the published Arrow table is damaged: {error}") from error

@@ -1,15 +1,17 @@
 """The msgpack codec, for plain Python values with arrays and large buffers among them.
 
-Takes None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 deep (400 if
-there are large buffers in it), with any of the scalars or tuples of them as dict keys; and NumPy arrays of every dtype
-but object. Everything reads back equal, but for these conversions: tuples that are not dict keys come back as lists,
-bytearray and memoryview as bytes, NumPy's bools, integers, floats and strings as Python's, dataclasses and msgspec
-Structs as dicts, subclasses as their base; bytes-like values of 4 KiB and more as read-only memoryviews of the segment,
-arrays as read-only arrays on it. What msgpack cannot hold (larger ints, sets, datetimes, other objects) is refused.
+Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 levels deep
+(400 if the value contains large buffers), with any of the scalars or tuples of them as dict keys; and NumPy arrays of
+every dtype but object. Values read back equal, with these conversions: tuples other than dict keys become lists;
+bytearray and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses and
+msgspec Structs become dicts; instances of subclasses become instances of the base type; bytes-like values of 4 KiB and
+more become read-only memoryviews of the segment, and arrays become read-only arrays on it. Other values (larger ints,
+sets, datetimes, other objects) are rejected.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
-`_frame`): its body is the msgpack value, in which an extension of type 64 stands for each buffer. The extension's bytes
-are the 7 bytes "shmsync" and a msgpack array: the number of the buffer; for a NumPy array also dtype, order, shape.
+`_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
+extension is the 7 bytes "shmsync" and a msgpack array: the index of the buffer, and for a NumPy array also its dtype,
+order and shape.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from msgpack import ExtType, Packer, packb, unpackb
 
 from shmsync.codecs import _frame, _numpy, raw
-from shmsync.codecs._records import record_of
+from shmsync.codecs._records import fields_of
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
@@ -29,27 +31,27 @@ if TYPE_CHECKING:
 
     from shmsync.codecs._gather import Bytes, Payload
 
-is_frame = _frame.is_frame
-
 NAME = "msgpack"
 ID = 0
 
-LARGE = 4096
-"""Bytes from which on a bytes-like value lies beside the body."""
+is_frame = _frame.is_frame
+
+OUT_OF_BAND_FROM = 4096
+"""Bytes-like values of at least this many bytes are stored out of band."""
 
 EXTENSION = 64
-_TAG = b"shmsync"  # so that an extension of the caller's own with this number is not taken for one of ours
-_LONG_BINS = (b"\xc5", b"\xc6")  # how a bytes-like value of 256 bytes and more begins in msgpack
+_TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
+_LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
-# What msgpack raises. Not all exceptions: a signal handler may raise one of its own in the middle.
-_REFUSALS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
-_BYTES = (bytes, bytearray, memoryview)
-_BUFFER = 256 * 1024  # what a Packer has from the beginning
-_LEAVES = frozenset({int, float, str, bool, type(None)})
+# What msgpack raises. Not Exception: a signal handler may raise its own exception during a call.
+_ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
+_BYTES_LIKE = (bytes, bytearray, memoryview)
+_PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
+_SCALARS = frozenset({int, float, str, bool, type(None)})
 
 
-class _Large:
-    """Stands in a value for a large bytes-like object: msgpack asks about it, as about arrays."""
+class _LargeBuffer:
+    """Placeholder for a large bytes-like object. msgpack passes it to `_default`, as it does arrays."""
 
     __slots__ = ("buffer",)
 
@@ -58,66 +60,70 @@ class _Large:
 
 
 def encode(value: object) -> Payload:
-    """Return the packed value, as a frame if there are arrays or large buffers in it.
+    """Return the packed value, as a frame if it contains arrays or large buffers.
 
     Raises:
-        EntityWriteError: it holds something that msgpack cannot.
+        EntityWriteError: msgpack does not support the value or something in it.
     """
     try:
-        packed, buffers = _pack(_Large(value) if isinstance(value, _BYTES) and _is_large(value) else value)
-        if len(packed) < LARGE and not buffers:
+        packed, buffers = _pack(_LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value)
+        if len(packed) < OUT_OF_BAND_FROM and not buffers:
             return packed[1:]
-        # Large bytes may be in there, and msgpack does not ask about them. If so, pack again.
-        if len(packed) >= LARGE and any(mark in packed for mark in _LONG_BINS) and _holds_large(value):
-            packed, buffers = _pack(_with_large_marked(value))
+        # msgpack does not call `_default` for bytes. If the value may contain large ones, replace them and pack again.
+        if (
+            len(packed) >= OUT_OF_BAND_FROM
+            and any(byte in packed for byte in _LARGE_BIN_TYPES)
+            and _contains_large(value)
+        ):
+            packed, buffers = _pack(_wrap_large(value))
     except EntityWriteError:
         raise
-    except _REFUSALS as error:
+    except _ERRORS as error:
         raise EntityWriteError(
-            f"cannot publish this value: {error}. The msgpack codec takes None, bool, 64-bit int, float, str, bytes, "
-            "list, tuple, dict and NumPy arrays; convert the rest (a set to a list, a datetime to a timestamp), or "
+            f'cannot publish this value: {error}. codec="msgpack" supports None, bool, 64-bit int, float, str, bytes, '
+            "list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a timestamp), "
             'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
         ) from error
     body = memoryview(packed)[1:]
-    return _frame.assemble(body, buffers) if buffers else body
+    return _frame.pack(body, buffers) if buffers else body
 
 
-_idle: list[tuple[Packer, list[_frame.Buffer]]] = []
-"""Packers with the list that their hook fills. To make them for each value costs 0.5 us, to pack 1 KiB 2.5 us."""
+_packer_pool: list[tuple[Packer, list[_frame.Buffer]]] = []
+"""Idle packers, each with the list that `_default` appends to. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
 def _pack(value: object) -> tuple[bytes, Sequence[_frame.Buffer]]:
-    """Return the value packed inside a list, and what lies beside it."""
+    """Return the value packed inside a list, and its out-of-band buffers."""
     try:
-        packer, buffers = _idle.pop()  # its own for each that packs at the same time: threads, and what a hook calls
+        packer, buffers = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
     except IndexError:
         buffers = []
-        packer = Packer(default=partial(_put_beside, buffers))
-    # In a list, which `encode` takes off again: the packer goes one level deeper than the unpacker, so what passes with
-    # a level to spare can be read back.
+        packer = Packer(default=partial(_default, buffers))
+    # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
+    # value that packs inside a list is certain to unpack.
     packed: bytes = packer.pack([value])
-    if buffers or len(packed) > _BUFFER:
+    if buffers or len(packed) > _PACKER_BUFFER_SIZE:
         return packed, buffers
-    _idle.append((packer, buffers))
+    _packer_pool.append((packer, buffers))
     return packed, ()
 
 
-def _put_beside(buffers: list[_frame.Buffer], value: object) -> object:
-    """Do what msgpack asks for with a value that it does not know."""
-    if isinstance(value, _Large):
+def _default(buffers: list[_frame.Buffer], value: object) -> object:
+    """Replace a value of a type that msgpack does not support."""
+    if isinstance(value, _LargeBuffer):
         buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
         return _reference(len(buffers) - 1)
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
         buffers.append(_numpy.buffer_of(value))
         return _reference(len(buffers) - 1, dtype, order, *shape)
-    plain = _numpy.scalar_of(value)
+    plain = _numpy.to_python_scalar(value)
     if plain is not value:
         return plain
-    record = record_of(value)
-    if record is None:
-        raise TypeError(f"can not serialize {type(value).__name__!r} object")
-    return _with_large_marked(record)
+    fields = fields_of(value)
+    if fields is None:
+        raise TypeError(f"cannot serialize {type(value).__name__!r} object")
+    return _wrap_large(fields)
 
 
 def _reference(*fields: int | str) -> ExtType:
@@ -125,32 +131,32 @@ def _reference(*fields: int | str) -> ExtType:
 
 
 def _is_large(value: object) -> bool:
-    return isinstance(value, _BYTES) and memoryview(value).nbytes >= LARGE
+    return isinstance(value, _BYTES_LIKE) and memoryview(value).nbytes >= OUT_OF_BAND_FROM
 
 
-def _holds_large(value: object) -> bool:
-    """Tell whether there is a large bytes-like object in a value; level by level, mostly at the speed of C."""
+def _contains_large(value: object) -> bool:
+    """Tell whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
     level = [value]
     while level:
         containers = filter(_is_container, level)
         inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
-        if set(map(type, chain.from_iterable(inner))) <= _LEAVES:
+        if set(map(type, chain.from_iterable(inner))) <= _SCALARS:
             return False
-        level = [item for item in chain.from_iterable(inner) if type(item) not in _LEAVES]
+        level = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
         if any(map(_is_large, level)):
             return True
     return False
 
 
-def _with_large_marked(value: object) -> object:
-    """Return the value with each large bytes-like object replaced by a `_Large`."""
+def _wrap_large(value: object) -> object:
+    """Return a copy of the value with each large bytes-like object wrapped in a `_LargeBuffer`."""
     if _is_large(value):
-        return _Large(value)
+        return _LargeBuffer(value)
     if not _is_container(value):
         return value
     if isinstance(value, dict):
-        return {key: _with_large_marked(item) for key, item in value.items()}
-    return [_with_large_marked(item) for item in value]
+        return {key: _wrap_large(item) for key, item in value.items()}
+    return [_wrap_large(item) for item in value]
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
@@ -158,66 +164,68 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
 
 
 def decode(payload: memoryview) -> Any:
-    """Return the unpacked value; large buffers and arrays in place.
+    """Return the value, with large buffers and arrays in place.
 
     Raises:
-        EntityReadError: not one whole msgpack value.
-        MissingExtraError: there is an array in it, and NumPy is not installed.
+        EntityReadError: the payload is not a valid msgpack value or frame.
+        MissingExtraError: the value contains an array, and NumPy is not installed.
     """
     if not is_frame(payload):
         return unpack(payload)
-    body, buffers = _frame.take_apart(payload)
-    return unpack(body, partial(resolve, buffers))
+    body, buffers = _frame.unpack(payload)
+    return unpack(body, partial(resolve_extension, buffers))
 
 
-def unpack(packed: Bytes, hook: Callable[[int, bytes], Any] = ExtType) -> Any:
-    """Return a value that is no frame; it does not refer to the bytes.
+def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> Any:
+    """Return the value of a bare msgpack value, or of the body of a frame.
 
     Args:
-        packed: the msgpack value.
-        hook: what to make of extensions.
+        packed: the msgpack value; the result does not refer to it.
+        ext_hook: called with type and data of each extension; returns its value.
 
     Raises:
-        EntityReadError: not one whole msgpack value.
+        EntityReadError: `packed` is not exactly one valid msgpack value.
     """
     try:
         try:
-            return unpackb(packed, strict_map_key=False, ext_hook=hook)
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
         except TypeError:
-            # A tuple as a dict key arrives as a list, which cannot be one. Rare, so its slower way is only taken now.
-            return unpackb(packed, strict_map_key=False, ext_hook=hook, object_pairs_hook=_with_tuple_keys)
+            # A tuple as a dict key unpacks as a list, which is not hashable. Rare, so only then use the slower hook.
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, object_pairs_hook=_with_tuple_keys)
     except EntityReadError:
         raise
-    except _REFUSALS as error:
-        raise EntityReadError(f"the published bytes are no msgpack value: {error}") from error
+    except _ERRORS as error:
+        raise EntityReadError(f"the published bytes are not a valid msgpack value: {error}") from error
 
 
-def resolve(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:
-    """Return what an extension inside a frame stands for."""
+def resolve_extension(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:
+    """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own."""
     data = bytes(data)
     if code != EXTENSION or not data.startswith(_TAG):
         return ExtType(code, data)
     try:
-        number, description = _reference_in(data)
-        view = buffers[number]
-    except (*_REFUSALS, IndexError) as error:
-        raise EntityReadError(f"the published frame is damaged: reference {data[:40]!r}") from error
-    return _numpy.array_at(view, *description) if description else view
+        index, description = _reference_in(data)
+        view = buffers[index]
+    except (*_ERRORS, IndexError) as error:
+        raise EntityReadError(
+            f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer"
+        ) from error
+    return _numpy.array_from_buffer(view, *description) if description else view
 
 
-@lru_cache(maxsize=256)  # the next version mostly has the same arrays
+@lru_cache(maxsize=256)  # successive versions usually have arrays of the same description
 def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | None]:
-    """Return the number of a buffer, and dtype, order and shape if it is an array."""
-    number, *description = unpackb(data[len(_TAG) :])
+    """Return the index of a buffer, and its dtype, order and shape if it is an array."""
+    index, *description = unpackb(data[len(_TAG) :])
     if not description:
-        return number, None
+        return index, None
     dtype, order, *shape = description
-    return number, (dtype, order, tuple(shape))
+    return index, (dtype, order, tuple(shape))
 
 
 def _with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {_hashable(key): value for key, value in pairs}
+    return {_to_key(key): value for key, value in pairs}
 
 
-def _hashable(key: Any) -> Any:
-    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+def _to_key(key: Any) -> Any:
+    return tuple(map(_to_key, key)) if isinstance(key, list) else key

@@ -1,10 +1,10 @@
 """The pickle codec, for any Python object, between processes that trust each other.
 
-Loading a pickle runs whatever code its writer put there, so a Reader takes one only if it was opened with
-`allow_pickle=True`. NumPy arrays, and everything else that offers its memory to pickle protocol 5, lie out of band and
-are read in place, read-only.
+Loading a pickle runs code that its writer chose, so a Reader refuses pickles unless it was opened with
+`allow_pickle=True`. NumPy arrays, and other objects that support the out-of-band buffers of pickle protocol 5, are read
+in place and are read-only.
 
-Format: a frame (see `_frame`) whose body is the pickle, and whose buffers are the out-of-band ones in their order.
+Format: a frame (see `_frame`) whose body is the pickle, with the out-of-band buffers in order.
 https://peps.python.org/pep-0574/
 """
 
@@ -23,8 +23,8 @@ NAME = "pickle"
 ID = 4
 
 _PROTOCOL = 5
-# What pickling and unpickling raise by themselves; what a class's own code raises beyond that stays what it is.
-_REFUSALS = (
+# What pickling and unpickling themselves raise. Other exceptions come from a class's own code and propagate unchanged.
+_ERRORS = (
     *(pickle.PickleError, TypeError, ValueError, AttributeError, ImportError, BufferError),
     *(LookupError, EOFError, OverflowError, RuntimeError),
 )
@@ -34,11 +34,11 @@ def encode(value: object) -> Payload:
     """Return the pickle and its out-of-band buffers.
 
     Raises:
-        EntityWriteError: it cannot be pickled.
+        EntityWriteError: the value cannot be pickled.
     """
     buffers: list[_frame.Buffer] = []
 
-    def put_beside(buffer: pickle.PickleBuffer) -> bool:
+    def buffer_callback(buffer: pickle.PickleBuffer) -> bool:
         try:
             view = buffer.raw()
         except BufferError:
@@ -47,20 +47,21 @@ def encode(value: object) -> Payload:
         return False
 
     try:
-        body = pickle.dumps(value, protocol=_PROTOCOL, buffer_callback=put_beside)
-    except _REFUSALS as error:
+        body = pickle.dumps(value, protocol=_PROTOCOL, buffer_callback=buffer_callback)
+    except _ERRORS as error:
         raise EntityWriteError(f"cannot publish this value: it cannot be pickled: {error}") from error
-    return _frame.assemble(body, buffers)
+    return _frame.pack(body, buffers)
 
 
 def decode(payload: memoryview) -> Any:
     """Return the object. Runs code that the writer chose.
 
     Raises:
-        EntityReadError: the bytes are no pickle, or name something that this process does not have.
+        EntityReadError: the payload is not a valid pickle, or refers to a module or class that this process cannot
+            import.
     """
-    body, buffers = _frame.take_apart(payload)
+    body, buffers = _frame.unpack(payload)
     try:
         return pickle.loads(body, buffers=buffers)  # noqa: S301 - only with allow_pickle
-    except _REFUSALS as error:
-        raise EntityReadError(f"the published object cannot be unpickled here: {error}") from error
+    except _ERRORS as error:
+        raise EntityReadError(f"the published object cannot be unpickled in this process: {error}") from error

@@ -1,11 +1,11 @@
-"""The raw codec: the payload is the value's own buffer; a read hands out a read-only memoryview of the segment."""
+"""The raw codec: the payload is the value's own buffer, and a read returns a read-only memoryview of the segment."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
-from shmsync.codecs._gather import Pieces
+from shmsync.codecs._gather import GatherList
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -16,24 +16,24 @@ ID = 1
 
 
 def encode(value: Any) -> Payload:
-    """Return the buffer of any bytes-like object or NumPy array, flat.
+    """Return the bytes of a bytes-like object or NumPy array.
 
     Raises:
-        EntityWriteError: not a bytes-like object.
+        EntityWriteError: the value is not a bytes-like object.
     """
     if not _numpy.is_array(value):
         return flat(value)
-    _numpy.describe(value)  # refuses what must not be published
-    pieces = Pieces()
-    pieces.add(*_numpy.buffer_of(value))
-    return pieces
+    _numpy.describe(value)  # rejects arrays that cannot be published
+    payload = GatherList()
+    payload.add(*_numpy.buffer_of(value))
+    return payload
 
 
 def flat(value: Any) -> memoryview | bytes:
-    """Return the buffer of a bytes-like object as bytes in a row; copied only if it is not contiguous.
+    """Return the buffer of a bytes-like object as contiguous bytes; copied only if it is not contiguous.
 
     Raises:
-        EntityWriteError: not a bytes-like object.
+        EntityWriteError: the value is not a bytes-like object.
     """
     try:
         view = memoryview(value)
@@ -42,8 +42,8 @@ def flat(value: Any) -> memoryview | bytes:
         return view.tobytes()
     except (TypeError, ValueError, BufferError, NotImplementedError):
         raise EntityWriteError(
-            f"a raw value must be a bytes-like object, not {type(value).__name__}; "
-            "use the msgpack codec for structured values"
+            f"cannot publish a {type(value).__name__} as raw bytes: it is not a bytes-like object; "
+            'use codec="msgpack" for structured values'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Archives: what is written is what is read, looked up as in a dict, and touched only where it is asked for."""
+"""Archives: values round-trip, lookups match those of a dict, and elements are decoded on access."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def same_types(found: Any, value: Any) -> bool:
 
 @given(VALUES)
 @settings(deadline=None, max_examples=400)
-def test_plain_values_come_back(value: Any) -> None:
+def test_plain_values_round_trip(value: Any) -> None:
     found = archived(value)
     assert same(found, value)
     assert same_types(unarchive(found) if not isinstance(found, np.ndarray) else found.tolist(), value)
@@ -78,13 +78,15 @@ def test_plain_values_come_back(value: Any) -> None:
 
 @given(st.dictionaries(KEYS, SCALARS, max_size=200), st.lists(KEYS, max_size=20))
 @settings(deadline=None)
-def test_a_map_answers_as_the_dict_does(value: dict[Any, Any], others: list[Any]) -> None:
+def test_lookups_match_those_of_the_dict(value: dict[Any, Any], others: list[Any]) -> None:
     for large in (False, True):
         if large:
             value = {**value, **dict.fromkeys(range(1000, 1100))}
         found = archived(value)
         assert len(found) == len(value)
-        assert list(map(repr, found)) == list(map(repr, value))  # the order, and 1, 1.0 and True as they were
+        assert list(map(repr, found)) == list(
+            map(repr, value)
+        )  # in the same order, and 1, 1.0 and True keep their types
         assert list(found.values()) == list(value.values())
         assert list(reversed(found)) == list(reversed(value))
         for key in [*value, *others]:
@@ -113,7 +115,7 @@ NUMERIC_TWINS = [7, 7.0, np.int64(7), np.float32(7), np.uint8(7), Fraction(7), D
 
 
 @pytest.mark.parametrize("count", [10, 1000])
-def test_equal_keys_meet_whatever_their_type(count: int) -> None:
+def test_equal_keys_of_different_types_are_the_same_key(count: int) -> None:
     ints = archived(large(count=count))
     floats = archived(large(float, count))
     mixed = archived({**large(count=count), "x": 1})
@@ -132,7 +134,7 @@ def test_equal_keys_meet_whatever_their_type(count: int) -> None:
 
 @pytest.mark.parametrize("kind", [int, float, str, lambda number: str(number).encode(), lambda number: (number,)])
 @pytest.mark.parametrize("count", [10, 1000])
-def test_keys_that_are_not_there(kind: Any, count: int) -> None:
+def test_missing_keys(kind: Any, count: int) -> None:
     found = archived(large(kind, count))
     absent = [
         *(None, -1, 10**30, 1e300, math.inf, math.nan, 0.5, "", "x", b"x", "\ud800", (), (1, 2), (object(),)),
@@ -151,7 +153,7 @@ def test_keys_that_are_not_there(kind: Any, count: int) -> None:
 
 def test_true_one_and_one_point_zero_are_one_key() -> None:
     value: dict[Any, str] = {True: "a"}
-    value[1] = "b"  # the dict keeps the key and takes the value
+    value[1] = "b"  # a dict keeps the old key with the new value
     found = archived({**value, **dict.fromkeys(range(2, 200), "")})
     assert found[1.0] == "b"
     assert next(iter(found)) is True
@@ -177,7 +179,7 @@ def test_the_table_is_the_same_with_and_without_numpy(
 
 @pytest.mark.parametrize("numpy_from", [0, sys.maxsize])
 def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that all collide under the primes that would be taken first, in runs and in strides."""
+    """Keys that all collide under the primes that are tried first, in runs and in strides."""
     monkeypatch.setattr(_hash_index, "_NUMPY_FROM", numpy_from)
     count = 2000
     primes = [_hash_index._prime_from(count + count // 2 + offset) for offset in range(0, count, 100)]
@@ -188,21 +190,21 @@ def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> N
     for keys in sets:
         found = archived(dict.fromkeys(keys, 1))
         assert all(key in found for key in keys)
-        assert longest_chain(found) <= _hash_index._LONGEST_CHAIN
+        assert longest_chain(found) <= _hash_index._MAX_CHAIN
 
 
 def longest_chain(found: Any) -> int:
-    finder = found._find.__self__
+    index = found._find.__self__
     longest = 0
-    for head in finder._heads:
+    for head in index._heads:
         length, entry = 0, head
         while entry:
-            length, entry = length + 1, finder._links[entry - 1]
+            length, entry = length + 1, index._links[entry - 1]
         longest = max(longest, length)
     return longest
 
 
-def test_when_every_prime_collides_the_map_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookups_work_when_every_prime_collides(monkeypatch: pytest.MonkeyPatch) -> None:
     for numpy_from in (0, sys.maxsize):
         monkeypatch.setattr(_hash_index, "_NUMPY_FROM", numpy_from)
         monkeypatch.setattr(_hash_index, "_prime_from", lambda _: 3)
@@ -212,7 +214,7 @@ def test_when_every_prime_collides_the_map_still_answers(monkeypatch: pytest.Mon
         assert longest_chain(found) == 200
 
 
-def test_nan_keys_are_met_by_iterating() -> None:
+def test_nan_keys_are_only_found_by_iterating() -> None:
     value: dict[Any, Any] = {math.nan: 1, "x": 2, (math.nan, 1): 3, **dict.fromkeys(range(100))}
     found = archived(value)
     assert len(found) == len(value)
@@ -220,10 +222,10 @@ def test_nan_keys_are_met_by_iterating() -> None:
     assert found.get(float("nan"), "none") == "none"
 
 
-# ------------------------------------------------------------------------------------------------------ what it is like
+# ---------------------------------------------------------------------------------------------------------------- views
 
 
-def test_it_is_a_mapping_and_a_sequence() -> None:
+def test_views_are_mappings_and_sequences() -> None:
     found = archived({"list": [1, "x", None, [2.5]], "map": {"a": 1}})
     assert isinstance(found, Mapping)
     assert isinstance(found["list"], Sequence)
@@ -272,14 +274,14 @@ def test_equality() -> None:
     assert found["b"] != {1, "x"}
 
 
-def test_representations_show_the_beginning() -> None:
+def test_repr_is_truncated() -> None:
     found = archived({number: [number, "x"] for number in range(1000)})
     assert repr(found).startswith("<ArchivedMap of 1,000 items: {0: <ArchivedList of 2: [0, 'x']>, 1:")
     assert repr(found).endswith("...}>")
     assert len(repr(archived(["x" * 1000] * 1000))) < 300
 
 
-def test_pickled_they_are_plain() -> None:
+def test_views_pickle_as_plain_objects() -> None:
     value = {"a": [1, "x"], "b": {"c": [1.5, 2.5]}}
     found = archived(value)
     again = pickle.loads(pickle.dumps(found))
@@ -316,7 +318,7 @@ class Point(NamedTuple):
         ([np.float32(1.5), np.float64(2)], [1.5, 2.0]),
     ],
 )
-def test_named_conversions(value: Any, plain: Any) -> None:
+def test_documented_conversions(value: Any, plain: Any) -> None:
     found = unarchive(archived([value]))[0]
     assert found == plain
     assert type(found) is type(plain)
@@ -338,32 +340,32 @@ def test_vectors_are_read_only_arrays_in_place() -> None:
     assert unarchive(ragged)[0] == []
 
 
-def test_what_a_list_is_does_not_depend_on_its_neighbours() -> None:
+def test_vectors_do_not_depend_on_neighbouring_lists() -> None:
     for neighbour in ([2.5], [1], ["x"], [None], [[1]], [1, 2.5], [2**63], [-1]):
         found = archived([[1, 2], neighbour, [1.5]])
         assert isinstance(found[0], np.ndarray)
         assert isinstance(found[2], np.ndarray)
 
 
-def test_large_numbers_and_their_limits() -> None:
-    value = [2**63, -1, -(2**63), 2**64 - 1, [2**63, 1], [2**63, -1]]
-    assert archived(value) == value
+def test_limits_of_integers() -> None:
+    integers = [2**63, -1, -(2**63), 2**64 - 1, [2**63, 1], [2**63, -1]]
+    assert archived(integers) == integers
     assert archived({2**63: 1, -1: 2, **dict.fromkeys(range(100), 0)}) == {
         2**63: 1,
         -1: 2,
         **dict.fromkeys(range(100), 0),
     }
     for number in (2**64, -(2**63) - 1):
-        for refused in (number, [number], {number: 1}, {"a": [1.5, number]}, {(number,): 1}):
+        for value in (number, [number], {number: 1}, {"a": [1.5, number]}, {(number,): 1}):
             with pytest.raises(EntityWriteError, match="64"):
-                archive.encode(refused)
+                archive.encode(value)
 
 
 @pytest.mark.parametrize(
     "value",
     [{1, 2}, object(), [object()], {"a": {"b": 1j}}, "\ud800", {"\ud800": 1}, {frozenset(): 1}, {"x": Decimal(1)}],
 )
-def test_refused_values(value: Any) -> None:
+def test_unsupported_values_are_rejected(value: Any) -> None:
     with pytest.raises(EntityWriteError, match="cannot publish"):
         archive.encode(value)
 
@@ -376,14 +378,14 @@ def nested(depth: int, kind: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", [lambda inner: [inner, "x"], lambda inner: {"k": inner}, lambda inner: [{"k": inner}]])
-def test_depth(kind: Any) -> None:
+def test_nesting_limit(kind: Any) -> None:
     value = nested(45, kind)
     assert unarchive(archived(value)) == value
     with pytest.raises(EntityWriteError, match="nested more than 100"):
         archive.encode(nested(101, kind))
 
 
-def test_values_that_contain_themselves() -> None:
+def test_cycles_are_rejected() -> None:
     one: list[Any] = []
     one += [one] * 10
     two: dict[str, Any] = {"list": [1]}
@@ -396,8 +398,8 @@ def test_values_that_contain_themselves() -> None:
     assert archived(value) == value
 
 
-def test_nothing_of_a_value_stays_behind() -> None:
-    """An archive goes with its last reference: it is part of no circle, nor is what builds it."""
+def test_values_are_released_without_the_garbage_collector() -> None:
+    """Neither the encoder nor a decoded value is part of a reference cycle."""
 
     class Witness(dict[str, Any]):
         pass
@@ -410,10 +412,10 @@ def test_nothing_of_a_value_stays_behind() -> None:
         payload = memoryview(bytes(archive.encode({"v": value})))
         del value
         assert written() is None
-        lender = np.frombuffer(payload, "u1")
-        read = weakref.ref(lender)
-        found = archive.decode(memoryview(lender))  # type: ignore[arg-type]
-        del lender
+        exporter = np.frombuffer(payload, "u1")
+        read = weakref.ref(exporter)
+        found = archive.decode(memoryview(exporter))  # type: ignore[arg-type]
+        del exporter
         assert found["v"]["a"][2]["c"][1]["d"] == 2
         repr(found), found.unarchive(), found["v"] == {}
         del found
@@ -462,7 +464,7 @@ def test_array_maps(reader: tuple[Writer, Reader[Any]], kind: str) -> None:
         del found
 
 
-def test_array_maps_with_repeated_keys_are_as_the_dict() -> None:
+def test_array_maps_with_repeated_keys_match_the_dict() -> None:
     keys = np.array([5, 3, 5, 9, 3] * 30)
     values = np.arange(300).reshape(150, 2)
     for given_keys in (keys, keys.tolist(), keys.astype(str), keys.astype("f4")):
@@ -478,7 +480,7 @@ def test_array_maps_with_repeated_keys_are_as_the_dict() -> None:
 
 
 @pytest.mark.parametrize("values", [np.arange(100), np.arange(100) / 2, np.arange(100).astype(str), np.arange(100) > 5])
-def test_array_maps_of_single_values_are_plain(values: Any) -> None:
+def test_array_maps_of_scalars_are_plain(values: Any) -> None:
     found = archived(ArrayMap(np.arange(100), values))
     assert found == dict(enumerate(values.tolist()))
     assert type(found[7]) is type(values.tolist()[7])
@@ -492,12 +494,12 @@ def test_array_maps_of_any_shape(shape: tuple[int, ...]) -> None:
     assert all((found[number] == values[number]).all() for number in range(shape[0]))
 
 
-def test_array_maps_that_do_not_fit_together() -> None:
+def test_invalid_array_maps_are_rejected() -> None:
     for keys, values, reason in [
         ([1, 2], np.zeros((3, 2)), "2 keys and 3 values"),
-        ([1], [[1.0]], "NumPy array of rows, not list"),
-        (np.zeros((2, 2)), np.zeros((2, 2)), "one dimension"),
-        ([1], np.array(5), "NumPy array of rows"),
+        ([1], [[1.0]], "one row for each key, not list"),
+        (np.zeros((2, 2)), np.zeros((2, 2)), "one-dimensional"),
+        ([1], np.array(5), "one row for each key"),
     ]:
         with pytest.raises(EntityWriteError, match=reason):
             ArrayMap(keys, values)
@@ -506,10 +508,10 @@ def test_array_maps_that_do_not_fit_together() -> None:
     assert repr(ArrayMap([1, 2], np.zeros((2, 3), "f4"))) == "<ArrayMap of 2 keys, values of (3,) float32>"
 
 
-def test_opening_does_not_depend_on_the_size() -> None:
-    """What is looked at when a value is opened, and its first item: so many parts of the archive, whatever its size."""
+def test_opening_takes_constant_time() -> None:
+    """Opening a value and getting one item takes a number of calls that does not grow with the value."""
 
-    def touched(count: int) -> int:
+    def calls_to_open(count: int) -> int:
         payload = memoryview(bytes(archive.encode(ArrayMap(np.arange(count), np.zeros((count, 4))))))
         calls = 0
 
@@ -524,11 +526,11 @@ def test_opening_does_not_depend_on_the_size() -> None:
             sys.setprofile(None)
         return calls
 
-    touched(100)
-    assert touched(200_000) <= touched(1000)
+    calls_to_open(100)
+    assert calls_to_open(200_000) <= calls_to_open(1000)
 
 
-def test_lists_of_records_are_columns() -> None:
+def test_lists_of_similar_dicts_are_structs() -> None:
     records = [{"id": number, "name": f"n{number}", "tags": [number], "more": {"x": number}} for number in range(1000)]
     found = archived(records)
     assert isinstance(found[5], ArchivedMap)
@@ -549,12 +551,12 @@ def test_maps_of_maps_of_every_size() -> None:
     assert archived(optional) == optional
 
 
-# ------------------------------------------------------------------------------------ found by a reviewer, all of them
+# ------------------------------------------------------------------------------------------------------- regressions
 
 
 @pytest.mark.parametrize("codec", ["archive", "msgpack"])
-def test_a_value_that_another_thread_changes(codec: str) -> None:
-    """What is published is sound, or refused."""
+def test_values_modified_by_another_thread(codec: str) -> None:
+    """The archive is valid, or the value is rejected."""
     chosen = by_name(codec)
     shared: dict[int, Any] = {number: [float(number)] for number in range(200)}
     lists: list[Any] = [[1.5] * 5 for _ in range(50)]
@@ -603,7 +605,7 @@ class Longer(list[str]):
         return iter("abc")
 
 
-def test_a_value_that_changes_itself() -> None:
+def test_values_that_change_during_encoding() -> None:
     SHARED.clear()
     SHARED["changes"] = Changes()
     found = archived(SHARED)
@@ -624,14 +626,14 @@ def test_another_prime_is_tried(numpy_from: int, monkeypatch: pytest.MonkeyPatch
     assert found == {number: -number for number in range(1000)}
 
 
-def test_containers_shared_between_levels_are_looked_at_once() -> None:
+def test_cycle_detection_runs_once() -> None:
     empty: tuple[Any, ...] = ()
     value = {"none": empty, "rows": [{f"k{number}": empty for number in range(70)} for _ in range(300)]}
     calls = 0
 
     def count(frame: Any, event: str, _: Any) -> None:
         nonlocal calls
-        calls += event == "call" and frame.f_code.co_name == "cycles"
+        calls += event == "call" and frame.f_code.co_name == "has_cycle"
 
     sys.setprofile(count)
     try:
@@ -648,7 +650,7 @@ class Node:
     children: list[Any] = dataclasses.field(default_factory=list)
 
 
-def test_records_that_contain_themselves() -> None:
+def test_cycles_through_dataclasses_are_rejected() -> None:
     root = Node("root")
     root.children = [Node(str(number), root) for number in range(50)]
     for value in (root, {"a": [root]}, MappingProxyType({"a": root})):
@@ -666,7 +668,7 @@ class Own(str):
         return self is other
 
 
-def test_keys_that_become_equal_are_refused() -> None:
+def test_keys_that_become_equal_are_rejected() -> None:
     with pytest.raises(EntityWriteError, match="equal as plain values"):
         archive.encode({Own("a"): 1, "a": 2})
     with pytest.raises(EntityWriteError, match="equal as plain values"):
@@ -685,7 +687,7 @@ def test_numbers_beyond_64_bits_that_equal_a_float() -> None:
 NANOSECONDS = np.array(["2020-01-01", "2021-01-01"], "M8[ns]")
 
 
-def test_array_maps_lose_nothing() -> None:
+def test_array_maps_preserve_dtypes() -> None:
     found = archived(ArrayMap([1, 2], NANOSECONDS))
     assert found[1].dtype == "M8[ns]"
     assert found[2] == NANOSECONDS[1]
@@ -708,20 +710,20 @@ def test_array_maps_lose_nothing() -> None:
                 archive.encode(value)
 
 
-def test_comparisons_that_numpy_would_refuse() -> None:
+def test_comparisons_that_numpy_does_not_support() -> None:
     found = archived({"a": b"x" * 5000, "b": {"c": 1}, "d": [1, "x"], "e": [1.5]})
     for key in "abd":
         assert found != {**found, key: NANOSECONDS}
 
 
-def test_times_are_no_numbers() -> None:
+def test_times_are_not_numbers() -> None:
     found = archived(large())
     assert np.timedelta64(7, "ns") not in found
     with pytest.raises(EntityWriteError):
         archive.encode({np.timedelta64(7, "ns"): 1})
 
 
-def test_complex_keys_warn_of_nothing() -> None:
+def test_complex_keys_raise_no_warning() -> None:
     found = archived(large())
     assert found[np.complex64(7)] == 7
     assert found.get(7 + 1j) is None

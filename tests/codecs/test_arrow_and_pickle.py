@@ -1,4 +1,4 @@
-"""Tables in place; objects between processes that trust each other, and only those."""
+"""Arrow tables are read in place; pickles are loaded only with allow_pickle=True."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def table(rows: int = ROWS) -> Any:
 # --------------------------------------------------------------------------------------------------------------- arrow
 
 
-def test_tables_lie_in_the_segment(tables: Writer, name: str) -> None:
+def test_tables_are_read_in_place(tables: Writer, name: str) -> None:
     value = table()
     before = pa.total_allocated_bytes()
     tables.write(value)
@@ -81,7 +81,7 @@ CELLS = st.one_of(
 
 @given(st.lists(CELLS, min_size=1, max_size=4), st.integers(0, 3), st.booleans())
 @settings(deadline=None)
-def test_every_table_comes_back(columns: list[Any], cut: int, batch: bool) -> None:  # noqa: FBT001
+def test_tables_round_trip(columns: list[Any], cut: int, batch: bool) -> None:  # noqa: FBT001
     value = pa.table({str(number): pa.array(column) for number, column in enumerate(columns)}).slice(cut)
     if batch:
         value = value.to_batches()[0] if value.num_rows else pa.RecordBatch.from_pylist([], schema=value.schema)
@@ -110,9 +110,9 @@ def test_tables_of_all_kinds(tables: Writer, name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, None, pa.array([1]), b"bytes"], ids=lambda value: type(value).__name__)
-def test_what_is_no_table(tables: Writer, name: str, value: Any) -> None:
+def test_other_values_are_rejected(tables: Writer, name: str, value: Any) -> None:
     tables.write(table(1))
-    with pytest.raises(EntityWriteError, match="takes a pyarrow Table or RecordBatch"):
+    with pytest.raises(EntityWriteError, match="requires a pyarrow Table or RecordBatch"):
         tables.write(value)
     with Reader(name) as reader:
         assert reader.get().num_rows == 1
@@ -144,7 +144,7 @@ class Thing:
 THING = Thing(datetime(2020, 1, 1, tzinfo=timezone.utc), {"a", "b"}, np.arange(10_000.0))
 
 
-def test_objects_come_back_with_their_arrays_in_place(objects: Writer, name: str) -> None:
+def test_objects_round_trip_with_arrays_in_place(objects: Writer, name: str) -> None:
     objects.write({"thing": THING, "fortran": np.asfortranarray(np.eye(50)), "cut": np.arange(100)[::3]})
     with Reader(name, allow_pickle=True) as reader:
         found = reader.get()
@@ -160,7 +160,7 @@ def test_objects_come_back_with_their_arrays_in_place(objects: Writer, name: str
         assert reader.get() == 9
 
 
-def test_a_reader_must_allow_it(objects: Writer, name: str) -> None:
+def test_pickles_require_allow_pickle(objects: Writer, name: str) -> None:
     objects.write(THING)
     for handle in (Reader(name), Synchronizer(name), Reader(name, type=Thing)):
         with handle:
@@ -184,7 +184,7 @@ class Trap:
         return run, ()
 
 
-def test_nothing_runs_where_it_is_not_allowed(objects: Writer, name: str) -> None:
+def test_no_code_runs_without_allow_pickle(objects: Writer, name: str) -> None:
     objects.write(Trap())
     with Reader(name) as reader, pytest.raises(EntityReadError):
         reader.get()
@@ -203,7 +203,7 @@ def read_thing(_: Held, name: str) -> str:
             return str(error)
 
 
-def test_what_cannot_be_pickled_or_unpickled(objects: Writer, name: str) -> None:
+def test_values_that_cannot_be_pickled_or_unpickled(objects: Writer, name: str) -> None:
     objects.write("before")
     for value in (lambda: None, (number for number in "ab"), memoryview(b"ab")):
         with pytest.raises(EntityWriteError, match="cannot be pickled"):
@@ -212,7 +212,7 @@ def test_what_cannot_be_pickled_or_unpickled(objects: Writer, name: str) -> None
         assert child.ask(read_thing, name) == "before"
     objects.write(NotThere())
     with Child() as child:
-        assert "cannot be unpickled here" in child.ask(read_thing, name)
+        assert "cannot be unpickled in this process" in child.ask(read_thing, name)
 
 
 class NotThere:
@@ -222,10 +222,10 @@ class NotThere:
 
 @given(st.integers(0, 300), st.integers(0, 255))
 @settings(deadline=None)
-def test_damaged_frames_around_a_pickle(at: int, byte: int) -> None:
+def test_damaged_pickle_frames(at: int, byte: int) -> None:
     payload = bytearray(bytes(pickles.encode([1, 2.5, "x" * 100, np.arange(5)])))
-    head = 32
-    payload[at % head] = byte
+    header_size = 32
+    payload[at % header_size] = byte
     try:
         pickles.decode(memoryview(bytes(payload)))
     except EntityReadError:
@@ -233,7 +233,7 @@ def test_damaged_frames_around_a_pickle(at: int, byte: int) -> None:
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "archive", "arrow", "pickle"])
-def test_check_bytes_finds_any_change_of_a_payload(name: str, codec: str) -> None:
+def test_check_bytes_detects_any_change_of_the_payload(name: str, codec: str) -> None:
     value: Any = table(10) if codec == "arrow" else {"a": np.arange(1000), "b": [1, 2]}
     with Writer(name, codec=codec, grace_duration=0) as writer, Reader(name, allow_pickle=True) as reader:
         writer.write(value)

@@ -1,4 +1,4 @@
-"""Values read back equal, or are refused at `write`, or change in one of the named ways."""
+"""Values read back equal or with a documented conversion, or `write` rejects them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Colour(enum.IntEnum):
         ([{1: {(): 2}}], [{1: {(): 2}}]),
     ],
 )
-def test_named_conversions(value: Any, read: Any) -> None:
+def test_documented_conversions(value: Any, read: Any) -> None:
     decoded = unpacked(msgpack.encode(value))
     assert decoded == read
     assert type(decoded) is type(read)
@@ -97,7 +97,7 @@ def nested(depth: int) -> list[Any]:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_refused_values_leave_the_last_one_published(writer: Writer, name: str, value: Any) -> None:
+def test_rejected_values_leave_the_previous_version(writer: Writer, name: str, value: Any) -> None:
     writer.write("before")
     with pytest.raises(EntityWriteError, match="cannot publish this value"):
         writer.write(value)
@@ -107,7 +107,7 @@ def test_refused_values_leave_the_last_one_published(writer: Writer, name: str, 
 
 
 @pytest.mark.parametrize("depth", range(1015, 1030))
-def test_what_packs_unpacks_at_the_limit_of_nesting(depth: int) -> None:
+def test_values_that_pack_also_unpack_at_the_nesting_limit(depth: int) -> None:
     try:
         packed = msgpack.encode(nested(depth))
     except EntityWriteError:
@@ -115,7 +115,7 @@ def test_what_packs_unpacks_at_the_limit_of_nesting(depth: int) -> None:
     assert bytes(msgpack.encode(unpacked(packed))) == bytes(packed)  # comparing the lists would recurse too deep
 
 
-def test_refused_first_value_creates_nothing(name: str) -> None:
+def test_a_rejected_first_value_publishes_nothing(name: str) -> None:
     with Writer(name) as writer:
         with pytest.raises(EntityWriteError):
             writer.write(object())
@@ -123,7 +123,7 @@ def test_refused_first_value_creates_nothing(name: str) -> None:
             assert reader.get(default="nothing") == "nothing"
 
 
-def test_nan_passes() -> None:
+def test_nan_round_trips() -> None:
     assert math.isnan(unpacked(msgpack.encode(math.nan)))
 
 
@@ -146,7 +146,7 @@ def test_raw_takes_any_buffer(writer: Writer, name: str, data: Any) -> None:
         assert bytes(view) == memoryview(data).tobytes()
 
 
-def test_raw_codec_refuses_what_has_no_buffer(name: str) -> None:
+def test_raw_rejects_values_without_a_buffer(name: str) -> None:
     with Writer(name, codec="raw") as writer:
         for value in ("text", 5, None, {"a": 1}):
             with pytest.raises(EntityWriteError, match="bytes-like"):
@@ -155,10 +155,10 @@ def test_raw_codec_refuses_what_has_no_buffer(name: str) -> None:
             writer.write_raw("text")
 
 
-def test_the_callers_buffer_is_let_go(writer: Writer) -> None:
+def test_the_callers_buffer_is_released(writer: Writer) -> None:
     data = bytearray(b"abc")
     writer.write_raw(data)
-    data.append(1)  # raises BufferError while a view of it is alive
+    data.append(1)  # raises BufferError while a view of it exists
 
 
 def test_codec_numbers_are_part_of_the_format() -> None:
@@ -166,8 +166,8 @@ def test_codec_numbers_are_part_of_the_format() -> None:
     assert numbers == {"msgpack": 0, "raw": 1, "archive": 2, "arrow": 3, "pickle": 4}
 
 
-def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by the signal storm: raised in the middle of decoding, it became an EntityReadError."""
+def test_exceptions_of_signal_handlers_propagate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: an exception raised during decoding was converted to EntityReadError."""
 
     class Alarm(Exception):  # noqa: N818
         pass
@@ -180,18 +180,18 @@ def test_an_exception_of_a_signal_handler_stays_what_it_is(monkeypatch: pytest.M
         msgpack.decode(memoryview(b"\xc0"))
 
 
-def test_a_kept_exception_does_not_keep_the_callers_buffer(writer: Writer, name: str) -> None:
+def test_a_stored_exception_does_not_hold_the_callers_buffer(writer: Writer, name: str) -> None:
     writer.write("before")
     data = bytearray(b"x" * 5000)
-    kept: list[Exception] = []
+    stored: list[Exception] = []
     with Writer(name) as second:
         for write, value in ((second.write_raw, data), (second.write, data), (second.write, {"a": [data]})):
             try:
                 write(value)
             except WriteLockConflictError as error:
-                kept.append(error)
-            data.append(1)  # raises BufferError while a view of it is alive
-    assert len(kept) == 3
+                stored.append(error)
+            data.append(1)  # raises BufferError while a view of it exists
+    assert len(stored) == 3
 
 
 def test_extensions_stay_extensions_beside_large_buffers() -> None:
@@ -200,7 +200,7 @@ def test_extensions_stay_extensions_beside_large_buffers() -> None:
     assert isinstance(unpacked(msgpack.encode(value))["mine"], ExtType)
 
 
-def test_deep_values_with_the_marks_of_large_buffers() -> None:
+def test_deep_values_with_the_type_bytes_of_large_buffers() -> None:
     value: list[Any] = [0xC5] * 5000
     for _ in range(900):
         value = [value]

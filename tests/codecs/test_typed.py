@@ -1,4 +1,4 @@
-"""Typed reads: into Structs, dataclasses, TypedDicts; what does not fit says where. And what mypy knows of it."""
+"""Typed reads into Structs, dataclasses and TypedDicts: the values, the errors, and the types that mypy infers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_kinds(name: str, codec: str, kind: Any, value: Any, expected: Any) -> N
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "archive"])
-def test_what_a_type_writes_it_reads(name: str, codec: str) -> None:
+def test_instances_round_trip(name: str, codec: str) -> None:
     values: list[Any] = [
         Config("x", [Limits(1)]), Point(1, 2.5), Cat(9), Dog(good_boy=True), Row(1, 2.5), [Point(1, 1.0)] * 3,
         {"a": Cat(1)}, [Cat(1), Dog(good_boy=False)],
@@ -126,7 +126,7 @@ def test_what_a_type_writes_it_reads(name: str, codec: str) -> None:
         writer.unlink()
 
 
-def test_arrays_of_a_type_lie_in_the_segment(writer: Writer, name: str) -> None:
+def test_arrays_in_structs_are_read_in_place(writer: Writer, name: str) -> None:
     weights = np.random.default_rng(1).random((100, 100))
     content = {"layers": {"one": weights}, "bias": np.ones(3, "f4"), "blob": b"x" * 5000, "view": b"y" * 5000}
     writer.write(content)
@@ -143,7 +143,7 @@ def test_arrays_of_a_type_lie_in_the_segment(writer: Writer, name: str) -> None:
 
 @pytest.mark.parametrize("codec", ["msgpack", "archive"])
 @pytest.mark.parametrize("extra", [{}, {"array": np.arange(3)}], ids=["plain", "with an array"])
-def test_a_mismatch_names_the_path(name: str, codec: str, extra: dict[str, Any]) -> None:
+def test_a_mismatch_reports_the_path(name: str, codec: str, extra: dict[str, Any]) -> None:
     with Writer(name, codec=codec) as writer, Reader(name, type=Config) as reader:
         writer.write({**CONFIG, "limits": [{"low": 1}, {"low": "two"}], **extra})
         reason = r"not of type Config: Expected `int`, got `str` - at `\$\.limits\[1\]\.low`"
@@ -156,7 +156,7 @@ def test_a_mismatch_names_the_path(name: str, codec: str, extra: dict[str, Any])
         writer.unlink()
 
 
-def test_bytes_that_are_no_value(writer: Writer, name: str) -> None:
+def test_invalid_payloads(writer: Writer, name: str) -> None:
     writer.write_raw(b"\xc1")
     with Reader(name, type=int) as reader, pytest.raises(EntityReadError, match="not of type int"):
         reader.get()
@@ -175,17 +175,17 @@ def test_tables_and_buffers_of_a_type(name: str) -> None:
         writer.unlink()
 
 
-def test_types_that_cannot_be_read(name: str) -> None:
+def test_unsupported_types(name: str) -> None:
     class Broken(msgspec.Struct):
         x: Missing  # type: ignore[name-defined]  # noqa: F821
 
     kinds: list[Any] = [5, Broken, Config("x", [])]
     for kind in kinds:
-        with pytest.raises(InvalidArgumentError, match="cannot be read"):
+        with pytest.raises(InvalidArgumentError, match="cannot decode into"):
             Reader(name, type=kind)
 
 
-def test_the_type_goes_along_when_pickled(writer: Writer, name: str) -> None:
+def test_pickled_readers_keep_their_type(writer: Writer, name: str) -> None:
     writer.write(CONFIG)
     with Reader(name, type=Config) as reader, pickle.loads(pickle.dumps(reader)) as again:
         assert again.get() == reader.get()
@@ -193,7 +193,7 @@ def test_the_type_goes_along_when_pickled(writer: Writer, name: str) -> None:
         assert again.get() == sync.get()
 
 
-def test_what_mypy_knows(writer: Writer, name: str) -> None:
+def test_inferred_types(writer: Writer, name: str) -> None:
     writer.write(CONFIG)
     with Reader(name, type=Config) as reader:
         assert_type(reader, Reader[Config])
@@ -214,5 +214,5 @@ def test_what_mypy_knows(writer: Writer, name: str) -> None:
         sync.write(5)  # type: ignore[arg-type]
     optional: Reader[int | None] = Reader(name, type=int | None)
     assert_type(optional.get(), int | None)
-    plain: Reader = untyped  # no need to say Reader[Any]
+    plain: Reader = untyped  # short for Reader[Any]
     assert_type(plain.get(), Any)

@@ -182,14 +182,14 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
 
 def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a signal handler writes: it would fill the segment that it has just published from inside."""
-    lay = _gather.lay
+    copy_into = _gather.copy_into
 
     def interrupted(target: memoryview, payload: Payload) -> int:
         with pytest.raises(WriteLockConflictError, match="in the middle of a write"):
             writer.write("inner")
-        return lay(target, payload)
+        return copy_into(target, payload)
 
-    monkeypatch.setattr(_gather, "lay", interrupted)
+    monkeypatch.setattr(_gather, "copy_into", interrupted)
     assert writer.write("outer").version.seq == 1
     with Reader(name) as reader:
         assert reader.get() == "outer"

@@ -118,7 +118,7 @@ def columns(payload: bytes) -> list[int]:
     found = []
     for at in range(0, len(payload) - f.HEADER.size, 8):
         kind, zero, n, *_ = f.HEADER.unpack_from(payload, at)
-        if f.NULL <= kind <= f.BOXED and not zero and n <= at:
+        if f.NULL <= kind <= f.CHUNKED and not zero and n <= at:
             found.append(at)
     return found
 
@@ -156,7 +156,7 @@ def bomb(levels: int) -> bytes:
             b"ab".ljust(64, b"\0"),
             f.pack_header(f.STR, 2, at, at + 64, 2),
             struct.pack("=2Q", below, below).ljust(64, b"\0"),
-            f.pack_header(f.RECORDS, 1, at + 128, at + 192),
+            f.pack_header(f.STRUCT, 1, at + 128, at + 192),
         ]
     return built(*parts)
 
@@ -168,13 +168,13 @@ NULL = f.pack_header(f.NULL, 1, 0)
     ("payload", "reason"),
     [
         (b"", "0 bytes"),
-        (bytes(100), "does not end as one"),
+        (bytes(100), "trailer is missing"),
         (built(f.pack_header(f.NULL, 1, 0)), "has 1 elements"),
         (built(bytes(64), f.pack_header(f.NULL, 1, 64)), "belong to the column"),
-        (built(bytes(64), f.pack_header(99, 1, 0)), "no kind 99"),
+        (built(bytes(64), f.pack_header(99, 1, 0)), "unknown kind 99"),
         (built(bytes(64), f.pack_header(f.NULL, 2, 0)), "root has 2 elements"),
         (built(bytes(64), f.pack_header(f.LIST, 1, 0, 1, 64)), "a column at 64"),
-        (built(bytes(64), f.pack_header(f.BOXED, 1, 0)), "no kind 0"),
+        (built(bytes(64), f.pack_header(f.CHUNKED, 1, 0)), "unknown kind 0"),
         (built(bytes(64), NULL, f.pack_header(f.LIST, 1, 0, 2**50, 64)), "instead of 1125899906842624"),
         (built(bytes(64), f.pack_header(f.NULL, 2**40, 0)), "elements"),
         (bomb(60), "twice"),
@@ -204,7 +204,7 @@ def doubled(kind: int, levels: int) -> bytes:
     return built(*parts)
 
 
-@pytest.mark.parametrize("kind", [f.MAP, f.MIX])
+@pytest.mark.parametrize("kind", [f.MAP, f.DENSE_UNION])
 def test_columns_that_are_opened_twice_are_not_opened_without_end(kind: int) -> None:
     payload = memoryview(doubled(kind, 200))
     with pytest.raises(EntityReadError):

@@ -1,6 +1,6 @@
-"""What is there without the optional packages: bytes-like buffers, archives, and errors that name the extra.
+"""Without the optional packages: buffers and archives work, and errors name the extra to install.
 
-Runs in clean interpreters in which the packages cannot be imported, so nothing here may import them.
+The tests run in child processes that cannot import the packages, so this module must not import them either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OPTIONAL = ("numpy", "msgspec", "pyarrow", "typer", "rich", "prometheus_client")
 
 
-def do_without(_: Held) -> None:
+def hide_packages(_: Held) -> None:
     """Make the optional packages unimportable."""
     assert not [name for name in OPTIONAL if name in sys.modules]
     sys.modules.update(dict.fromkeys(OPTIONAL))  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ def write(held: Held, name: str, codec: str, value: Any) -> str:
 
 
 def read(_: Held, name: str, *path: Any) -> Any:
-    """Return what lies at a path of the value, as plain objects, and how it came."""
+    """Return the type and the plain value at a path into the published value."""
     with Reader(name, allow_pickle=True) as reader:
         try:
             value = reader.get()
@@ -59,9 +59,10 @@ def typed(_: Held, name: str) -> str:
 
 
 @pytest.fixture
-def bare() -> Iterator[Child]:
+def minimal() -> Iterator[Child]:
+    """A child process without the optional packages."""
     with Child() as child:
-        child.ask(do_without)
+        child.ask(hide_packages)
         yield child
 
 
@@ -70,20 +71,20 @@ def unlink(name: str) -> None:
         writer.unlink()
 
 
-def test_bytes_and_archives_work_without_numpy(bare: Child, name: str) -> None:
-    assert bare.ask(write, name, "msgpack", {"blob": b"x" * 5000, "n": 1}) == ""
-    assert bare.ask(read, name, "blob") == ("memoryview", list(b"x" * 5000))
+def test_bytes_and_archives_work_without_numpy(minimal: Child, name: str) -> None:
+    assert minimal.ask(write, name, "msgpack", {"blob": b"x" * 5000, "n": 1}) == ""
+    assert minimal.ask(read, name, "blob") == ("memoryview", list(b"x" * 5000))
     value = {"vector": [1.5, 2.5], "ragged": [[1], [2, 3]], "map": {number: [number] for number in range(600)}}
-    assert bare.ask(write, name, "archive", value) == ""
-    assert bare.ask(read, name, "vector") == ("memoryview", [1.5, 2.5])
-    assert bare.ask(read, name, "ragged", 1) == ("memoryview", [2, 3])
-    assert bare.ask(read, name, "map", 599) == ("memoryview", [599])
+    assert minimal.ask(write, name, "archive", value) == ""
+    assert minimal.ask(read, name, "vector") == ("memoryview", [1.5, 2.5])
+    assert minimal.ask(read, name, "ragged", 1) == ("memoryview", [2, 3])
+    assert minimal.ask(read, name, "map", 599) == ("memoryview", [599])
     unlink(name)
 
 
-def test_the_archive_is_the_same_without_numpy(bare: Child, name: str) -> None:
+def test_the_archive_is_the_same_without_numpy(minimal: Child, name: str) -> None:
     value = {"map": {number * 7: [float(number)] * 3 for number in range(3000)}}
-    bare.ask(write, name, "archive", value)
+    minimal.ask(write, name, "archive", value)
     with Reader(name) as reader:
         checksum = reader.version().checksum
         assert reader.get() == value
@@ -94,13 +95,13 @@ def test_the_archive_is_the_same_without_numpy(bare: Child, name: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "archive"])
-def test_reading_an_array_names_the_extra(bare: Child, name: str, codec: str) -> None:
+def test_reading_an_array_reports_the_extra(minimal: Child, name: str, codec: str) -> None:
     with Child() as other:
         assert other.ask(write_array, name, codec) == ""
-    answer = bare.ask(read, name, "a")
+    answer = minimal.ask(read, name, "a")
     assert answer == "MissingExtraError: reading an array needs numpy: pip install 'shmsync[numpy]'"
     if codec == "archive":
-        assert bare.ask(read, name, "plain") == ("int", 1)
+        assert minimal.ask(read, name, "plain") == ("int", 1)
     unlink(name)
 
 
@@ -110,13 +111,13 @@ def write_array(held: Held, name: str, codec: str) -> str:
     return write(held, name, codec, {"a": np.arange(3), "plain": 1})
 
 
-def test_other_extras_are_named(bare: Child, name: str) -> None:
-    assert bare.ask(typed, name) == "Reader(type=...) needs msgspec: pip install 'shmsync[typed]' (msgspec)"
-    answer = bare.ask(write, name, "arrow", 1)
+def test_other_features_report_their_extra(minimal: Child, name: str) -> None:
+    assert minimal.ask(typed, name) == "Reader(type=...) needs msgspec: pip install 'shmsync[typed]' (msgspec)"
+    answer = minimal.ask(write, name, "arrow", 1)
     assert answer == "MissingExtraError: codec=\"arrow\" needs pyarrow: pip install 'shmsync[arrow]'"
-    assert bare.ask(write, name, "raw", b"abc") == ""
-    assert bare.ask(reserve_array, name) == "ndarray() needs numpy: pip install 'shmsync[numpy]'"
-    assert bare.ask(read, name) == ("memoryview", list(b"abc"))
+    assert minimal.ask(write, name, "raw", b"abc") == ""
+    assert minimal.ask(reserve_array, name) == "ndarray() needs numpy: pip install 'shmsync[numpy]'"
+    assert minimal.ask(read, name) == ("memoryview", list(b"abc"))
     unlink(name)
 
 
@@ -130,7 +131,7 @@ def reserve_array(_: Held, name: str) -> str:
     return ""
 
 
-def test_importing_shmsync_imports_none_of_them() -> None:
+def test_importing_shmsync_imports_no_optional_package() -> None:
     script = """
         import sys, shmsync
         from shmsync.codecs import arrow, archive

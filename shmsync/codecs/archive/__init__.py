@@ -1,14 +1,15 @@
-"""The archive codec: a value of any size, opened in microseconds and read where it lies.
+"""The archive codec: values of any size, opened in microseconds and decoded on access.
 
-Takes None, bool, int (64 bits, signed or unsigned), float, str, bytes, list, tuple and dict, nested up to 100 deep,
-with any of the scalars or tuples of them as dict keys; NumPy arrays of every dtype but object; and `ArrayMap`. A read
-hands out an `ArchivedMap` or `ArchivedList`, whose items are decoded when they are touched; a list of ints only or of
-floats only as a vector, which is a read-only array on the segment (a memoryview if NumPy is not installed), and an
-array as that. `unarchive` makes plain objects of it all.
+Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list, tuple and dict, nested up to 100 levels
+deep, with any of the scalars or tuples of them as dict keys; NumPy arrays of every dtype but object; and `ArrayMap`. A
+read returns an `ArchivedMap` or `ArchivedList`, whose elements are decoded on access. A list of ints only, or of floats
+only, is returned as a vector: a read-only array on the segment (a memoryview if NumPy is not installed). An array is
+returned as a read-only array on the segment. `unarchive` converts any of these to plain objects.
 
-These come back as something else: tuples that are not dict keys as lists, bytearray and memoryview as bytes, bytes of
-4 KiB and more as memoryviews, NumPy scalars as Python's, arrays in C order, subclasses as their base. An empty list
-among lists of numbers is an empty vector. A key that is no number equal to itself (NaN) is only met by iterating.
+Values read back equal, with these conversions: tuples other than dict keys become lists; bytearray and memoryview
+become bytes, and bytes of 4 KiB and more become memoryviews; NumPy scalars become Python's; arrays become C-ordered;
+instances of subclasses become instances of the base type. An empty list among lists of numbers becomes an empty vector.
+NaN keys cannot be looked up; iterating yields them.
 
 Format: see `_format`.
 """
@@ -18,13 +19,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs.archive import (
-    _map_columns,  # noqa: F401 - each adds its kinds of columns
-    _nested_columns,  # noqa: F401 - each adds its kinds of columns
+    _map_columns,  # noqa: F401 - registers its column types
+    _nested_columns,  # noqa: F401 - registers its column types
 )
+from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._columns import open_column
-from shmsync.codecs.archive._encoder import Builder
+from shmsync.codecs.archive._encoder import Encoder
 from shmsync.codecs.archive._format import damaged, root_of
-from shmsync.codecs.archive._partition import ArrayMap
 from shmsync.codecs.archive._views import ArchivedList, ArchivedMap, unarchive
 from shmsync.errors import EntityWriteError
 
@@ -41,50 +42,50 @@ def encode(value: Any) -> Payload:
     """Return the archive of a value.
 
     Raises:
-        EntityWriteError: it holds something that an archive cannot.
+        EntityWriteError: the value contains something that an archive does not support.
     """
     try:
-        return Builder(value).pieces
+        return Encoder(value).payload
     except EntityWriteError:
         raise
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-        LookupError,
-        RuntimeError,
-    ) as error:  # the last: it changes while we look at it
+    except (TypeError, ValueError, OverflowError, LookupError, RuntimeError) as error:
+        # RuntimeError: another thread modified a container while it was being encoded.
         raise EntityWriteError(f"cannot publish this value: {error}") from error
 
 
 def decode(payload: memoryview) -> Any:
-    """Return the value; looks at its root only.
+    """Return the value; only its root is read.
 
     Raises:
-        EntityReadError: the bytes are no archive.
+        EntityReadError: the payload is not a valid archive.
         MissingExtraError: the value is an array, and NumPy is not installed.
     """
     try:
         return open_column(payload, root_of(payload)).get(0)
     except (IndexError, RecursionError):
-        raise damaged("its columns do not fit together") from None
+        raise damaged("its columns refer to each other inconsistently") from None
 
 
 def decode_plain(payload: memoryview) -> Any:
-    """Return the value as plain objects. Raises what `decode` raises."""
+    """Return the value as plain objects.
+
+    Raises:
+        EntityReadError: the payload is not a valid archive.
+        MissingExtraError: the value contains an array, and NumPy is not installed.
+    """
     try:
         return open_column(payload, root_of(payload)).plain(0, 1)[0]
     except (IndexError, RecursionError):
-        raise damaged("its columns do not fit together") from None
+        raise damaged("its columns refer to each other inconsistently") from None
 
 
 def check(payload: memoryview) -> None:
-    """Look at the whole archive: every offset, every text, every key; no column twice, so no cycles.
+    """Validate the whole archive: every offset, string and key, and that no column is referred to twice.
 
     Raises:
-        EntityReadError: something is wrong.
+        EntityReadError: the archive is damaged.
     """
     try:
         open_column(payload, root_of(payload)).check(set())
     except (IndexError, RecursionError):
-        raise damaged("its columns do not fit together") from None
+        raise damaged("its columns refer to each other inconsistently") from None

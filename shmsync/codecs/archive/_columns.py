@@ -1,7 +1,7 @@
-"""Columns as a reader sees them: opened in place, element by element. Format and names: see `_format`.
+"""Columns in a reader, decoded in place. Columns of scalars are here; see `_format` for format and terms.
 
-Opening one looks at its header only. A list opens the column of its elements when the first of them is touched, and
-so on; each then holds what it opened, so nothing is opened twice, and nothing refers back.
+Opening a column only reads its header. A column opens its children on first access and keeps them, so none is opened
+twice. Children do not refer to their parents.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from shmsync.codecs.archive._format import (
     BYTES,
     FLOAT,
     INT,
-    ITEM,
-    LARGE,
     NULL,
     NUMBERS,
     STR,
     UINT,
+    VIEW_FROM,
+    WORD,
     Header,
+    buffer_at,
     damaged,
     header_at,
-    part,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KINDS: dict[int, type[Column]] = {}
-_WORD: Any = "Q"
+COLUMN_TYPES: dict[int, type[Column]] = {}
+_U64: Any = "Q"
 _FORMATS: dict[int, Any] = NUMBERS
 _DTYPES = {INT: "i8", UINT: "u8", FLOAT: "f8"}
 
@@ -39,116 +39,126 @@ class Column:
     """One column.
 
     Attributes:
-        header: where it is, its kind, and how many elements it has.
+        archive: the archive that contains it.
+        header: its header.
     """
 
-    # None of them may refer to itself, as with a bound method: a value has to go with its last reference.
+    # No column may refer to itself, e.g. through a bound method: memory must be released with the last reference,
+    # without waiting for the cyclic garbage collector.
     __slots__ = ("archive", "header")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         self.archive = archive
         self.header = header
 
-    def get(self, number: int) -> Any:
-        """Return an element; the caller knows that there is one."""
+    def get(self, index: int) -> Any:
+        """Return an element. The caller has checked that the index is in range."""
         raise NotImplementedError
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
+        """Return the fastest equivalent of `get`."""
         return self.get
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects, which do not refer to the archive."""
-        return [self.get(number) for number in range(start, stop)]
+        """Return a range of elements as plain objects, which do not refer to the archive."""
+        return [self.get(index) for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
-        """Look at everything that opening does not look at.
+        """Validate everything that opening the column does not.
 
         Args:
-            seen: offsets of the columns that were looked at.
+            seen: offsets of the columns that have been checked; this one is added.
 
         Raises:
-            EntityReadError: something is wrong.
+            EntityReadError: the column or one of its children is damaged.
         """
-        if self.header.at in seen:
-            raise damaged(f"the column at {self.header.at} is referred to twice")
-        seen.add(self.header.at)
+        if self.header.offset in seen:
+            raise damaged(f"the column at {self.header.offset} is referred to twice")
+        seen.add(self.header.offset)
 
-    def words_at(self, at: int, count: int) -> memoryview:
-        """Return a part that is `count` u64."""
-        return part(self.archive, self.header, at, ITEM * count).cast(_WORD)
+    def u64_buffer(self, offset: int, count: int) -> memoryview:
+        """Return the buffer of `count` u64 at an offset."""
+        return buffer_at(self.archive, self.header, offset, WORD * count).cast(_U64)
 
-    def open(self, at: int, count: int | None = None) -> Column:
-        """Return the column at an offset before this one; it has `count` elements."""
-        column = open_column(self.archive, header_at(self.archive, at, self.header.at))
+    def open(self, offset: int, count: int | None = None) -> Column:
+        """Return the child column at an offset.
+
+        Args:
+            offset: of its header.
+            count: how many elements it must have; None for any number.
+
+        Raises:
+            EntityReadError: it is damaged, or has another number of elements.
+        """
+        column = open_column(self.archive, header_at(self.archive, offset, self.header.offset))
         if count is not None and column.header.n != count:
-            raise damaged(f"the column at {at} has {column.header.n} elements instead of {count}")
+            raise damaged(f"the column at {offset} has {column.header.n} elements instead of {count}")
         return column
 
 
 def open_column(archive: memoryview, header: Header) -> Column:
-    """Return the column that has this header.
+    """Return the column with this header.
 
     Raises:
         EntityReadError: it is damaged.
     """
-    kind = KINDS.get(header.kind)
-    if kind is None:
-        raise damaged(f"there is no kind {header.kind} of columns")
-    return kind(archive, header)
+    column_type = COLUMN_TYPES.get(header.kind)
+    if column_type is None:
+        raise damaged(f"the column at {header.offset} has the unknown kind {header.kind}")
+    return column_type(archive, header)
 
 
 class Nulls(Column):
-    """None, n times."""
+    """A column of None."""
 
     __slots__ = ()
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        part(archive, header, header.words[0], header.n)
+        buffer_at(archive, header, header.words[0], header.n)
 
     def get(self, _: int) -> None:
         """Return None."""
 
 
 class Bools(Column):
-    """True and False."""
+    """A column of bools."""
 
     __slots__ = ("_view",)
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        self._view = part(archive, header, header.words[0], header.n)
+        self._view = buffer_at(archive, header, header.words[0], header.n)
 
-    def get(self, number: int) -> bool:
+    def get(self, index: int) -> bool:
         """Return an element."""
-        return self._view[number] != 0
+        return self._view[index] != 0
 
 
 class Numbers(Column):
-    """Ints or floats."""
+    """A column of ints or floats."""
 
     __slots__ = ("view",)
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        view = part(archive, header, header.words[0], ITEM * header.n)
+        view = buffer_at(archive, header, header.words[0], WORD * header.n)
         self.view: Any = view.cast(_FORMATS[header.kind])
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
-        return self.view[number]
+        return self.view[index]
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
+        """Return the fastest equivalent of `get`."""
         return self.view.__getitem__  # type: ignore[no-any-return]
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
+        """Return a range of elements as plain objects."""
         return self.view[start:stop].tolist()  # type: ignore[no-any-return]
 
     def vector(self) -> Any:
-        """Return all elements as an array in place, or as a memoryview if NumPy is not installed."""
+        """Return all elements as an array in place; a memoryview if NumPy is not installed."""
         numpy = _numpy.numpy_if_installed()
         if numpy is None:
             return self.view
@@ -156,64 +166,73 @@ class Numbers(Column):
         return numpy.frombuffer(self.view, dtype) if self.header.n else numpy.empty(0, dtype)
 
 
-class Texts(Column):
-    """Strings or bytes.
+class VarBinary(Column):
+    """A column of strings or bytes.
 
     Attributes:
-        kind: which of them.
-        ends: where each begins and ends in `data`; None if all have the same length.
-        length: that length.
+        data: the bytes of all elements.
+        length: of each element in bytes, if `offsets` is None.
+        offsets: element i is data[offsets[i] : offsets[i + 1]]; None if all elements have the same length.
+        type: str or bytes.
     """
 
-    __slots__ = ("data", "ends", "kind", "length")
+    __slots__ = ("data", "length", "offsets", "type")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        ends, data, size = header.words[:3]
-        self.ends = self.words_at(ends, header.n + 1) if ends else None
-        self.data = part(archive, header, data, size)
-        self.kind: type[str | bytes] = str if header.kind == STR else bytes
+        offsets, data, size = header.words[:3]
+        self.offsets = self.u64_buffer(offsets, header.n + 1) if offsets else None
+        self.data = buffer_at(archive, header, data, size)
+        self.type: type[str | bytes] = str if header.kind == STR else bytes
         self.length = size // header.n if header.n else 0
-        if not ends and (not size or self.length * header.n != size):
-            raise damaged(f"{header.n} texts of the same length in {size} bytes")
+        if not offsets and (not size or self.length * header.n != size):
+            raise damaged(f"{header.n} values of equal length cannot have {size} bytes")
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
-        return self._text(number) if self.kind is str else self._bytes(number)
+        return self._str(index) if self.type is str else self._bytes(index)
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
-        return self._text if self.kind is str else self._bytes
+        """Return the fastest equivalent of `get`."""
+        return self._str if self.type is str else self._bytes
 
-    def _span(self, number: int) -> memoryview:
-        if self.ends is None:
-            return self.data[self.length * number : self.length * (number + 1)]
-        start, end = self.ends[number], self.ends[number + 1]
+    def _span(self, index: int) -> memoryview:
+        if self.offsets is None:
+            return self.data[self.length * index : self.length * (index + 1)]
+        start, end = self.offsets[index], self.offsets[index + 1]
         if not start <= end <= len(self.data):
-            raise damaged(f"a text from {start} to {end} in {len(self.data)} bytes")
+            raise damaged(f"a value spans bytes {start} to {end} of {len(self.data)}")
         return self.data[start:end]
 
-    def _text(self, number: int) -> str:
+    def _str(self, index: int) -> str:
         try:
-            return str(self._span(number), "utf-8")
+            return str(self._span(index), "utf-8")
         except UnicodeDecodeError as error:
-            raise damaged(f"a text is not UTF-8: {error}") from None
+            raise damaged(f"a string is not UTF-8: {error}") from None
 
-    def _bytes(self, number: int) -> bytes | memoryview:
-        span = self._span(number)
-        return span if len(span) >= LARGE else bytes(span)
+    def _bytes(self, index: int) -> bytes | memoryview:
+        span = self._span(index)
+        return span if len(span) >= VIEW_FROM else bytes(span)
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        if self.kind is str:
+        """Return a range of elements as plain objects."""
+        if self.type is str:
             return super().plain(start, stop)
-        return [bytes(self._span(number)) for number in range(start, stop)]
+        return [bytes(self._span(index)) for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
-        """Look at every text."""
+        """Validate every value."""
         super().check(seen)
-        for number in range(self.header.n):
-            self.get(number)
+        for index in range(self.header.n):
+            self.get(index)
 
 
-KINDS |= {NULL: Nulls, BOOL: Bools, INT: Numbers, UINT: Numbers, FLOAT: Numbers, STR: Texts, BYTES: Texts}
+COLUMN_TYPES |= {
+    NULL: Nulls,
+    BOOL: Bools,
+    INT: Numbers,
+    UINT: Numbers,
+    FLOAT: Numbers,
+    STR: VarBinary,
+    BYTES: VarBinary,
+}

@@ -1,7 +1,7 @@
-"""From a value to its archive: columns, built from the inside out. Format and names: see `_format`.
+"""The encoder: builds the columns of an archive, children before parents. See `_format` for format and terms.
 
-Values are taken a column at a time, not one by one: what a column is made of is asked in one pass at the speed of C,
-and a column of one kind is converted in another. Only where kinds are mixed does a Python loop sort them.
+Values are processed a column at a time: one pass determines their types, another converts them, and both run in C. Only
+columns of mixed kinds are partitioned by a loop in Python.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
-from shmsync.codecs._gather import LINE_ALIGNED, WORD_ALIGNED, Pieces
+from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
-from shmsync.codecs.archive import _hash_index
-from shmsync.codecs.archive._hash_index import Hashed
-from shmsync.codecs.archive._partition import ArrayMap, Group, cycles, sort, without_repeats
+from shmsync.codecs.archive import _hash_index, _keys
+from shmsync.codecs.archive._array_map import ArrayMap, deduplicated
+from shmsync.codecs.archive._hash_index import HashedKeys
+from shmsync.codecs.archive._partition import ValueKind, has_cycle, partition
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -23,57 +24,58 @@ if TYPE_CHECKING:
 
     from shmsync.codecs._gather import Source
 
-_ALIGNED_FROM = 1024  # bytes; aligning less than this would waste more than it gains
+_ALIGN_FROM = 1024  # bytes; the padding before smaller buffers would cost more than aligned reads gain
+# More containers made from the caller's on one level than _MANY, or deeper than _DEEP: check for cycles.
 _MANY, _DEEP = 1000, 8
 
 
-class Builder:
+class Encoder:
     """Builds one archive.
 
     Args:
-        value: what it will hold.
+        value: the value to archive.
 
     Raises:
-        EntityWriteError: it holds something that an archive cannot.
+        EntityWriteError: the value contains something that an archive does not support.
     """
 
     def __init__(self, value: Any) -> None:
-        self.pieces = Pieces()
+        self.payload = GatherList()
         self._value = value
-        self._above: list[set[int]] = []  # by level, the containers on the way down to where we are
-        self._converted = False  # whether some containers are not the caller's, but made from his
-        self._ends_somewhere = False
+        self._ancestors: list[set[int]] = []  # ids of the containers being written, one set for each level
+        self._converted = False  # whether some containers are new objects, made from the caller's
+        self._is_acyclic = False  # whether that has been checked
         self._add(f.pack_start())
         root = self._column([value])
-        self._add(f.pack_trailer(root, self.pieces.next_offset()))
+        self._add(f.pack_trailer(root, self.payload.next_offset()))
 
-    # ------------------------------------------------------------------------------------------------- parts, headers
+    # ------------------------------------------------------------------------------------------------ buffers, headers
 
-    def _add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNED) -> int:
-        return self.pieces.add(source, size, align=align)
+    def _add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNMENT) -> int:
+        return self.payload.add(source, size, align=align)
 
     def _header(self, kind: int, n: int, *words: int) -> int:
         return self._add(f.pack_header(kind, n, *words))
 
-    def _words(self, words: Iterable[int]) -> int:
-        return self._add(_bytes_of(array("Q", words)))
+    def _u64s(self, numbers: Iterable[int]) -> int:
+        return self._add(_bytes_of(array("Q", numbers)))
 
-    def _ends(self, values: Sequence[Any]) -> int:
-        return self._words(accumulate(map(len, values), initial=0))
+    def _offsets(self, values: Sequence[Any]) -> int:
+        return self._u64s(accumulate(map(len, values), initial=0))
 
     # -------------------------------------------------------------------------------------------------------- columns
 
     def _column(self, values: list[Any]) -> int:
         """Write a column; return the offset of its header."""
-        groups = sort(values)
-        self._converted |= groups.converted
-        if len(groups.members) == 1:
-            ((group, members),) = groups.members.items()
-            return _MAKERS[group](self, members)
-        children = [_MAKERS[group](self, members) for group, members in groups.members.items()]
-        kinds = self._add(bytes(groups.kinds))
-        places = self._words(groups.places)
-        return self._header(f.MIX, len(values), kinds, places, self._words(children), len(children))
+        parts = partition(values)
+        self._converted |= parts.converted
+        if len(parts.children) == 1:
+            ((kind, members),) = parts.children.items()
+            return _WRITERS[kind](self, members)
+        children = [_WRITERS[kind](self, members) for kind, members in parts.children.items()]
+        type_ids = self._add(bytes(parts.type_ids))
+        value_offsets = self._u64s(parts.value_offsets)
+        return self._header(f.DENSE_UNION, len(values), type_ids, value_offsets, self._u64s(children), len(children))
 
     def _nulls(self, values: list[Any]) -> int:
         return self._header(f.NULL, len(values), self._add(bytes(len(values))))
@@ -92,184 +94,194 @@ class Builder:
 
     def _numbers(self, kind: int, numbers: Any) -> int:
         data = _bytes_of(numbers)
-        at = self._add(data, align=LINE_ALIGNED if len(data) >= _ALIGNED_FROM else WORD_ALIGNED)
+        at = self._add(data, align=LINE_ALIGNMENT if len(data) >= _ALIGN_FROM else WORD_ALIGNMENT)
         return self._header(kind, len(numbers), at)
 
     def _strings(self, values: list[Any]) -> int:
-        texts = _utf8(values)
-        return self._texts(f.STR, texts, b"".join(texts))
+        encoded = _utf8(values)
+        return self._var_binary(f.STR, encoded, b"".join(encoded))
 
     def _byte_strings(self, values: list[Any]) -> int:
-        return self._texts(f.BYTES, values, b"".join(values))
+        return self._var_binary(f.BYTES, values, b"".join(values))
 
-    def _texts(self, kind: int, texts: list[bytes], data: bytes) -> int:
-        even = bool(data) and len(set(map(len, texts))) == 1
-        return self._header(kind, len(texts), 0 if even else self._ends(texts), self._add(data), len(data))
+    def _var_binary(self, kind: int, values: list[bytes], data: bytes) -> int:
+        is_fixed_size = bool(data) and len(set(map(len, values))) == 1
+        offsets = 0 if is_fixed_size else self._offsets(values)
+        return self._header(kind, len(values), offsets, self._add(data), len(data))
 
     def _int_lists(self, lists: list[Any]) -> int:
-        return self._lists(lists, lambda: self._counted(f.INT, array("q", chain.from_iterable(lists))))
+        return self._lists(lists, lambda: self._sized_numbers(f.INT, array("q", chain.from_iterable(lists))))
 
     def _uint_lists(self, lists: list[Any]) -> int:
-        return self._lists(lists, lambda: self._counted(f.UINT, array("Q", chain.from_iterable(lists))))
+        return self._lists(lists, lambda: self._sized_numbers(f.UINT, array("Q", chain.from_iterable(lists))))
 
     def _float_lists(self, lists: list[Any]) -> int:
         count = sum(map(len, lists))
-        return self._lists(lists, lambda: self._counted(f.FLOAT, _doubles(chain.from_iterable(lists), count)))
+        return self._lists(lists, lambda: self._sized_numbers(f.FLOAT, _doubles(chain.from_iterable(lists), count)))
 
-    def _counted(self, kind: int, numbers: Any) -> tuple[int, int]:
+    def _sized_numbers(self, kind: int, numbers: Any) -> tuple[int, int]:
         return self._numbers(kind, numbers), len(numbers)
 
-    def _other_lists(self, lists: list[Any]) -> int:
+    def _generic_lists(self, lists: list[Any]) -> int:
         items = list(chain.from_iterable(lists))
-        return self._lists(lists, lambda: (self._below(lists, lambda: self._column(items)), len(items)))
+        return self._lists(lists, lambda: (self._descend(lists, lambda: self._column(items)), len(items)))
 
     def _lists(self, lists: list[Any], write: Callable[[], tuple[int, int]]) -> int:
-        """Write lists; `write` writes the column of their elements, and returns it and how many they are."""
+        """Write lists. `write` writes the child column and returns its offset and number of elements."""
         lengths = array("Q", map(len, lists))
         child, count = write()
         if sum(lengths) != count or array("Q", map(len, lists)) != lengths:
-            raise EntityWriteError("cannot publish this value: it was changed while it was written")
-        stride = lengths[0] if len(set(lengths)) == 1 else 0
-        ends = 0 if stride else self._words(accumulate(lengths, initial=0))
-        return self._header(f.LIST, len(lists), ends, stride, child)
+            raise EntityWriteError(
+                "cannot publish this value: it changed while it was being encoded; do not modify it during a write"
+            )
+        list_size = lengths[0] if len(set(lengths)) == 1 else 0
+        offsets = 0 if list_size else self._u64s(accumulate(lengths, initial=0))
+        return self._header(f.LIST, len(lists), offsets, list_size, child)
 
-    def _below(self, containers: list[Any], write: Callable[[], int]) -> int:
-        """Go one level down."""
-        if len(self._above) == f.DEEPEST:
-            raise EntityWriteError(f"cannot publish this value: it is nested more than {f.DEEPEST} deep")
+    def _descend(self, containers: list[Any], write: Callable[[], int]) -> int:
+        """Call `write` for the elements of containers, one level deeper in the value."""
+        if len(self._ancestors) == f.MAX_DEPTH:
+            raise EntityWriteError(f"cannot publish this value: it is nested more than {f.MAX_DEPTH} levels deep")
         ids = set(map(id, containers))
-        self._check_end(ids)
-        self._above.append(ids)
+        self._check_cycles(ids)
+        self._ancestors.append(ids)
         try:
             return write()
         finally:
-            self._above.pop()
+            self._ancestors.pop()
 
-    def _check_end(self, ids: set[int]) -> None:
-        """Refuse a value that contains itself, once something speaks for it."""
-        shared = not all(map(ids.isdisjoint, self._above))
-        grows = self._converted and (len(ids) > _MANY or len(self._above) > _DEEP)  # these have new ids on each level
-        if (shared or grows) and not self._ends_somewhere:
-            if cycles(self._value):
+    def _check_cycles(self, ids: set[int]) -> None:
+        """Reject a value that contains itself. Checked once, and only if it has a symptom of a cycle."""
+        shared = not all(map(ids.isdisjoint, self._ancestors))
+        # Containers made from the caller's have new ids on each level, so a cycle of them only shows as growth.
+        grows = self._converted and (len(ids) > _MANY or len(self._ancestors) > _DEEP)
+        if (shared or grows) and not self._is_acyclic:
+            if has_cycle(self._value):
                 raise EntityWriteError("cannot publish this value: it contains itself")
-            self._ends_somewhere = True
+            self._is_acyclic = True
 
     # ----------------------------------------------------------------------------------------------------------- maps
 
     def _maps(self, maps: list[dict[Any, Any]]) -> int:
-        # Copies, made in one step each: keys and values are taken in several, and another thread may change a dict.
-        return self._below(maps, lambda: self._maps_below([_hash_index.with_plain_keys(one.copy()) for one in maps]))
+        # Copied because another thread may modify a dict between the passes over its keys and values; copy() is atomic.
+        return self._descend(maps, lambda: self._structs_or_maps([_keys.with_plain_keys(map_.copy()) for map_ in maps]))
 
-    def _maps_below(self, maps: list[dict[Any, Any]]) -> int:
+    def _structs_or_maps(self, maps: list[dict[Any, Any]]) -> int:
+        """Write maps with the same keys as structs, a large map as a chunk with a hash table, others as one column."""
         largest = max(map(len, maps))
-        if len(maps) > 1 and largest > f.SMALL:
-            return self._boxed([self._some_maps([one]) for one in maps])
+        if len(maps) > 1 and largest > f.MAX_UNHASHED:
+            return self._chunked([self._map_column([map_]) for map_ in maps])
         if len(maps) > 1 and largest and len(set(map(tuple, maps))) == 1:
-            keys = self._keys(list(maps[0]))[0]
-            fields = [self._column([one[key] for one in maps]) for key in maps[0]]
-            return self._header(f.RECORDS, len(maps), keys, self._words(fields))
-        return self._some_maps(maps)
+            keys = self._key_column(list(maps[0]))[0]
+            fields = [self._column([map_[key] for map_ in maps]) for key in maps[0]]
+            return self._header(f.STRUCT, len(maps), keys, self._u64s(fields))
+        return self._map_column(maps)
 
-    def _some_maps(self, maps: list[dict[Any, Any]]) -> int:
-        keys, hashed = self._keys(list(chain.from_iterable(maps)))
-        values = self._column(list(chain.from_iterable(one.values() for one in maps)))
+    def _map_column(self, maps: list[dict[Any, Any]]) -> int:
+        keys, hashed = self._key_column(list(chain.from_iterable(maps)))
+        values = self._column(list(chain.from_iterable(map_.values() for map_ in maps)))
         return self._map_header(maps, keys, values, hashed)
 
-    def _map_header(self, maps: list[Any], keys: int, values: int, hashed: Hashed) -> int:
-        """Write the header of maps, and the table of one that is large."""
-        ends = self._ends(maps)
+    def _map_header(self, maps: list[Any], keys: int, values: int, hashed: HashedKeys) -> int:
+        """Write the header of maps, and the hash table of a single large one."""
+        offsets = self._offsets(maps)
         count = len(maps[0])
-        if len(maps) > 1 or count <= f.SMALL:
-            return self._header(f.MAP, len(maps), ends, keys, values, 0, 0)
-        if count > f.MOST_ITEMS:
-            raise EntityWriteError(f"cannot publish a map of {count} items; an archive takes up to {f.MOST_ITEMS}")
+        if len(maps) > 1 or count <= f.MAX_UNHASHED:
+            return self._header(f.MAP, len(maps), offsets, keys, values, 0, 0)
+        if count > f.MAX_ENTRIES:
+            raise EntityWriteError(
+                f'cannot publish a map of {count} entries: codec="archive" supports at most {f.MAX_ENTRIES}; split it'
+            )
         table = _hash_index.build(hashed)
         at = self._add(_bytes_of(table.heads))
-        links = self.pieces.add(_bytes_of(table.links), align=f.LINK)
-        assert links == at + f.LINK * table.buckets
-        return self._header(f.MAP, 1, ends, keys, values, at, table.buckets)
+        links = self.payload.add(_bytes_of(table.links), align=f.LINK_SIZE)
+        assert links == at + f.LINK_SIZE * table.bucket_count
+        return self._header(f.MAP, 1, offsets, keys, values, at, table.bucket_count)
 
-    def _keys(self, keys: list[Any]) -> tuple[int, Hashed]:
-        """Write a column of keys; return it, and what is hashed of it."""
-        kinds = set(map(type, keys))
-        if kinds == {int}:
+    def _key_column(self, keys: list[Any]) -> tuple[int, HashedKeys]:
+        """Write a column of keys; return its offset, and the keys in their hashed form."""
+        types = set(map(type, keys))
+        if types == {int}:
             for kind in (f.INT, f.UINT):
                 try:
                     numbers = array(f.NUMBERS[kind], keys)
                 except OverflowError:
                     continue
-                return self._numbers(kind, numbers), Hashed(numbers, numbers, numbered=True)
-        if kinds in ({str}, {bytes}):
-            kind, texts = (f.STR, _utf8(keys)) if kinds == {str} else (f.BYTES, keys)
-            data = b"".join(texts)
-            return self._texts(kind, texts, data), Hashed(texts, data)
-        return self._column(keys), _hash_index.hashed(keys)
+                return self._numbers(kind, numbers), HashedKeys(numbers, numbers, are_integers=True)
+        if types in ({str}, {bytes}):
+            kind, encoded = (f.STR, _utf8(keys)) if types == {str} else (f.BYTES, keys)
+            data = b"".join(encoded)
+            return self._var_binary(kind, encoded, data), HashedKeys(encoded, data)
+        return self._column(keys), _hash_index.hashed_keys(keys)
 
-    def _boxed(self, columns: list[int]) -> int:
-        return self._header(f.BOXED, len(columns), self._words(columns))
+    def _chunked(self, chunks: list[int]) -> int:
+        return self._header(f.CHUNKED, len(chunks), self._u64s(chunks))
 
     # --------------------------------------------------------------------------------------------------------- arrays
 
     def _arrays(self, arrays: list[Any]) -> int:
-        kinds = {(_numpy.describe(one).dtype, one.shape) for one in arrays}
-        if len(kinds) == 1 and (arrays[0].nbytes or len(arrays) == 1):
-            return self._same_arrays(len(arrays), arrays[0].dtype, arrays[0].shape, arrays)
-        return self._boxed([self._same_arrays(1, one.dtype, one.shape, [one]) for one in arrays])
+        types = {(_numpy.describe(each).dtype, each.shape) for each in arrays}
+        if len(types) == 1 and (arrays[0].nbytes or len(arrays) == 1):
+            return self._uniform_arrays(len(arrays), arrays[0].dtype, arrays[0].shape, arrays)
+        return self._chunked([self._uniform_arrays(1, each.dtype, each.shape, [each]) for each in arrays])
 
-    def _same_arrays(self, n: int, dtype: Any, shape: tuple[int, ...], arrays: Iterable[Any]) -> int:
-        """Write arrays of one dtype and shape, given one by one or several stacked; in C order, with one copy."""
-        buffers = [_numpy.buffer_of(one, in_c_order=True) for one in arrays]
-        text = _numpy.text_of(dtype).encode("ascii", "backslashreplace")
-        about = (self._add(text), len(text), self._words(shape), len(shape))
-        large = buffers[0].size >= _ALIGNED_FROM
-        at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNED if large else WORD_ALIGNED)
+    def _uniform_arrays(self, n: int, dtype: Any, shape: tuple[int, ...], arrays: Iterable[Any]) -> int:
+        """Write `n` arrays of one dtype and shape in C order. Each item of `arrays` is one or several, stacked."""
+        buffers = [_numpy.buffer_of(each, in_c_order=True) for each in arrays]
+        text = _numpy.dtype_to_text(dtype).encode("ascii", "backslashreplace")
+        type_words = (self._add(text), len(text), self._u64s(shape), len(shape))
+        large = buffers[0].size >= _ALIGN_FROM
+        at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNMENT if large else WORD_ALIGNMENT)
         for buffer in buffers[1:]:
-            self.pieces.add(buffer.source, buffer.size, align=1)
-        return self._header(f.ARRAY, n, *about, at, sum(buffer.size for buffer in buffers) // n)
+            self.payload.add(buffer.source, buffer.size, align=1)
+        return self._header(f.ARRAY, n, *type_words, at, sum(buffer.size for buffer in buffers) // n)
 
     def _array_maps(self, maps: list[ArrayMap]) -> int:
-        boxed = [self._array_map(without_repeats(one)) for one in maps]
-        return boxed[0] if len(boxed) == 1 else self._boxed(boxed)
+        chunks = [self._array_map(deduplicated(each)) for each in maps]
+        return chunks[0] if len(chunks) == 1 else self._chunked(chunks)
 
-    def _array_map(self, one: ArrayMap) -> int:
-        if not len(one.keys):
-            return self._some_maps([{}])
-        if isinstance(one.keys, list):
-            plain = _hash_index.are_plain(one.keys)
-            keys, hashed = self._keys(one.keys if plain else list(_hash_index.with_plain_keys(dict.fromkeys(one.keys))))
+    def _array_map(self, array_map: ArrayMap) -> int:
+        if not len(array_map.keys):
+            return self._map_column([{}])
+        keys, hashed = self._array_map_keys(array_map.keys)
+        rows = array_map.values
+        shape = rows.shape[1:]
+        if not shape and _numpy.has_python_scalars(rows.dtype):
+            values = self._column(rows.tolist())
+        elif rows.nbytes:
+            values = self._uniform_arrays(len(rows), rows.dtype, shape, [rows])
         else:
-            kind = f.UINT if one.keys.dtype.kind == "u" else f.INT
-            keys, hashed = self._numbers(kind, one.keys), Hashed(one.keys, one.keys, numbered=True)
-        shape = one.values.shape[1:]
-        if not shape and _numpy.is_plain(one.values.dtype):
-            values = self._column(one.values.tolist())
-        elif one.values.nbytes:
-            values = self._same_arrays(len(one.values), one.values.dtype, shape, [one.values])
-        else:
-            values = self._arrays(list(one.values))
-        return self._map_header([one.keys], keys, values, hashed)
+            values = self._arrays(list(rows))
+        return self._map_header([array_map.keys], keys, values, hashed)
+
+    def _array_map_keys(self, keys: Any) -> tuple[int, HashedKeys]:
+        if isinstance(keys, list):
+            plain = _keys.are_plain(keys)
+            return self._key_column(keys if plain else list(_keys.with_plain_keys(dict.fromkeys(keys))))
+        kind = f.UINT if keys.dtype.kind == "u" else f.INT
+        return self._numbers(kind, keys), HashedKeys(keys, keys, are_integers=True)
 
 
-_MAKERS: dict[Group, Callable[[Builder, list[Any]], int]] = {
-    Group.NULL: Builder._nulls,
-    Group.BOOL: Builder._bools,
-    Group.INT: Builder._ints,
-    Group.UINT: Builder._uints,
-    Group.FLOAT: Builder._floats,
-    Group.STR: Builder._strings,
-    Group.BYTES: Builder._byte_strings,
-    Group.INTS: Builder._int_lists,
-    Group.UINTS: Builder._uint_lists,
-    Group.FLOATS: Builder._float_lists,
-    Group.LIST: Builder._other_lists,
-    Group.MAP: Builder._maps,
-    Group.ARRAY: Builder._arrays,
-    Group.ARRAY_MAP: Builder._array_maps,
+_WRITERS: dict[ValueKind, Callable[[Encoder, list[Any]], int]] = {
+    ValueKind.NULL: Encoder._nulls,
+    ValueKind.BOOL: Encoder._bools,
+    ValueKind.INT: Encoder._ints,
+    ValueKind.UINT: Encoder._uints,
+    ValueKind.FLOAT: Encoder._floats,
+    ValueKind.STR: Encoder._strings,
+    ValueKind.BYTES: Encoder._byte_strings,
+    ValueKind.INTS: Encoder._int_lists,
+    ValueKind.UINTS: Encoder._uint_lists,
+    ValueKind.FLOATS: Encoder._float_lists,
+    ValueKind.LIST: Encoder._generic_lists,
+    ValueKind.MAP: Encoder._maps,
+    ValueKind.ARRAY: Encoder._arrays,
+    ValueKind.ARRAY_MAP: Encoder._array_maps,
 }
 
 
 def _doubles(values: Iterable[Any], count: int) -> Any:
-    numpy = _numpy.numpy_in_use()
+    numpy = _numpy.numpy_if_imported()
     return array("d", values) if numpy is None else numpy.fromiter(values, numpy.float64, count)
 
 
@@ -277,8 +289,10 @@ def _bytes_of(numbers: Any) -> memoryview:
     return memoryview(numbers).cast("B") if len(numbers) else memoryview(b"")
 
 
-def _utf8(texts: list[str]) -> list[bytes]:
+def _utf8(strings: list[str]) -> list[bytes]:
     try:
-        return [text.encode() for text in texts]
+        return [string.encode() for string in strings]
     except UnicodeEncodeError as error:
-        raise EntityWriteError(f"cannot publish this value: the text {error.object!r:.60}: {error}") from error
+        raise EntityWriteError(
+            f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}"
+        ) from error

@@ -1,317 +1,240 @@
-"""The hash table of an archived map: built once by the writer, looked up in place by every reader.
+"""The hash table of an archived map: built once by the writer, and read in place by every reader.
 
-Separate chaining over a prime number of buckets. Integer keys are their own hash: `key % prime` is one short operation
-in Python and one vectorised one in NumPy, and runs of ids, which are what such keys mostly are, fall into buckets of
-their own. Chains rather than probing, because runs may overlap modulo the prime: a key then waits behind the few that
-share its bucket, not behind whole runs.
+Separate chaining over a prime number of buckets. Integer keys are their own hash: `key % prime` is a single operation
+in Python and a vectorized one in NumPy, and runs of consecutive ids, the most common integer keys, fall into distinct
+buckets. Chaining rather than probing, because runs may overlap modulo the prime: with chaining, a lookup passes only
+the few keys that share its bucket; with probing, it would pass whole runs.
 
-Keys made to collide under one prime do not under another, and which primes are tried depends on the keys themselves.
+The primes that are tried depend on the keys themselves, because keys chosen to collide under one prime do not collide
+under another.
 """
 
 from __future__ import annotations
 
-import numbers
 from array import array
 from collections import Counter
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from shmsync.codecs import _numpy
-from shmsync.codecs.archive._format import LINK, damaged
-from shmsync.errors import EntityWriteError
+from shmsync.codecs.archive._format import LINK_SIZE, damaged
+from shmsync.codecs.archive._keys import canonical_bytes, plain_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from shmsync.codecs.archive._columns import Texts
+    from shmsync.codecs.archive._columns import VarBinary
 
-_LONGEST_CHAIN = 24  # a million keys at random have chains of up to 9 or 10
-_TRIES = 8
-_NUMPY_FROM = 500  # fewer keys are done before a vectorised loop has begun
-_NO_KEY: Any = object()
-_PLAIN_KEYS = frozenset({type(None), bool, int, float, str, bytes})  # not tuple, which may hold anything
-_INT64, _UINT64 = -(1 << 63), 1 << 64
+_MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
+_MAX_ATTEMPTS = 8
+_NUMPY_FROM = 500  # with fewer keys, a loop in Python is faster than starting a vectorized one
 
 
-class Table(NamedTuple):
-    """A hash table: the newest item of each bucket, and the next one of each item; item number + 1, 0 for none."""
+class HashTable(NamedTuple):
+    """A hash table. Heads and links are entry index + 1, or 0 for none.
 
-    buckets: int
+    Attributes:
+        bucket_count: a prime.
+        heads: the newest entry of each bucket.
+        links: for each entry, the next one in its chain.
+    """
+
+    bucket_count: int
     heads: Any
     links: Any
 
 
-# ------------------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------------------------ building
 
 
-class Hashed(NamedTuple):
-    """The keys of a map as they are hashed.
+class HashedKeys(NamedTuple):
+    """The keys of a map in the form in which they are hashed.
 
     Attributes:
-        keys: numbers (an `array` or a NumPy array), or bytes.
-        content: all of them in a row.
-        numbered: whether they are numbers.
+        keys: integers (an `array` or a NumPy array), or bytes.
+        content: the bytes of all keys, concatenated.
+        are_integers: whether the keys are integers, and therefore their own hashes.
     """
 
     keys: Sequence[Any]
     content: Any
-    numbered: bool = False
+    are_integers: bool = False
 
 
-def hashed(keys: Sequence[Any]) -> Hashed:
-    """Return keys that are neither all integers, nor all strings, nor all bytes."""
-    raw = [_canonical(key) for key in keys]
-    return Hashed(raw, b"".join(raw))
+def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
+    """Return keys of mixed types, or of types other than int, str and bytes, in their hashed form."""
+    canonical = [canonical_bytes(key) for key in keys]
+    return HashedKeys(canonical, b"".join(canonical))
 
 
-def build(of: Hashed) -> Table:
-    """Return the table of a map."""
-    count = len(of.keys)
+def build(hashed: HashedKeys) -> HashTable:
+    """Return the hash table of a map: the first with short chains, else the best of those tried."""
+    count = len(hashed.keys)
     numpy = _numpy.numpy_if_installed() if count >= _NUMPY_FROM else None
-    table = longest = None
-    for attempt in range(_TRIES):
-        prime = _prime_from(count + count // 2 + xxh3_64_intdigest(of.content, attempt) % (count // 2 + 1))
-        homes = _homes(of, prime, numpy)
-        tried, chain = _chained(homes, prime, numpy)
-        if longest is None or chain < longest:
-            table, longest = tried, chain
-        if chain <= _LONGEST_CHAIN:
+    best = shortest = None
+    for attempt in range(_MAX_ATTEMPTS):
+        seed = xxh3_64_intdigest(hashed.content, attempt)
+        prime = _prime_from(count + count // 2 + seed % (count // 2 + 1))
+        table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
+        if shortest is None or longest_chain < shortest:
+            best, shortest = table, longest_chain
+        if longest_chain <= _MAX_CHAIN:
             break
-    assert table is not None
-    return table
+    assert best is not None
+    return best
 
 
-def _homes(of: Hashed, prime: int, numpy: Any) -> Any:
-    if numpy is not None and of.numbered:
-        return numpy.asarray(of.keys) % prime
-    hashes = of.keys if of.numbered else map(xxh3_64_intdigest, of.keys, repeat(prime))
+def _bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
+    """Return the bucket of each key."""
+    if numpy is not None and hashed.are_integers:
+        return numpy.asarray(hashed.keys) % prime
+    hashes = hashed.keys if hashed.are_integers else map(xxh3_64_intdigest, hashed.keys, repeat(prime))
     if numpy is not None:
-        return numpy.fromiter(hashes, numpy.uint64, len(of.keys)) % prime
-    return [number % prime for number in hashes]
+        return numpy.fromiter(hashes, numpy.uint64, len(hashed.keys)) % prime
+    return [hash_ % prime for hash_ in hashes]
 
 
-def _chained(homes: Any, prime: int, numpy: Any) -> tuple[Table, int]:
-    """Return the table and its longest chain."""
+def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
+    """Return the table and the length of its longest chain, given the bucket of each key."""
     if numpy is not None:
-        return _chained_at_once(homes, prime, numpy)
-    heads, links = array("I", bytes(LINK * prime)), array("I", bytes(LINK * len(homes)))
-    for item, home in enumerate(homes):
-        links[item] = heads[home]
-        heads[home] = item + 1
-    return Table(prime, heads, links), max(Counter(homes).values())
+        return _chain_vectorized(buckets, prime, numpy)
+    heads, links = array("I", bytes(LINK_SIZE * prime)), array("I", bytes(LINK_SIZE * len(buckets)))
+    for entry, bucket in enumerate(buckets):
+        links[entry] = heads[bucket]
+        heads[bucket] = entry + 1
+    return HashTable(prime, heads, links), max(Counter(buckets).values())
 
 
-def _chained_at_once(homes: Any, prime: int, numpy: Any) -> tuple[Table, int]:
-    """Do the same with whole arrays: in each round, the newest item of each bucket that is left joins its chain."""
-    last = numpy.zeros(prime, numpy.uint32)
-    links = numpy.zeros(len(homes), numpy.uint32)
-    left = numpy.arange(1, len(homes) + 1, dtype=numpy.uint32)
+def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
+    """Build the same table with array operations. Each round links the newest remaining entry of every bucket."""
+    tails = numpy.zeros(prime, numpy.uint32)
+    links = numpy.zeros(len(buckets), numpy.uint32)
+    remaining = numpy.arange(1, len(buckets) + 1, dtype=numpy.uint32)
     heads = None
     rounds = 0
-    while len(left):
-        home = homes[left - 1]
-        before = last[home]
-        last[home] = left  # of several for one bucket, the last one stays
-        joined = last[home] == left
+    while len(remaining):
+        bucket = buckets[remaining - 1]
+        previous = tails[bucket]
+        tails[bucket] = remaining  # of several entries for one bucket, the last assignment wins
+        linked = tails[bucket] == remaining
         if heads is None:
-            heads = last.copy()
+            heads = tails.copy()
         else:
-            links[before[joined] - 1] = left[joined]
-        left = left[~joined]
+            links[previous[linked] - 1] = remaining[linked]
+        remaining = remaining[~linked]
         rounds += 1
-        if rounds > _LONGEST_CHAIN + len(homes) // 64:  # hopeless: give the rest up to the plain way
-            return _chained(homes.tolist(), prime, None)
-    return Table(prime, heads, links), rounds
+        if rounds > _MAX_CHAIN + len(buckets) // 64:  # long chains need many rounds, and the loop in Python does not
+            return _chain(buckets.tolist(), prime, None)
+    return HashTable(prime, heads, links), rounds
 
 
-def are_plain(keys: Iterable[Any]) -> bool:
-    """Tell whether keys are of base types."""
-    return _PLAIN_KEYS.issuperset(map(type, keys))
+def _prime_from(minimum: int) -> int:
+    """Return the smallest odd prime that is not less than `minimum`."""
+    candidate = minimum | 1
+    while any(candidate % divisor == 0 for divisor in range(3, int(candidate**0.5) + 1, 2)):
+        candidate += 2
+    return max(candidate, 3)
 
 
-def with_plain_keys(one: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a map with keys of base types.
-
-    Raises:
-        EntityWriteError: some cannot be published, or two of them would be one.
-    """
-    if are_plain(one):
-        return one
-    plain = {writable_key(key): value for key, value in one.items()}
-    if len(plain) != len(one):
-        raise EntityWriteError("cannot publish a map with keys of types of their own that are equal as plain values")
-    return plain
+# ----------------------------------------------------------------------------------------------------------- looking up
 
 
-def writable_key(key: Any) -> Any:
-    """Return a key in its base type.
-
-    Raises:
-        EntityWriteError: it cannot be published.
-    """
-    plain = key if isinstance(key, bool) else plain_key(key)
-    if isinstance(plain, tuple):
-        return tuple(map(writable_key, key))
-    if plain is _NO_KEY or (isinstance(plain, int) and not _INT64 <= plain < _UINT64):
-        raise EntityWriteError(
-            f"cannot publish a map with the key {key!r:.60}: keys are None, bool, 64-bit int, float, str, bytes, "
-            "or tuples of them"
-        )
-    return plain
-
-
-def _prime_from(least: int) -> int:
-    number = least | 1
-    while any(number % divisor == 0 for divisor in range(3, int(number**0.5) + 1, 2)):
-        number += 2
-    return max(number, 3)
-
-
-def _canonical(key: Any) -> bytes:
-    return bytes(packb(_integers(key)))
-
-
-def _integers(key: Any) -> Any:
-    """Return the key with every number in it that equals a 64-bit integer as that integer."""
-    if isinstance(key, tuple):
-        return tuple(map(_integers, key))
-    if isinstance(key, float) and key.is_integer() and _INT64 <= key < _UINT64:
-        return int(key)
-    if isinstance(key, int):
-        # Beyond 64 bits there are only floats, and an integer may equal one.
-        return int(key) if _INT64 <= key < _UINT64 or float(key) != key else float(key)
-    return key
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
-
-
-class Finder:
-    """Finds keys in a column that has a table, whatever they are.
+class KeyIndex:
+    """Looks up keys of any type in the hash table of a map.
 
     Args:
-        table: of the column.
-        get: returns the key of an item.
+        table: the hash table.
+        get: returns the key of an entry.
     """
 
     __slots__ = ("_get", "_heads", "_links", "_prime")
 
-    def __init__(self, table: Table, get: Callable[[int], Any]) -> None:
+    def __init__(self, table: HashTable, get: Callable[[int], Any]) -> None:
         self._prime, self._heads, self._links = table
         self._get = get
 
     def find(self, key: Any) -> int:
-        """Return the item of a hashable key; -1 if it is not there."""
+        """Return the entry of a key; -1 if the map does not contain it.
+
+        Raises:
+            TypeError: the key is not hashable.
+        """
         key = plain_key(key)
         try:
-            raw = _canonical(key)
-        except (TypeError, ValueError, OverflowError):  # nothing that could have been written
+            canonical = canonical_bytes(key)
+        except (TypeError, ValueError, OverflowError):  # a key that an archive cannot contain
             return -1
-        entry: int = self._heads[xxh3_64_intdigest(raw, self._prime) % self._prime]
-        while entry:
-            if self._get(entry - 1) == key:
-                return entry - 1
-            entry = self._after(entry)
+        link: int = self._heads[xxh3_64_intdigest(canonical, self._prime) % self._prime]
+        while link:
+            if self._get(link - 1) == key:
+                return link - 1
+            link = self._next(link)
         return -1
 
-    def _after(self, entry: int) -> int:
-        following: int = self._links[entry - 1]
-        if following >= entry:
-            raise damaged("a hash table goes in circles")
+    def _next(self, link: int) -> int:
+        following: int = self._links[link - 1]
+        if following >= link:
+            raise damaged("a hash table contains a cycle")
         return following
 
 
-class NumberFinder(Finder):
-    """Finds keys among integers."""
+class IntegerKeyIndex(KeyIndex):
+    """Looks up keys among integers."""
 
     __slots__ = ("_keys",)
 
-    def __init__(self, table: Table, keys: memoryview) -> None:
+    def __init__(self, table: HashTable, keys: memoryview) -> None:
         super().__init__(table, keys.__getitem__)
         self._keys = keys
 
     def find(self, key: Any) -> int:
-        """Return the item of a hashable key; -1 if it is not there."""
+        """Return the entry of a key; -1 if the map does not contain it."""
         if type(key) is not int:
             key = plain_key(key)
             if isinstance(key, float) and key.is_integer():
                 key = int(key)
             if not isinstance(key, int):
                 return -1
-        entry: int = self._heads[key % self._prime]
-        while entry:
-            if self._keys[entry - 1] == key:
-                return entry - 1
-            entry = self._after(entry)
+        link: int = self._heads[key % self._prime]
+        while link:
+            if self._keys[link - 1] == key:
+                return link - 1
+            link = self._next(link)
         return -1
 
 
-class TextFinder(Finder):
-    """Finds keys among strings, or among bytes."""
+class BinaryKeyIndex(KeyIndex):
+    """Looks up keys among strings, or among bytes."""
 
-    __slots__ = ("_data", "_ends", "_kind", "_length")
+    __slots__ = ("_data", "_length", "_offsets", "_type")
 
-    def __init__(self, table: Table, keys: Texts) -> None:
+    def __init__(self, table: HashTable, keys: VarBinary) -> None:
         super().__init__(table, keys.get)
-        self._kind: Any = keys.kind
+        self._type: Any = keys.type
         self._data = keys.data
-        self._ends = keys.ends
+        self._offsets = keys.offsets
         self._length = keys.length
 
     def find(self, key: Any) -> int:
-        """Return the item of a hashable key; -1 if it is not there."""
-        if type(key) is not self._kind:
+        """Return the entry of a key; -1 if the map does not contain it."""
+        if type(key) is not self._type:
             key = plain_key(key)
-            if type(key) is not self._kind:
+            if type(key) is not self._type:
                 return -1
         try:
-            raw: bytes = key.encode() if self._kind is str else key
-        except UnicodeEncodeError:  # a lone surrogate: the writer refuses those
+            encoded: bytes = key.encode() if self._type is str else key
+        except UnicodeEncodeError:  # a lone surrogate, which the writer rejects
             return -1
-        ends, length = self._ends, self._length
-        if ends is None and len(raw) != length:
+        offsets, length = self._offsets, self._length
+        if offsets is None and len(encoded) != length:
             return -1
-        entry: int = self._heads[xxh3_64_intdigest(raw, self._prime) % self._prime]
-        while entry:
-            end = length * entry if ends is None else ends[entry]
-            start = end - length if ends is None else ends[entry - 1]
-            if self._data[start:end] == raw:
-                return entry - 1
-            entry = self._after(entry)
+        link: int = self._heads[xxh3_64_intdigest(encoded, self._prime) % self._prime]
+        while link:
+            end = length * link if offsets is None else offsets[link]
+            start = end - length if offsets is None else offsets[link - 1]
+            if self._data[start:end] == encoded:
+                return link - 1
+            link = self._next(link)
         return -1
-
-
-def plain_key(key: Any) -> Any:
-    """Return the None, bool, int, float, str, bytes or tuple of them that equals a key; a mark if there is none.
-
-    Raises:
-        TypeError: it is not hashable.
-    """
-    hash(key)
-    key = _numpy.scalar_of(key)
-    if isinstance(key, tuple):
-        return tuple(map(plain_key, key))
-    base: Any
-    for base in (int, float, str, bytes):
-        if isinstance(key, base):
-            # Not base(key): an enum's str() is another text.
-            return key if type(key) is base else base.__add__(key, base())
-    if key is None:
-        return key
-    if isinstance(key, memoryview):
-        return bytes(key)
-    is_time = getattr(getattr(key, "dtype", None), "kind", "") in ("m", "M")  # numbers to NumPy
-    return _plain_number(key) if isinstance(key, numbers.Number) and not is_time else _NO_KEY
-
-
-def _plain_number(key: Any) -> Any:
-    if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
-        key = complex(key)
-        return _NO_KEY if key.imag else key.real
-    try:
-        return next((kind(key) for kind in (int, float) if kind(key) == key), _NO_KEY)
-    except (TypeError, ValueError, OverflowError):
-        return _NO_KEY

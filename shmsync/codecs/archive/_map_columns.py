@@ -1,26 +1,26 @@
-"""Columns of maps as a reader sees them. Format and names: see `_format`."""
+"""Columns of maps and structs. See `_format` for format and terms."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
-from shmsync.codecs.archive._columns import KINDS, Column, Numbers, Texts
+from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, VarBinary
 from shmsync.codecs.archive._format import (
     BOOL,
     INT,
-    ITEM,
-    LINK,
+    LINK_SIZE,
     MAP,
+    MAX_UNHASHED,
     NULL,
     NUMBERS,
-    RECORDS,
-    SMALL,
+    STRUCT,
     UINT,
+    WORD,
+    buffer_at,
     damaged,
-    part,
 )
-from shmsync.codecs.archive._hash_index import Finder, NumberFinder, Table, TextFinder
+from shmsync.codecs.archive._hash_index import BinaryKeyIndex, HashTable, IntegerKeyIndex, KeyIndex
 from shmsync.codecs.archive._views import ArchivedMap
 
 if TYPE_CHECKING:
@@ -32,217 +32,218 @@ _SCALARS = {NULL, BOOL, *NUMBERS}
 
 
 def _key_getter(column: Column) -> Callable[[int], Any]:
-    """Return what returns a key: any of them hashable, and no view of the archive."""
-    direct = column.kind is str if isinstance(column, Texts) else column.header.kind in _SCALARS
-    return column.getter() if direct else _Plain(column)
+    """Return a function that returns the key of an entry, hashable and not a view of the archive."""
+    direct = column.type is str if isinstance(column, VarBinary) else column.header.kind in _SCALARS
+    return column.getter() if direct else _PlainKeyGetter(column)
 
 
-class _Plain:
-    """Returns elements as plain keys."""
+class _PlainKeyGetter:
+    """Returns keys as plain objects."""
 
     __slots__ = ("_column",)
 
     def __init__(self, column: Column) -> None:
         self._column = column
 
-    def __call__(self, number: int) -> Any:
-        return as_key(self._column.plain(number, number + 1)[0])
+    def __call__(self, index: int) -> Any:
+        return as_key(self._column.plain(index, index + 1)[0])
 
 
 def as_key(value: Any) -> Any:
-    """Return a key: a list among keys was a tuple.
+    """Return a decoded key; keys that are lists were written as tuples.
 
     Raises:
-        EntityReadError: no key.
+        EntityReadError: a value of this type cannot be a key.
     """
     if isinstance(value, list):
         return tuple(map(as_key, value))
     if isinstance(value, dict) or _numpy.is_array(value):
-        raise damaged("a map has a key that cannot be one")
+        raise damaged(f"a map has a key of type {type(value).__name__}")
     return value
 
 
-class _Items:
-    """The items of one map (the protocol `Entries` of the views), found through the table of their column."""
+class _MapEntries:
+    """The entries of one map; implements the protocol `Entries` of `_views`."""
 
-    __slots__ = ("_keys", "_values", "find", "key", "numbers", "value")
+    __slots__ = ("_keys", "_values", "find", "indices", "key", "value")
 
-    def __init__(self, keys: Column, values: Column, numbers: range, find: Callable[[Any], int] | None) -> None:
+    def __init__(self, keys: Column, values: Column, indices: range, find: Callable[[Any], int] | None) -> None:
         self._keys = keys
         self._values = values
-        self.numbers = numbers
+        self.indices = indices
         self.key = _key_getter(keys)
         self.value = values.getter()
-        self.find = find or _Few(dict(zip(self.plain_keys(), numbers, strict=True)))
+        self.find = find or _SmallKeyIndex(dict(zip(self.plain_keys(), indices, strict=True)))
 
     def plain_keys(self) -> list[Any]:
         """Return the keys as plain objects."""
-        return [as_key(key) for key in self._keys.plain(self.numbers.start, self.numbers.stop)]
+        return [as_key(key) for key in self._keys.plain(self.indices.start, self.indices.stop)]
 
     def plain(self) -> dict[Any, Any]:
-        """Return all items as plain objects."""
-        values = self._values.plain(self.numbers.start, self.numbers.stop)
+        """Return all entries as plain objects."""
+        values = self._values.plain(self.indices.start, self.indices.stop)
         return dict(zip(self.plain_keys(), values, strict=True))
 
 
-class _Few:
-    """Finds the keys of a small map."""
+class _SmallKeyIndex:
+    """Looks up keys in a map without a hash table."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_indices",)
 
-    def __init__(self, numbers: dict[Any, int]) -> None:
-        self._numbers = numbers
+    def __init__(self, indices: dict[Any, int]) -> None:
+        self._indices = indices
 
     def __call__(self, key: Any) -> int:
-        return self._numbers.get(key, -1)
+        return self._indices.get(key, -1)
 
 
 class Maps(Column):
-    """Maps."""
+    """A column of maps."""
 
-    __slots__ = ("_both", "_ends", "_find")
+    __slots__ = ("_children", "_find", "_offsets")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        self._ends = self.words_at(header.words[0], header.n + 1)
-        self._both: tuple[Column, Column] | None = None
+        self._offsets = self.u64_buffer(header.words[0], header.n + 1)
+        self._children: tuple[Column, Column] | None = None
         self._find: Callable[[Any], int] | None = None
 
     def _columns(self) -> tuple[Column, Column]:
-        """Return the columns of keys and values; not opened before they are needed, see `Mix`."""
-        if self._both is None:
+        """Return the columns of keys and values. Opened on first access, see `DenseUnion`."""
+        if self._children is None:
             _, keys, values, table, *_ = self.header.words
-            count = self._ends[self.header.n]
-            both = self.open(keys, count), self.open(values, count)
+            count = self._offsets[self.header.n]
+            children = self.open(keys, count), self.open(values, count)
             if table:
-                self._find = self._finder(both[0])
-            self._both = both
-        return self._both
+                self._find = self._key_index(children[0])
+            self._children = children
+        return self._children
 
-    def _table(self, keys: Column) -> Table:
+    def _table(self, keys: Column) -> HashTable:
         """Return the hash table."""
-        *_, at, buckets, _ = self.header.words
+        *_, offset, buckets, _ = self.header.words
         if self.header.n != 1 or not buckets:
-            raise damaged(f"a hash table of {buckets} buckets for {self.header.n} maps")
-        both = part(self.archive, self.header, at, LINK * (buckets + keys.header.n)).cast("I")
-        return Table(buckets, both[:buckets], both[buckets:])
+            raise damaged(f"a column of {self.header.n} maps has a hash table of {buckets} buckets")
+        words = buffer_at(self.archive, self.header, offset, LINK_SIZE * (buckets + keys.header.n)).cast("I")
+        return HashTable(buckets, words[:buckets], words[buckets:])
 
-    def _finder(self, keys: Column) -> Callable[[Any], int]:
+    def _key_index(self, keys: Column) -> Callable[[Any], int]:
         table = self._table(keys)
         if isinstance(keys, Numbers) and keys.header.kind in {INT, UINT}:
-            return NumberFinder(table, keys.view).find
-        if isinstance(keys, Texts):
-            return TextFinder(table, keys).find
-        return Finder(table, _key_getter(keys)).find
+            return IntegerKeyIndex(table, keys.view).find
+        if isinstance(keys, VarBinary):
+            return BinaryKeyIndex(table, keys).find
+        return KeyIndex(table, _key_getter(keys)).find
 
-    def _items(self, number: int) -> _Items:
+    def _entries(self, index: int) -> _MapEntries:
         keys, values = self._columns()
-        start, stop = self._ends[number], self._ends[number + 1]
-        if not start <= stop <= keys.header.n or (self._find is None and stop - start > SMALL):
-            raise damaged(f"a map from {start} to {stop}")
-        return _Items(keys, values, range(start, stop), self._find)
+        start, stop = self._offsets[index], self._offsets[index + 1]
+        if not start <= stop <= keys.header.n or (self._find is None and stop - start > MAX_UNHASHED):
+            raise damaged(f"a map spans entries {start} to {stop} of {keys.header.n}")
+        return _MapEntries(keys, values, range(start, stop), self._find)
 
-    def get(self, number: int) -> ArchivedMap:
+    def get(self, index: int) -> ArchivedMap:
         """Return an element."""
-        return ArchivedMap(self._items(number))
+        return ArchivedMap(self._entries(index))
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        return [self._items(number).plain() for number in range(start, stop)]
+        """Return a range of elements as plain objects."""
+        return [self._entries(index).plain() for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
-        """Look at every item, and look up every key."""
+        """Validate every entry, and look up every key."""
         super().check(seen)
         for column in self._columns():
             column.check(seen)
         if self._find is not None:
             _, heads, links = self._table(self._columns()[0])
-            if max(heads) > len(links) or any(link > item for item, link in enumerate(links)):
-                raise damaged("a hash table leads beyond its map, or in circles")
-        at = 0
-        for number in range(self.header.n):
-            items = self._items(number)
-            if items.numbers.start != at:
-                raise damaged(f"a map begins at {items.numbers.start} instead of {at}")
-            at = items.numbers.stop
-            if any(items.find(items.key(item)) != item for item in items.numbers if not _is_nan(items.key(item))):
-                raise damaged("a map does not find its own keys")
+            if max(heads) > len(links) or any(link > entry for entry, link in enumerate(links)):
+                raise damaged("a hash table has a link beyond its map, or a cycle")
+        expected = 0
+        for index in range(self.header.n):
+            entries = self._entries(index)
+            if entries.indices.start != expected:
+                raise damaged(f"a map starts at entry {entries.indices.start} instead of {expected}")
+            expected = entries.indices.stop
+            lookups = ((entries.key(entry), entry) for entry in entries.indices)
+            if any(entries.find(key) != entry for key, entry in lookups if not _is_nan(key)):
+                raise damaged("a key is not in the hash table of its map")
 
 
 def _is_nan(key: Any) -> bool:
-    """Tell whether a key differs from itself, so that nobody can find it."""
+    """Tell whether a key is or contains NaN, which cannot be looked up."""
     return any(map(_is_nan, key)) if isinstance(key, tuple) else bool(key != key)  # noqa: PLR0124
 
 
-class _Record:
-    """The items of one record (the protocol `Entries` of the views)."""
+class _StructEntries:
+    """The entries of one struct; implements the protocol `Entries` of `_views`."""
 
-    __slots__ = ("_fields", "_number", "find", "key", "numbers")
+    __slots__ = ("_fields", "_index", "find", "indices", "key")
 
-    def __init__(self, fields: Records, number: int) -> None:
+    def __init__(self, fields: Structs, index: int) -> None:
         self._fields = fields
-        self._number = number
-        self.numbers = fields.numbers
+        self._index = index
+        self.indices = fields.indices
         self.key = fields.keys.__getitem__
         self.find = fields.find
 
     def value(self, field: int) -> Any:
         """Return the value of a field."""
-        return self._fields.field(field).get(self._number)
+        return self._fields.field(field).get(self._index)
 
     def plain(self) -> dict[Any, Any]:
-        """Return all items as plain objects."""
-        return self._fields.plain(self._number, self._number + 1)[0]  # type: ignore[no-any-return]
+        """Return all entries as plain objects."""
+        return self._fields.plain(self._index, self._index + 1)[0]  # type: ignore[no-any-return]
 
 
-class Records(Column):
-    """Maps with the same keys.
+class Structs(Column):
+    """A column of maps with the same keys, with one child column for each key.
 
     Attributes:
-        keys: of each of them.
-        numbers: of the fields.
-        find: returns the number of a key's field, or -1.
+        keys: the keys of each map.
+        indices: the indices of the fields.
+        find: returns the index of the field of a key, or -1.
     """
 
-    __slots__ = ("_columns", "_fields", "_keys", "find", "keys", "numbers")
+    __slots__ = ("_columns", "_fields", "_keys", "find", "indices", "keys")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
         keys, fields = header.words[:2]
         self._keys = self.open(keys)
         count = self._keys.header.n
-        if not 1 <= count <= SMALL:
-            raise damaged(f"records of {count} fields")
-        self._fields = part(archive, header, fields, ITEM * count).cast("Q")
+        if not 1 <= count <= MAX_UNHASHED:
+            raise damaged(f"a struct has {count} fields instead of 1 to {MAX_UNHASHED}")
+        self._fields = buffer_at(archive, header, fields, WORD * count).cast("Q")
         self._columns: dict[int, Column] = {}
         self.keys = [as_key(key) for key in self._keys.plain(0, count)]
-        self.numbers = range(count)
-        self.find = _Few(dict(zip(self.keys, self.numbers, strict=True)))
+        self.indices = range(count)
+        self.find = _SmallKeyIndex(dict(zip(self.keys, self.indices, strict=True)))
 
-    def field(self, number: int) -> Column:
+    def field(self, index: int) -> Column:
         """Return the column of a field."""
-        column = self._columns.get(number)
+        column = self._columns.get(index)
         if column is None:
-            column = self._columns[number] = self.open(self._fields[number], self.header.n)
+            column = self._columns[index] = self.open(self._fields[index], self.header.n)
         return column
 
-    def get(self, number: int) -> ArchivedMap:
+    def get(self, index: int) -> ArchivedMap:
         """Return an element."""
-        return ArchivedMap(_Record(self, number))
+        return ArchivedMap(_StructEntries(self, index))
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        fields = (self.field(number).plain(start, stop) for number in self.numbers)
+        """Return a range of elements as plain objects."""
+        fields = (self.field(index).plain(start, stop) for index in self.indices)
         return [dict(zip(self.keys, values, strict=True)) for values in zip(*fields, strict=True)]
 
     def check(self, seen: set[int]) -> None:
-        """Look at every field."""
+        """Validate every field."""
         super().check(seen)
         self._keys.check(seen)
-        if any(self.find(key) != number for number, key in enumerate(self.keys) if not _is_nan(key)):
-            raise damaged("a record has a key twice")
-        for number in self.numbers:
-            self.field(number).check(seen)
+        if any(self.find(key) != index for index, key in enumerate(self.keys) if not _is_nan(key)):
+            raise damaged("a struct has a key twice")
+        for index in self.indices:
+            self.field(index).check(seen)
 
 
-KINDS |= {MAP: Maps, RECORDS: Records}
+COLUMN_TYPES |= {MAP: Maps, STRUCT: Structs}

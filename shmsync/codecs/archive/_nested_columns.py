@@ -1,15 +1,12 @@
-"""Columns of lists and arrays, and of elements that do not fit into one column, as a reader sees them.
-
-Format and names: see `_format`.
-"""
+"""Columns of lists and arrays, dense unions and chunked columns. See `_format` for format and terms."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
-from shmsync.codecs.archive._columns import KINDS, Column, Numbers
-from shmsync.codecs.archive._format import ARRAY, BOXED, LIST, MIX, Header, damaged, part
+from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers
+from shmsync.codecs.archive._format import ARRAY, CHUNKED, DENSE_UNION, LIST, Header, buffer_at, damaged
 from shmsync.codecs.archive._views import ArchivedList
 
 if TYPE_CHECKING:
@@ -17,53 +14,53 @@ if TYPE_CHECKING:
 
 
 class Lists(Column):
-    """Lists; those of numbers come as vectors."""
+    """A column of lists; lists of numbers are returned as vectors."""
 
-    __slots__ = ("_child", "_ends", "_stride", "_vector")
+    __slots__ = ("_child", "_list_size", "_offsets", "_vector")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        ends, self._stride, _ = header.words[:3]
-        if not ends and not self._stride:
-            raise damaged("lists of no length")
-        self._ends = self.words_at(ends, header.n + 1) if ends else None
+        offsets, self._list_size, _ = header.words[:3]
+        if not offsets and not self._list_size:
+            raise damaged("a list column has neither offsets nor a list size")
+        self._offsets = self.u64_buffer(offsets, header.n + 1) if offsets else None
         self._child: Column | None = None
         self._vector: Any = None
 
     def child(self) -> Column:
-        """Return the column of all elements of all lists."""
+        """Return the column of the elements of all lists."""
         if self._child is None:
-            count = self._ends[self.header.n] if self._ends is not None else self._stride * self.header.n
+            count = self._offsets[self.header.n] if self._offsets is not None else self._list_size * self.header.n
             child = self.open(self.header.words[2], count)
             self._vector = child.vector() if isinstance(child, Numbers) else None
             self._child = child
         return self._child
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
         child = self.child()
-        start, stop = self.span(number)
+        start, stop = self.span(index)
         return ArchivedList(child, range(start, stop)) if self._vector is None else self._vector[start:stop]
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
+        """Return the fastest equivalent of `get`."""
         self.child()
-        if self._ends is None and _numpy.is_array(self._vector):
-            return self._vector.reshape(-1, self._stride).__getitem__  # type: ignore[no-any-return]
+        if self._offsets is None and _numpy.is_array(self._vector):
+            return self._vector.reshape(-1, self._list_size).__getitem__  # type: ignore[no-any-return]
         return self.get
 
-    def span(self, number: int) -> tuple[int, int]:
-        """Return the number of the first element of a list, and of the first that is not in it any more."""
-        if self._ends is None:
-            return self._stride * number, self._stride * (number + 1)
-        start, stop = self._ends[number], self._ends[number + 1]
-        if not start <= stop <= self._ends[self.header.n]:
-            raise damaged(f"a list from {start} to {stop}")
+    def span(self, index: int) -> tuple[int, int]:
+        """Return the range of a list in the child column, as start and stop."""
+        if self._offsets is None:
+            return self._list_size * index, self._list_size * (index + 1)
+        start, stop = self._offsets[index], self._offsets[index + 1]
+        if not start <= stop <= self._offsets[self.header.n]:
+            raise damaged(f"a list spans elements {start} to {stop} of {self._offsets[self.header.n]}")
         return start, stop
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        spans = [self.span(number) for number in range(start, stop)]
+        """Return a range of elements as plain objects."""
+        spans = [self.span(index) for index in range(start, stop)]
         if not spans:
             return []
         first = min(begin for begin, _ in spans)
@@ -71,20 +68,20 @@ class Lists(Column):
         return [items[begin - first : end - first] for begin, end in spans]
 
     def check(self, seen: set[int]) -> None:
-        """Look at every list, and at the elements."""
+        """Validate every list, and the child column."""
         super().check(seen)
         child = self.child()
-        at = 0
-        for number in range(self.header.n):
-            start, stop = self.span(number)
-            if start != at:
-                raise damaged(f"a list begins at {start} instead of {at}")
-            at = stop
+        expected = 0
+        for index in range(self.header.n):
+            start, stop = self.span(index)
+            if start != expected:
+                raise damaged(f"a list starts at element {start} instead of {expected}")
+            expected = stop
         child.check(seen)
 
 
 class Arrays(Column):
-    """Arrays of one dtype and shape."""
+    """A column of arrays of one dtype and shape."""
 
     __slots__ = ("_rows",)
 
@@ -93,112 +90,112 @@ class Arrays(Column):
         self._rows: Any = None
 
     def rows(self) -> Any:
-        """Return all elements, stacked."""
+        """Return all elements as one array, stacked along the first axis."""
         if self._rows is None:
             n = self.header.n
             dtype, length, shape, dimensions, data, size = self.header.words
-            text = str(bytes(part(self.archive, self.header, dtype, length)), "ascii", "replace")
-            sides = self.words_at(shape, dimensions).tolist()
+            text = str(bytes(buffer_at(self.archive, self.header, dtype, length)), "ascii", "replace")
+            lengths = self.u64_buffer(shape, dimensions).tolist()
             if size == 0 and n != 1:
-                raise damaged("arrays of no bytes")
-            view = part(self.archive, self.header, data, size * n)
-            self._rows = _numpy.array_at(view, text, "C", (n, *sides))
+                raise damaged(f"{n} arrays have no bytes")
+            view = buffer_at(self.archive, self.header, data, size * n)
+            self._rows = _numpy.array_from_buffer(view, text, "C", (n, *lengths))
         return self._rows
 
-    def get(self, number: int) -> Any:
-        """Return an element; an array even if it has no dimensions."""
-        return self.rows()[number, ...]
+    def get(self, index: int) -> Any:
+        """Return an element: always an array, even if it is zero-dimensional."""
+        return self.rows()[index, ...]
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
+        """Return the fastest equivalent of `get`."""
         rows = self.rows()
         return self.get if rows.ndim == 1 else rows.__getitem__
 
     def check(self, seen: set[int]) -> None:
-        """Look at what the arrays are."""
+        """Validate dtype, shape and size."""
         super().check(seen)
         self.rows()
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return copies."""
-        return [self.get(number).copy() for number in range(start, stop)]
+        """Return copies of a range of elements."""
+        return [self.get(index).copy() for index in range(start, stop)]
 
 
-class Mix(Column):
-    """Elements of several kinds."""
+class DenseUnion(Column):
+    """A column of elements of several kinds: each is in one of its children."""
 
-    __slots__ = ("_children", "_children_at", "_kinds", "_places")
+    __slots__ = ("_child_offsets", "_children", "_type_ids", "_value_offsets")
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        kinds, places, children, count = header.words[:4]
-        self._kinds = part(archive, header, kinds, header.n)
-        self._places = self.words_at(places, header.n)
-        self._children_at = self.words_at(children, count)
+        type_ids, value_offsets, children, count = header.words[:4]
+        self._type_ids = buffer_at(archive, header, type_ids, header.n)
+        self._value_offsets = self.u64_buffer(value_offsets, header.n)
+        self._child_offsets = self.u64_buffer(children, count)
         self._children: dict[int, Column] = {}
 
-    def _child(self, kind: int) -> Column:
-        """Return a child; not opened before it is needed, or a damaged archive might open its columns without end."""
-        child = self._children.get(kind)
+    def _child(self, type_id: int) -> Column:
+        """Return a child. Opened on first access: opening all children of a damaged archive could be exponential."""
+        child = self._children.get(type_id)
         if child is None:
-            if kind >= len(self._children_at):
-                raise damaged(f"a mix has no child {kind}")
-            child = self._children[kind] = self.open(self._children_at[kind])
+            if type_id >= len(self._child_offsets):
+                raise damaged(f"a union of {len(self._child_offsets)} children has the type id {type_id}")
+            child = self._children[type_id] = self.open(self._child_offsets[type_id])
         return child
 
-    def _child_of(self, number: int) -> tuple[Column, int]:
-        child, place = self._child(self._kinds[number]), self._places[number]
-        if place >= child.header.n:
-            raise damaged(f"a mix has no element {place} in a child")
-        return child, place
+    def _child_of(self, index: int) -> tuple[Column, int]:
+        child, offset = self._child(self._type_ids[index]), self._value_offsets[index]
+        if offset >= child.header.n:
+            raise damaged(f"a union has the value offset {offset} in a child of {child.header.n} elements")
+        return child, offset
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
-        child, place = self._child_of(number)
-        return child.get(place)
+        child, offset = self._child_of(index)
+        return child.get(offset)
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        found = []
-        for number in range(start, stop):
-            child, place = self._child_of(number)
-            found += child.plain(place, place + 1)
-        return found
+        """Return a range of elements as plain objects."""
+        result = []
+        for index in range(start, stop):
+            child, offset = self._child_of(index)
+            result += child.plain(offset, offset + 1)
+        return result
 
     def check(self, seen: set[int]) -> None:
-        """Look at every element."""
+        """Validate every element."""
         super().check(seen)
-        for number in range(self.header.n):
-            self._child_of(number)
-        children = [self._child(kind) for kind in range(len(self._children_at))]
+        for index in range(self.header.n):
+            self._child_of(index)
+        children = [self._child(type_id) for type_id in range(len(self._child_offsets))]
         if sum(child.header.n for child in children) != self.header.n:
-            raise damaged("a mix of too many elements")
+            raise damaged(f"a union of {self.header.n} elements has children of another total length")
         for child in children:
             child.check(seen)
 
 
-class Boxed(Column):
-    """Elements with a column each."""
+class Chunked(Column):
+    """A column of elements that each have a column of their own."""
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_chunks",)
 
     def __init__(self, archive: memoryview, header: Header) -> None:
         super().__init__(archive, header)
-        self._columns = self.words_at(header.words[0], header.n)
+        self._chunks = self.u64_buffer(header.words[0], header.n)
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
-        return self.open(self._columns[number], 1).get(0)
+        return self.open(self._chunks[index], 1).get(0)
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
-        return [self.open(at, 1).plain(0, 1)[0] for at in self._columns[start:stop]]
+        """Return a range of elements as plain objects."""
+        return [self.open(offset, 1).plain(0, 1)[0] for offset in self._chunks[start:stop]]
 
     def check(self, seen: set[int]) -> None:
-        """Look at every element."""
+        """Validate every element."""
         super().check(seen)
-        for at in self._columns:
-            self.open(at, 1).check(seen)
+        for offset in self._chunks:
+            self.open(offset, 1).check(seen)
 
 
-KINDS |= {LIST: Lists, ARRAY: Arrays, MIX: Mix, BOXED: Boxed}
+COLUMN_TYPES |= {LIST: Lists, ARRAY: Arrays, DENSE_UNION: DenseUnion, CHUNKED: Chunked}

@@ -1,30 +1,31 @@
-"""What kinds of values stand in a column that is to be written."""
+"""Partition the values of a column by the kind of column that they can be written to."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync.codecs import _numpy, raw
-from shmsync.codecs._records import record_of
+from shmsync.codecs._records import fields_of
+from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._views import unarchive
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LEAST_INT, _MOST_INT, _MOST_UINT = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-_TAKEN = (
-    "an archive takes None, bool, 64-bit int, float, str, bytes, list, tuple, dict, NumPy arrays and ArrayMap; "
-    "convert the rest (a set to a list, a datetime to a timestamp)"
+_MIN_INT64, _MAX_INT64, _MAX_UINT64 = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+_SUPPORTED = (
+    'codec="archive" supports None, bool, 64-bit int, float, str, bytes, list, tuple, dict, NumPy arrays and ArrayMap; '
+    "convert other types (a set to a list, a datetime to a timestamp)"
 )
 
 
-class Group(Enum):
-    """Values that share a column."""
+class ValueKind(Enum):
+    """Values of one kind share a column."""
 
     NULL = 1
     BOOL = 2
@@ -42,200 +43,145 @@ class Group(Enum):
     ARRAY_MAP = 14
 
 
-class Sorted(NamedTuple):
-    """The values of a column by group.
+class Partition(NamedTuple):
+    """The values of a column by kind.
 
     Attributes:
-        members: of each group.
-        kinds, places: for each value, in their order, the number of its group and its place there.
-        converted: whether some are containers that were made from something else.
+        children: the values of each kind.
+        type_ids: for each value, in the order of the column, the index of its kind in `children`.
+        value_offsets: for each value, its index among the values of its kind.
+        converted: whether some containers are new objects, made from the caller's.
     """
 
-    members: dict[Group, list[Any]]
-    kinds: bytearray
-    places: array[int]
+    children: dict[ValueKind, list[Any]]
+    type_ids: bytearray
+    value_offsets: array[int]
     converted: bool = False
 
 
-_PURE = {
-    type(None): Group.NULL,
-    bool: Group.BOOL,
-    float: Group.FLOAT,
-    str: Group.STR,
-    bytes: Group.BYTES,
-    dict: Group.MAP,
+_KIND_OF_TYPE = {
+    type(None): ValueKind.NULL,
+    bool: ValueKind.BOOL,
+    float: ValueKind.FLOAT,
+    str: ValueKind.STR,
+    bytes: ValueKind.BYTES,
+    dict: ValueKind.MAP,
 }
 
 
-class ArrayMap:
-    """A map for `codec="archive"` whose keys and values are given as arrays: what a million entries are written from.
-
-    Readers get the map that `dict(zip(keys, values))` would be: each value a row of `values`, read in place.
-
-    Args:
-        keys: a list of keys, or a one-dimensional NumPy array of integers, floats or strings. The last of equal keys
-            counts.
-        values: a NumPy array with as many rows as there are keys, of any dtype but object. One dimension of numbers or
-            strings is values without rows, which readers get as Python's.
+def partition(values: Sequence[Any]) -> Partition:
+    """Partition the values of a column by kind; instances of subclasses become instances of the base type.
 
     Raises:
-        EntityWriteError: they do not fit together.
+        EntityWriteError: a value is of an unsupported type.
     """
-
-    __slots__ = ("keys", "values")
-
-    def __init__(self, keys: Any, values: Any) -> None:
-        if not _numpy.is_array(values) or values.ndim == 0:
-            raise EntityWriteError(f"the values of an ArrayMap are a NumPy array of rows, not {type(values).__name__}")
-        _numpy.describe(values)
-        if _numpy.is_array(keys):
-            _numpy.describe(keys)
-            if keys.ndim != 1 or not _numpy.is_plain(keys.dtype):
-                raise EntityWriteError(
-                    f"the keys of an ArrayMap are integers, floats or strings in one dimension, not {keys.dtype} in "
-                    f"{keys.ndim}; give others as a list"
-                )
-        elif not isinstance(keys, Iterable):
-            raise EntityWriteError(f"the keys of an ArrayMap are a list or a NumPy array, not {type(keys).__name__}")
-        self.keys = keys if _numpy.is_array(keys) and keys.dtype.kind in "iu" else list(_listed(keys))
-        self.values = values
-        if len(self.keys) != len(values):
-            raise EntityWriteError(f"an ArrayMap of {len(self.keys)} keys and {len(values)} values")
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __repr__(self) -> str:
-        return f"<ArrayMap of {len(self):,} keys, values of {self.values.shape[1:]} {self.values.dtype}>"
-
-
-def _listed(keys: Any) -> Any:
-    return keys.tolist() if _numpy.is_array(keys) else keys
-
-
-def without_repeats(one: ArrayMap) -> ArrayMap:
-    """Return the map with native 64-bit keys if they are an array, and with the last value for each key."""
-    numpy = _numpy.numpy_in_use()
-    keys = one.keys
-    if not isinstance(keys, list):
-        keys = numpy.ascontiguousarray(keys, numpy.uint64 if keys.dtype.kind == "u" else numpy.int64)
-        ordered = numpy.sort(keys)
-        distinct = len(keys) - int((ordered[1:] == ordered[:-1]).sum())
-    else:
-        distinct = len(set(keys))
-    found = ArrayMap.__new__(ArrayMap)
-    found.keys, found.values = keys, one.values
-    if distinct < len(keys):  # as a dict does: where the first one stood, the value of the last one
-        last = {key: row for row, key in enumerate(_listed(keys))}
-        found.keys, found.values = list(last), one.values[list(last.values())]
-    return found
-
-
-def sort(values: Sequence[Any]) -> Sorted:
-    """Sort the values of a column into groups; values of subclasses become their base."""
-    kinds = set(map(type, values))
-    if len(kinds) == 1:
-        group = _group_of_all(kinds.pop(), values)
-        if group is not None:
-            return Sorted({group: list(values)}, bytearray(), array("Q"))
+    types = set(map(type, values))
+    if len(types) == 1:
+        kind = _common_kind(types.pop(), values)
+        if kind is not None:
+            return Partition({kind: list(values)}, bytearray(), array("Q"))
     if not values:
-        return Sorted({Group.NULL: []}, bytearray(), array("Q"))
-    members: dict[Group, list[Any]] = {}
-    numbers: dict[Group, int] = {}
-    sorted_ = Sorted(members, bytearray(), array("Q"))
+        return Partition({ValueKind.NULL: []}, bytearray(), array("Q"))
+    children: dict[ValueKind, list[Any]] = {}
+    type_id_of: dict[ValueKind, int] = {}
+    result = Partition(children, bytearray(), array("Q"))
     converted = False
     for value in values:
-        group, plain = _group_of(value)
+        kind, plain = _classify(value)
         converted |= plain is not value and isinstance(plain, (dict, list, tuple))
-        sorted_.kinds.append(numbers.setdefault(group, len(numbers)))
-        group_members = members.setdefault(group, [])
-        sorted_.places.append(len(group_members))
-        group_members.append(plain)
-    return sorted_._replace(converted=converted)
+        result.type_ids.append(type_id_of.setdefault(kind, len(type_id_of)))
+        child = children.setdefault(kind, [])
+        result.value_offsets.append(len(child))
+        child.append(plain)
+    return result._replace(converted=converted)
 
 
-def _group_of_all(kind: type, values: Sequence[Any]) -> Group | None:
-    """Return the group of values that all have one type; None if they must be looked at one by one."""
-    if kind is int:
-        return _of_ints(min(values), max(values))
-    if kind is list or kind is tuple:
-        return _of_lists(values)
-    return _PURE.get(kind)
+def _common_kind(type_: type, values: Sequence[Any]) -> ValueKind | None:
+    """Return the kind of values of a single type; None if they must be classified one by one."""
+    if type_ is int:
+        return _kind_of_ints(min(values), max(values))
+    if type_ is list or type_ is tuple:
+        return _kind_of_lists(values)
+    return _KIND_OF_TYPE.get(type_)
 
 
-def _of_ints(least: int, most: int) -> Group | None:
-    if least >= _LEAST_INT and most <= _MOST_INT:
-        return Group.INT
-    return Group.UINT if least >= 0 and most <= _MOST_UINT else None
+def _kind_of_ints(minimum: int, maximum: int) -> ValueKind | None:
+    if minimum >= _MIN_INT64 and maximum <= _MAX_INT64:
+        return ValueKind.INT
+    return ValueKind.UINT if minimum >= 0 and maximum <= _MAX_UINT64 else None
 
 
-def _of_lists(lists: Sequence[Any]) -> Group | None:
-    """Return the group of lists, or of one list; None if they do not belong to one group."""
-    kinds = set(map(type, chain.from_iterable(lists)))
-    if kinds == {float}:
-        return Group.FLOATS
-    if kinds == {int}:
-        group = _of_ints(min(chain.from_iterable(lists)), max(chain.from_iterable(lists)))
-        return {Group.INT: Group.INTS, Group.UINT: Group.UINTS, None: None}[group]
-    return Group.LIST if kinds.isdisjoint({int, float}) else None
+def _kind_of_lists(lists: Sequence[Any]) -> ValueKind | None:
+    """Return the common kind of lists; None if they have none."""
+    types = set(map(type, chain.from_iterable(lists)))
+    if types == {float}:
+        return ValueKind.FLOATS
+    if types == {int}:
+        kind = _kind_of_ints(min(chain.from_iterable(lists)), max(chain.from_iterable(lists)))
+        return {ValueKind.INT: ValueKind.INTS, ValueKind.UINT: ValueKind.UINTS, None: None}[kind]
+    return ValueKind.LIST if types.isdisjoint({int, float}) else None
 
 
-def _group_of(value: Any) -> tuple[Group, Any]:
-    """Return the group of a value, and the value in its base type."""
-    kind = type(value)
-    if kind in _PURE:
-        return _PURE[kind], value
+def _classify(value: Any) -> tuple[ValueKind, Any]:
+    """Return the kind of a value, and the value in its base type."""
+    type_ = type(value)
+    if type_ in _KIND_OF_TYPE:
+        return _KIND_OF_TYPE[type_], value
     if isinstance(value, (list, tuple)):
-        return _of_lists([value]) or Group.LIST, value
-    value = unarchive(_numpy.scalar_of(value))
+        return _kind_of_lists([value]) or ValueKind.LIST, value
+    value = unarchive(_numpy.to_python_scalar(value))
     if isinstance(value, int):
         if isinstance(value, bool):
-            return Group.BOOL, value
-        group = _of_ints(value, value)
-        if group is None:
-            raise EntityWriteError(f"cannot publish this value: the int {value!r:.60} has more than 64 bits")
-        return group, int(value)
-    return _group_of_other(value)
+            return ValueKind.BOOL, value
+        kind = _kind_of_ints(value, value)
+        if kind is None:
+            raise EntityWriteError(
+                f"cannot publish this value: the int {value!r:.60} does not fit in 64 bits; convert it to str or float"
+            )
+        return kind, int(value)
+    return _classify_other(value)
 
 
-def _group_of_other(value: Any) -> tuple[Group, Any]:
+def _classify_other(value: Any) -> tuple[ValueKind, Any]:
     if _numpy.is_array(value):
         _numpy.describe(value)
-        return Group.ARRAY, value
-    for base, group, plain in _BASES:
+        return ValueKind.ARRAY, value
+    for base, kind, convert in _BASES:
         if isinstance(value, base):
-            return group, plain(value)
-    record = value if isinstance(value, list) else record_of(value)
-    if record is not None:
-        return _group_of(record)
-    raise EntityWriteError(f"cannot publish this value: {type(value).__name__!r} objects are not supported; {_TAKEN}")
+            return kind, convert(value)
+    fields = value if isinstance(value, list) else fields_of(value)
+    if fields is not None:
+        return _classify(fields)
+    raise EntityWriteError(
+        f"cannot publish this value: {type(value).__name__!r} objects are not supported; {_SUPPORTED}"
+    )
 
 
-_BASES: tuple[tuple[Any, Group, Any], ...] = (
-    (float, Group.FLOAT, float),
-    (str, Group.STR, str.__str__),
-    ((bytes, bytearray, memoryview), Group.BYTES, lambda value: bytes(raw.flat(value))),
-    (Mapping, Group.MAP, dict),
-    (ArrayMap, Group.ARRAY_MAP, lambda value: value),
+_BASES: tuple[tuple[Any, ValueKind, Any], ...] = (
+    (float, ValueKind.FLOAT, float),
+    (str, ValueKind.STR, str.__str__),
+    ((bytes, bytearray, memoryview), ValueKind.BYTES, lambda value: bytes(raw.flat(value))),
+    (Mapping, ValueKind.MAP, dict),
+    (ArrayMap, ValueKind.ARRAY_MAP, lambda value: value),
 )
 
 
-def cycles(value: Any) -> bool:
+def has_cycle(value: Any) -> bool:
     """Tell whether a value contains itself."""
-    above: set[int] = set()
+    ancestors: set[int] = set()
     pending: list[tuple[Any, bool]] = [(value, False)]
     while pending:
-        item, done = pending.pop()
-        if done:
-            above.discard(id(item))
+        item, is_done = pending.pop()
+        if is_done:
+            ancestors.discard(id(item))
             continue
-        if id(item) in above:
+        if id(item) in ancestors:
             return True
         if item is None or isinstance(item, (int, float, str, bytes)):
             continue
-        record = item if isinstance(item, (Mapping, list, tuple)) else record_of(item)
-        if record:
-            above.add(id(item))
+        fields = item if isinstance(item, (Mapping, list, tuple)) else fields_of(item)
+        if fields:
+            ancestors.add(id(item))
             pending.append((item, True))
-            pending += [(one, False) for one in (record.values() if isinstance(record, Mapping) else record)]
+            pending += [(child, False) for child in (fields.values() if isinstance(fields, Mapping) else fields)]
     return False

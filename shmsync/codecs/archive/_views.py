@@ -1,4 +1,4 @@
-"""What a read hands out of an archive: mappings and sequences that lie in the segment."""
+"""The values that a read of an archive returns: mappings and sequences that are decoded in place."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ if TYPE_CHECKING:
 
 _SHOWN = 4
 _short = reprlib.Repr()
-_short.maxother = 80  # what is inside says of itself how much it is
+_short.maxother = 80  # nested maps and lists state their own length
 
 
 class Elements(Protocol):
-    """A column, as far as a list needs it."""
+    """The interface of a column that `ArchivedList` uses."""
 
-    def get(self, number: int) -> Any:
+    def get(self, index: int) -> Any:
         """Return an element."""
 
     def getter(self) -> Callable[[int], Any]:
-        """Return the fastest way to `get`."""
+        """Return the fastest equivalent of `get`."""
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return elements as plain objects."""
+        """Return a range of elements as plain objects."""
 
 
 class Entries(Protocol):
-    """The items of one map, by number."""
+    """The entries of one map, by index."""
 
     @property
-    def numbers(self) -> range:
-        """The numbers of the items, in the order of insertion."""
+    def indices(self) -> range:
+        """The indices of the entries, in insertion order."""
 
     @property
     def find(self) -> Callable[[Any], int]:
-        """What returns the number of a key's item, or -1."""
+        """A function that returns the index of the entry of a key, or -1."""
 
     @property
     def key(self) -> Callable[[int], Any]:
-        """What returns the key of an item."""
+        """A function that returns the key of an entry."""
 
     @property
     def value(self) -> Callable[[int], Any]:
-        """What returns the value of an item."""
+        """A function that returns the value of an entry."""
 
     def plain(self) -> dict[Any, Any]:
-        """Return all items as plain objects."""
+        """Return all entries as plain objects."""
 
 
 class ArchivedMap(Mapping[Any, Any]):
-    """A map that lies in the segment: looked up there, decoded item by item as you touch them.
+    """A read-only map in the segment. Keys are looked up in place; values are decoded on access.
 
-    It equals the dict that was written, iterates in its order, and pickles as a plain dict. Lists of numbers and arrays
-    in it are read-only arrays on the segment (memoryviews if NumPy is not installed).
+    It is equal to the dict that was written, iterates in the same order, and pickles as a plain dict. Lists of numbers
+    and arrays in it are read-only arrays on the segment (memoryviews if NumPy is not installed).
     """
 
     __slots__ = ("_entries", "_find", "_value")
@@ -74,38 +74,38 @@ class ArchivedMap(Mapping[Any, Any]):
             if item >= 0:
                 return self._value(item)
         except IndexError:
-            raise damaged("a map points beyond its columns") from None
+            raise damaged("a map refers to an entry beyond its columns") from None
         raise KeyError(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, or `default` if it is not there."""
+        """Return the value of a key, or `default` if the map does not contain it."""
         try:
             item = self._find(key)
             return self._value(item) if item >= 0 else default
         except IndexError:
-            raise damaged("a map points beyond its columns") from None
+            raise damaged("a map refers to an entry beyond its columns") from None
 
     def __contains__(self, key: object) -> bool:
         try:
             return self._find(key) >= 0
         except IndexError:
-            raise damaged("a map points beyond its columns") from None
+            raise damaged("a map refers to an entry beyond its columns") from None
 
     def __len__(self) -> int:
-        return len(self._entries.numbers)
+        return len(self._entries.indices)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._entries.key, self._entries.numbers)
+        return map(self._entries.key, self._entries.indices)
 
     def __reversed__(self) -> Iterator[Any]:
-        return map(self._entries.key, reversed(self._entries.numbers))
+        return map(self._entries.key, reversed(self._entries.indices))
 
     def items(self) -> ItemsView[Any, Any]:
-        """Return a view of the items, in the order of insertion."""
+        """Return a view of the items, in insertion order."""
         return _Items(self)
 
     def values(self) -> ValuesView[Any]:
-        """Return a view of the values, in the order of insertion."""
+        """Return a view of the values, in insertion order."""
         return _Values(self)
 
     def __eq__(self, other: object) -> bool:
@@ -115,10 +115,10 @@ class ArchivedMap(Mapping[Any, Any]):
             return False
         return all(key in other and same(value, other[key]) for key, value in self.items())
 
-    __hash__ = None  # type: ignore[assignment]  # as a dict
+    __hash__ = None  # type: ignore[assignment]  # like a dict
 
     def unarchive(self) -> dict[Any, Any]:
-        """Return a plain dict of plain objects, which has nothing to do with the segment any more."""
+        """Return a plain dict of plain objects, which do not refer to the segment."""
         return unarchive(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,10 +134,10 @@ class _Values(ValuesView[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         entries = self._mapping._entries
-        return map(entries.value, entries.numbers)
+        return map(entries.value, entries.indices)
 
     def __contains__(self, value: object) -> bool:
-        return any(same(found, value) for found in self)
+        return any(same(each, value) for each in self)
 
 
 class _Items(ItemsView[Any, Any]):
@@ -145,7 +145,7 @@ class _Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         entries = self._mapping._entries
-        return zip(map(entries.key, entries.numbers), map(entries.value, entries.numbers), strict=True)
+        return zip(map(entries.key, entries.indices), map(entries.value, entries.indices), strict=True)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple):
@@ -155,16 +155,16 @@ class _Items(ItemsView[Any, Any]):
 
 
 class ArchivedList(Sequence[Any]):
-    """A list that lies in the segment; its elements are decoded one by one, as you touch them.
+    """A read-only list in the segment. Elements are decoded on access.
 
-    It equals the list or tuple that was written, slices without copying, and pickles as a plain list.
+    It is equal to the list or tuple that was written, slices without copying, and pickles as a plain list.
     """
 
-    __slots__ = ("_column", "_numbers")
+    __slots__ = ("_column", "_indices")
 
-    def __init__(self, column: Elements, numbers: range) -> None:
+    def __init__(self, column: Elements, indices: range) -> None:
         self._column = column
-        self._numbers = numbers
+        self._indices = indices
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -173,43 +173,47 @@ class ArchivedList(Sequence[Any]):
     def __getitem__(self, index: slice) -> ArchivedList: ...
 
     def __getitem__(self, index: int | slice) -> Any:
-        number = self._numbers[index]
-        if isinstance(number, range):
-            return ArchivedList(self._column, number)
-        return self._column.get(number)
+        selected = self._indices[index]
+        if isinstance(selected, range):
+            return ArchivedList(self._column, selected)
+        return self._column.get(selected)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._indices)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._column.getter(), self._numbers)
+        return map(self._column.getter(), self._indices)
 
     def __reversed__(self) -> Iterator[Any]:
-        return map(self._column.getter(), reversed(self._numbers))
+        return map(self._column.getter(), reversed(self._indices))
 
     def __contains__(self, value: object) -> bool:
-        return any(same(found, value) for found in self)
+        return any(same(each, value) for each in self)
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Return the place of the first element that equals `value`. Raises ValueError if there is none."""
-        for place in range(len(self))[start:stop]:
-            if same(self[place], value):
-                return place
+        """Return the index of the first element that is equal to `value`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for index in range(len(self))[start:stop]:
+            if same(self[index], value):
+                return index
         raise ValueError(f"{_short.repr(value)} is not in the list")
 
     def count(self, value: Any) -> int:
-        """Return how many elements equal `value`."""
-        return sum(same(found, value) for found in self)
+        """Return the number of elements that are equal to `value`."""
+        return sum(same(each, value) for each in self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (list, tuple, ArchivedList)):
             return NotImplemented
         return len(self) == len(other) and all(map(same, self, other))
 
-    __hash__ = None  # type: ignore[assignment]  # as a list
+    __hash__ = None  # type: ignore[assignment]  # like a list
 
     def unarchive(self) -> list[Any]:
-        """Return a plain list of plain objects, which has nothing to do with the segment any more."""
+        """Return a plain list of plain objects, which do not refer to the segment."""
         return unarchive(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -229,7 +233,7 @@ def _joined(shown: list[str], count: int) -> str:
 
 
 def unarchive(value: Any) -> Any:
-    """Return a value of an archive as plain objects of this process; what is no archived map or list, as it is.
+    """Return an archived map or list as plain objects, which do not refer to the segment; other values unchanged.
 
     Raises:
         EntityReadError: the archive is damaged.
@@ -238,24 +242,24 @@ def unarchive(value: Any) -> Any:
         if isinstance(value, ArchivedMap):
             return value._entries.plain()
         if isinstance(value, ArchivedList):
-            numbers = value._numbers
-            if numbers.step == 1:
-                return value._column.plain(numbers.start, numbers.stop)
-            return [value._column.plain(number, number + 1)[0] for number in numbers]
+            indices = value._indices
+            if indices.step == 1:
+                return value._column.plain(indices.start, indices.stop)
+            return [value._column.plain(index, index + 1)[0] for index in indices]
     except (IndexError, RecursionError):
-        raise damaged("its columns do not fit together") from None
+        raise damaged("its columns refer to each other inconsistently") from None
     return value
 
 
-def same(mine: Any, other: Any) -> bool:
-    """Tell whether a value of an archive equals another value: vectors and arrays as a whole."""
-    if not _is_vector(mine):
-        return same(other, mine) if _is_vector(other) else bool(mine == other)
-    if isinstance(mine, memoryview) and mine.format == "B":
-        return isinstance(other, (bytes, bytearray, memoryview)) and bool(mine == other)
+def same(archived: Any, other: Any) -> bool:
+    """Tell whether a value of an archive is equal to another value. Vectors and arrays are compared as a whole."""
+    if not _is_vector(archived):
+        return same(other, archived) if _is_vector(other) else bool(archived == other)
+    if isinstance(archived, memoryview) and archived.format == "B":
+        return isinstance(other, (bytes, bytearray, memoryview)) and bool(archived == other)
     if not _is_vector(other):
-        return isinstance(other, (list, tuple)) and bool(mine.tolist() == list(other))
-    return _shape(mine) == _shape(other) and bool(mine.tolist() == other.tolist())
+        return isinstance(other, (list, tuple)) and bool(archived.tolist() == list(other))
+    return _shape(archived) == _shape(other) and bool(archived.tolist() == other.tolist())
 
 
 def _is_vector(value: Any) -> bool:
