@@ -86,7 +86,8 @@ def test_names(writer: Writer, name: str) -> None:
     assert name not in shmsync.names()
     writer.write(1)
     assert name in shmsync.names()
-    assert shmsync.names() == sorted(shmsync.names())
+    found = shmsync.names()
+    assert found == sorted(found)
     writer.unlink()
     assert name not in shmsync.names()
 
