@@ -67,19 +67,17 @@ def pauses() -> Iterator[list[float]]:
 
     A writer asks for as long a pause however slow the machine is, so their sum tells what it has waited for.
     """
+    from unittest import mock  # noqa: PLC0415 - a child does without, and starts sooner
+
     made: list[float] = []
-    sleep = ownership._Clock.sleep
 
     def recorded(seconds: float) -> None:
         made.append(seconds)
         assert sum(made) < NEVER / 100, "it waits for a reader that never leaves"
-        sleep(seconds)
+        time.sleep(seconds)
 
-    ownership._Clock.sleep = staticmethod(recorded)  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(ownership._Clock, "sleep", staticmethod(recorded)):
         yield made
-    finally:
-        ownership._Clock.sleep = staticmethod(sleep)  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -120,7 +121,7 @@ async def until_async(condition: Any) -> None:
 def is_waited_for() -> bool:
     """Tell whether the thread of the event loops sleeps on a name, with nothing left to do."""
     thread = notify_async._hub._thread
-    number = thread and thread.native_id
+    number = None if thread is None else thread.native_id
     return bool(notify_async._hub._places) and number is not None and is_asleep(os.getpid(), number)
 
 
@@ -483,11 +484,14 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
                 if snapshot.value == 5:
                     return
 
+        def all_have_seen(value: int) -> bool:
+            return all(seen and seen[-1] == value for seen in found)
+
         threads = [threading.Thread(target=follow, args=(seen,)) for seen in found]
         for thread in threads:
             thread.start()
         for number in range(1, 6):
-            until(lambda last=number - 1: all(seen and seen[-1] == last for seen in found))
+            until(partial(all_have_seen, number - 1))
             writer.write(number)
         for thread in threads:
             thread.join(PATIENCE)
@@ -796,7 +800,7 @@ def wait_for_two(_held: Held, *names: str) -> list[int | None]:
         first = asyncio.create_task(Reader[int](names[0]).wait_async(1, LONG))
         await until_async(lambda: is_awaited(names[0]) and is_waited_for())
         second = Reader[int](names[1]).wait_async(1, LONG)  # comes when the thread sleeps on the first
-        return await asyncio.gather(first, second)
+        return [*await asyncio.gather(first, second)]
 
     return asyncio.run(main())
 

@@ -235,7 +235,9 @@ def test_a_thread_that_enters_just_before_the_fork(name: str) -> None:
     """Found by a reviewer: its count came after the parent's look at the slot, and the child's copy was torn."""
     command = [sys.executable, "-W", "ignore", "-c", ENTERS_BETWEEN_HOOK_AND_FORK, name]
     path = os.pathsep.join(filter(None, sys.path))
-    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=PATIENCE, check=False).returncode == 0
+    assert (
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=PATIENCE, check=False).returncode == 0
+    )
 
 
 def keep(held: Held, name: str) -> None:
