@@ -25,6 +25,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="explore the larger scenarios of the protocol, too")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
 
 
 def _segments() -> set[str]:
@@ -47,20 +48,27 @@ def _children() -> set[int]:
     return found
 
 
+def _kill(pid: int) -> str:
+    """Kill a child process; return its command line."""
+    command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return command
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    """Fail the test that leaves a segment, a child process or a file descriptor."""
+    """Fail the test that leaves a segment, a child process or a file descriptor; remove the first two."""
     gc.collect()
     descriptors, children = _descriptors(), _children()
     yield
     gc.collect()
-    left = sorted(_segments())
-    for segment in left:
+    left = [f"process {pid}: {_kill(pid)}" for pid in _children() - children]  # first: it may create segments
+    for segment in sorted(_segments()):
         (SHM / segment).unlink()
-    assert not left, f"left in /dev/shm: {left}"
-    assert not _children() - children, "left a child process"
-    more = {fd: target for fd, target in _descriptors().items() if descriptors.get(fd) != target}
-    assert not more, f"left open: {more}"
+        left.append(f"{SHM}/{segment}")
+    left += [f"descriptor {fd}: {target}" for fd, target in _descriptors().items() if descriptors.get(fd) != target]
+    assert not left, "left behind: " + ", ".join(left)
 
 
 @pytest.fixture
@@ -76,3 +84,23 @@ def writer(name: str) -> Iterator[Writer]:
         yield writer
     with Writer(name) as last:
         last.unlink()
+
+
+# ---------------------------------------------------------------------------------------------------------- slow tests
+
+DURATION = "about 2 minutes on 2 idle cores; --slow adds the long part (about 2 minutes)"
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how long it takes, if all is to be run."""
+    return DURATION if config.args_source is pytest.Config.ArgsSource.TESTPATHS else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow unless it is asked for, by --slow, -m or name; the slow ones come first."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    asked_for = config.getoption("--slow") or config.getoption("-m") or any("::" in arg for arg in config.args)
+    items[:] = [*slow, *others] if asked_for else others
+    if slow and not asked_for:
+        config.hook.pytest_deselected(items=slow)

@@ -7,11 +7,14 @@ has no threads, asks it to run functions of a test module, and may have it forke
 from __future__ import annotations
 
 import os
+import random
 import signal
 import struct
 import subprocess
 import sys
+import time
 import traceback
+from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,23 +23,102 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shmsync import Reader, Writer
 from shmsync._core.layout import HIGH_WATER_AT, checksum_of, slot_offset
+from shmsync._session import ownership
 from shmsync._shm.ofd_locks import is_locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
 SHM = Path("/dev/shm")
-PATIENCE = 60.0
-"""Seconds after which a process is taken to hang. Nothing is timed by it."""
+PATIENCE = 60.0 * float(os.environ.get("SHMSYNC_TEST_TIMEOUT_SCALE", "1"))
+"""Seconds after which a process is taken to hang. Nothing is timed by it; set the variable on a very slow machine."""
+NEVER = 3600.0
+"""A grace duration that no test lives to see the end of."""
 
 Held = SimpleNamespace
 """What a process holds between two requests: handles, snapshots, views."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# ------------------------------------------------------------------------------------------- time, without a clock
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Poll until a condition is met; fail if it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+def is_asleep(pid: int, thread: int | None = None) -> bool:
+    """Tell whether a thread (by default the first one) of a process is blocked in a system call."""
+    return Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+@contextmanager
+def pauses() -> Iterator[list[float]]:
+    """Record the pauses, in seconds, that the writers of this process make while they wait for readers.
+
+    A writer asks for as long a pause however slow the machine is, so their sum tells what it has waited for.
+    """
+    from unittest import mock  # noqa: PLC0415 - a child does without, and starts sooner
+
+    made: list[float] = []
+
+    def recorded(seconds: float) -> None:
+        made.append(seconds)
+        assert sum(made) < NEVER / 100, "it waits for a reader that never leaves"
+        time.sleep(seconds)
+
+    with mock.patch.object(ownership._Clock, "sleep", staticmethod(recorded)):
+        yield made
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Fail if a writer of this process waits for a reader, but for the moment that a replacement would take."""
+    with pauses() as made:
+        yield
+    assert sum(made) < 1.0, f"waited for {sum(made)} s"
+
+
+class Alarms:
+    """Random times for a timer whose signal handler raises, so that about every second attempt is interrupted.
+
+    However fast the machine is: what is interrupted gets more time at the next attempt, what succeeds gets less.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.succeeded = 0
+        self.interrupted = 0
+        self._longest = 1e-4
+        self._random = random.Random(seed)
+        self._deadline = time.monotonic() + PATIENCE
+
+    def arm(self) -> None:
+        """Start the timer."""
+        signal.setitimer(signal.ITIMER_REAL, self._random.uniform(self._longest / 50, self._longest))
+
+    def success(self) -> None:
+        """Note an attempt that was not interrupted; the timer is stopped by then."""
+        self.succeeded += 1
+        self._longest = max(self._longest * 0.9, 1e-5)
+
+    def interruption(self) -> None:
+        """Note an attempt that was interrupted."""
+        self.interrupted += 1
+        self._longest *= 1.1
+
+    def enough(self, attempts: int) -> bool:
+        """Tell whether so many attempts have succeeded, and so many were interrupted; fail if that never happens."""
+        assert time.monotonic() < self._deadline, f"{self.succeeded} succeeded, {self.interrupted} interrupted"
+        return min(self.succeeded, self.interrupted) >= attempts
+
 
 # ------------------------------------------------------------------------------------------------- the test's side
 

@@ -58,7 +58,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
+)
 def test_the_demo_shows_each_recovery_and_nothing_torn(method: str) -> None:
     with shmsync("demo", "--seconds", "1", "--workers", "2", "--start-method", method, "--json") as process:
         status, out, err = ended(process)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import SHM, Child, Held
+from helpers import SHM, Alarms, Child, Held
 
 from shmsync import (
     CapacityError,
@@ -250,45 +248,40 @@ class Alarm(Exception):  # noqa: N818
     pass
 
 
-def interrupted_writes(_: Held, name: str, seconds: float) -> tuple[int, int]:
-    """Write and reserve while a timer raises at any instruction; return how many did and did not go through."""
+def interrupted_writes(_: Held, name: str, attempts: int) -> None:
+    """Write and reserve while a timer raises at any instruction, until so many did, and so many did not go through."""
 
     def raise_alarm(*_: object) -> None:
         raise Alarm
 
     rng = random.Random(1)
-    done = interrupted = 0
+    alarms = Alarms(1)
     signal.signal(signal.SIGALRM, raise_alarm)
-    until = time.monotonic() + seconds
     with Writer(name, grace_duration=0) as writer:
-        while time.monotonic() < until:
+        while not alarms.enough(attempts):
             try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-4))
+                alarms.arm()
                 if rng.random() < 0.5:
                     writer.write({"a": 1})
                 else:
                     with writer.reserve(100) as slot:
                         slot.buffer[:] = bytes(100)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                done += 1
+                alarms.success()
             except Alarm:
-                interrupted += 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        with contextlib.suppress(Alarm):
-            time.sleep(0.01)
+                alarms.interruption()
         writer.write("at last")
-    return done, interrupted
 
 
 def test_signals_that_raise_do_not_stop_the_writer(name: str) -> None:
-    with Child() as child:
-        done, interrupted = child.ask(interrupted_writes, name, 3.0)
-        assert done
-        assert interrupted
-    with Reader(name) as reader:
-        assert reader.get() == "at last"
-    with Writer(name) as last:
-        last.unlink()
+    try:
+        with Child() as child:
+            child.ask(interrupted_writes, name, 2000)
+        with Reader(name) as reader:
+            assert reader.get() == "at last"
+    finally:
+        with Writer(name) as last:
+            last.unlink()
 
 
 def test_writes_of_other_threads_wait(writer: Writer, name: str) -> None:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from helpers import Child, Held
+from helpers import PATIENCE, Child, Held
 
 from shmsync import DataReadError, EntityReadError, Reader, Writer
 from shmsync._core import protocol
@@ -52,7 +52,7 @@ def publish_without_pause(_held: Held, name: str, seed: int) -> int:
 def test_values_are_whole_and_in_order(name: str) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    with Child() as child, Writer(f"{name}-done") as done, Reader[Any](name, timeout=30) as reader:
+    with Child() as child, Writer(f"{name}-done") as done, Reader[Any](name, timeout=PATIENCE) as reader:
         child.start(publish_without_pause, name, seed)
         last: dict[str, Any] = {"number": 0}
         for _ in range(CHANGES):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import NEVER, PATIENCE
 
 import shmsync
 from shmsync import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from shmsync.codecs._gather import Payload
 
 SHM = Path("/dev/shm")
-NEVER = 30.0
 
 
 def entity(rng: random.Random, entries: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def test_version_and_result_agree(writer: Writer, name: str) -> None:
 
 
 def test_timeout_waits_for_the_first_value(writer: Writer, name: str) -> None:
-    with Reader(name, timeout=30.0) as reader:
+    with Reader(name, timeout=PATIENCE) as reader:
         timer = threading.Timer(0.05, writer.write, args=("late",))
         timer.start()
         assert reader.get() == "late"
@@ -324,7 +324,7 @@ def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
         thread.start()
     reader.close()
     for thread in threads:
-        thread.join(NEVER / 2)
+        thread.join(PATIENCE)
     assert len(raised) == 3
 
 

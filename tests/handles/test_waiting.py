@@ -7,16 +7,18 @@ import gc
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 import uvloop
-from helpers import PATIENCE, SHM, Child, Held
+from helpers import PATIENCE, SHM, Child, Held, is_asleep, until
 
 from shmsync import (
     ClosedError,
@@ -33,6 +35,7 @@ from shmsync._shm import futex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from shmsync import InstanceVersion
 
@@ -46,8 +49,12 @@ WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The thread stays during the test, however slow that is, and ends without delay after it."""
+    monkeypatch.setattr(notify_async, "_LINGER", LONG)
     yield
+    monkeypatch.setattr(notify_async, "_LINGER", 0.0)
+    notify_async._poller._wake_thread()
     until(lambda: not any(thread.name == "shmsync-poller" for thread in threading.enumerate()))
 
 
@@ -71,11 +78,16 @@ def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @contextmanager
 def soon(act: Any) -> Iterator[None]:
-    """Do something in another thread while the block waits for it."""
+    """Do something in another thread once this thread waits, in a call or in an event loop."""
+    waiter = threading.get_ident()
+    errors: list[BaseException] = []
 
     def later() -> None:
-        time.sleep(0.05)
-        act()
+        try:
+            until(lambda: is_waited_for() or is_in_wait(waiter))
+            act()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
 
     thread = threading.Thread(target=later)
     thread.start()
@@ -83,13 +95,34 @@ def soon(act: Any) -> Iterator[None]:
         yield
     finally:
         thread.join(PATIENCE)
+    assert not errors, errors
 
 
-def until(condition: Any) -> None:
+def is_in_wait(thread: int) -> bool:
+    """Tell whether a thread of this process is inside `wait` or `watch`, asleep or about to be."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not waiting._run.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def is_awaited(name: str) -> bool:
+    """Tell whether somebody sleeps on a name, or is about to."""
+    return bool((SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
+
+
+async def until_async(condition: Any) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.002)
+
+
+def is_waited_for() -> bool:
+    """Tell whether the thread of the event loops sleeps on a name, with nothing left to do."""
+    thread = notify_async._poller._thread
+    number = None if thread is None else thread.native_id
+    return bool(notify_async._poller._subscriptions) and number is not None and is_asleep(os.getpid(), number)
 
 
 # ------------------------------------------------------------------------------------------------------------- wait
@@ -168,7 +201,7 @@ def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
 
         def renew() -> None:
             writer.unlink()
-            time.sleep(0.05)
+            until(lambda: reader._attachment is None)  # it waits for a name that is not there
             writer.write("b")
 
         with soon(renew):
@@ -273,7 +306,8 @@ def publish(held: Held, name: str, value: int) -> None:
 
 @pytest.mark.usefixtures("_either_way")
 def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_MAX_SLEEP", 5.0)  # the wake-up may come just before the sleep
+    # The wake-up may come just before the sleep, and without futexes there is none.
+    monkeypatch.setattr(waiting, "_MAX_SLEEP", 5.0 if futex.AVAILABLE else 0.1)
     writer.write("a")
     reader = Reader[str](name)
     reader.get()
@@ -287,8 +321,7 @@ def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
         child.start(wait_until_interrupted, name)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])  # it is about to sleep
-        time.sleep(0.05)
+        until(lambda: is_awaited(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGINT)
         assert child.hear() == "interrupted"
 
@@ -303,33 +336,43 @@ def wait_until_interrupted(_held: Held, name: str) -> str:
     return "woken"
 
 
-def test_a_signal_does_not_end_a_wait(writer: Writer, name: str) -> None:
+def test_a_signal_does_not_end_a_wait(writer: Writer, name: str, tmp_path: Path) -> None:
     writer.write("a")
+    handled = tmp_path / "handled"
     with Child() as child:
-        child.start(wait_with_a_handler, name)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
-        time.sleep(0.05)
+        child.start(wait_with_a_handler, name, handled)
+        until(lambda: is_awaited(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGUSR1)
-        time.sleep(0.05)
+        until(handled.exists)
+        until(lambda: is_asleep(child.pid))
+        assert not child.answered()
         writer.write("b")
-        assert child.hear() == (2, [signal.SIGUSR1])
+        assert child.hear() == 2
 
 
-def wait_with_a_handler(_held: Held, name: str) -> tuple[int | None, list[int]]:
-    seen: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))
+def wait_with_a_handler(_held: Held, name: str, handled: Path) -> int | None:
+    signal.signal(signal.SIGUSR1, lambda *_: handled.touch())
     with Reader[str](name) as reader:
         reader.get()
-        return reader.wait(timeout=LONG), seen
+        return reader.wait(timeout=LONG)
 
 
-def test_waiting_takes_no_processor_time(writer: Writer, name: str) -> None:
+def test_waiting_takes_no_processor_time(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sleeps once for all of the time, and a second time if the kernel was a little early."""
+    sleeps: list[float] = []
+    wait = futex.Futex.wait
+
+    def counted(self: futex.Futex, seen: int, timeout: float) -> None:
+        sleeps.append(timeout)
+        wait(self, seen, timeout)
+
+    monkeypatch.setattr(futex.Futex, "wait", counted)
     writer.write("a")
     with Reader[str](name) as reader:
         reader.get()
-        before = time.thread_time()
-        assert reader.wait(timeout=1.0) is None
-        assert time.thread_time() - before < 0.05
+        assert reader.wait(timeout=0.2) is None
+    assert 1 <= len(sleeps) <= 2
+    assert sleeps[0] > 0.1
 
 
 def test_a_writer_that_nobody_waits_for_makes_no_call(
@@ -348,7 +391,12 @@ def test_a_writer_that_nobody_waits_for_makes_no_call(
     assert not calls
     with Reader[int](name) as reader:
         reader.get()
-        with soon(lambda: writer.write(9)):
+
+        def write_once_awaited() -> None:
+            until(lambda: is_awaited(name))
+            writer.write(9)
+
+        with soon(write_once_awaited):
             assert reader.wait(timeout=LONG) == 4
         writer.write(10)  # may owe one
         count = len(calls)
@@ -436,11 +484,14 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
                 if snapshot.value == 5:
                     return
 
+        def all_have_seen(value: int) -> bool:
+            return all(seen and seen[-1] == value for seen in found)
+
         threads = [threading.Thread(target=follow, args=(seen,)) for seen in found]
         for thread in threads:
             thread.start()
         for number in range(1, 6):
-            until(lambda last=number - 1: all(seen and seen[-1] == last for seen in found))
+            until(partial(all_have_seen, number - 1))
             writer.write(number)
         for thread in threads:
             thread.join(PATIENCE)
@@ -458,12 +509,12 @@ HUBS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(params=HUBS)
-def _each_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for flag, value in HUBS[request.param].items():
         monkeypatch.setattr(futex, flag, value)
 
 
-@pytest.mark.usefixtures("_each_hub")
+@pytest.mark.usefixtures("_each_poller")
 def test_wait_async(writer: Writer, name: str) -> None:
     async def main(reader: Reader[str]) -> None:
         assert await reader.wait_async(timeout=0.02) is None
@@ -472,7 +523,7 @@ def test_wait_async(writer: Writer, name: str) -> None:
         asyncio.get_running_loop().call_later(0.05, writer.write, "b")
         assert await reader.wait_async(timeout=LONG) == 2
         thread = notify_async._poller._thread
-        await asyncio.sleep(0.05)
+        await until_async(lambda: not notify_async._poller._subscriptions)
         asyncio.get_running_loop().call_later(0.05, writer.write, "c")
         assert await reader.wait_async(timeout=LONG) == 3
         assert notify_async._poller._thread is thread is not None  # the same, though nobody waited for a moment
@@ -482,7 +533,7 @@ def test_wait_async(writer: Writer, name: str) -> None:
         asyncio.run(main(reader))
 
 
-@pytest.mark.usefixtures("_each_hub")
+@pytest.mark.usefixtures("_each_poller")
 def test_watch_async_misses_no_newest(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> list[int]:
         seen = []
@@ -580,7 +631,7 @@ def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
 
     async def main() -> list[int | None]:
         waits = [asyncio.create_task(reader.wait_async(timeout=LONG)) for reader in readers]
-        await asyncio.sleep(0.05)
+        await until_async(lambda: len(notify_async._poller._subscriptions) == len(readers))
         found = []
         for writer, wait in zip(reversed(writers), reversed(waits), strict=True):
             writer.write(1)
@@ -627,7 +678,7 @@ def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> None:
         reader.get()
         waits = [asyncio.create_task(reader.wait_async()) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        await until_async(is_waited_for)
         reader.close()
         assert [type(error) for error in await asyncio.gather(*waits, return_exceptions=True)] == [ClosedError] * 3
 
@@ -641,15 +692,13 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> None:
         reader.get()
         tasks = [asyncio.create_task(reader.wait_async()) for _ in range(10)]
-        await asyncio.sleep(0.05)
-        assert notify_async._poller._subscriptions
+        await until_async(is_waited_for)
         for task in tasks:
             task.cancel()
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        while notify_async._poller._subscriptions:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until_async(lambda: not notify_async._poller._subscriptions)
         assert len(asyncio.all_tasks()) == 1
         timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
         assert all(timer.cancelled() for timer in timers)
@@ -665,7 +714,7 @@ def test_who_waits_in_a_closed_loop_is_forgotten(writer: Writer, name: str) -> N
         reader.get()
         loop = asyncio.new_event_loop()
         task = loop.create_task(reader.wait_async())
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(until_async(is_waited_for))
         assert notify_async._poller._subscriptions
         loop.close()
         until(lambda: not notify_async._poller._subscriptions)  # though the coroutine is still there
@@ -679,7 +728,7 @@ def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writ
         loop = asyncio.new_event_loop()
         waiting = reader.wait_async()
         task = loop.create_task(waiting)
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(until_async(is_waited_for))
         with notify_async._poller._lock:
             waiting.close()  # as the garbage collector may, at any allocation
         task.cancel()
@@ -695,7 +744,7 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
         reader.get()
         loop = asyncio.new_event_loop()
         waiting = loop.create_task(reader.wait_async())
-        loop.run_until_complete(asyncio.sleep(0.02))
+        loop.run_until_complete(until_async(is_waited_for))
         place = next(iter(notify_async._poller._subscriptions.values()))
         (waiter,) = place.waiters
         waiting.cancel()
@@ -711,13 +760,16 @@ def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Write
     with Child() as parent:
         parent.ask(wait_in_a_loop, name, 0.05)
         forked = parent.fork()
+        assert not forked.ask(has_a_thread)
         forked.start(wait_in_a_loop, name, LONG)
         parent.start(wait_in_a_loop, name, LONG)
-        until(lambda: (SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
-        time.sleep(0.05)
-        writer.write(1)
+        writer.write(1)  # before they wait, or while they do
         assert forked.hear() == parent.hear() == 2
         forked.hang_up()
+
+
+def has_a_thread(_held: Held) -> bool:
+    return notify_async._poller._thread is not None
 
 
 def wait_in_a_loop(held: Held, name: str, timeout: float) -> int | None:
@@ -733,9 +785,7 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
     with Writer(f"{name}-2") as another, Child() as child:
         another.write(0)
         child.start(wait_for_two, name, another.name)
-        for each in (writer, another):
-            until(lambda each=each: (SHM / f"{each.name}_readers").read_bytes()[WAITERS_AT])
-            time.sleep(0.05)
+        until(lambda: is_awaited(writer.name) and is_awaited(another.name))
         another.write(1)
         writer.write(1)
         assert child.hear() == [2, 2]
@@ -747,11 +797,10 @@ def wait_for_two(_held: Held, *names: str) -> list[int | None]:
     notify_async._MAX_SLEEP = LONG
 
     async def main() -> list[int | None]:
-        waits = []
-        for name in names:
-            waits.append(asyncio.create_task(Reader[int](name).wait_async(1, LONG)))
-            await asyncio.sleep(0.05)  # the thread sleeps on the first when the second comes
-        return await asyncio.gather(*waits)
+        first = asyncio.create_task(Reader[int](names[0]).wait_async(1, LONG))
+        await until_async(lambda: is_awaited(names[0]) and is_waited_for())
+        second = Reader[int](names[1]).wait_async(1, LONG)  # comes when the thread sleeps on the first
+        return [*await asyncio.gather(first, second)]
 
     return asyncio.run(main())
 
@@ -769,11 +818,12 @@ def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
         writer.write(0)
         reader, another = Reader[int](name), Reader[int](name)
         first = asyncio.create_task(reader.wait_async(1, LONG))
-        await asyncio.sleep(0.05)
+        await until_async(is_waited_for)
         second = asyncio.create_task(another.wait_async(2, LONG))  # its first step comes before that of `first`,
         writer.write(1)
-        time.sleep(0.05)  # noqa: ASYNC251 - which the thread calls meanwhile
-        await asyncio.sleep(0.05)
+        until(lambda: not notify_async._poller._subscriptions)  # which the thread calls while the loop stands still
+        await first
+        await until_async(is_waited_for)
         writer.write(2)
         return [await first, await second]
 

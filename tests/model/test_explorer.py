@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from model.mutants import Mutant
 
 DEEP_SECONDS = 600.0
+SLOW = {"two readers", "two threads", "two threads that take views", "the writer killed at any step"}
+SCENARIOS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW)) for each in standard()]
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("scenario", standard(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_nothing_is_violated(scenario: Scenario) -> None:
     outcome = explore(scenario)
     print(f"{outcome.states:,} states, {outcome.schedules:,} schedules, {outcome.longest_read} steps of a read")

@@ -13,31 +13,20 @@ import struct
 import sys
 import time
 import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from helpers import SHM, Child, Held, get, hold, leave, look, pins
+from helpers import NEVER, SHM, Child, Held, at_once, get, hold, leave, look, pauses, pins
 
 import shmsync
 from shmsync import Reader, Writer
 from shmsync._core.layout import HIGH_WATER_AT, ONE, checksum_of, slot_offset
-from shmsync._session import ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
-
-NEVER = 30.0
-"""A grace duration that no test lives to see the end of: a write that waits for it fails `at_once`."""
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    assert time.monotonic() - start < NEVER / 3, "waited for somebody who will never leave"
 
 
 def test_readers_killed_inside_read(writer: Writer, name: str) -> None:
@@ -65,8 +54,10 @@ def test_a_reader_stopped_inside_read(writer: Writer, name: str) -> None:
         reader.stop()
         writer.write_raw(os.urandom(100_000))
         start = time.monotonic()
-        assert writer.write_raw(os.urandom(100_000), grace_duration=grace).reset
-        assert grace <= time.monotonic() - start < 1.1 * grace + 0.25
+        with pauses() as made:
+            assert writer.write_raw(os.urandom(100_000), grace_duration=grace).reset
+        assert time.monotonic() - start >= grace
+        assert 0 < sum(made) <= grace  # invariant 3: no longer than that, in total
         with at_once():
             for _ in range(10):
                 assert not writer.write_raw(os.urandom(100_000), grace_duration=NEVER).reset
@@ -78,13 +69,13 @@ def test_a_reader_stopped_inside_read(writer: Writer, name: str) -> None:
         assert reader.ask(get) == newest
 
 
-def test_grace_zero_never_waits(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership._Clock, "sleep", lambda _: pytest.fail("slept"))
+def test_grace_zero_never_waits(writer: Writer, name: str) -> None:
     held = writer.write_raw(os.urandom(1000)).version.checksum
-    with Child() as reader:
+    with Child() as reader, pauses() as made:
         assert reader.ask(hold, name) == held
         resets = [writer.write_raw(os.urandom(1000), grace_duration=0).reset for _ in range(20)]
         assert resets == [False, True] + 18 * [False]
+        assert made == []
         assert reader.ask(look) == held
 
 

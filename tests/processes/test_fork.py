@@ -10,17 +10,30 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import Child, Held, Line, attach, close, get, hazards, hold, leave, look, pins, slots_locked
+from helpers import (
+    NEVER,
+    PATIENCE,
+    Child,
+    Held,
+    Line,
+    at_once,
+    attach,
+    close,
+    get,
+    hold,
+    leave,
+    look,
+    pins,
+    slots_locked,
+    until,
+)
 
 from shmsync import Reader, StateNotFoundError, Synchronizer, WriteLockConflictError, Writer
 from shmsync._core.layout import checksum_of
-
-NEVER = 30.0
 
 
 def publish(writer: Writer, times: int) -> None:
@@ -30,13 +43,11 @@ def publish(writer: Writer, times: int) -> None:
 
 def check_clean(writer: Writer, name: str) -> None:
     """No slot is held any more, and what the dead left costs no wait, and nothing from the second write on."""
-    deadline = time.monotonic() + NEVER / 3
-    while slots_locked(name):
-        assert time.monotonic() < deadline, "a slot is still locked"
-    for number in range(2):
-        writer.write(number, grace_duration=NEVER)
-    assert time.monotonic() < deadline
-    assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
+    until(lambda: not slots_locked(name))
+    with at_once():
+        for number in range(2):
+            writer.write(number, grace_duration=NEVER)
+        assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
     assert not pins(name)
 
 
@@ -223,7 +234,9 @@ def test_a_thread_that_enters_just_before_the_fork(name: str) -> None:
     """Found by a reviewer: its count came after the parent's look at the slot, and the child's copy was torn."""
     command = [sys.executable, "-W", "ignore", "-c", ENTERS_BETWEEN_HOOK_AND_FORK, name]
     path = os.pathsep.join(filter(None, sys.path))
-    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=PATIENCE, check=False).returncode == 0
+    )
 
 
 def keep(held: Held, name: str) -> None:
@@ -314,7 +327,7 @@ def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
         successor.unlink()
 
 
-def keep_tenure(held: Held) -> None:
+def keep_ownership(held: Held) -> None:
     held.tenure = held.writer._ownership  # as the stack of a thread that is writing does at the fork
 
 
@@ -322,7 +335,7 @@ def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) ->
     with Child() as parent, Writer(name) as successor:
         parent.ask(open_writer, name)
         parent.ask(write, 1)
-        parent.ask(keep_tenure)
+        parent.ask(keep_ownership)
         forked = parent.fork()
         parent.kill()
         assert successor.write(2).version.seq == 2

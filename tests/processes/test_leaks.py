@@ -7,18 +7,16 @@ import errno
 import gc
 import itertools
 import os
-import random
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import PATIENCE, SHM, Child, Held, hazards, pins, slots_locked
+from helpers import NEVER, PATIENCE, SHM, Alarms, Child, Held, at_once, hazards, pins, slots_locked
 
 from shmsync import Reader, ShmSyncError, Writer
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from shmsync import Snapshot
 
-NEVER = 30.0
 CYCLES = 10_000
 
 
@@ -160,8 +157,9 @@ def test_exit_is_silent(writer: Writer, name: str, body: str) -> None:
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert not slots_locked(name)
-    for _ in range(2):
-        writer.write_raw(b"next", grace_duration=NEVER)
+    with at_once():
+        for _ in range(2):
+            writer.write_raw(b"next", grace_duration=NEVER)
     assert not pins(name)
 
 
@@ -243,8 +241,9 @@ def test_a_view_outlives_the_cycle_of_its_snapshot(writer: Writer, name: str) ->
     writer.write_raw(b"first")
     with Child() as child:
         child.ask(view_of_a_cycle, name)
-        for _ in range(3):
-            writer.write_raw(b"other", grace_duration=NEVER)
+        with at_once():
+            for _ in range(3):
+                writer.write_raw(b"other", grace_duration=NEVER)
         assert child.ask(bytes_of_view) == b"first"
         assert not pins(name)
 
@@ -255,7 +254,7 @@ def bytes_of_view(held: Held) -> bytes:
 
 # ----------------------------------------------------------------------------------------------------------- signals
 
-DURATION = 2.0
+ATTEMPTS = 2000
 SIZE = 2000
 
 
@@ -265,15 +264,14 @@ class Interrupt(Exception):  # noqa: N818 - as KeyboardInterrupt
 
 def storm(_held: Held, name: str) -> tuple[int, int, int]:
     """Read while a signal handler raises wherever it finds us; return how many (reads, interrupts, torn values)."""
-    rng = random.Random(7)
+    alarms = Alarms(7)
     reader = Reader(name)
     kept: list[memoryview] = []
-    reads = interrupts = torn = 0
+    torn = 0
 
     def interrupt(_number: int, frame: FrameType | None) -> None:
-        nonlocal interrupts
         if frame is not None and frame.f_code not in {storm.__code__, guarded.__code__}:
-            interrupts += 1
+            alarms.interruption()
             raise Interrupt
 
     def is_torn(view: memoryview) -> bool:
@@ -281,9 +279,9 @@ def storm(_held: Held, name: str) -> tuple[int, int, int]:
         return raw != raw[:1] * SIZE
 
     def read() -> None:
-        nonlocal reads, torn
-        while time.monotonic() < end:
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(5e-6, 3e-4))
+        nonlocal torn
+        while not alarms.enough(ATTEMPTS):
+            alarms.arm()
             with reader.read() as snapshot:
                 torn += is_torn(snapshot.buffer)
                 kept.append(snapshot.buffer)
@@ -291,7 +289,8 @@ def storm(_held: Held, name: str) -> tuple[int, int, int]:
             torn += sum(is_torn(view) for view in kept[-3:])
             if len(kept) > 20:
                 kept.clear()
-            reads += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            alarms.success()
 
     def guarded() -> None:
         try:  # noqa: SIM105 - `suppress` would be interrupted itself
@@ -301,8 +300,7 @@ def storm(_held: Held, name: str) -> tuple[int, int, int]:
 
     sys.unraisablehook = lambda _: None  # interrupted in a finalizer
     signal.signal(signal.SIGALRM, interrupt)
-    end = time.monotonic() + DURATION
-    while time.monotonic() < end:
+    while not alarms.enough(ATTEMPTS):
         guarded()
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -311,7 +309,7 @@ def storm(_held: Held, name: str) -> tuple[int, int, int]:
     reader.close()
     with Reader(name) as another:  # its claim gives back what an interrupted finalizer has not
         another.get()
-    return reads, interrupts, torn
+    return alarms.succeeded, alarms.interrupted, torn
 
 
 def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
@@ -325,8 +323,6 @@ def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
                 break
         reads, interrupts, torn = child.hear()
         print(f"{reads} reads, {interrupts} interrupts, {writer.stats()}")
-        assert reads > 100
-        assert interrupts > 100
         assert torn == 0
         assert child.ask(possessions)[:2] == (files, mapped)
         assert not slots_locked(name)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REQUESTS = 10_000
 CLIENTS = 4
 WORKERS = 4
-PUBLISH_EVERY = 0.1
+PUBLISHES = 50
 
 
 class Answer(NamedTuple):
@@ -83,6 +83,7 @@ class _Client:
         self.answers: list[Answer] = []
         self.repeated = 0
         self.failed = 0
+        self.done = 0
         self._port = port
         self._requests = requests
         self.thread = threading.Thread(target=self._run)
@@ -99,6 +100,7 @@ class _Client:
                     self.failed += 1
             except (OSError, AssertionError):
                 self.failed += 1
+            self.done += 1
 
     def _ask(self) -> None:
         begun = time.monotonic()
@@ -106,8 +108,8 @@ class _Client:
         self.answers.append(Answer(begun, time.monotonic(), answer["worker"], answer["version"]))
 
 
-def run(directory: Path, writer: Writer[Any]) -> Load:
-    """Serve and ask."""
+def run(directory: Path, writer: Writer[Any], requests: int = REQUESTS) -> Load:
+    """Serve and ask; publish at regular intervals of the requests."""
     renamed("gunicorn_app.py", directory, writer.name)
     writer.write({"limit": 0})
     quiet = ("--log-level", "critical", "--no-control-socket")
@@ -120,15 +122,15 @@ def run(directory: Path, writer: Writer[Any]) -> Load:
             return len(first) == WORKERS
 
         wait_until(all_seen)
-        clients = [_Client(port, REQUESTS // CLIENTS) for _ in range(CLIENTS)]
+        clients = [_Client(port, requests // CLIENTS) for _ in range(CLIENTS)]
         for client in clients:
             client.thread.start()
-        published = list(_publish(writer, clients, min(first)))
+        published = list(_publish(writer, clients, min(first), requests))
         for client in clients:
             client.thread.join()
     answers = sorted((answer for client in clients for answer in client.answers), key=lambda answer: answer.ended)
     return Load(
-        requests=REQUESTS,
+        requests=requests,
         repeated=sum(client.repeated for client in clients),
         failed=sum(client.failed for client in clients),
         versions=len(published),
@@ -138,16 +140,16 @@ def run(directory: Path, writer: Writer[Any]) -> Load:
     )
 
 
-def _publish(writer: Writer[Any], clients: list[_Client], victim: int) -> Iterable[tuple[int, float]]:
-    """Publish until the clients are done; yield version and time of each. Kill the victim in the middle."""
-    killed = False
-    while any(client.thread.is_alive() for client in clients):
-        if not killed and sum(len(client.answers) for client in clients) > REQUESTS / 2:
-            killed = True
+def _publish(writer: Writer[Any], clients: list[_Client], victim: int, requests: int) -> Iterable[tuple[int, float]]:
+    """Publish each time that a part of the requests is done; yield version and time. Kill the victim in the middle."""
+    for number in range(PUBLISHES):
+        due = requests * number / PUBLISHES
+        while sum(client.done for client in clients) < due:
+            time.sleep(0.001)
+        if number == PUBLISHES // 2:
             os.kill(victim, signal.SIGKILL)
         version = writer.write({"limit": writer.stats().writes}).version.seq
         yield version, time.monotonic()
-        time.sleep(PUBLISH_EVERY)
 
 
 def _is_stale(answer: Answer, published: list[tuple[int, float]]) -> bool:
@@ -157,7 +159,7 @@ def _is_stale(answer: Answer, published: list[tuple[int, float]]) -> bool:
 def _delay(version: int, at: float, answers: list[Answer]) -> float | None:
     """Return how long after a publish the last worker answered with it; None for the last of them, and at the kill."""
     before = {answer.worker for answer in answers if answer.ended < at}
-    alive = before & {answer.worker for answer in answers if answer.begun > at + PUBLISH_EVERY}
+    alive = before & {answer.worker for answer in answers if answer.begun > at}
     if len(alive) < WORKERS:
         return None
     served_at: dict[int, float] = {}

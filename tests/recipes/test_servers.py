@@ -72,14 +72,11 @@ def test_gunicorn_before_anything_is_published(tmp_path: Path, writer: Writer[An
         until_all_answer(port, {"version": version, "settings": {"limit": 1}})
 
 
-@pytest.mark.timeout(300)
-def test_gunicorn_under_load_with_a_worker_killed(tmp_path: Path, writer: Writer[Any]) -> None:
-    load: Load = run(tmp_path, writer)
+@pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_gunicorn_under_load_with_a_worker_killed(tmp_path: Path, writer: Writer[Any], requests: int) -> None:
+    load: Load = run(tmp_path, writer, requests)
     print(load)
-    assert load.requests == 10_000
     assert load.failed == 0
     assert load.repeated <= 1  # a sync worker has one request at a time
-    assert load.stale == 0
+    assert load.stale == 0  # each request that began after a publish was answered with it
     assert load.new_workers == 1
-    assert load.versions > 5
-    assert load.longest < 2.0
