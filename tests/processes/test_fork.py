@@ -24,6 +24,7 @@ from helpers import (
     attach,
     close,
     get,
+    hazards,
     hold,
     leave,
     look,
