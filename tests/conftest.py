@@ -24,7 +24,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--deep", action="store_true", help="explore the larger scenarios of the protocol, too")
+    group = parser.getgroup("shmsync", "longer tests of shmsync")
+    group.addoption(
+        "--explore-deep", type=float, metavar="SECONDS", help="explore each larger scenario of the protocol for SECONDS"
+    )
+    group.addoption(
+        "--explore-mutants", action="store_true", help="print the shortest failing schedule of each broken variant"
+    )
 
 
 def _segments() -> set[str]:

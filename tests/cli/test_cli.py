@@ -46,9 +46,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
-def run(*args: str, stdin: bytes = b"", before: str = "") -> SimpleNamespace:
+def run(*args: str, stdin: bytes = b"") -> SimpleNamespace:
     done = subprocess.run(
-        command(*args, before=before),
+        command(*args),
         input=stdin,
         capture_output=True,
         check=False,
@@ -67,9 +67,9 @@ def answer(*args: str, stdin: bytes = b"", status: int = 0) -> Any:
     return json.loads(done.out)
 
 
-def refused(*args: str, stdin: bytes = b"", before: str = "") -> str:
+def refused(*args: str, stdin: bytes = b"") -> str:
     """Run what must fail; return the one line that says why."""
-    done = run(*args, stdin=stdin, before=before)
+    done = run(*args, stdin=stdin)
     assert done.status == 1
     line: str
     (line,) = done.err.splitlines()
