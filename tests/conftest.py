@@ -31,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--explore-mutants", action="store_true", help="print the shortest failing schedule of each broken variant"
     )
+    group.addoption("--fuzz", type=float, metavar="SECONDS", help="corrupt segments for SECONDS, guided by coverage")
+    group.addoption("--fuzz-seed", type=int, metavar="N", help="repeat the run of --fuzz that printed seed N")
+    group.addoption("--wheel", action="store_true", help="build sdist and wheel, and install the wheel on each Python")
 
 
 def _segments() -> set[str]:
