@@ -24,8 +24,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--deep", action="store_true", help="explore the larger scenarios of the protocol, too")
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+    group = parser.getgroup("shmsync", "longer tests of shmsync")
+    group.addoption(
+        "--explore-deep", type=float, metavar="SECONDS", help="explore each larger scenario of the protocol for SECONDS"
+    )
+    group.addoption(
+        "--explore-mutants", action="store_true", help="print the shortest failing schedule of each broken variant"
+    )
+    group.addoption("--fuzz", type=float, metavar="SECONDS", help="corrupt segments for SECONDS, guided by coverage")
+    group.addoption("--fuzz-seed", type=int, metavar="N", help="repeat the run of --fuzz that printed seed N")
+    group.addoption("--wheel", action="store_true", help="build sdist and wheel, and install the wheel on each Python")
+    group.addoption("--slow", action="store_true", help="run the tests marked slow, too")
 
 
 def _segments() -> set[str]:

@@ -102,6 +102,11 @@ class Outcome:
     violation: str | None = None
     story: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        extent = "all" if self.complete else "the first"
+        result = f"VIOLATION: {self.violation}" if self.violation else "no violation"
+        return "\n    ".join([f"{extent} {self.states:,} states, {self.schedules:,} schedules: {result}", *self.story])
+
 
 class Search:
     """The search of one scenario."""

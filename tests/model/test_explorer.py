@@ -1,6 +1,10 @@
 """The protocol under every interleaving, and the same search in code that is known to be wrong.
 
-`python tools/explore.py` prints what is searched, and with `--mutants` the shortest failing schedules in words.
+    pytest tests/model -rP                  # print how many states each scenario has
+    pytest tests/model --explore-deep 600   # also search larger scenarios, each for up to 600 seconds
+    pytest tests/model --explore-mutants    # print the shortest failing schedule of each mutant
+
+The last two print while they run, so do not add `-n`.
 """
 
 from __future__ import annotations
@@ -18,35 +22,43 @@ if TYPE_CHECKING:
     from model.explore import Scenario
     from model.mutants import Mutant
 
-DEEP_SECONDS = 600.0
 SLOW = {"two readers", "two threads", "two threads that take views", "the writer killed at any step"}
 SCENARIOS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW)) for each in standard()]
 
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_nothing_is_violated(scenario: Scenario) -> None:
+def test_no_violation(scenario: Scenario) -> None:
     outcome = explore(scenario)
-    print(f"{outcome.states:,} states, {outcome.schedules:,} schedules, {outcome.longest_read} steps of a read")
-    assert outcome.violation is None, "\n".join([str(outcome.violation), *outcome.story])
+    print(f"{outcome}, {outcome.longest_read} steps of a read")
+    assert outcome.violation is None, str(outcome)
     assert outcome.complete
 
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("scenario", deep(), ids=lambda scenario: scenario.name)
-def test_nothing_is_violated_deep_down(scenario: Scenario, request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--deep"):
-        pytest.skip("needs --deep, and ten minutes")
-    outcome = explore(scenario, seconds=DEEP_SECONDS)
-    print(f"{outcome.states:,} states, {outcome.schedules:,} schedules, complete: {outcome.complete}")
-    assert outcome.violation is None, "\n".join([str(outcome.violation), *outcome.story])
+def test_no_violation_in_larger_scenarios(
+    scenario: Scenario, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = request.config.getoption("--explore-deep")
+    if seconds is None:
+        pytest.skip("needs --explore-deep SECONDS")
+    outcome = explore(scenario, seconds=seconds)
+    with capsys.disabled():
+        print(f"\n{scenario.name}: {outcome}")
+    assert outcome.violation is None, str(outcome)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_mutant_is_found(mutant: Mutant) -> None:
+def test_every_mutant_is_found(
+    mutant: Mutant, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = mutant.scenario()
     with mutant.applied():
-        outcome = explore(mutant.scenario())
-    print(*outcome.story, sep="\n")
+        outcome = explore(scenario)
+    if request.config.getoption("--explore-mutants"):
+        with capsys.disabled():
+            print(f"\n{mutant.name}\n{scenario.name}: {outcome}")
     assert outcome.violation is not None, f"nothing found in {outcome.states} states"
 
 

@@ -1,0 +1,224 @@
+"""The parent process: injects faults, records what is published, and checks what is left at the end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shmsync import Reader, Writer
+from shmsync._core.layout import HIGH_WATER_AT, slot_offset
+from stress.payloads import verify
+from stress.processes import TIMEOUT, ChildProcess
+from stress.readers import MODES, run_reader
+from stress.report import Report
+from stress.settings import UNAVAILABLE, Settings
+from stress.system import SHM, has_private_shm, pss_kib, used_shm_mib, wait_for_descendants
+from stress.writers import run_writer
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+_WRITERS = 2
+_CHECK_INTERVAL = 0.02
+_PROGRESS_INTERVAL = 1.0
+_TOTALS = ("resets", "replaced", "takeovers")
+
+
+class Harness:
+    """One run.
+
+    Attributes:
+        report: what it did and found so far.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.report = Report(options.seed)
+        self._options = options
+        self._rng = random.Random(options.seed)
+        self._settings = Settings(
+            f"stress-{os.getpid()}", options.grace, options.largest, options.unlinks, not options.no_locks
+        )
+        self._context = multiprocessing.get_context(options.start_method)
+        self._in_read = self._context.RawArray("b", options.readers)
+        self._writers = [self._start_writer() for _ in range(_WRITERS)]
+        self._readers = [self._start_reader(index) for index in range(options.readers)]
+        self._reader = Reader(self._settings.name, timeout=TIMEOUT)
+        self._newest = 0
+        self._check_due = 0.0
+        self._progress_due = 0.0
+
+    def _start_writer(self) -> ChildProcess:
+        return ChildProcess(self._context, run_writer, self._settings, self._rng.getrandbits(32))
+
+    def _start_reader(self, index: int) -> ChildProcess:
+        self._in_read[index] = 0
+        seed, mode = self._rng.getrandbits(32), MODES[index % len(MODES)]
+        return ChildProcess(self._context, run_reader, self._settings, self._in_read, index, seed, mode)
+
+    def run(self) -> None:
+        """Inject faults and check until the time is up."""
+        start = time.monotonic()
+        faults = self._faults()
+        due = dict.fromkeys(faults, 0.0)
+        while (now := time.monotonic()) < start + self._options.seconds:
+            for inject, rate in faults.items():
+                if rate and now >= due[inject]:
+                    due[inject] = max(now, due[inject]) + self._rng.expovariate(rate)
+                    inject()
+            self._check_processes()
+            self._check_newest()
+            self._continue_stopped(now)
+            self._show_progress(now - start)
+            time.sleep(0.001)
+        self.report.seconds = round(time.monotonic() - start, 1)
+
+    def _show_progress(self, elapsed: float) -> None:
+        if self._options.json or elapsed < self._progress_due:
+            return
+        self._progress_due = elapsed + _PROGRESS_INTERVAL
+        end = "" if sys.stderr.isatty() else "\n"
+        print(f"\r{self.report.progress(elapsed)}", end=end, file=sys.stderr, flush=True)
+
+    # --------------------------------------------------------------------------------------------------------- faults
+
+    def _faults(self) -> dict[Callable[[], None], float]:
+        """Return each fault with its rate per second."""
+        options = self._options
+        return {
+            self._kill_reader: options.reader_kills,
+            self._kill_writer: options.writer_kills,
+            self._stop_reader: options.stops,
+            self._fill_shm: options.full if has_private_shm() else 0.0,
+        }
+
+    def _kill_reader(self) -> None:
+        index = self._rng.randrange(len(self._readers))
+        reader = self._readers[index]
+        if reader.is_stopped:
+            return
+        self.report.kills_in_read += self._in_read[index]
+        self._kill(reader)
+        self.report.reader_kills += 1
+        self._readers[index] = self._start_reader(index)
+
+    def _kill_writer(self) -> None:
+        index = self._rng.randrange(len(self._writers))
+        self._kill(self._writers[index])
+        self.report.writer_kills += 1
+        self._writers[index] = self._start_writer()
+
+    def _kill(self, process: ChildProcess) -> None:
+        process.kill()
+        self._collect(process)
+
+    def _stop_reader(self) -> None:
+        reader = self._rng.choice(self._readers)
+        if not reader.is_stopped and reader.exit_status is None:
+            reader.stop(self._options.grace * self._rng.uniform(1.5, 4))
+            self.report.stops += 1
+
+    def _continue_stopped(self, now: float) -> None:
+        for reader in self._readers:
+            reader.continue_if_due(now)
+
+    def _fill_shm(self) -> None:
+        filler = SHM / "filler"
+        free = shutil.disk_usage(SHM).free
+        with filler.open("wb") as file, suppress(OSError):  # if the writers were faster, it is full anyway
+            os.posix_fallocate(file.fileno(), 0, max(free - self._rng.randrange(1 << 20), 1))
+        self.report.full_episodes += 1
+        time.sleep(0.01)
+        self._check_newest()
+        filler.unlink()
+
+    # --------------------------------------------------------------------------------------------------------- checks
+
+    def _check_newest(self) -> None:
+        """Read as any reader does: a version that a writer reported as published, or a newer one, must be there."""
+        if time.monotonic() < self._check_due:
+            return
+        self._check_due = time.monotonic() + _CHECK_INTERVAL
+        try:
+            with self._reader.read() as snapshot:
+                timestamp = verify(snapshot.value, snapshot.version.seq)
+        except UNAVAILABLE:
+            return
+        except Exception as error:  # noqa: BLE001 - every error of a read is a violation
+            self.report.violations.append(f"{type(error).__name__}: {error}")
+            return
+        if timestamp and timestamp < self._newest:
+            self.report.violations.append("a published version is lost")
+        self._newest = max(self._newest, timestamp)
+        self.report.max_shm_mib = max(self.report.max_shm_mib, used_shm_mib())
+
+    def _check_processes(self) -> None:
+        """Collect the messages; replace processes that ended on their own, which they never should."""
+        for process in (*self._writers, *self._readers):
+            self._collect(process)
+            if process.exit_status is not None:
+                self.report.violations.append(f"a process ended on its own with status {process.exit_status}")
+        for index, reader in enumerate(self._readers):
+            if reader.exit_status is not None:
+                self._readers[index] = self._start_reader(index)
+        self._writers = [w if w.exit_status is None else self._start_writer() for w in self._writers]
+
+    def _collect(self, process: ChildProcess) -> None:
+        for message in process.received():
+            self._add(process.totals, message)
+
+    def _add(self, totals: dict[str, int], message: dict[str, Any]) -> None:
+        report = self.report
+        if "violation" in message:
+            report.violations.append(message["violation"])
+        for count in ("reads", "forks", "writes", "capacity_errors"):
+            setattr(report, count, getattr(report, count) + message.get(count, 0))
+        for total in _TOTALS:
+            if total in message:
+                setattr(report, total, getattr(report, total) + message[total] - totals.get(total, 0))
+                totals[total] = message[total]
+        report.max_read_attempts = max(report.max_read_attempts, message.get("attempts", 0))
+        wait_ms = round(1000 * message.get("wait_beyond_grace", 0.0), 1)
+        report.max_wait_beyond_grace_ms = max(report.max_wait_beyond_grace_ms, wait_ms)
+        self._newest = max(self._newest, message.get("timestamp", 0))
+
+    # ------------------------------------------------------------------------------------------------------------- end
+
+    def finish(self) -> None:
+        """Kill all processes; what they leave must neither delay nor mislead the next writer and its readers."""
+        self._continue_stopped(float("inf"))
+        self.report.readers_pss_mib = round(sum(pss_kib(reader.pid) for reader in self._readers) / 1024, 1)
+        for process in (*self._writers, *self._readers):
+            self._kill(process)
+        violations = self.report.violations
+        if not wait_for_descendants(TIMEOUT):
+            violations.append("a process is left")
+        with Writer(self._settings.name, grace_duration=TIMEOUT) as writer:
+            self._check_next_writes(writer)
+            if self._settings.locks:
+                self._check_counts()
+            self._reader.close()
+            writer.unlink()
+        violations += [f"{path.name} is left in /dev/shm" for path in SHM.glob(f"{self._settings.name}*")]
+
+    def _check_next_writes(self, writer: Writer) -> None:
+        started = time.monotonic()
+        for number in range(4):
+            writer.write(number)
+            if self._reader.get() != number:
+                self.report.violations.append("the next version is not the newest")
+        if self._settings.locks and time.monotonic() - started > TIMEOUT / 2:
+            self.report.violations.append("a dead reader delayed a write")
+
+    def _check_counts(self) -> None:
+        table = (SHM / f"{self._settings.name}_readers").read_bytes()
+        high_water = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder)
+        left = [index for index in range(high_water) if any(table[slot_offset(index) : slot_offset(index) + 8])]
+        if left:
+            self.report.violations.append(f"counts are left in slots {left}")

@@ -1,0 +1,203 @@
+"""The reader processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from shmsync import Reader
+from stress import attempts
+from stress.payloads import NUMBER, unpack, verify
+from stress.settings import REPORT_INTERVAL, UNAVAILABLE, Settings, Violation
+from stress.system import enter_pid_namespace
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+MODES = ["single", "threads", "signals", "single", "namespace"]
+"""How a reader process reads: in one thread, in three, interrupted by signals, in its own PID namespace."""
+
+_MAX_RETAINED = 6
+_RETAINING = {"read": 40, "get": 40, "retain": 10, "verify_retained": 6, "fork": 3, "reopen": 1}
+_NOT_RETAINING = {"read": 85, "release": 10, "fork": 4, "reopen": 1}
+
+
+_send_lock = threading.Lock()
+"""Held while a thread of this process writes to its pipe."""
+
+
+class Interrupt(Exception):  # noqa: N818 - as KeyboardInterrupt
+    """Raised by a signal handler, at any instruction."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupt
+
+
+class ReadLoop:
+    """A thread that reads.
+
+    Args:
+        reader: the reader, which the threads of a process share.
+        in_read: shared flags, one for each reader process: whether it holds a snapshot.
+        index: index of this process in `in_read`.
+        mode: one of MODES.
+    """
+
+    def __init__(
+        self, settings: Settings, reader: Reader, pipe: Connection, in_read: Any, index: int, seed: int, mode: str
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._pipe = pipe
+        self._in_read = in_read
+        self._index = index
+        self._mode = mode
+        self._rng = random.Random(seed)
+        self._retained: list[tuple[Any, int]] = []
+        self._reads = 0
+        self._forks = 0
+        self._newest = 0
+        self._report_due = 0.0
+
+    def run(self) -> None:
+        """Read until this process is killed; report the first violation and return."""
+        if self._mode == "signals":
+            signal.signal(signal.SIGALRM, _interrupt)
+        step = self._read_interrupted if self._mode == "signals" else self._act
+        try:
+            while True:
+                step()
+        except Exception as error:  # noqa: BLE001 - every error of a read is a violation
+            self._send(violation=f"{type(error).__name__}: {error}")
+
+    def _read_interrupted(self) -> None:
+        """Read while a signal handler raises an exception after some microseconds."""
+        with suppress(Interrupt, *UNAVAILABLE):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, self._rng.uniform(1e-5, 1e-3))
+                with self._reader.read() as snapshot:
+                    verify(snapshot.value, snapshot.version.seq)
+                self._reader.get()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        with suppress(Interrupt):
+            self._reads += 1
+            self._report()
+
+    def _report(self) -> None:
+        self._report_due = time.monotonic() + REPORT_INTERVAL
+        self._send(reads=self._reads, forks=self._forks, attempts=attempts.counter.maximum)
+        self._reads = self._forks = 0
+
+    def _send(self, **message: object) -> None:
+        with _send_lock:
+            self._pipe.send_bytes(json.dumps(message).encode())
+
+    # -------------------------------------------------------------------------------------------------------- actions
+
+    def _act(self) -> None:
+        # Every other second no reader retains a value, or hardly any write would be in place.
+        weights = _RETAINING if int(time.monotonic()) % 2 else _NOT_RETAINING
+        action = self._rng.choices(list(weights), list(weights.values()))[0]
+        with suppress(*UNAVAILABLE):
+            getattr(self, f"_{action}")()
+        self._reads += 1
+        if time.monotonic() > self._report_due:
+            self._report()
+
+    def _check_order(self, timestamp: int) -> None:
+        if self._mode == "threads" or not timestamp:  # one thread may overtake another
+            return
+        if timestamp < self._newest:
+            raise Violation(f"an older version was read {self._newest - timestamp} ns after a newer one")
+        self._newest = timestamp
+
+    def _read(self) -> None:
+        with self._reader.read() as snapshot:
+            self._in_read[self._index] = 1
+            seq = snapshot.version.seq
+            timestamp = verify(snapshot.value, seq)
+            if self._rng.random() < 0.05:
+                time.sleep(self._rng.random() * 2 * self._settings.grace)
+            verify(snapshot.value, seq)
+            self._check_order(timestamp)
+        self._in_read[self._index] = 0
+
+    def _get(self) -> None:
+        value = self._reader.get()
+        if isinstance(value, memoryview) and len(value) == NUMBER.size:
+            return
+        self._check_order(verify(value, unpack(value).number))
+
+    def _retain(self) -> None:
+        with self._reader.read() as snapshot:
+            self._retained.append((snapshot.value, snapshot.version.seq))
+        if len(self._retained) > _MAX_RETAINED:
+            del self._retained[: self._rng.randrange(_MAX_RETAINED)]
+
+    def _release(self) -> None:
+        self._retained.clear()
+
+    def _verify_retained(self) -> None:
+        for value, seq in self._retained:
+            verify(value, seq)
+
+    def _reopen(self) -> None:
+        if self._mode != "threads":
+            self._reader.close()
+            self._reader = Reader(self._settings.name)
+
+    def _fork(self) -> None:
+        """Fork with an open snapshot; parent and child both continue to read it."""
+        if self._mode == "threads":
+            return
+        with self._reader.read() as snapshot:
+            seq = snapshot.version.seq
+            child = os.fork()
+            if child == 0:
+                self._run_child(snapshot, seq)
+            self._forks += 1
+            if self._rng.random() < 0.3:
+                os.kill(child, signal.SIGKILL)
+            verify(snapshot.value, seq)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            raise Violation(f"a forked reader of version {seq} ended with status {os.WEXITSTATUS(status)}")
+
+    def _run_child(self, snapshot: Any, seq: int) -> None:
+        status = 3
+        with suppress(Exception):
+            verify(snapshot.value, seq)
+            time.sleep(self._rng.random() * self._settings.grace)
+            verify(snapshot.value, seq)
+            with suppress(*UNAVAILABLE), self._reader.read() as another:
+                verify(another.value, another.version.seq)
+            snapshot.close()
+            status = 0
+        os._exit(status)
+
+
+def run_reader(settings: Settings, pipe: Connection, in_read: Any, index: int, seed: int, mode: str) -> None:
+    """Read until this process is killed. See `ReadLoop` and `MODES`."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(5)  # what is measured is the wait of the writer, not of the scheduler
+    sys.unraisablehook = lambda _: None  # signals interrupt finalizers, too
+    if mode == "namespace":
+        enter_pid_namespace()
+    attempts.count_attempts()
+    reader = Reader(settings.name)
+    if mode == "threads":
+        for number in range(2):
+            loop = ReadLoop(settings, reader, pipe, in_read, index, seed + number, mode)
+            threading.Thread(target=loop.run, daemon=True).start()
+    ReadLoop(settings, reader, pipe, in_read, index, seed, mode).run()

@@ -1,0 +1,34 @@
+"""What the harness and its processes share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shmsync import ReadersFullError, StateNotFoundError, UninitializedStateError
+
+REPORT_INTERVAL = 0.1
+"""Seconds between two messages of a process to the harness."""
+UNAVAILABLE = (StateNotFoundError, UninitializedStateError, ReadersFullError)
+"""Errors that a reader expects while the name is unlinked, is being replaced, or has no free slot."""
+
+
+class Settings(NamedTuple):
+    """Settings of a run, the same for all processes.
+
+    Attributes:
+        name: name that is written and read.
+        grace: grace duration of the writers, in seconds.
+        largest: largest payload, in bytes.
+        unlinks: one in this number of writes is followed by an unlink; 0: none.
+        locks: whether the writers may test the lock of a slot to prove its reader dead.
+    """
+
+    name: str
+    grace: float
+    largest: int
+    unlinks: int
+    locks: bool
+
+
+class Violation(Exception):  # noqa: N818 - a result of the test, not an error of it
+    """A guarantee of the library does not hold."""
