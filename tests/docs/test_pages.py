@@ -1,9 +1,12 @@
-"""The examples of README and of the documentation run, one after the other, as they stand there."""
+"""The examples in README and in the documentation run as they are printed; no page is out of date."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import prometheus_client
@@ -13,9 +16,16 @@ import shmsync
 from shmsync import Writer
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = {"README.md": 4, "docs/tutorial.md": 10, "docs/howto/observe.md": 1}  # and how many blocks at least
+PAGES = {  # and the least number of blocks
+    "README.md": 4,
+    "docs/index.md": 1,
+    "docs/quickstart.md": 10,
+    "docs/values.md": 2,
+    "docs/howto/monitoring.md": 1,
+}
+MIGRATIONS = {"docs/migrate/manager.md", "docs/migrate/shared-memory.md", "docs/migrate/polled-file.md"}
 OPENED = r'((?:Writer|Reader)(?:\[[^]]*\])?\()"(\w+)"'
-EXPECTED = re.compile(r"^(?P<line>[\w(].*?)  # (?P<value>\d.*|\(.*|True|False|[A-Z]\w*\(.*)$", re.MULTILINE)
+EXPECTED = re.compile(r"^(?P<line>[\w(].*?)  # (?P<value>\d.*|\(.*|True|False|array\(.*|[A-Z]\w*\(.*)$", re.MULTILINE)
 
 
 def text_of(page: str) -> str:
@@ -27,7 +37,7 @@ def blocks_of(page: str) -> list[str]:
 
 
 def run(block: str, variables: dict[str, object]) -> None:
-    """Run a block; what a line says in its comment that it is, it must be."""
+    """Run a block. The comment after an expression is the repr that it must have."""
     expected = {block[: found.start()].count("\n") + 1: found["value"] for found in EXPECTED.finditer(block)}
     for statement in ast.parse(block).body:
         if isinstance(statement, ast.Expr):
@@ -58,20 +68,57 @@ def test_the_examples_run(page: str, name: str, monkeypatch: pytest.MonkeyPatch)
                 writer.unlink()
 
 
+@pytest.mark.parametrize("page", sorted(MIGRATIONS))
+def test_before_and_after_a_migration_print_the_same(page: str, name: str, tmp_path: Path) -> None:
+    outputs = []
+    for number, block in enumerate(blocks_of(page)):
+        script = tmp_path / f"script{number}.py"
+        script.write_text(re.sub(OPENED, rf'\1"{name}-\2"', block), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, script]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, timeout=60)
+        outputs.append(done.stdout)
+    for opened in {found for _, found in re.findall(OPENED, "".join(blocks_of(page)))}:
+        with Writer(f"{name}-{opened}") as writer:
+            writer.unlink()
+    before, after = outputs
+    assert before == after != b""
+
+
 def test_every_page_with_examples_is_run() -> None:
     pages = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
     found = {str(path.relative_to(ROOT)) for path in pages}
-    assert {page for page in found if blocks_of(page)} == {page for page in PAGES if page.startswith("docs/")}
+    tested = {page for page in PAGES if page.startswith("docs/")} | MIGRATIONS
+    assert {page for page in found if blocks_of(page)} == tested
 
 
-def test_every_recipe_stands_in_the_documentation() -> None:
+def test_every_recipe_is_in_the_documentation() -> None:
     pages = "".join(text_of(str(path.relative_to(ROOT))) for path in (ROOT / "docs" / "howto").glob("*.md"))
     for recipe in (ROOT / "examples").glob("*.py"):
         assert f"```{{literalinclude}} ../../examples/{recipe.name}\n" in pages
 
 
-def test_every_public_name_stands_in_the_reference() -> None:
-    found = re.findall(
-        r"auto(?:class|exception|function):: (\w+)(?:\(\))?$", text_of("docs/reference.md"), re.MULTILINE
-    )
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = text_of("docs/reference.md") + text_of("docs/errors.md").replace(":: shmsync.", ":: ")
+    found = re.findall(r"auto(?:class|exception|function):: (\w+)(?:\(\))?$", pages, re.MULTILINE)
     assert sorted(found) == sorted(shmsync.__all__)
+
+
+def errors() -> list[type[Exception]]:
+    public = [getattr(shmsync, each) for each in shmsync.__all__]
+    return [each for each in public if isinstance(each, type) and issubclass(each, Exception)]
+
+
+@pytest.mark.parametrize("error", errors(), ids=lambda error: error.__name__)
+def test_the_page_of_errors_has_cause_and_remedy_of_each(error: type[Exception]) -> None:
+    page = text_of("docs/errors.md")
+    also = (
+        error.__mro__[1]
+        if error is shmsync.ShmSyncError
+        else next(each for each in error.__mro__ if each.__module__ == "builtins")
+    )
+    assert f"| [{error.__name__}](#{error.__name__.lower()}) | `{also.__name__}` |" in page
+    section = page.split(f"\n## {error.__name__}\n")[1].split("\n## ")[0]
+    if error is not shmsync.ShmSyncError:
+        assert "\nCause\n: " in section
+        assert "\nRemedy\n: " in section
