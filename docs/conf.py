@@ -26,6 +26,7 @@ autosummary_generate = False  # the tables only: everything is on one page
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # help texts name options such as --raw
 default_role = "code"  # single backticks in a docstring
 
 autodoc_default_options = {"exclude-members": "after_fork_in_child, before_fork, retire"}

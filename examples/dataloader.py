@@ -1,4 +1,4 @@
-"""PyTorch: DataLoader workers read rows where they lie; the data is in memory once, however many workers there are."""
+"""PyTorch: DataLoader workers read rows in place; the data is in memory once, however many workers there are."""
 
 import numpy as np
 import torch

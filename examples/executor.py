@@ -1,4 +1,4 @@
-"""concurrent.futures.ProcessPoolExecutor: a Reader that is sent to a worker attaches there by name."""
+"""concurrent.futures.ProcessPoolExecutor: a Reader that is passed to a worker attaches there by name."""
 
 import multiprocessing
 import sys

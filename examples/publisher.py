@@ -1,4 +1,4 @@
-"""A service that publishes a JSON file, and publishes it anew on SIGHUP.
+"""A service that publishes a JSON file, and publishes it again on SIGHUP.
 
 python publisher.py settings.json
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from shmsync import WriteLockConflictError, Writer
 
 signals = {signal.SIGHUP, signal.SIGTERM}
-signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they wait for sigwait
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they are handled by sigwait
 
 with Writer("settings") as writer:
     while True:
@@ -22,4 +22,4 @@ with Writer("settings") as writer:
         except (OSError, ValueError) as error:
             print("kept the last version:", error, file=sys.stderr, flush=True)
         if signal.sigwait(signals) == signal.SIGTERM:
-            break  # without unlink: the last version stays for the readers
+            break  # without unlink: the last version stays published

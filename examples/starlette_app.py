@@ -16,10 +16,10 @@ settings = Reader("settings")
 
 
 async def show(request: Request) -> JSONResponse:
-    return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # never waits: fit for an event loop
+    return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # wait-free: safe in an event loop
 
 
-async def unavailable(_request: Request, error: Exception) -> JSONResponse:  # as long as nothing is published
+async def unavailable(_request: Request, error: Exception) -> JSONResponse:  # while nothing is published
     return JSONResponse({"worker": os.getpid(), "error": str(error)}, status_code=503)
 
 

@@ -16,7 +16,7 @@ async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
         async for snapshot in Reader[dict[str, float]]("prices").watch_async():
             try:
                 app.state.ranking = sorted(snapshot.value, key=snapshot.value.__getitem__)
-            except Exception as error:  # a version that is of no use: keep the ranking, wait for the next one
+            except Exception as error:  # an unusable version: keep the ranking, wait for the next one
                 print("version", snapshot.version.seq, repr(error), flush=True)
 
     app.state.ranking, app.state.watcher = [], asyncio.create_task(follow())

@@ -30,7 +30,7 @@ def opened(name: str) -> mmap.mmap:
 def read(name: str) -> Any:
     """Read a copy."""
     with opened(f"{name}_state") as state:
-        magic, layout, word_size, _, _, instance, _ = struct.unpack_from("=QIIIIQQ", state)
+        magic, layout, word_size, _, _, incarnation, _ = struct.unpack_from("=QIIIIQQ", state)
         assert (magic, layout, word_size) == (0x53434E59534D4853, 1, 8)
         while True:
             (seq,) = struct.unpack_from("=Q", state, 64)
@@ -42,7 +42,7 @@ def read(name: str) -> Any:
             if struct.unpack_from("=Q", state, 64) == (seq,):
                 break
         (generation,) = struct.unpack_from("=Q", state, 128 if seq % 2 else 192)
-    assert struct.unpack_from("=QQQQ", header) == (0x44434E59534D4853, instance, generation, seq)
+    assert struct.unpack_from("=QQQQ", header) == (0x44434E59534D4853, incarnation, generation, seq)
     assert struct.unpack_from("=Q", header, 56) == (xxh3_64_intdigest(header[:56]),)
     assert checksum == xxh3_64_intdigest(payload)
     decoders: dict[int, Callable[[bytes], Any]] = {0: from_msgpack, 1: bytes, 2: from_archive}
@@ -151,8 +151,8 @@ def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 
     assert zero == 0
     assert i < n
 
-    def span(ends: int, stride: int) -> tuple[int, int]:
-        return words(archive, ends + 8 * i, 2) if ends else (stride * i, stride * (i + 1))
+    def span(offsets: int, stride: int) -> tuple[int, int]:
+        return words(archive, offsets + 8 * i, 2) if offsets else (stride * i, stride * (i + 1))
 
     if kind == 1:
         return None
@@ -254,14 +254,14 @@ def test_raw(writer: Writer[Any]) -> None:
     "value",
     [
         PLAIN,
-        {"rows": [{"id": number, "name": f"n{number}"} for number in range(5)]},  # records
+        {"rows": [{"id": number, "name": f"n{number}"} for number in range(5)]},  # structs
         {"pairs": [[1, 2], [3, 4]], "ragged": [[1.0], [], [2.0, 3.0]], "same": ["ab", "cd"], "other": ["a", "bcd"]},
         {"mixed": [1, "a", None, 2.5, True, b"x", [1, "b"], {"k": 1}, 1 << 63]},
         {number - 50: -number for number in range(100)},  # a hash table of integers,
         {f"key {number}": number for number in range(100)},  # of texts,
         {("k", number): number for number in range(100)},  # and of other keys
         {number / 2: number for number in range(100)},
-        [{f"{first} {number}": number for number in range(70)} for first in "ab"],  # two of them: boxed
+        [{f"{first} {number}": number for number in range(70)} for first in "ab"],  # two of them: chunked
         [None, None],
         3,
     ],
