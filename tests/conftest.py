@@ -48,6 +48,12 @@ def _children() -> set[int]:
     return found
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collections after each test what is there before the first: two thirds of their time."""
+    gc.collect()
+    gc.freeze()
+
+
 def _kill(pid: int) -> str:
     """Kill a child process; return its command line."""
     command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
@@ -59,7 +65,6 @@ def _kill(pid: int) -> str:
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     """Fail the test that leaves a segment, a child process or a file descriptor; remove the first two."""
-    gc.collect()
     descriptors, children = _descriptors(), _children()
     yield
     gc.collect()
