@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from shmsync import Writer
@@ -89,6 +90,14 @@ def writer(name: str) -> Iterator[Writer]:
         yield writer
     with Writer(name) as last:
         last.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------ slow machines
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
