@@ -65,7 +65,8 @@ def is_asleep(pid: int, thread: int | None = None) -> bool:
 def pauses(most: float = PATIENCE) -> Iterator[list[float]]:
     """Record the pauses, in seconds, that the writers of this process make while they wait for readers.
 
-    Fails as soon as they make more than `most` seconds. A writer asks for as long a pause however slow the machine is, so their sum tells what it has waited for.
+    Fails as soon as they make more than `most` seconds. A writer asks for as long a pause however slow the machine is,
+    so their sum tells what it has waited for.
     """
     from unittest import mock  # noqa: PLC0415 - a child does without, and starts sooner
 
