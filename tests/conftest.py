@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from shmsync import Writer
@@ -57,6 +58,12 @@ def _children() -> set[int]:
     return found
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collections after each test what is there before the first: two thirds of their time."""
+    gc.collect()
+    gc.freeze()
+
+
 def _kill(pid: int) -> str:
     """Kill a child process; return its command line."""
     command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
@@ -68,7 +75,6 @@ def _kill(pid: int) -> str:
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     """Fail the test that leaves a segment, a child process or a file descriptor; remove the first two."""
-    gc.collect()
     descriptors, children = _descriptors(), _children()
     yield
     gc.collect()
@@ -93,6 +99,14 @@ def writer(name: str) -> Iterator[Writer]:
         yield writer
     with Writer(name) as last:
         last.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------ slow machines
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 # ---------------------------------------------------------------------------------------------------------- slow tests

@@ -44,6 +44,8 @@ uvloop.new_event_loop().close()  # it opens a pipe for signals, which the proces
 LONG = 10 * PATIENCE
 """Seconds that no test may take: who waits for so long looks at the end, and a lost wake-up would not show."""
 
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
 NO_FUTEX = {"AVAILABLE": False, "MANY_AVAILABLE": False, "_call": None}
 WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 

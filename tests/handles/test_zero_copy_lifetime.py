@@ -356,8 +356,16 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize("way", EXITS)
-@pytest.mark.parametrize("kind", ["array in a dict", "archived map", "table", "pickled array", "raw"])
+EXIT_KINDS = ["array in a dict", "archived map", "table", "pickled array", "raw"]
+EXIT_CASES = [
+    # By default each way and each kind at least once.
+    pytest.param(kind, way, marks=[pytest.mark.slow] * (number % len(EXIT_KINDS) != EXIT_KINDS.index(kind)))
+    for number, way in enumerate(EXITS)
+    for kind in EXIT_KINDS
+]
+
+
+@pytest.mark.parametrize(("kind", "way"), EXIT_CASES)
 def test_nothing_is_printed_at_exit(writer: Writer, name: str, kind: str, way: str) -> None:
     writer.close()
     script = f"""

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from shmsync import Writer
 
 WORKERS = 2
-NOT_THERE = (
-    "[Errno 2] No such file or directory: /{}_state; nothing is published under this name "
-    "(start its writer first, or give the reader a timeout)"
-)
+NOT_THERE = "[Errno 2] nothing is published as {!r}; start its writer first, or pass timeout= to the Reader"
 
 
 def until_all_answer(port: int, wanted: Any, status: int = 200) -> None:
