@@ -111,7 +111,7 @@ hypothesis.settings.load_profile("any machine")
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
 
-DURATION = "about 2 minutes on 2 idle cores; --slow adds the long part (about 2 minutes)"
+DURATION = "about 2 minutes on 2 idle cores; --slow adds the long part (about 1 minute)"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
