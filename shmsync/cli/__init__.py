@@ -18,7 +18,7 @@ from shmsync.errors import InvalidArgumentError, ShmSyncError, sentence
 __all__ = ["app", "run"]
 
 _EPILOG = """
-put and rm change a name; demo, bench and stress make names of their own and remove them. All other verbs only look; get
+put and rm change a name; demo and bench make names of their own and remove them. All other verbs only look; get
 and watch take a reader slot meanwhile, as every reader does. All take --json.
 
 Exit status 0: done, all is well. 1: what was asked about is not well, not there, or could not be done; the last line on
@@ -63,7 +63,6 @@ for each in (
     change.rm,
     doctor.doctor,
     measure.bench,
-    measure.stress,
     demo,
 ):
     app.command()(each)

@@ -1,22 +1,17 @@
-"""Verbs that measure: bench, stress."""
+"""The verb that measures: bench."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-import shmsync
 from shmsync import Reader, Writer
-from shmsync.cli._output import Grid, Json, fail, note, plain, say_json, size_text
+from shmsync.cli._output import Grid, Json, note, plain, say_json, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,20 +89,3 @@ def _timed(call: Callable[[], object], times: int) -> float:
     for _ in range(times):
         call()
     return time.perf_counter() - start
-
-
-def stress(
-    *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 20.0,
-    json: Json = False,
-) -> None:
-    """Kill readers and writers at random; check every value.
-
-    Runs tools/stress.py, which is in the source tree, not in the installed package.
-    """
-    tool = Path(shmsync.__file__).parents[1] / "tools" / "stress.py"
-    if not tool.is_file():
-        fail("stress needs the source tree of shmsync: run tools/stress.py there; shmsync demo kills processes, too")
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    command = [sys.executable, str(tool), "--seconds", f"{seconds:g}", *(["--json"] if json else [])]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own
