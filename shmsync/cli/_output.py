@@ -226,7 +226,8 @@ def holds_text(info: Info, reader: ReaderInfo) -> str:
     if reader.announced:
         held.append(f"{reader.announced} entering")
     held += [
-        f"keeps data_{keep.idx} #{keep.generation}" + ("" if keep.present else " (replaced)") for keep in reader.keeps
+        f"retains data_{keep.idx} #{keep.generation}" + ("" if keep.current else " (replaced)")
+        for keep in reader.retained
     ]
     return ", ".join(held) or "-"
 

@@ -58,7 +58,7 @@ class Rating:
         now = time.monotonic()
         span, self._at = now - self._at, now
         infos = all_infos()
-        before, self._seqs = self._seqs, {(info.name, info.instance): info.seq or 0 for info in infos}
+        before, self._seqs = self._seqs, {(info.name, info.incarnation): info.seq or 0 for info in infos}
         held, self._held_since = self._held_since, {}
         rows = [self._row(info, before, span, held) for info in infos]
         return sorted(rows, key=lambda row: (-(row.rate or 0), row.info.name))
@@ -67,7 +67,7 @@ class Rating:
         self, info: Info, before: dict[tuple[str, int | None], int], span: float, held: dict[Hold, tuple[int, bool]]
     ) -> Row:
         seq = info.seq or 0
-        last = before.get((info.name, info.instance))
+        last = before.get((info.name, info.incarnation))
         lags = []
         for hold, known in _holds(info):
             first, exact = self._held_since[hold] = held.get(hold, (seq if known is None else known, known is not None))
@@ -78,7 +78,7 @@ class Rating:
             info,
             rate=None if last is None else max(0, seq - last) / span,
             readers=len(states) - states.count("dead"),
-            holders=sum(1 for reader in info.readers if reader.alive and (reader.is_reading or reader.keeps)),
+            holders=sum(1 for reader in info.readers if reader.alive and (reader.is_reading or reader.retained)),
             evicted=states.count("evicted"),
             lag=lag,
             lag_is_exact=exact,
@@ -90,9 +90,9 @@ def _holds(info: Info) -> Iterator[tuple[Hold, int | None]]:
     for reader in info.readers:
         if not reader.alive:
             continue
-        base = (info.name, info.instance, reader.slot, reader.since)
+        base = (info.name, info.incarnation, reader.slot, reader.since)
         for idx, count in enumerate(reader.counts):
             if count:
                 yield (*base, idx, 0), None if reader.evicted else info.segments[2 + idx].seq
-        for keep in reader.keeps:
-            yield (*base, keep.idx, keep.generation), info.segments[2 + keep.idx].seq if keep.present else None
+        for keep in reader.retained:
+            yield (*base, keep.idx, keep.generation), info.segments[2 + keep.idx].seq if keep.current else None

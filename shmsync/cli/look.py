@@ -142,7 +142,7 @@ def _show_segments(info: shmsync.Info) -> None:
 def readers(name: Name, *, json: Json = False) -> None:
     """Show who reads a name: process, state, and what each holds.
 
-    Exit status 1 if its reader table cannot be read. States: idle; reading: inside a read; keeping: views are in use;
+    Exit status 1 if its reader table cannot be read. States: idle; reading: inside a read; retaining: views are in use;
     evicted: inside a read for longer than the writer's grace duration; dead: killed inside a read, and not yet cleared.
     HELD: for how long it has held the oldest of what it holds, as far as the versions published since tell it.
     """
