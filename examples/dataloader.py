@@ -1,4 +1,4 @@
-"""PyTorch: DataLoader workers read rows where they lie; the data is in memory once, however many workers there are."""
+"""PyTorch: DataLoader workers read rows in place; the data is in memory once for any number of workers."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ class Rows:
         return len(self.features.get())
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        return torch.tensor(self.features.get()[row])  # a copy: tensors cannot be read-only
+        return torch.tensor(self.features.get()[row])  # copies the row, because tensors cannot be read-only
 
 
 if __name__ == "__main__":

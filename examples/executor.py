@@ -1,4 +1,4 @@
-"""concurrent.futures.ProcessPoolExecutor: a Reader that is sent to a worker attaches there by name."""
+"""concurrent.futures.ProcessPoolExecutor: a Reader passed to a worker process attaches to the name there."""
 
 import multiprocessing
 import sys

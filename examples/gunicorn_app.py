@@ -1,4 +1,4 @@
-"""gunicorn: pre-forked workers that serve the newest settings, with no restart and no signal.
+"""gunicorn: pre-forked workers serve the newest settings without a restart or a signal.
 
 gunicorn --workers 4 --preload gunicorn_app:app
 """
@@ -18,7 +18,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     try:
         with settings.read() as snapshot:
             answer.update(version=snapshot.version.seq, settings=snapshot.value)
-    except ShmSyncError as error:  # gunicorn takes some of them, which are OSErrors, for a broken connection
+    except ShmSyncError as error:  # some are OSErrors, which gunicorn would treat as a broken connection
         status, answer["error"] = "503 Service Unavailable", str(error)
     body = json.dumps(answer).encode()
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])

@@ -1,4 +1,4 @@
-"""joblib with loky: workers that live on between calls see each new version."""
+"""joblib with loky: workers that are reused between calls read each new version."""
 
 import numpy as np
 from joblib import Parallel, delayed

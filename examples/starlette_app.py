@@ -1,4 +1,4 @@
-"""uvicorn and Starlette: several workers, each request sees the newest settings.
+"""uvicorn and Starlette: several workers; each request reads the newest settings.
 
 uvicorn --workers 4 starlette_app:app
 """
@@ -16,10 +16,10 @@ settings = Reader("settings")
 
 
 async def show(request: Request) -> JSONResponse:
-    return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # never waits: fit for an event loop
+    return JSONResponse({"worker": os.getpid(), "settings": settings.get()})  # never blocks the event loop
 
 
-async def unavailable(_request: Request, error: Exception) -> JSONResponse:  # as long as nothing is published
+async def unavailable(_request: Request, error: Exception) -> JSONResponse:  # until something is published
     return JSONResponse({"worker": os.getpid(), "error": str(error)}, status_code=503)
 
 

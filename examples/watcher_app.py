@@ -16,11 +16,11 @@ async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
         async for snapshot in Reader[dict[str, float]]("prices").watch_async():
             try:
                 app.state.ranking = sorted(snapshot.value, key=snapshot.value.__getitem__)
-            except Exception as error:  # a version that is of no use: keep the ranking, wait for the next one
+            except Exception as error:  # an invalid version: keep the ranking and wait for the next version
                 print("version", snapshot.version.seq, repr(error), flush=True)
 
     app.state.ranking, app.state.watcher = [], asyncio.create_task(follow())
-    yield  # the loop cancels the watcher when it ends
+    yield  # the event loop cancels the watcher when it closes
 
 
 async def show(request: requests.Request) -> responses.JSONResponse:
