@@ -22,7 +22,16 @@ from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
-from shmsync._types import Info, KeepInfo, ReaderInfo, ReaderStats, SegmentInfo, WriteResult, WriterInfo, WriterStats
+from shmsync._types import (
+    Info,
+    ReaderInfo,
+    ReaderStats,
+    RetainedInfo,
+    SegmentInfo,
+    WriteResult,
+    WriterInfo,
+    WriterStats,
+)
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,
@@ -61,7 +70,6 @@ __all__ = [
     "IntegrityError",
     "InvalidArgumentError",
     "InvalidInstanceVersionError",
-    "KeepInfo",
     "LayoutMismatchError",
     "MissingExtraError",
     "Reader",
@@ -69,6 +77,7 @@ __all__ = [
     "ReaderStats",
     "ReadersFullError",
     "Reservation",
+    "RetainedInfo",
     "SegmentInfo",
     "ShmSyncError",
     "Snapshot",

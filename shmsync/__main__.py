@@ -1,4 +1,4 @@
-"""`python -m shmsync` and the console script `shmsync`."""
+"""Entry point of `python -m shmsync` and of the console script `shmsync`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ USAGE = 2
 
 
 def main() -> None:
-    """Run the command line, or say in one line what it needs."""
+    """Run the command line, or exit with one line that names the missing package."""
     try:
-        from shmsync.cli import run  # noqa: PLC0415 - it needs an extra
+        from shmsync.cli import run  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"click", "rich", "typer"}:
             raise

@@ -1,20 +1,20 @@
-"""The named tuples that calls return: what a write did, and what can be seen of a name from outside."""
+"""The named tuples that public calls return: the result of a write, and the state of a name seen from outside."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from shmsync._core.layout import InstanceVersion  # noqa: TC001 - a user may ask for the annotations at run time
+from shmsync._core.layout import InstanceVersion  # noqa: TC001 - users may call get_type_hints() on these classes
 
 
 class WriterInfo(NamedTuple):
     """The writer of a name.
 
     Attributes:
-        state: "alive": one holds the write lock; "dead": the last one ended without closing; "closed": the last one
-            closed in good order; "unknown": the segment cannot be read.
-        pid: its process, as numbered in its own PID namespace; None if there is none or it is unknown.
-        since: unix time in seconds at which it took the name; None likewise.
+        state: "alive": a process holds the write lock; "dead": the last writer ended without closing; "closed": the
+            last writer closed; "unknown": the state segment cannot be read.
+        pid: process ID of the writer, in its own PID namespace; None if there is no writer or it is unknown.
+        since: when the writer acquired the name, in seconds of Unix time; None if there is no writer or it is unknown.
     """
 
     state: str
@@ -22,35 +22,37 @@ class WriterInfo(NamedTuple):
     since: float | None = None
 
 
-class KeepInfo(NamedTuple):
-    """Memory that a reader keeps for views that are in use beyond their read.
+class RetainedInfo(NamedTuple):
+    """A data segment that a reader retains because views of it are still referenced after the read.
 
     Attributes:
-        idx: data segment, 0 or 1.
-        generation: which inode of it.
-        present: whether that is the one that the segment's name leads to. If not, it is memory beside the two segments.
+        idx: index of the data segment, 0 or 1.
+        generation: which inode of the data segment is retained; the first one is 1.
+        current: whether the segment's name still leads to that inode. If False, the writer has replaced it, and it
+            takes up memory in addition to the two data segments.
     """
 
     idx: int
     generation: int
-    present: bool
+    current: bool
 
 
 class ReaderInfo(NamedTuple):
     """A slot of the reader table that is in use.
 
     Attributes:
-        slot: its number.
-        pid: the process that claimed it, as numbered in its own PID namespace; None if it did not say.
-        since: unix time in seconds at which the slot was claimed; None likewise.
-        alive: whether a live process holds its lock.
-        counts: snapshots that are open on data segments 0 and 1.
-        announced: reads that are between the two.
-        evicted: it was inside a read for longer than the grace duration of a write. What it reads stays whole; the
-            writer has taken new memory.
-        keeps: memory that it keeps.
-        held_at_least, held_at_most: seconds for which it has held what it holds, the oldest of it; None if it holds
-            nothing, or that is not known. Told by the versions published since: readers do not look at the clock.
+        slot: index of the slot.
+        pid: process ID of the reader, in its own PID namespace; None if unknown.
+        since: when the slot was claimed, in seconds of Unix time; None if unknown.
+        alive: whether a live process holds the lock of the slot.
+        counts: number of open snapshots on data segments 0 and 1.
+        announced: number of reads that have started but have not pinned a data segment yet.
+        evicted: whether a read took longer than the grace duration of a write. The data it reads stays intact: the
+            writer has allocated a new segment.
+        retained: data segments that are retained for views.
+        held_at_least, held_at_most: bounds, in seconds, on how long the reader has held the oldest version it holds;
+            None if it holds nothing or the bound is unknown. They are derived from the times of publishes, because
+            readers do not record when they start a read.
     """
 
     slot: int
@@ -60,39 +62,40 @@ class ReaderInfo(NamedTuple):
     counts: tuple[int, int]
     announced: int
     evicted: bool
-    keeps: tuple[KeepInfo, ...]
+    retained: tuple[RetainedInfo, ...]
     held_at_least: float | None = None
     held_at_most: float | None = None
 
     @property
     def state(self) -> str:
-        """One word: "dead", "evicted", "reading", "keeping" or "idle", the first of them that is true."""
+        """The first that applies of "dead", "evicted", "reading", "retaining" and "idle"."""
         if not self.alive:
             return "dead"
         if self.evicted:
             return "evicted"
         if self.is_reading:
             return "reading"
-        return "keeping" if self.keeps else "idle"
+        return "retaining" if self.retained else "idle"
 
     @property
     def is_reading(self) -> bool:
-        """Whether it has snapshots open, or is inside a `get`."""
+        """Whether the reader has open snapshots or is inside a `get`."""
         return self.announced > 0 or any(self.counts)
 
 
 class SegmentInfo(NamedTuple):
-    """One of the four segments of a name.
+    """One of the four shared memory segments of a name.
 
     Attributes:
-        segment: its name in /dev/shm.
-        size: in bytes; None if it is not there.
-        memory: bytes that it takes up.
-        inode: as `stat` has it.
+        segment: name of the segment, with a leading slash; the file is in /dev/shm.
+        size: size in bytes; None if the segment does not exist.
+        memory: allocated memory in bytes.
+        inode: inode number.
         mode: permission bits.
-        uid: user who owns it.
-        generation: of a data segment, how many inodes it has had, by the state segment; None for the others.
-        seq: of a data segment, the version that lies there; None if none does, or it is being written.
+        uid: user ID of the owner.
+        generation: for a data segment, the number of inodes allocated so far; None for the other segments.
+        seq: for a data segment, the sequence number of the version in it; None if there is none, or while it is being
+            written.
     """
 
     segment: str
@@ -106,23 +109,24 @@ class SegmentInfo(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What can be seen of a name from outside. None stands for what cannot.
+    """The state of a name, seen from outside. A field is None if it cannot be determined.
 
     Attributes:
-        name: the user's name for it.
-        seq: sequence number of the newest version; 0 if nothing is published yet.
+        name: the name.
+        seq: sequence number of the newest version; 0 if nothing has been published yet.
         version: the newest version.
-        codec: how it is encoded.
-        age: seconds since the write of it began, give or take half a one; None if its writer did not say.
-        created: unix time in seconds at which the name was created.
+        codec: name of the codec of the newest version.
+        age: seconds since the write of the newest version began, accurate to half a second; None if the writer did not
+            record it.
+        created: when the name was created, in seconds of Unix time.
         layout: version of the memory layout.
-        instance: random number of this life of the name.
-        max_readers: slots of the reader table.
-        writer: who writes.
-        readers: slots in use.
-        segments: state, reader table, data segments 0 and 1.
-        problems: what is wrong with the segments, in sentences; empty if all is well. A dead writer is no problem.
-        readable: whether this process may read its state segment; if not, `problems` says who may.
+        incarnation: random number that is drawn whenever the name is created.
+        max_readers: number of slots in the reader table.
+        writer: the writer.
+        readers: slots of the reader table that are in use.
+        segments: state segment, reader table, data segments 0 and 1.
+        problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
+        readable: whether this process may read the state segment; if not, `problems` says who may.
     """
 
     name: str
@@ -132,7 +136,7 @@ class Info(NamedTuple):
     age: float | None
     created: float | None
     layout: int | None
-    instance: int | None
+    incarnation: int | None
     max_readers: int | None
     writer: WriterInfo
     readers: tuple[ReaderInfo, ...]
@@ -142,21 +146,21 @@ class Info(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes of shared memory behind the four segments; what readers keep beside them is not seen from here."""
+        """Memory of the four segments in bytes. Replaced segments that readers still hold are not included."""
         return sum(segment.memory for segment in self.segments)
 
     @property
     def replaced(self) -> int:
-        """How often a data segment got new memory, beyond the first two times."""
+        """How often a data segment was replaced by a new inode, not counting its creation."""
         return max(0, sum(segment.generation or 0 for segment in self.segments) - 2)
 
 
 class WriteResult(NamedTuple):
-    """What a write did.
+    """The result of a write.
 
     Attributes:
-        size: payload size in bytes.
-        reset: a dead reader was cleared away, or a reader was evicted when the grace duration was over.
+        size: size of the payload in bytes.
+        reset: whether the write reclaimed the slot of a dead reader, or evicted a reader after the grace duration.
         version: the version that was published.
     """
 
@@ -166,13 +170,13 @@ class WriteResult(NamedTuple):
 
 
 class WriterStats(NamedTuple):
-    """What a Writer did so far.
+    """Counters of a Writer since it was opened.
 
     Attributes:
         writes: versions published.
-        resets: writes that cleared a dead reader away or evicted one.
-        replaced: writes that gave their data segment a new inode, the first two included.
-        takeovers: how often it followed a writer that had died.
+        resets: writes that reclaimed the slot of a dead reader or evicted a reader.
+        replaced: writes that allocated a new inode for their data segment, including the first two.
+        takeovers: how often the writer took over from a writer that had died.
     """
 
     writes: int
@@ -182,13 +186,16 @@ class WriterStats(NamedTuple):
 
 
 class ReaderStats(NamedTuple):
-    """What a Reader did so far. Unchanged values are not counted: that would cost more than to return them.
+    """Counters of a Reader since it was opened.
+
+    A `get` that returns an unchanged value is not counted: counting would take longer than returning the value.
 
     Attributes:
-        values: changed values taken, by `get` or `read`.
-        attached: how often it attached to a name: more than once after an unlink, a fork, a removal.
-        claimed: reader slots claimed: one for each attachment, and one more after each read that could not be ended in
-            good order: evicted while other snapshots were open, interrupted by an exception, or shared with a fork.
+        values: changed values returned by `get` or `read`.
+        attached: how often the reader attached to the name; it attaches again after an unlink, a removal or a fork.
+        claimed: reader slots claimed: one for each attachment, and one more after each read whose slot had to be
+            abandoned because it was evicted while other snapshots were open, interrupted by an exception, or shared
+            with a forked process.
     """
 
     values: int

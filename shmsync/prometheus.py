@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a collector that looks at names when it is asked. Needs the extra `prometheus`."""
+"""Metrics for Prometheus: a collector that inspects names at each scrape. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 
@@ -16,93 +16,107 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector as _Base
 
     from shmsync._types import Info
-else:  # any class with `collect` will do
+else:  # prometheus-client accepts any class with a `collect` method
     _Base = object
 
-_STATES = ("idle", "reading", "keeping", "evicted", "dead")
-_PARTS = ("state", "readers", "data_0", "data_1")
+_READER_STATES = ("idle", "reading", "retaining", "evicted", "dead")
+_SEGMENTS = ("state", "readers", "data_0", "data_1")
 
 
 class Collector(_Base):
-    """A custom collector for prometheus-client; it takes no reader slot and changes nothing.
+    """A custom collector for prometheus-client. It takes no reader slot and changes nothing.
 
     Metrics, each with the label `name`:
-        shmsync_publishes_total: versions published in the present life of the name.
+        shmsync_publishes_total: versions published since the name was created.
         shmsync_value_bytes: size of the newest value.
-        shmsync_age_seconds: time since it was published.
-        shmsync_readers: attached readers, by `state`: idle, reading, keeping, evicted, dead.
-        shmsync_writer_up: 1 if a writer lives.
-        shmsync_segment_bytes: memory by `segment`: state, readers, data_0, data_1.
-        shmsync_replacements_total: how often a data segment got new memory.
-        shmsync_problems: what is wrong with the segments; see `shmsync.info`.
+        shmsync_age_seconds: time since the newest value was published.
+        shmsync_readers: attached readers by `state`: idle, reading, retaining, evicted, dead.
+        shmsync_writer_up: 1 if the writer is alive, else 0.
+        shmsync_segment_bytes: allocated memory by `segment`: state, readers, data_0, data_1.
+        shmsync_replacements_total: how often a data segment was replaced by a new inode.
+        shmsync_problems: number of problems of the segments; `shmsync.info` describes them.
 
     Args:
-        names: which names to look at; None for all on this host, at each collection.
+        names: names to inspect; None for all names on this host at the time of each scrape.
 
     Raises:
-        InvalidArgumentError: a name cannot be used.
+        InvalidArgumentError: a name is not valid, or `names` is a single string.
         MissingExtraError: prometheus-client is not installed.
+
+    Example:
+        >>> from prometheus_client import CollectorRegistry
+        >>> from shmsync import Writer
+        >>> registry = CollectorRegistry()
+        >>> registry.register(Collector(["collector-example"]))
+        >>> with Writer("collector-example") as writer:
+        ...     _ = writer.write({"price": 9.5})
+        ...     registry.get_sample_value("shmsync_publishes_total", {"name": "collector-example"}) == 1
+        ...     writer.unlink()
+        True
     """
 
     def __init__(self, names: Iterable[str] | None = None) -> None:
         self._core: Any = import_optional("prometheus_client.core", "prometheus", "shmsync.prometheus")
         if isinstance(names, str):
-            raise InvalidArgumentError(f"names must be several names, such as [{names!r}], not {names!r}")
+            raise InvalidArgumentError(f"names must be an iterable of names, not the string {names!r}; use [{names!r}]")
         self._names = None if names is None else list(dict.fromkeys(names))
         for name in self._names or ():
             names_of(name)
 
     def describe(self) -> Iterator[Any]:
-        """Yield the metrics without values, so that registering looks at nothing."""
+        """Yield the metric families without samples, so that registering the collector inspects nothing."""
         yield from self._families().values()
 
     def collect(self) -> Iterator[Any]:
-        """Yield the metrics. A name that is not there has none, except `shmsync_writer_up` 0 if it was asked for."""
+        """Yield the metric families.
+
+        A name that does not exist has no samples, except `shmsync_writer_up` 0 if it was passed to the constructor.
+        """
         families = self._families()
         for name in _inspect.names() if self._names is None else self._names:
-            found = _info_of(name)
-            if found is not None:
-                _add(families, found)
+            info = _info_or_none(name)
+            if info is not None:
+                _add_samples(families, info)
             elif self._names is not None:
                 families["writer_up"].add_metric([name], 0)
         yield from families.values()
 
     def _families(self) -> dict[str, Any]:
         gauge, counter = self._core.GaugeMetricFamily, self._core.CounterMetricFamily
-        kinds: tuple[tuple[Any, str, str, list[str]], ...] = (
-            (counter, "publishes", "Versions published in the present life of the name.", []),
+        families: tuple[tuple[Any, str, str, list[str]], ...] = (
+            (counter, "publishes", "Versions published since the name was created.", []),
             (gauge, "value_bytes", "Size of the newest value.", []),
             (gauge, "age_seconds", "Time since the newest value was published.", []),
-            (gauge, "readers", "Attached readers.", ["state"]),
-            (gauge, "writer_up", "Whether a writer lives.", []),
-            (gauge, "segment_bytes", "Memory of a segment.", ["segment"]),
-            (counter, "replacements", "How often a data segment got new memory.", []),
-            (gauge, "problems", "What is wrong with the segments.", []),
+            (gauge, "readers", "Attached readers by state.", ["state"]),
+            (gauge, "writer_up", "Whether the writer is alive.", []),
+            (gauge, "segment_bytes", "Allocated memory of a segment.", ["segment"]),
+            (counter, "replacements", "How often a data segment was replaced by a new inode.", []),
+            (gauge, "problems", "Number of problems of the segments.", []),
         )
-        return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in kinds}
+        return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in families}
 
 
-def _info_of(name: str) -> Info | None:
+def _info_or_none(name: str) -> Info | None:
     try:
         return _inspect.info(name)
     except StateNotFoundError:
         return None
 
 
-def _add(families: dict[str, Any], found: Info) -> None:
-    label = [found.name]
-    families["writer_up"].add_metric(label, found.writer.state == "alive")
-    families["problems"].add_metric(label, len(found.problems))
-    if found.seq is not None:
-        families["publishes"].add_metric(label, found.seq)
-        families["replacements"].add_metric(label, found.replaced)
-    if found.version is not None:
-        families["value_bytes"].add_metric(label, found.version.size)
-    if found.age is not None:
-        families["age_seconds"].add_metric(label, found.age)
-    if found.max_readers is not None:
-        states = Counter(reader.state for reader in found.readers)
-        for state in _STATES:
+def _add_samples(families: dict[str, Any], info: Info) -> None:
+    label = [info.name]
+    families["writer_up"].add_metric(label, info.writer.state == "alive")
+    families["problems"].add_metric(label, len(info.problems))
+    if info.seq is not None:
+        families["publishes"].add_metric(label, info.seq)
+        families["replacements"].add_metric(label, info.replaced)
+    if info.version is not None:
+        families["value_bytes"].add_metric(label, info.version.size)
+    if info.age is not None:
+        families["age_seconds"].add_metric(label, info.age)
+    if info.max_readers is not None:
+        states = Counter(reader.state for reader in info.readers)
+        for state in _READER_STATES:
             families["readers"].add_metric([*label, state], states[state])
-    for part, segment in zip(_PARTS, found.segments, strict=True):
+    for part, segment in zip(_SEGMENTS, info.segments, strict=True):
         families["segment_bytes"].add_metric([*label, part], segment.memory)

@@ -1,4 +1,4 @@
-"""The collector, as a registry uses it."""
+"""The collector as a registry uses it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PARTS = ("state", "readers", "data_0", "data_1")
 
 
-def sampled(*names: str) -> Callable[..., float | None]:
+def samples_of(*names: str) -> Callable[..., float | None]:
     registry = CollectorRegistry()
     registry.register(Collector(names or None))
 
@@ -31,7 +31,7 @@ def sampled(*names: str) -> Callable[..., float | None]:
 def test_a_name_with_a_reader(writer: Writer, name: str) -> None:
     size = writer.write("value").size
     writer.write("other")
-    value = sampled(name)
+    value = samples_of(name)
     assert value("publishes_total", name) == 2
     assert value("value_bytes", name) == size
     assert value("age_seconds", name) is not None
@@ -47,7 +47,7 @@ def test_a_name_with_a_reader(writer: Writer, name: str) -> None:
 
 
 def test_a_dead_writer(name: str) -> None:
-    value = sampled(name)
+    value = samples_of(name)
     assert value("writer_up", name) == 0
     assert value("publishes_total", name) is None
     with Child() as child:
@@ -59,10 +59,10 @@ def test_a_dead_writer(name: str) -> None:
         writer.unlink()
 
 
-def test_a_damaged_name_does_no_harm(name: str) -> None:
+def test_a_damaged_name(name: str) -> None:
     (SHM / f"{name}_state").write_bytes(b"no")
     try:
-        value = sampled()
+        value = samples_of()
         assert value("problems", name) == 1
         assert value("publishes_total", name) is None
         assert value("segment_bytes", name, segment="state")
@@ -79,12 +79,12 @@ def test_all_names_in_the_text_format(writer: Writer, name: str) -> None:
     assert text.count("# TYPE shmsync_") == 8
 
 
-def test_registering_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shmsync._inspect.names", lambda: pytest.fail("it looked"))
+def test_registering_inspects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shmsync._inspect.names", lambda: pytest.fail("a name was inspected"))
     CollectorRegistry(auto_describe=True).register(Collector())
 
 
-def without_it(_held: Held) -> str:
+def collector_error(_held: Held) -> str:
     for module in [each for each in sys.modules if each.startswith("prometheus_client")]:
         del sys.modules[module]
     sys.modules.update({"prometheus_client": None})  # type: ignore[dict-item]
@@ -97,8 +97,8 @@ def without_it(_held: Held) -> str:
 
 def test_without_the_extra() -> None:
     with Child() as child:
-        said = child.ask(without_it)
-        assert said == "shmsync.prometheus needs prometheus_client: pip install 'shmsync[prometheus]'"
+        message = child.ask(collector_error)
+        assert message == "shmsync.prometheus needs prometheus_client: pip install 'shmsync[prometheus]'"
 
 
 @pytest.mark.parametrize("names", ["ab", ["a/b"], [1]])

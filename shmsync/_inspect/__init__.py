@@ -1,6 +1,6 @@
-"""Names from outside: who writes, who reads, what is held. For tools.
+"""Inspection of names from outside: who writes, who reads, which versions are held. For tools.
 
-What is found is a look, not a proof: writer and readers go on meanwhile.
+A result is a sample, not a consistent snapshot: writer and readers continue during the scan.
 """
 
 from __future__ import annotations
@@ -10,72 +10,115 @@ from typing import TYPE_CHECKING
 
 from shmsync import codecs
 from shmsync._core.layout import CLOSED, InstanceVersion, Names, index_of, names_of
-from shmsync._inspect.scan import look, unix_time
+from shmsync._inspect import scan
 from shmsync._shm.segment import segment_names, status_of
 from shmsync._types import Info, ReaderInfo, SegmentInfo
 from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
 
 if TYPE_CHECKING:
-    from shmsync._inspect.scan import Found
+    from shmsync._inspect.scan import Scan
 
 _SUFFIX = "_state"
-_LOOKS = 3  # at a name with which something is wrong, before that is said: it may be in the middle of its creation
-_PAUSE = 0.002
-_WHOLE = 1.0  # the header has whole seconds
-_BLOCK = 512  # bytes in which the kernel counts the memory of a file
+_ATTEMPTS = 3  # before a problem is reported: the name may be in the middle of its creation
+_RETRY_AFTER = 0.002
+_RESOLUTION = 1.0  # of the publish time in the data header, in seconds
+_BLOCK = 512  # unit of st_blocks, in bytes
 
 
 def names() -> list[str]:
-    """Return all names on this host, sorted: what has a segment NAME_state, whoever may read it.
+    """List all names on this host, sorted. Names that this process may not read are included.
+
+    Returns:
+        Every NAME for which a segment NAME_state exists.
 
     Raises:
-        StateReadError: there is no /dev/shm.
+        StateReadError: /dev/shm cannot be listed.
+
+    Example:
+        >>> from shmsync import Writer, names
+        >>> with Writer("names-example") as writer:
+        ...     _ = writer.write(1)
+        ...     "names-example" in names()
+        ...     writer.unlink()
+        True
     """
     found = []
     try:
         listing = segment_names()
     except OSError as error:
-        reason = f"cannot list /dev/shm: {error.strerror}; POSIX shared memory needs a tmpfs there"
+        reason = f"cannot list /dev/shm: {error.strerror}; POSIX shared memory needs a tmpfs mounted there"
         raise StateReadError(error.errno or 0, reason) from error
     for segment in listing:
         name = segment.removesuffix(_SUFFIX)
-        if name != segment and _is_name(name):
+        if name != segment and _is_valid(name):
             found.append(name)
     return sorted(found)
 
 
 def info(name: str) -> Info:
-    """Look at a name. Takes no reader slot, changes nothing, and says in `problems` what is wrong with its segments.
+    """Inspect a name. Takes no reader slot and changes nothing.
+
+    Segments that are damaged, missing or not readable are not an error: `problems` of the result describes them.
+
+    Args:
+        name: the name to inspect.
+
+    Returns:
+        The state of the name, its writer, its readers and its segments.
 
     Raises:
-        InvalidArgumentError: the name cannot be used.
-        StateNotFoundError: there is no such name.
+        InvalidArgumentError: the name is not valid.
+        StateNotFoundError: the name does not exist.
+
+    Example:
+        >>> from shmsync import Writer, info
+        >>> with Writer("info-example") as writer:
+        ...     _ = writer.write({"price": 9.5})
+        ...     found = info("info-example")
+        ...     writer.unlink()
+        >>> found.seq, found.codec, found.writer.state, found.problems
+        (1, 'msgpack', 'alive', ())
     """
-    parts = names_of(name)
-    found = look(name, parts)
-    for _ in range(_LOOKS - 1):
-        if not found.problems:
+    segments = names_of(name)
+    result = scan.scan(name, segments)
+    for _ in range(_ATTEMPTS - 1):
+        if not result.problems:
             break
-        time.sleep(_PAUSE)
-        found = look(name, parts)
-    return _report(found, parts)
+        time.sleep(_RETRY_AFTER)
+        result = scan.scan(name, segments)
+    return _to_info(result, segments)
 
 
 def readers(name: str) -> list[ReaderInfo]:
-    """Look at the slots of the reader table that are in use.
+    """List the readers of a name: the slots of its reader table that are in use.
+
+    Args:
+        name: the name to inspect.
+
+    Returns:
+        One entry for each slot in use, in the order of the slots.
 
     Raises:
-        InvalidArgumentError: the name cannot be used.
-        StateNotFoundError: there is no such name.
-        StateReadError: its state or reader table cannot be read; `info` returns what can.
+        InvalidArgumentError: the name is not valid.
+        StateNotFoundError: the name does not exist.
+        StateReadError: the state segment or the reader table cannot be read; `info` returns the rest.
+
+    Example:
+        >>> from shmsync import Reader, Writer, readers
+        >>> with Writer("readers-example") as writer, Reader("readers-example") as reader:
+        ...     _ = writer.write("value")
+        ...     with reader.read():
+        ...         [(found.slot, found.state, found.counts) for found in readers("readers-example")]
+        ...     writer.unlink()
+        [(0, 'reading', (1, 0))]
     """
     found = info(name)
     if found.max_readers is None:
-        raise StateReadError(0, "; ".join(found.problems) or f"{name}: nothing is published yet")
+        raise StateReadError(0, "; ".join(found.problems) or f"{name}: nothing has been published yet")
     return list(found.readers)
 
 
-def _is_name(name: str) -> bool:
+def _is_valid(name: str) -> bool:
     try:
         names_of(name)
     except InvalidArgumentError:
@@ -83,88 +126,42 @@ def _is_name(name: str) -> bool:
     return True
 
 
-# ---------------------------------------------------------------------------------------------------------- the report
+# ------------------------------------------------------------------------------------------------ from scan to result
 
 
-def _report(found: Found, parts: Names) -> Info:
-    header, state = found.header, found.state
-    seq = state.seq if state is not None and state.seq != CLOSED else None
-    newest = found.data[index_of(seq)] if seq else None
+def _to_info(result: Scan, segments: Names) -> Info:
+    header, words = result.header, result.words
+    seq = words.seq if words is not None and words.seq != CLOSED else None
+    newest = result.data[index_of(seq)] if seq else None
     version = codec = age = None
     if newest is not None and newest.seq == seq:
         version = InstanceVersion(newest.seq, index_of(newest.seq), newest.size, newest.checksum)
-        codec = _codec(newest.codec)
-        least, most = _age(found, newest.seq)
+        codec = _codec_name(newest.codec)
+        least, most = _age(result, newest.seq)
         age = None if most is None else (least + most) / 2
     return Info(
-        name=found.name,
+        name=result.name,
         seq=seq,
         version=version,
         codec=codec,
         age=age,
-        created=unix_time(header.created_ns) if header is not None else None,
-        layout=found.layout,
-        instance=header.incarnation if header is not None else None,
-        max_readers=header.max_readers if found.table is not None and header is not None else None,
-        writer=found.writer,
-        readers=tuple(_with_time(found, reader) for reader in found.table or ()),
-        segments=(_segment(parts.state), _segment(parts.readers), *(_data_segment(found, parts, i) for i in (0, 1))),
-        problems=tuple(found.problems),
-        readable=found.readable,
+        created=scan.unix_time(header.created_ns) if header is not None else None,
+        layout=result.layout,
+        incarnation=header.incarnation if header is not None else None,
+        max_readers=header.max_readers if result.readers is not None and header is not None else None,
+        writer=result.writer,
+        readers=tuple(_with_held_times(result, reader) for reader in result.readers or ()),
+        segments=(
+            _segment(segments.state),
+            _segment(segments.readers),
+            *(_data_segment(result, segments, idx) for idx in (0, 1)),
+        ),
+        problems=tuple(result.problems),
+        readable=result.readable,
     )
 
 
-def _age(found: Found, seq: int) -> tuple[float, float | None]:
-    """Return since when a version is published, in seconds, at least and at most; None if that is not known."""
-    header = found.data[index_of(seq)]
-    if header is None or header.seq != seq or not header.published:
-        return 0.0, None
-    most = max(0.0, time.monotonic() - header.published)
-    return max(0.0, most - _WHOLE), most
-
-
-def _with_time(found: Found, reader: ReaderInfo) -> ReaderInfo:
-    """Return a reader with how long it has held what it holds.
-
-    It does not say so itself, which would cost each read a look at the clock. But it holds a version since a time when
-    that was the newest: after it was published, and before the next one was.
-    """
-    held = [(idx, not reader.evicted) for idx, count in enumerate(reader.counts) if count]
-    held += [(keep.idx, keep.present) for keep in reader.keeps]
-    if not held or found.state is None:
-        return reader
-    attached = None if reader.since is None else max(0.0, time.time() - reader.since)
-    spans = [_held_for(found, found.state.seq, idx, attached, present=present) for idx, present in held]
-    most = [most for _, most in spans if most is not None]
-    return reader._replace(
-        held_at_least=max(least for least, _ in spans), held_at_most=max(most) if len(most) == len(spans) else None
-    )
-
-
-def _held_for(
-    found: Found, newest: int, idx: int, attached: float | None, *, present: bool
-) -> tuple[float, float | None]:
-    """Return for how long a reader holds a data segment, at least and at most.
-
-    Args:
-        found: the look.
-        newest: sequence number.
-        idx: of the data segment.
-        attached: for how long the reader is; None if that is not known.
-        present: whether it holds what lies there now, or memory that was replaced.
-    """
-    header = found.data[idx]
-    if header is None:
-        return 0.0, attached
-    least, most = _age(found, header.seq)
-    if not present:  # then it was held before the version that lies there now
-        return least, attached
-    least = _age(found, newest)[0] if header.seq < newest else 0.0
-    limits = [limit for limit in (most, attached) if limit is not None]
-    return least, max(least, min(limits)) if limits else None
-
-
-def _codec(number: int) -> str:
+def _codec_name(number: int) -> str:
     try:
         return codecs.by_id(number).NAME
     except ShmSyncError:
@@ -179,7 +176,60 @@ def _segment(name: str) -> SegmentInfo:
     return SegmentInfo(name, status.st_size, memory, status.st_ino, status.st_mode & 0o7777, status.st_uid)
 
 
-def _data_segment(found: Found, parts: Names, idx: int) -> SegmentInfo:
-    segment, header = _segment(parts.data[idx]), found.data[idx]
-    generation = found.state.generations[idx] if found.state is not None else None
+def _data_segment(result: Scan, segments: Names, idx: int) -> SegmentInfo:
+    segment, header = _segment(segments.data[idx]), result.data[idx]
+    generation = result.words.generations[idx] if result.words is not None else None
     return segment._replace(generation=generation, seq=header.seq if header is not None and segment.size else None)
+
+
+# ------------------------------------------------------------------------------------------------- how long it is held
+
+
+def _age(result: Scan, seq: int) -> tuple[float, float | None]:
+    """Return bounds on the time since a version was published, in seconds; the upper one is None if unknown."""
+    header = result.data[index_of(seq)]
+    if header is None or header.seq != seq or not header.published:
+        return 0.0, None
+    most = max(0.0, time.monotonic() - header.published)
+    return max(0.0, most - _RESOLUTION), most
+
+
+def _with_held_times(result: Scan, reader: ReaderInfo) -> ReaderInfo:
+    """Return a reader with bounds on how long it has held the oldest version it holds.
+
+    Readers do not record that time, because each read would then have to ask the clock. But a reader started to hold a
+    version while that was the newest one: after it was published, and before the next one was.
+    """
+    held = [(idx, not reader.evicted) for idx, count in enumerate(reader.counts) if count]
+    held += [(retained.idx, retained.current) for retained in reader.retained]
+    if not held or result.words is None:
+        return reader
+    attached = None if reader.since is None else max(0.0, time.time() - reader.since)
+    bounds = [_held_time(result, result.words.seq, idx, attached, current=current) for idx, current in held]
+    most = [most for _, most in bounds if most is not None]
+    return reader._replace(
+        held_at_least=max(least for least, _ in bounds), held_at_most=max(most) if len(most) == len(bounds) else None
+    )
+
+
+def _held_time(
+    result: Scan, newest: int, idx: int, attached: float | None, *, current: bool
+) -> tuple[float, float | None]:
+    """Return bounds on how long a reader has held a data segment, in seconds; the upper one is None if unknown.
+
+    Args:
+        result: the scan.
+        newest: sequence number of the newest version.
+        idx: index of the data segment.
+        attached: seconds since the reader attached; None if unknown.
+        current: whether the reader holds the segment's current inode, not one that was replaced.
+    """
+    header = result.data[idx]
+    if header is None:
+        return 0.0, attached
+    least, most = _age(result, header.seq)
+    if not current:  # the reader started before the version that is in the segment now was published
+        return least, attached
+    least = _age(result, newest)[0] if header.seq < newest else 0.0
+    limits = [limit for limit in (most, attached) if limit is not None]
+    return least, max(least, min(limits)) if limits else None

@@ -1,7 +1,7 @@
-"""One look at the segments of a name, from outside; it changes nothing and takes no lock.
+"""One scan of the segments of a name, from outside; it changes nothing and takes no lock.
 
-Everything is read with `pread` from read-only descriptors, so segments that are truncated meanwhile, damaged or not of
-shmsync at all do no harm. Who is alive is asked of the kernel locks.
+Everything is read with `pread` from read-only descriptors, so segments that are damaged, foreign, or truncated during
+the scan do no harm. The kernel locks tell which processes are alive.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from shmsync._core.layout import (
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment
-from shmsync._types import KeepInfo, ReaderInfo, WriterInfo
+from shmsync._types import ReaderInfo, RetainedInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
@@ -48,11 +48,16 @@ if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 _WORD = struct.Struct("=Q")
-_TRIES = 20  # to catch the newest version's header, which a quick writer changes again and again
+_ATTEMPTS = 20  # to read a matching pair of state and data header while a fast writer changes them
 
 
-class _State(NamedTuple):
-    """What stands in a state segment."""
+class _StateWords(NamedTuple):
+    """The shared words of a state segment.
+
+    Attributes:
+        seq: sequence number of the newest version, or CLOSED.
+        generations: of data segments 0 and 1.
+    """
 
     seq: int
     generations: tuple[int, int]
@@ -64,18 +69,18 @@ class _State(NamedTuple):
         return cls(seq, (generations[0], generations[1]))
 
 
-class Found:
-    """What one look has found so far.
+class Scan:
+    """The result of one scan.
 
     Attributes:
         name: the user's name.
-        layout: version of the memory layout; None if the segment is none of shmsync.
-        header: of the state segment; None if it is not complete.
-        state: what else stands there, at the time of the data headers.
-        writer: who writes.
-        table: the slots in use; None if the reader table cannot be read.
-        data: headers of the data segments; None where there is none that is sound.
-        problems: what is wrong, in sentences.
+        layout: version of the memory layout; None if the state segment does not belong to shmsync.
+        header: header of the state segment; None if it is incomplete.
+        words: shared words of the state segment, read together with the data headers.
+        writer: the writer.
+        readers: slots in use; None if the reader table cannot be read.
+        data: header of each data segment; None if it is missing or damaged.
+        problems: one format_error each.
         readable: whether this process may read the state segment.
     """
 
@@ -83,146 +88,151 @@ class Found:
         self.name = name
         self.layout: int | None = None
         self.header: StateHeader | None = None
-        self.state: _State | None = None
+        self.words: _StateWords | None = None
         self.writer = WriterInfo("unknown")
-        self.table: tuple[ReaderInfo, ...] | None = None
+        self.readers: tuple[ReaderInfo, ...] | None = None
         self.data: list[DataHeader | None] = [None, None]
         self.problems: list[str] = []
         self.readable = True
 
 
-def look(name: str, parts: Names) -> Found:
-    """Look at a name once.
+def scan(name: str, segments: Names) -> Scan:
+    """Scan the segments of a name once.
 
     Raises:
-        StateNotFoundError: there is no such name.
+        StateNotFoundError: the name does not exist.
     """
-    found = Found(name)
+    result = Scan(name)
     try:
-        with open_control_segment(parts, parts.state, writable=False) as state:
-            _look_at_state(found, state)
-            if found.header is not None and found.state is not None:
-                _look_at_data(found, parts, state)
-                _look_at_readers(found, parts)
+        with open_control_segment(segments, segments.state, writable=False) as state:
+            _scan_state(result, state)
+            if result.header is not None and result.words is not None:
+                _scan_data(result, segments, state)
+                _scan_readers(result, segments)
     except StateNotFoundError:
         raise
     except (ShmSyncError, OSError) as error:
-        found.problems.append(format_error(error))
-        found.readable = getattr(error, "errno", None) != errno.EACCES
-    return found
+        result.problems.append(format_error(error))
+        result.readable = getattr(error, "errno", None) != errno.EACCES
+    return result
 
 
-def _look_at_state(found: Found, segment: Segment) -> None:
+def _scan_state(result: Scan, segment: Segment) -> None:
     size = segment.status().st_size
     raw = os.pread(segment.fd, STATE_SIZE, 0)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
-        found.writer = WriterInfo("alive" if locked else "unknown")
+        result.writer = WriterInfo("alive" if locked else "unknown")
         if size or not locked:
-            found.problems.append(f"{segment.name} is truncated: {size} of {STATE_SIZE} bytes; remove the name")
+            result.problems.append(f"{segment.name} is truncated: {size} of {STATE_SIZE} bytes; {_remove(result)}")
         return
     magic, layout, *_ = STATE_HEADER.unpack_from(raw)
-    found.layout = layout if magic == STATE_MAGIC else None
-    found.header = header = parse_state_header(segment.name, memoryview(raw))
+    result.layout = layout if magic == STATE_MAGIC else None
+    result.header = header = parse_state_header(segment.name, memoryview(raw))
     pid, since = WRITER.unpack_from(raw, WRITER_AT)
     state = "alive" if locked else "dead" if pid else "closed"
-    found.writer = WriterInfo(state, pid or None, unix_time(since) if pid else None)
+    result.writer = WriterInfo(state, pid or None, unix_time(since) if pid else None)
     if header is None:
         if not locked:
-            found.problems.append(f"{segment.name}: its writer died while it created it; the next one repairs it")
+            result.problems.append(f"{segment.name}: its writer died while creating it; the next writer repairs it")
         return
-    found.state = _State.read(segment)
-    if found.state.seq == CLOSED:
-        found.problems.append(f"{segment.name} is marked as removed, but still there; the next writer replaces it")
+    result.words = _StateWords.read(segment)
+    if result.words.seq == CLOSED:
+        result.problems.append(f"{segment.name} is marked as removed but still exists; the next writer replaces it")
 
 
 def unix_time(nanoseconds: int) -> float | None:
-    """Return nanoseconds of unix time as seconds; None for 0."""
+    """Convert nanoseconds of Unix time to seconds; None for 0."""
     return nanoseconds / 1e9 if nanoseconds else None
+
+
+def _remove(result: Scan) -> str:
+    return f"remove it with `shmsync rm {result.name}`"
 
 
 # -------------------------------------------------------------------------------------------------- the data segments
 
 
-def _look_at_data(found: Found, parts: Names, segment: Segment) -> None:
-    """Read the headers of both data segments, until the newest version's fits the state, or the state stands still."""
-    for _ in range(_TRIES):
-        before = found.state = _State.read(segment)
-        headers = [_data_header(part) for part in parts.data]
-        found.data = [header if isinstance(header, DataHeader) else None for header in headers]
-        if before.seq in {0, CLOSED} or _fits(found, idx := index_of(before.seq)):
+def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
+    """Read the state and both data headers until they agree on the newest version, or the state stops changing."""
+    for _ in range(_ATTEMPTS):
+        before = result.words = _StateWords.read(state)
+        headers = [_data_header(segment) for segment in segments.data]
+        result.data = [header if isinstance(header, DataHeader) else None for header in headers]
+        if before.seq in {0, CLOSED} or _is_consistent(result, idx := index_of(before.seq)):
             return
-        if _State.read(segment) == before:
+        if _StateWords.read(state) == before:
             newest = headers[idx]
-            found.problems.append(newest if isinstance(newest, str) else _misfit(parts.data[idx], newest, before))
+            result.problems.append(newest if isinstance(newest, str) else _mismatch(segments.data[idx], newest, before))
             return
 
 
 def _data_header(name: str) -> DataHeader | str:
-    """Return the header of a data segment, or what is wrong with it."""
+    """Return the header of a data segment, or a format_error that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
             raw = os.pread(segment.fd, PAYLOAD_AT, 0)
             return parse_data_header(name, raw, segment.status().st_size)
     except FileNotFoundError:
-        return f"{name} is not there; the next write creates it anew"
+        return f"{name} is missing; the next write creates it again"
     except (ShmSyncError, OSError) as error:
         return format_error(error)
 
 
-def _fits(found: Found, idx: int) -> bool:
-    header, state, life = found.data[idx], found.state, found.header
+def _is_consistent(result: Scan, idx: int) -> bool:
+    header, words, state = result.data[idx], result.words, result.header
+    assert words is not None
     assert state is not None
-    assert life is not None
-    return header is not None and header[:3] == (life.incarnation, state.generations[idx], state.seq)
+    return header is not None and header[:3] == (state.incarnation, words.generations[idx], words.seq)
 
 
-def _misfit(name: str, header: DataHeader, state: _State) -> str:
+def _mismatch(name: str, header: DataHeader, words: _StateWords) -> str:
     return (
-        f"{name} holds version {header.seq} of generation {header.generation}, the state says version {state.seq} of "
-        f"generation {state.generations[index_of(state.seq)]}; the next write repairs it"
+        f"{name} contains version {header.seq} of generation {header.generation}, but the state says version "
+        f"{words.seq} of generation {words.generations[index_of(words.seq)]}; the next write repairs it"
     )
 
 
 # --------------------------------------------------------------------------------------------------- the reader table
 
 
-def _look_at_readers(found: Found, parts: Names) -> None:
-    header = found.header
+def _scan_readers(result: Scan, segments: Names) -> None:
+    header = result.header
     assert header is not None
     try:
-        with open_control_segment(parts, parts.readers, writable=False) as segment:
+        with open_control_segment(segments, segments.readers, writable=False) as segment:
             raw = os.pread(segment.fd, readers_size(header.max_readers), 0)
             if len(raw) < readers_size(header.max_readers):
-                found.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; remove the name")
+                result.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; {_remove(result)}")
             elif not readers_belong(memoryview(raw), header):
-                found.problems.append(f"{segment.name} does not belong to its state segment; remove the name")
+                result.problems.append(f"{segment.name} does not belong to its state segment; {_remove(result)}")
             else:
-                found.table = tuple(_slots(found, segment, raw))
+                result.readers = tuple(_used_slots(result, segment, raw))
     except StateReadError as error:
-        gone = isinstance(error, StateNotFoundError)
-        found.problems.append(f"{parts.readers} is not there; remove the name" if gone else format_error(error))
+        missing = isinstance(error, StateNotFoundError)
+        result.problems.append(f"{segments.readers} is missing; {_remove(result)}" if missing else format_error(error))
 
 
-def _slots(found: Found, segment: Segment, raw: bytes) -> list[ReaderInfo]:
-    assert found.header is not None
-    high = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0], found.header.max_readers)  # readers may scribble there
-    slots = []
-    for number in range(high):
-        alive = ofd_locks.is_locked(segment.fd, slot_offset(number))
-        slot = _slot(found, number, raw[slot_offset(number) : slot_offset(number + 1)], alive=alive)
-        if alive or slot.is_reading or slot.evicted or slot.keeps:
-            slots.append(slot)
-    return slots
+def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
+    assert result.header is not None
+    # Every reader may write to the table, so the high-water word is not trusted.
+    high_water = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0], result.header.max_readers)
+    used = []
+    for index in range(high_water):
+        alive = ofd_locks.is_locked(segment.fd, slot_offset(index))
+        slot = _unpack_slot(result, index, raw[slot_offset(index) : slot_offset(index + 1)], alive=alive)
+        if alive or slot.is_reading or slot.evicted or slot.retained:
+            used.append(slot)
+    return used
 
 
-def _slot(found: Found, number: int, raw: bytes, *, alive: bool) -> ReaderInfo:
-    assert found.state is not None
+def _unpack_slot(result: Scan, index: int, raw: bytes, *, alive: bool) -> ReaderInfo:
+    assert result.words is not None
     evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
-    keeps = []
+    retained = []
     for idx, at in enumerate(HAZARD_AT):
         (generation,) = _WORD.unpack_from(raw, at)
         if generation:
-            keeps.append(KeepInfo(idx, generation, generation == found.state.generations[idx]))
+            retained.append(RetainedInfo(idx, generation, generation == result.words.generations[idx]))
     pid, since = OWNER.unpack_from(raw, OWNER_AT)
-    return ReaderInfo(number, pid or None, unix_time(since), alive, counts, announced, evicted, tuple(keeps))
+    return ReaderInfo(index, pid or None, unix_time(since), alive, counts, announced, evicted, tuple(retained))

@@ -1,4 +1,4 @@
-"""The command line: one module for each group of verbs; the work itself is done elsewhere. Needs the extra `cli`."""
+"""The command line: one module per command. Needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Annotated, NoReturn
 import typer
 
 from shmsync import __version__
-from shmsync.cli import change, doctor, look, measure, top, values
-from shmsync.cli._output import FAILED, USAGE, complain, say
-from shmsync.cli.demo.command import demo
+from shmsync.cli import bench, doctor, get, inspect, ls, put, readers, rm, top, watch
+from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
+from shmsync.cli.demo import command as demo_command
 from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
 
 _EPILOG = """
-put and rm change a name; demo and bench make names of their own and remove them. All other verbs only look; get and
-watch take a reader slot meanwhile, as every reader does. All take --json.
+put and rm change a name. bench and demo create temporary names and remove them. All other commands only read; get and
+watch occupy a reader slot while they run. Every command accepts --json.
 
-Exit status 0: done, all is well. 1: what was asked about is not well, not there, or could not be done; the last line on
-stderr says why and what to do. 2: wrong usage. 130: interrupted. 141: whoever read the output has closed the pipe.
+Exit status: 0: success. 1: error, not found, or unhealthy; stderr gives the reason and the remedy. 2: invalid usage.
+130: interrupted. 141: the reader of the output closed the pipe.
 """
 
 app = typer.Typer(
     name="shmsync",
-    help="Publish a value into shared memory; read the newest version from every process.",
+    help="Publish a value in shared memory and read the newest version from every process.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    rich_markup_mode=None,  # its help has boxes, in a pipe, too
+    rich_markup_mode=None,  # it would draw boxes around the help, even in a pipe
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-def _say_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
-    if asked:
-        say(__version__)
+def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer calls it
+    if requested:
+        print_line(__version__)
         raise typer.Exit
 
 
@@ -46,51 +46,51 @@ def _say_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
 def _main(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version of shmsync.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
 
 
-for each in (
-    look.ls,
-    look.inspect,
-    look.readers,
-    values.get,
-    values.watch,
+for _command in (
+    ls.ls,
+    inspect.inspect,
+    readers.readers,
+    get.get,
+    watch.watch,
     top.top,
-    change.put,
-    change.rm,
+    put.put,
+    rm.rm,
     doctor.doctor,
-    measure.bench,
-    demo,
+    bench.bench,
+    demo_command.demo,
 ):
-    app.command()(each)
+    app.command()(_command)
 
 
 def run() -> NoReturn:
-    """Run the command line and exit. Every error ends as one line on stderr."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly, as `| head` expects
-    _open_what_is_closed()
+    """Run the command line and exit. Every error is reported as one line on stderr."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # exit silently in a pipe such as `| head`
+    _open_closed_streams()
     try:
         try:
             app(prog_name="shmsync")
         finally:
             sys.stdout.flush()
     except InvalidArgumentError as error:
-        complain([format_error(error)])
+        print_errors([format_error(error)])
         sys.exit(USAGE)
     except (ShmSyncError, OSError) as error:
         is_output = not isinstance(error, ShmSyncError) and error.filename is None
-        complain([f"cannot write the output: {format_error(error)}" if is_output else format_error(error)])
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or what could not be written would be tried again
+        print_errors([f"cannot write the output: {format_error(error)}" if is_output else format_error(error)])
+        with open(os.devnull, "wb") as null:  # noqa: PTH123 - a device
+            os.dup2(null.fileno(), sys.stdout.fileno())  # or the interpreter tries to flush stdout again at exit
         sys.exit(FAILED)
     sys.exit(0)
 
 
-def _open_what_is_closed() -> None:
-    """Give Python its standard streams where the caller closed them; what is written there goes nowhere."""
+def _open_closed_streams() -> None:
+    """Replace standard streams that the caller has closed by /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - a device, for good
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - stays open until the process exits

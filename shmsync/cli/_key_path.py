@@ -1,4 +1,4 @@
-"""The way to a part of a value, and values as JSON."""
+"""Dotted paths into a value, and values as JSON."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from typing import Any
 
 from shmsync.errors import ShmSyncError
 
-_SHOWN = 8  # keys in a message
+_MAX_LISTED = 8  # keys in an error message
 _BYTES = (bytes, bytearray)
 
 
 class NoSuchKeyError(ShmSyncError, LookupError):
-    """The value has no such part."""
+    """The value has nothing at this path."""
 
 
-def find(value: Any, keys: Sequence[str]) -> Any:
-    """Return the part of a value that keys lead to; each may be several with dots between them.
+def resolve(value: Any, keys: Sequence[str]) -> Any:
+    """Return the part of a value at a path.
+
+    Args:
+        value: the value.
+        keys: applied one after the other. Each is a key, an index, or several of them separated by dots.
 
     Raises:
-        NoSuchKeyError: there is none.
+        NoSuchKeyError: a key or an index does not exist.
     """
     done: list[str] = []
     for key in keys:
-        if _has(value, key):  # a key may have dots of its own
+        if isinstance(value, Mapping) and key in value:  # the key itself may contain dots
             value = _step(value, key, done)
         else:
             for part in key.split("."):
@@ -35,61 +39,58 @@ def find(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-def _has(value: Any, key: str) -> bool:
-    return isinstance(value, Mapping) and key in value
-
-
 def _step(value: Any, key: str, done: list[str]) -> Any:
-    """Go one step; `done` are the steps before it."""
+    """Apply one key; append it to `done`, the keys applied so far."""
     where = ".".join(done) or "the value"
     done.append(key)
     if isinstance(value, Mapping):
-        for candidate in _readings(key):
+        for candidate in _candidates(key):
             if candidate in value:
                 return value[candidate]
-        keys = ", ".join(key_text(each) for each in islice(value, _SHOWN))
-        raise NoSuchKeyError(f"no key {key!r} in {where}; there are {len(value):,}: {keys}")
+        keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
+        more = ", ..." if len(value) > _MAX_LISTED else ""
+        raise NoSuchKeyError(f"no key {key!r} in {where}, which has {len(value):,}: {keys}{more}")
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
-        raise NoSuchKeyError(f"{where} is {type(value).__name__}: it has no parts, so no {key!r}")
+        raise NoSuchKeyError(f"no key {key!r} in {where}, which is of type {type(value).__name__}; shorten the path")
     try:
         return value[int(key)]
     except ValueError:
-        raise NoSuchKeyError(f"{where} is a list: {key!r} is no number") from None
+        raise NoSuchKeyError(f"{where} is a sequence and {key!r} is not an integer; use an index") from None
     except IndexError:
-        raise NoSuchKeyError(f"no item {key} in {where}; it has {len(value):,}") from None
+        raise NoSuchKeyError(f"no item {key} in {where}, which has {len(value):,} items") from None
 
 
-def _readings(key: str) -> list[Any]:
-    """Return what a key may mean: the text; the number, bool or tuple that it looks like."""
+def _candidates(key: str) -> list[Any]:
+    """Return the keys that a text may stand for: the text itself, and the number, bool, None or tuple it spells."""
     try:
-        other = json.loads(key)
+        parsed = json.loads(key)
     except ValueError:
         return [key]
-    if isinstance(other, list) and not any(isinstance(item, list | dict) for item in other):
-        other = tuple(other)
-    return [key] if isinstance(other, list | dict) else [key, other]
+    if isinstance(parsed, list) and not any(isinstance(item, list | dict) for item in parsed):
+        parsed = tuple(parsed)
+    return [key] if isinstance(parsed, list | dict) else [key, parsed]
 
 
-def as_json(value: Any) -> Any:
-    """Return a value as what JSON has."""
+def to_json(value: Any) -> Any:
+    """Convert a value to the types that JSON has."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else _name_of(value)
+        return value if math.isfinite(value) else _non_finite_text(value)
     if isinstance(value, _BYTES) or (isinstance(value, memoryview) and value.format in {"B", "c"}):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
-        return {key_text(key): as_json(item) for key, item in value.items()}
-    for plain in ("tolist", "to_pylist"):  # arrays and what is in them; Arrow tables
-        if hasattr(value, plain):
-            return as_json(getattr(value, plain)())
-    return [as_json(item) for item in value] if isinstance(value, Sequence) else str(value)
+        return {_key_text(key): to_json(item) for key, item in value.items()}
+    for method in ("tolist", "to_pylist"):  # of NumPy arrays and scalars, and of Arrow tables
+        if hasattr(value, method):
+            return to_json(getattr(value, method)())
+    return [to_json(item) for item in value] if isinstance(value, Sequence) else str(value)
 
 
-def _name_of(value: float) -> str:
+def _non_finite_text(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def key_text(key: Any) -> str:
-    """Return a key as JSON has it: as text."""
-    return key if isinstance(key, str) else json.dumps(as_json(key))
+def _key_text(key: Any) -> str:
+    """Return a key as text, since JSON has no other keys."""
+    return key if isinstance(key, str) else json.dumps(to_json(key))

@@ -1,32 +1,30 @@
-"""What two looks at all names tell: how often is published, and how far readers are behind."""
+"""Rates and lags of all names, computed from successive samples."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync.cli._output import plain_info
-from shmsync.cli.look import all_infos
+from shmsync.cli._infos import all_infos
+from shmsync.cli._output import info_to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeAlias
 
     from shmsync import Info
 
-    Hold: TypeAlias = tuple[str, int | None, int, float | None, int, int]
-    """Name, its life, slot, since when it is claimed, data segment, generation that is kept or 0."""
-
 
 class Row(NamedTuple):
-    """A name as top shows it.
+    """A sample of one name.
 
     Attributes:
-        info: the look at it.
-        rate: publishes per second since the last look; None at the first.
-        readers, holders, evicted: readers that are alive; of them, those that hold something, those that are evicted.
-        lag: versions that the holder which is farthest behind is behind the newest one; None without holders.
-        lag_is_exact: otherwise it is at least so far behind.
+        info: the state of the name.
+        rate: versions published per second since the previous sample; None in the first one.
+        readers: live readers.
+        holders: live readers that hold a version.
+        evicted: live readers that are evicted.
+        lag: how many versions the oldest held version is behind the newest one; None if no version is held.
+        lag_is_exact: whether `lag` is exact; if not, it is a lower bound.
     """
 
     info: Info
@@ -37,62 +35,89 @@ class Row(NamedTuple):
     lag: int | None
     lag_is_exact: bool
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        seen = self._asdict()
-        del seen["info"], seen["readers"]  # all of them are in there
-        return {**plain_info(self.info), **seen}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        fields = self._asdict()
+        del fields["info"], fields["readers"]  # the info contains the readers themselves
+        return {**info_to_dict(self.info), **fields}
 
 
-class Rating:
-    """Remembers the last look."""
+class _Hold(NamedTuple):
+    """Identifies a data segment that a reader holds across samples.
+
+    Attributes:
+        name, incarnation: the name.
+        slot, since: the reader.
+        idx: index of the data segment.
+        retained: its generation if it is retained for views; 0 if a snapshot is open.
+    """
+
+    name: str
+    incarnation: int | None
+    slot: int
+    since: float | None
+    idx: int
+    retained: int
+
+
+class _HeldSeq(NamedTuple):
+    """Sequence number of a held version, or of the newest version when the hold was first sampled."""
+
+    seq: int
+    is_exact: bool
+
+
+class Sampler:
+    """Takes samples and compares each with the previous one."""
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._sampled_at = 0.0
         self._seqs: dict[tuple[str, int | None], int] = {}
-        self._held_since: dict[Hold, tuple[int, bool]] = {}
-        """The version that is held; or the newest one when the hold was first seen, and False."""
+        self._held: dict[_Hold, _HeldSeq] = {}
 
-    def look(self) -> list[Row]:
-        """Look at all names; the busiest first."""
+    def sample(self) -> list[Row]:
+        """Sample all names; return the busiest first."""
         now = time.monotonic()
-        span, self._at = now - self._at, now
+        elapsed, self._sampled_at = now - self._sampled_at, now
         infos = all_infos()
-        before, self._seqs = self._seqs, {(info.name, info.instance): info.seq or 0 for info in infos}
-        held, self._held_since = self._held_since, {}
-        rows = [self._row(info, before, span, held) for info in infos]
+        previous, self._seqs = self._seqs, {(info.name, info.incarnation): info.seq or 0 for info in infos}
+        held, self._held = self._held, {}
+        rows = []
+        for info in infos:
+            last = previous.get((info.name, info.incarnation))
+            rate = None if last is None else max(0, (info.seq or 0) - last) / elapsed
+            rows.append(self._row(info, rate, held))
         return sorted(rows, key=lambda row: (-(row.rate or 0), row.info.name))
 
-    def _row(
-        self, info: Info, before: dict[tuple[str, int | None], int], span: float, held: dict[Hold, tuple[int, bool]]
-    ) -> Row:
-        seq = info.seq or 0
-        last = before.get((info.name, info.instance))
+    def _row(self, info: Info, rate: float | None, held: dict[_Hold, _HeldSeq]) -> Row:
+        newest = info.seq or 0
         lags = []
-        for hold, known in _holds(info):
-            first, exact = self._held_since[hold] = held.get(hold, (seq if known is None else known, known is not None))
-            lags.append((seq - first, exact))
+        for hold, seq in _holds(info):
+            current = _HeldSeq(newest if seq is None else seq, seq is not None)
+            first = self._held[hold] = held.get(hold, current)
+            lags.append((newest - first.seq, first.is_exact))
         states = [reader.state for reader in info.readers]
-        lag, exact = max(lags) if lags else (None, True)
+        lag, is_exact = max(lags) if lags else (None, True)
         return Row(
             info,
-            rate=None if last is None else max(0, seq - last) / span,
+            rate,
             readers=len(states) - states.count("dead"),
-            holders=sum(1 for reader in info.readers if reader.alive and (reader.is_reading or reader.keeps)),
+            holders=sum(1 for reader in info.readers if reader.alive and (reader.is_reading or reader.retained)),
             evicted=states.count("evicted"),
             lag=lag,
-            lag_is_exact=exact,
+            lag_is_exact=is_exact,
         )
 
 
-def _holds(info: Info) -> Iterator[tuple[Hold, int | None]]:
-    """Yield what readers hold, with the version of it where that is known."""
+def _holds(info: Info) -> Iterator[tuple[_Hold, int | None]]:
+    """Yield each data segment that a live reader holds, with the sequence number of the version if it is known."""
     for reader in info.readers:
         if not reader.alive:
             continue
-        base = (info.name, info.instance, reader.slot, reader.since)
+        owner = (info.name, info.incarnation, reader.slot, reader.since)
         for idx, count in enumerate(reader.counts):
             if count:
-                yield (*base, idx, 0), None if reader.evicted else info.segments[2 + idx].seq
-        for keep in reader.keeps:
-            yield (*base, keep.idx, keep.generation), info.segments[2 + keep.idx].seq if keep.present else None
+                yield _Hold(*owner, idx, 0), None if reader.evicted else info.segments[2 + idx].seq
+        for retained in reader.retained:
+            idx = retained.idx
+            yield _Hold(*owner, idx, retained.generation), info.segments[2 + idx].seq if retained.current else None

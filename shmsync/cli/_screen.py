@@ -1,4 +1,4 @@
-"""The whole terminal for a while, and the keys that are pressed meanwhile; left as it was found, however that ends."""
+"""Full-screen mode of the terminal with keyboard input. The terminal is restored however the command ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from rich.control import Control
-from rich.screen import Screen as Whole
+from rich.screen import Screen as FullScreen
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _SIGNALLED = 128
-_TAKE = b"\x1b[?1049h\x1b[H\x1b[?25l"  # the alternate screen, its corner, no cursor
-_GIVE_BACK = b"\x1b[?25h\x1b[?1049l"
+_ENTER = b"\x1b[?1049h\x1b[H\x1b[?25l"  # alternate screen, cursor home, cursor hidden
+_LEAVE = b"\x1b[?25h\x1b[?1049l"
 
 
 class Key(Enum):
-    """What a key means."""
+    """Meaning of a key."""
 
     QUIT = auto()
     UP = auto()
@@ -47,67 +47,75 @@ _KEYS = {
 
 
 class Screen:
-    """The terminal's alternate screen, without a cursor, and its keyboard without echo and line editing.
+    """The terminal's alternate screen without a cursor, and its keyboard without echo and line editing.
 
-    Ctrl-C raises KeyboardInterrupt as ever, SIGTERM and SIGQUIT SystemExit; Ctrl-Z gives the terminal back until `fg`.
+    Ctrl-C raises KeyboardInterrupt as usual, SIGTERM and SIGQUIT raise SystemExit, and Ctrl-Z restores the terminal
+    until the process is continued.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._keys = sys.stdin.fileno()
-        self._screen = console.file.fileno()
-        self._before: list[Any] = []
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._keyboard = sys.stdin.fileno()
+        self._display = console.file.fileno()
+        self._saved_modes: list[Any] = []
+        self._saved_handlers: dict[signal.Signals, Any] = {}
 
     def size(self) -> tuple[int, int]:
-        """Return columns and lines."""
+        """Return the number of columns and of lines."""
         return self._console.size
 
-    def draw(self, picture: RenderableType) -> None:
-        """Show a picture."""
-        self._console.print(Control.home(), Whole(picture), sep="", end="")
+    def draw(self, content: RenderableType) -> None:
+        """Replace the content of the screen."""
+        self._console.print(Control.home(), FullScreen(content), sep="", end="")
 
-    def keys_within(self, seconds: float) -> list[Key]:
-        """Wait for so long, or until keys are pressed; return them. QUIT, too, if nobody can press any more."""
-        if not select.select([self._keys], [], [], max(0.0, seconds))[0]:
+    def read_keys(self, timeout: float) -> list[Key]:
+        """Wait until keys are pressed and return them.
+
+        Args:
+            timeout: seconds after which an empty list is returned.
+
+        Returns:
+            The keys that have a meaning; QUIT if the keyboard was disconnected.
+        """
+        if not select.select([self._keyboard], [], [], max(0.0, timeout))[0]:
             return []
-        pressed = os.read(self._keys, 1024)
+        pressed = os.read(self._keyboard, 1024)
         return [_KEYS[key] for key in _ONE_KEY.findall(pressed) if key in _KEYS] if pressed else [Key.QUIT]
 
     def __enter__(self) -> Self:
-        self._before = termios.tcgetattr(self._keys)
-        for number, handler in ((signal.SIGTERM, _end), (signal.SIGQUIT, _end), (signal.SIGTSTP, self._pause)):
-            self._handlers[number] = signal.signal(number, handler)
+        self._saved_modes = termios.tcgetattr(self._keyboard)
+        for number, handler in ((signal.SIGTERM, _exit), (signal.SIGQUIT, _exit), (signal.SIGTSTP, self._suspend)):
+            self._saved_handlers[number] = signal.signal(number, handler)
         try:
-            self._take()
+            self._enter()
         except BaseException:
-            self._give_back()
+            self._leave()
             raise
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._console.file.flush()
-        self._give_back()
-        for number, handler in self._handlers.items():
+        self._leave()
+        for number, handler in self._saved_handlers.items():
             signal.signal(number, handler)
 
-    # Written past the console: a signal may come while that is in the middle of a picture.
+    # These bypass the console: a signal may arrive while it is writing.
 
-    def _take(self) -> None:
-        tty.setcbreak(self._keys)
-        os.write(self._screen, _TAKE)
+    def _enter(self) -> None:
+        tty.setcbreak(self._keyboard)
+        os.write(self._display, _ENTER)
 
-    def _give_back(self) -> None:
-        os.write(self._screen, _GIVE_BACK)
-        termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
+    def _leave(self) -> None:
+        os.write(self._display, _LEAVE)
+        termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._saved_modes)
 
-    def _pause(self, _number: int, _frame: FrameType | None) -> None:
-        self._give_back()
+    def _suspend(self, _number: int, _frame: FrameType | None) -> None:
+        self._leave()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._take()
+        self._enter()
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(_SIGNALLED + number)

@@ -1,4 +1,4 @@
-"""The verb doctor."""
+"""The command doctor: checks of the host."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ from rich.table import Table
 from rich.text import Text
 
 from shmsync.cli import _checks
-from shmsync.cli._output import FAILED, STYLES, Json, plain, say_json, stdout
+from shmsync.cli._output import FAILED, STYLES, Json, print_json, stdout, to_dict
 
 
 def doctor(*, json: Json = False) -> None:
-    """Check whether shmsync works well here, and say what to do.
+    """Check whether the host is set up correctly.
 
-    Makes a small segment of its own for a moment. Exit status 1 if a check fails; warnings are no failure.
+    Prints what to do about each problem. Creates a temporary segment of 4 KiB.
+
+    Exit status 1 if a check fails; warnings do not count as failures.
     """
-    found = list(_checks.all_checks())
+    checks = list(_checks.run_all())
     if json:
-        say_json([plain(check) for check in found])
+        print_json([to_dict(check) for check in checks])
     else:
-        for check in found:
-            _say(check)
-    if any(check.state == "fail" for check in found):
+        for check in checks:
+            _print_check(check)
+    if any(check.state == "fail" for check in checks):
         raise typer.Exit(FAILED)
 
 
-def _say(check: _checks.Check) -> None:
+def _print_check(check: _checks.Check) -> None:
     console = stdout()
     if not console.is_terminal:
-        for line in filter(None, (f"{check.state:<6}{check.what:<14}{check.found}", check.advice)):
-            console.print(line if line is not check.advice else f"{'':20}{line}", soft_wrap=True)
+        console.print(f"{check.state:<6}{check.what:<14}{check.found}", soft_wrap=True)
+        if check.advice:
+            console.print(f"{'':20}{check.advice}", soft_wrap=True)
         return
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0))
     for width in (4, 12, None):
-        grid.add_column(width=width)
-    grid.add_row(Text(check.state, STYLES[check.state]), Text(check.what, "bold"), check.found)
+        table.add_column(width=width)
+    table.add_row(Text(check.state, STYLES[check.state]), Text(check.what, "bold"), check.found)
     if check.advice:
-        grid.add_row("", "", Text(check.advice, "dim"))
-    console.print(grid)
+        table.add_row("", "", Text(check.advice, "dim"))
+    console.print(table)

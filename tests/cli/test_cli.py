@@ -1,4 +1,4 @@
-"""The command line, as a user runs it: in a pipe, in a terminal, on names that are well and names that are not."""
+"""The command line as a user runs it: in a pipe, in a terminal, on healthy and on damaged names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ import shmsync
 from shmsync import ArrayMap, Reader, Writer, __version__
 from shmsync._shm import futex, ofd_locks
 from shmsync.cli import _checks, _key_path, _sampler
-from shmsync.cli._output import Grid, size_text, span_text
+from shmsync.cli._output import Grid
+from shmsync.cli._units import size_text, span_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,16 +74,16 @@ def run(*args: str, stdin: bytes = b"", before: str = "") -> SimpleNamespace:
     )
 
 
-def answer(*args: str, stdin: bytes = b"", status: int = 0, before: str = "") -> Any:
-    """Run with --json; return what is printed."""
+def run_json(*args: str, stdin: bytes = b"", status: int = 0, before: str = "") -> Any:
+    """Run with --json; return the parsed output."""
     done = run(*args, "--json", stdin=stdin, before=before)
     assert done.status == status, done.err
     return json.loads(done.out)
 
 
-def refused(*args: str, stdin: bytes = b"") -> str:
-    """Run what must fail; return the one line that says why."""
-    done = run(*args, stdin=stdin)
+def run_failing(*args: str, stdin: bytes = b"", before: str = "") -> str:
+    """Run a command that must fail; return its error message, which must be one line."""
+    done = run(*args, stdin=stdin, before=before)
     assert done.status == 1
     line: str
     (line,) = done.err.splitlines()
@@ -91,14 +92,14 @@ def refused(*args: str, stdin: bytes = b"") -> str:
 
 
 @pytest.fixture
-def loose(name: str) -> Iterator[str]:
-    """A name that is removed after the test, whatever became of it."""
+def cleaned_name(name: str) -> Iterator[str]:
+    """A name whose segments are removed after the test, even if they are damaged."""
     yield name
     for path in SHM.glob(f"{name}_*"):
         path.unlink()
 
 
-# ------------------------------------------------------------------------------------------------------------- looking
+# ----------------------------------------------------------------------------------------------- ls, inspect, readers
 
 
 def test_ls(writer: Writer, name: str) -> None:
@@ -109,15 +110,15 @@ def test_ls(writer: Writer, name: str) -> None:
     assert not BOXES.search(done.out)
     (line,) = [line for line in done.out.splitlines() if line.startswith(name)]
     assert re.fullmatch(rf"{name} +4 B +1 +\d+s +alive {os.getpid()} +0 +msgpack", line)
-    (found,) = [info for info in answer("ls") if info["name"] == name]
+    (found,) = [info for info in run_json("ls") if info["name"] == name]
     assert (found["seq"], found["writer"]["state"], found["readers"], found["problems"]) == (1, "alive", [], [])
 
 
-def test_ls_says_what_is_wrong(loose: str) -> None:
-    (SHM / f"{loose}_state").write_bytes(b"something else" * 1000)
+def test_ls_reports_problems(cleaned_name: str) -> None:
+    (SHM / f"{cleaned_name}_state").write_bytes(b"something else" * 1000)
     done = run("ls")
     assert done.status == 0
-    assert f"! {loose}: /{loose}_state is not a shmsync segment" in done.out
+    assert f"! {cleaned_name}: /{cleaned_name}_state is not a shmsync segment" in done.out
 
 
 def test_inspect_and_readers(writer: Writer, name: str) -> None:
@@ -126,12 +127,12 @@ def test_inspect_and_readers(writer: Writer, name: str) -> None:
         child.ask(hold, name)
         done = run("inspect", name)
         assert (done.status, done.err) == (0, "")
-        for words in ("alive, process", "1 of 256 slots", "data_0", "1 on data_0 (version 1)"):
+        for words in ("alive, pid", "1 of 256 slots", "data_0", "1 on data_0 (version 1)"):
             assert words in done.out
-        assert answer("inspect", name)["segments"][2]["generation"] == 1
+        assert run_json("inspect", name)["segments"][2]["generation"] == 1
         writer.write(2, grace_duration=0)
         writer.write(3, grace_duration=0)
-        (reader,) = answer("readers", name)
+        (reader,) = run_json("readers", name)
         assert (reader["pid"], reader["state"]) == (child.pid, "evicted")
         child.kill()
     assert re.search(rf"0 +{child.pid} +dead +\d+s +\d[-\ds]* +1 on data_0", run("readers", name).out)
@@ -141,47 +142,47 @@ def test_inspect_and_readers(writer: Writer, name: str) -> None:
     assert (done.status, done.out) == (0, "")
 
 
-def test_inspect_of_what_is_not_well(loose: str) -> None:
-    with Writer(loose) as writer:
+def test_inspect_of_damaged_segments(cleaned_name: str) -> None:
+    with Writer(cleaned_name) as writer:
         writer.write(1)
-    (SHM / f"{loose}_data_0").write_bytes(b"no")
-    done = run("inspect", loose)
+    (SHM / f"{cleaned_name}_data_0").write_bytes(b"no")
+    done = run("inspect", cleaned_name)
     assert done.status == 1
     assert "is truncated" in done.err
-    assert answer("inspect", loose, status=1)["problems"]
-    assert answer("readers", loose) == []
-    (SHM / f"{loose}_readers").write_bytes(b"no")
-    assert "is truncated" in run("readers", loose).err
+    assert run_json("inspect", cleaned_name, status=1)["problems"]
+    assert run_json("readers", cleaned_name) == []
+    (SHM / f"{cleaned_name}_readers").write_bytes(b"no")
+    assert "is truncated" in run("readers", cleaned_name).err
 
 
 @pytest.mark.parametrize("verb", ["inspect", "readers", "get", "rm"])
 def test_no_such_name(verb: str, name: str) -> None:
-    assert name in refused(verb, name)
+    assert name in run_failing(verb, name)
     done = run(verb, "a/b")
     assert done.status == 2
-    assert "bad name 'a/b'" in done.err
+    assert "invalid name 'a/b'" in done.err
 
 
 def test_version() -> None:
     assert run("--version").out == f"{__version__}\n"
 
 
-def test_put_of_what_is_nested_too_deeply(name: str) -> None:
-    assert "nested too deeply" in refused("put", name, "-", stdin=b"[" * 100_000)
+def test_put_of_a_value_nested_too_deeply(name: str) -> None:
+    assert "nested too deeply" in run_failing("put", name, "-", stdin=b"[" * 100_000)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_segment(name: str, make: Callable[[Path], None]) -> None:
-    """Anybody may put it there; nobody waits for the other end of a FIFO."""
+def test_a_file_that_is_not_a_segment(name: str, make: Callable[[Path], None]) -> None:
+    """Any user may create it; opening a FIFO must not block."""
     path = SHM / f"{name}_state"
     make(path)
     try:
         assert f"! {name}: " in run("ls").out
         for verb in ("inspect", "get", "rm", "readers"):
-            assert "no shared memory but a directory, a FIFO or the like" in refused(verb, name)
-        assert "no shared memory" in refused("put", name, "-", stdin=b"1")
+            assert "not a shared memory segment but a directory, a FIFO or the like" in run_failing(verb, name)
+        assert "no shared memory" in run_failing("put", name, "-", stdin=b"1")
         if make is os.mkdir:
-            assert "Is a directory" in refused("rm", "--force", name)
+            assert "Is a directory" in run_failing("rm", "--force", name)
         else:
             assert run("rm", "--force", name).status == 0
     finally:
@@ -202,7 +203,7 @@ def test_without_shared_memory() -> None:
         env=environment(),
     )
     assert done.returncode == 1
-    assert "there is no /dev/shm" in done.stderr.decode()
+    assert "/dev/shm does not exist" in done.stderr.decode()
 
 
 def test_usage() -> None:
@@ -232,16 +233,16 @@ def test_get(name: str, codec: str) -> None:
             "17": "number",
             "blob": {"base64": "AAE="},
         }
-        assert answer("get", name, "a.b.1") == 2.5
-        assert answer("get", name, "a", "b", "0") == 1
-        assert answer("get", name, "x.y") == "dots"
-        assert answer("get", name, "17") == "number"
+        assert run_json("get", name, "a.b.1") == 2.5
+        assert run_json("get", name, "a", "b", "0") == 1
+        assert run_json("get", name, "x.y") == "dots"
+        assert run_json("get", name, "17") == "number"
         assert run("get", name, "blob", "--raw").raw == b"\x00\x01"
         assert run("get", name, "x.y", "--raw").raw == b"dots"
-        assert "there are 4: a, x.y, 17, blob" in refused("get", name, "c")
-        assert "no item 9 in a.b" in refused("get", name, "a.b.9")
-        assert "no parts" in refused("get", name, "a.b.0.c")
-        assert "leave --raw out" in refused("get", name, "a", "--raw")
+        assert "which has 4: a, x.y, 17, blob" in run_failing("get", name, "c")
+        assert "no item 9 in a.b" in run_failing("get", name, "a.b.9")
+        assert "which is of type int" in run_failing("get", name, "a.b.0.c")
+        assert "omit --raw" in run_failing("get", name, "a", "--raw")
         writer.unlink()
 
 
@@ -249,59 +250,59 @@ def test_get_of_raw_bytes_and_of_pickles(name: str) -> None:
     with Writer(name, codec="pickle") as writer:
         writer.write_raw(bytes(range(256)))
         assert run("get", name, "--raw").raw == bytes(range(256))
-        assert f"shmsync get {name} --raw" in refused("get", name)
+        assert f"shmsync get {name} --raw" in run_failing("get", name)
         writer.write({1, 2})
-        assert "does not run" in refused("get", name)
+        assert "does not decode" in run_failing("get", name)
         writer.unlink()
 
 
 def test_paths_and_json() -> None:
-    assert _key_path.find({"a.b": {"c": 1}}, ["a.b", "c"]) == 1
-    assert _key_path.find({(1, 2): "tuple", None: "none", True: "yes"}, ["[1, 2]"]) == "tuple"
-    assert _key_path.find({None: "none"}, ["null"]) == "none"
-    assert _key_path.find({"a": np.arange(6).reshape(2, 3)}, ["a.1.2"]) == 5
-    plain = _key_path.as_json({"nan": float("nan"), "inf": -np.inf, "array": np.eye(2, dtype="f4"), (1, 2): np.int8(3)})
+    assert _key_path.resolve({"a.b": {"c": 1}}, ["a.b", "c"]) == 1
+    assert _key_path.resolve({(1, 2): "tuple", None: "none", True: "yes"}, ["[1, 2]"]) == "tuple"
+    assert _key_path.resolve({None: "none"}, ["null"]) == "none"
+    assert _key_path.resolve({"a": np.arange(6).reshape(2, 3)}, ["a.1.2"]) == 5
+    plain = _key_path.to_json({"nan": float("nan"), "inf": -np.inf, "array": np.eye(2, dtype="f4"), (1, 2): np.int8(3)})
     assert plain == {"nan": "NaN", "inf": "-Infinity", "array": [[1.0, 0.0], [0.0, 1.0]], "[1, 2]": 3}
-    with pytest.raises(_key_path.NoSuchKeyError, match="is no number"):
-        _key_path.find([1], ["a"])
+    with pytest.raises(_key_path.NoSuchKeyError, match="is not an integer"):
+        _key_path.resolve([1], ["a"])
 
 
 def test_get_of_arrays(name: str) -> None:
     with Writer(name, codec="archive") as writer:
         writer.write(ArrayMap(np.array([3, 5]), np.ones((2, 2))))
-        assert answer("get", name, "5") == [1.0, 1.0]
-        assert answer("get", name) == {"3": [1.0, 1.0], "5": [1.0, 1.0]}
+        assert run_json("get", name, "5") == [1.0, 1.0]
+        assert run_json("get", name) == {"3": [1.0, 1.0], "5": [1.0, 1.0]}
         writer.unlink()
 
 
-def test_put(loose: str, tmp_path: Path) -> None:
-    assert answer("put", loose, "-", stdin=b'{"a": [1, 2]}')["seq"] == 1
-    assert answer("get", loose, "a.1") == 2
+def test_put(cleaned_name: str, tmp_path: Path) -> None:
+    assert run_json("put", cleaned_name, "-", stdin=b'{"a": [1, 2]}')["seq"] == 1
+    assert run_json("get", cleaned_name, "a.1") == 2
     file = tmp_path / "value.msgpack"
     file.write_bytes(b"\x93\x01\x02\x03")
-    assert "version 2" in run("put", loose, str(file), "--codec", "archive").out
-    assert answer("get", loose) == [1, 2, 3]
-    assert answer("put", loose, str(file), "--format", "raw")["size"] == 4
-    assert run("get", loose, "--raw").raw == b"\x93\x01\x02\x03"
-    assert "stdin is no json" in refused("put", loose, "-", stdin=b"{")
-    assert "is no msgpack" in refused("put", loose, "-", "--format", "msgpack", stdin=b"\xc1")
-    assert "No such file" in refused("put", loose, str(tmp_path / "missing"))
-    assert answer("inspect", loose)["seq"] == 3
+    assert "version 2" in run("put", cleaned_name, str(file), "--codec", "archive").out
+    assert run_json("get", cleaned_name) == [1, 2, 3]
+    assert run_json("put", cleaned_name, str(file), "--format", "raw")["size"] == 4
+    assert run("get", cleaned_name, "--raw").raw == b"\x93\x01\x02\x03"
+    assert "stdin is not valid json" in run_failing("put", cleaned_name, "-", stdin=b"{")
+    assert "is not valid msgpack" in run_failing("put", cleaned_name, "-", "--format", "msgpack", stdin=b"\xc1")
+    assert "No such file" in run_failing("put", cleaned_name, str(tmp_path / "missing"))
+    assert run_json("inspect", cleaned_name)["seq"] == 3
 
 
-SAYS_THAT_IT_READS = """
+PRINTS_BEFORE_IT_READS = """
 from shmsync import Reader
 read = Reader.read
-def say_and_read(self):
+def print_and_read(self):
     print(flush=True)
     return read(self)
-Reader.read = say_and_read
+Reader.read = print_and_read
 """
 
 
-def test_ctrl_c_while_it_waits(name: str) -> None:
+def test_ctrl_c_while_waiting(name: str) -> None:
     with subprocess.Popen(
-        command("get", name, "--timeout", "60", before=SAYS_THAT_IT_READS),
+        command("get", name, "--timeout", "60", before=PRINTS_BEFORE_IT_READS),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -315,15 +316,15 @@ def test_ctrl_c_while_it_waits(name: str) -> None:
 
 def test_put_beside_a_writer(writer: Writer, name: str) -> None:
     writer.write(1)
-    assert f"(pid {os.getpid()}, since" in refused("put", name, "-", stdin=b"2")
+    assert f"(pid {os.getpid()}, since" in run_failing("put", name, "-", stdin=b"2")
     with Reader(name) as reader:
         assert reader.get() == 1
 
 
-def test_the_mode_of_put(loose: str) -> None:
-    assert run("put", loose, "-", "--mode", "640", stdin=b"1").status == 0
-    assert (SHM / f"{loose}_state").stat().st_mode & 0o777 == 0o640
-    assert run("put", loose, "-", "--mode", "999", stdin=b"1").status == 2
+def test_the_mode_of_put(cleaned_name: str) -> None:
+    assert run("put", cleaned_name, "-", "--mode", "640", stdin=b"1").status == 0
+    assert (SHM / f"{cleaned_name}_state").stat().st_mode & 0o777 == 0o640
+    assert run("put", cleaned_name, "-", "--mode", "999", stdin=b"1").status == 2
 
 
 def test_watch(writer: Writer, name: str) -> None:
@@ -340,47 +341,47 @@ def test_watch(writer: Writer, name: str) -> None:
     assert (process.returncode, out, err) == (130, "", "")
     done = run("watch", name, "--count", "1")
     assert (done.status, len(done.out.splitlines())) == (0, 1)
-    assert "nothing new for 0.1 s" in run("watch", name, "--count", "2", "--timeout", "0.1").err
+    assert "no new version for 0.1 s" in run("watch", name, "--count", "2", "--timeout", "0.1").err
 
 
 # ------------------------------------------------------------------------------------------------------------ removing
 
 
-def test_rm(loose: str) -> None:
-    with Writer(loose) as writer:
+def test_rm(cleaned_name: str) -> None:
+    with Writer(cleaned_name) as writer:
         writer.write(1)
-    assert answer("rm", loose) == {"name": loose, "removed": True}
-    assert not list(SHM.glob(f"{loose}_*"))
-    assert "there is no such name" in refused("rm", loose)
+    assert run_json("rm", cleaned_name) == {"name": cleaned_name, "removed": True}
+    assert not list(SHM.glob(f"{cleaned_name}_*"))
+    assert "no such name" in run_failing("rm", cleaned_name)
 
 
-def test_rm_while_the_writer_lives(loose: str) -> None:
-    with Writer(loose) as writer:
+def test_rm_while_a_writer_is_active(cleaned_name: str) -> None:
+    with Writer(cleaned_name) as writer:
         writer.write(1)
-        assert "is being written" in refused("rm", loose)
-        assert len(list(SHM.glob(f"{loose}_*"))) == 3
-        assert run("rm", loose, "--force").status == 0
-        assert not list(SHM.glob(f"{loose}_*"))
+        assert "already has a writer" in run_failing("rm", cleaned_name)
+        assert len(list(SHM.glob(f"{cleaned_name}_*"))) == 3
+        assert run("rm", cleaned_name, "--force").status == 0
+        assert not list(SHM.glob(f"{cleaned_name}_*"))
 
 
 @pytest.mark.parametrize("size", [10, 10_000])
-def test_rm_of_something_else(loose: str, size: int) -> None:
-    (SHM / f"{loose}_state").write_bytes(b"x" * size)
+def test_rm_of_a_foreign_segment(cleaned_name: str, size: int) -> None:
+    (SHM / f"{cleaned_name}_state").write_bytes(b"x" * size)
     if size > 4096:
-        assert "is not a shmsync segment" in refused("rm", loose)
-        assert run("rm", loose, "--force").status == 0
+        assert "is not a shmsync segment" in run_failing("rm", cleaned_name)
+        assert run("rm", cleaned_name, "--force").status == 0
     else:
-        assert run("rm", loose).status == 0
-    assert not list(SHM.glob(f"{loose}_*"))
+        assert run("rm", cleaned_name).status == 0
+    assert not list(SHM.glob(f"{cleaned_name}_*"))
 
 
-def test_rm_of_what_has_lost_its_state(loose: str) -> None:
-    with Writer(loose) as writer:
+def test_rm_without_a_state_segment(cleaned_name: str) -> None:
+    with Writer(cleaned_name) as writer:
         writer.write(1)
-    (SHM / f"{loose}_state").unlink()
-    assert "there is no such name" in refused("rm", loose)
-    assert run("rm", loose, "--force").status == 0
-    assert not list(SHM.glob(f"{loose}_*"))
+    (SHM / f"{cleaned_name}_state").unlink()
+    assert "no such name" in run_failing("rm", cleaned_name)
+    assert run("rm", cleaned_name, "--force").status == 0
+    assert not list(SHM.glob(f"{cleaned_name}_*"))
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor
@@ -395,51 +396,52 @@ def test_doctor() -> None:
         "kernel locks",
         "futex",
         "RemoveIPC",
-        "left over",
+        "dead writers",
     }
     assert all(check["state"] in {"ok", "warn", "fail"} for check in found)
     assert done.status == any(check["state"] == "fail" for check in found)
     assert not ESCAPES.search(run("doctor").out)
 
 
-def test_doctor_finds_what_dead_writers_left(loose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_finds_dead_writers(cleaned_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = shmsync.names
-    monkeypatch.setattr(shmsync, "names", lambda: [each for each in names() if each == loose])
+    monkeypatch.setattr(shmsync, "names", lambda: [each for each in names() if each == cleaned_name])
     with Child() as child:
-        child.ask(publish, loose, 1)
-        assert _checks.left_over().state == "ok"
+        child.ask(publish, cleaned_name, 1)
+        assert _checks.dead_writers().state == "ok"
         child.kill()
-    check = _checks.left_over()
-    assert (check.state, check.found) == ("warn", f"dead writers of {loose}")
+    check = _checks.dead_writers()
+    assert check.state == "warn"
+    assert check.found == f"1 name: {cleaned_name}"
     assert _checks.damaged().state == "ok"
-    (SHM / f"{loose}_state").write_bytes(b"no")
+    (SHM / f"{cleaned_name}_state").write_bytes(b"no")
     assert _checks.damaged().state == "warn"
 
 
-def test_doctor_fails_without_what_shmsync_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_fails_without_kernel_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ofd_locks, "try_lock", lambda *_: True)
     monkeypatch.setattr(futex, "AVAILABLE", False)
     assert _checks.kernel_locks().state == "fail"
     assert _checks.futexes().state == "warn"
     monkeypatch.setattr(_checks, "_SHM", Path("/nowhere"))
-    found = list(_checks.all_checks())
+    found = list(_checks.run_all())
     assert {"/dev/shm", "space"} <= {check.what for check in found if check.state == "fail"}
 
 
-def test_doctor_tells_all_that_is_left_over(loose: str) -> None:
+def test_doctor_finds_leftovers(cleaned_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_checks, "_MAX_LISTED", sys.maxsize)  # other processes may have left names behind
     with Child() as child:
-        child.ask(publish, loose, 1)
+        child.ask(publish, cleaned_name, 1)
         child.kill()
+    (SHM / f"{cleaned_name}-2_readers").write_bytes(b"")
+    (SHM / f"{cleaned_name}-2_data_0").write_bytes(b"")
     try:
-        (SHM / f"{loose}-2_readers").write_bytes(b"")
-        (SHM / f"{loose}-2_data_0").write_bytes(b"")
-        done = run("doctor", "--json", before=only(loose))
-        found = {check["what"]: check["found"] for check in json.loads(done.out)}
+        found = {check.what: check.found for check in _checks.run_all()}
     finally:
-        for path in SHM.glob(f"{loose}-2_*"):
+        for path in SHM.glob(f"{cleaned_name}-2_*"):
             path.unlink()
-    assert loose in found["left over"]
-    assert f"{loose}-2" in found["orphans"]
+    assert cleaned_name in found["dead writers"]
+    assert f"{cleaned_name}-2" in found["orphans"]
 
 
 @pytest.mark.skipif(not possible("unshare", "--mount", "true"), reason="needs a mount namespace")
@@ -484,7 +486,7 @@ def test_doctor_in_a_small_shm() -> None:
         ({"etc/systemd/logind.conf": "no section\n"}, True),
     ],
 )
-def test_what_logind_is_told(tmp_path: Path, files: dict[str, str], *, removed: bool) -> None:
+def test_the_value_of_remove_ipc(tmp_path: Path, files: dict[str, str], *, removed: bool) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -492,7 +494,7 @@ def test_what_logind_is_told(tmp_path: Path, files: dict[str, str], *, removed: 
 
 
 def test_bench() -> None:
-    rows = answer("bench", "--seconds", "0.2")
+    rows = run_json("bench", "--seconds", "0.2")
     assert all(0 < row["least_us"] <= row["us"] for row in rows)
     assert rows[0]["what"] == "get(), unchanged"
 
@@ -500,7 +502,7 @@ def test_bench() -> None:
 # --------------------------------------------------------------------------------------------------------------- pipes
 
 
-def test_a_pipe_that_is_closed(writer: Writer, name: str) -> None:
+def test_a_closed_pipe(writer: Writer, name: str) -> None:
     writer.write(list(range(200_000)))
     with subprocess.Popen(
         command("get", name), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
@@ -524,49 +526,48 @@ def test_a_full_disk(writer: Writer, name: str, verb: str) -> None:
     assert done.stderr == b"shmsync: cannot write the output: No space left on device\n"
 
 
-def test_closed_streams(loose: str) -> None:
-    words = " ".join(f"'{word}'" for word in command("put", loose, "-"))
-    for streams, status, says in (("<&-", 1, "stdin is no json"), (">&- <<< 1", 0, ""), ("2>&- <&-", 1, "")):
+def test_closed_streams(cleaned_name: str) -> None:
+    words = " ".join(f"'{word}'" for word in command("put", cleaned_name, "-"))
+    for streams, status, message in (("<&-", 1, "stdin is not valid json"), (">&- <<< 1", 0, ""), ("2>&- <&-", 1, "")):
         done = subprocess.run(
             ["bash", "-c", f"exec {words} {streams}"], capture_output=True, check=False, env=environment()
         )
         assert done.returncode == status
-        assert says in done.stderr.decode()
+        assert message in done.stderr.decode()
         assert b"Traceback" not in done.stderr
-    assert answer("get", loose) == 1
+    assert run_json("get", cleaned_name) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- terminals
 
 
 class Terminal:
-    """A process in a pseudo-terminal, and all that it has written there."""
+    """A process in a pseudo-terminal, and all its output so far."""
 
     def __init__(self, *args: str, before: str = "", **more: str) -> None:
-        self._ours, theirs = pty.openpty()
-        termios.tcsetwinsize(theirs, (24, 80)) if hasattr(termios, "tcsetwinsize") else None
-        self.modes = termios.tcgetattr(theirs)
+        self._master, self._slave = pty.openpty()
+        termios.tcsetwinsize(self._slave, (24, 80)) if hasattr(termios, "tcsetwinsize") else None
+        self.modes = termios.tcgetattr(self._slave)
         self.process = subprocess.Popen(
             ["setsid", "--ctty", *command(*args, before=before)],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
             env=environment(TERM="xterm-256color", **more),
         )
-        self._theirs = theirs
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.text = ""
 
     def press(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
+        os.write(self._master, keys.encode())
 
-    def reads(self, words: str, lines: int = 1) -> None:
+    def wait_for(self, words: str, lines: int = 1) -> None:
         deadline = time.monotonic() + PATIENCE
         while words not in self.text or self.text.count("\n") < lines - 1:
             assert time.monotonic() < deadline, self.text
             self._read()
 
-    def ended(self) -> int:
+    def wait(self) -> int:
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.text
@@ -575,18 +576,18 @@ class Terminal:
         return self.process.returncode
 
     def _read(self, timeout: float = 0.1) -> None:
-        while select.select([self._ours], [], [], timeout)[0]:
-            self.text += self._decoder.decode(os.read(self._ours, 65536))
+        while select.select([self._master], [], [], timeout)[0]:
+            self.text += self._decoder.decode(os.read(self._master, 65536))
             timeout = 0.0
 
     def modes_now(self) -> list[Any]:
-        return termios.tcgetattr(self._theirs)
+        return termios.tcgetattr(self._slave)
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE)
-        os.close(self._ours)
-        os.close(self._theirs)
+        os.close(self._master)
+        os.close(self._slave)
 
 
 @contextmanager
@@ -599,34 +600,34 @@ def terminal(*args: str, before: str = "", **more: str) -> Iterator[Terminal]:
 
 
 FAILS_LATER = """
-from shmsync.cli._sampler import Rating
-look, looks = Rating.look, []
+from shmsync.cli._sampler import Sampler
+sample, calls = Sampler.sample, []
 def fail(self):
-    looks.append(1)
-    if len(looks) > 2:
+    calls.append(1)
+    if len(calls) > 2:
         raise OSError(5, "it broke")
-    return look(self)
-Rating.look = fail
+    return sample(self)
+Sampler.sample = fail
 """
 
 
 @pytest.mark.parametrize(
     ("end", "before", "status"), [("q", "", 0), ("\x03", "", 0), (signal.SIGTERM, "", 143), (None, FAILS_LATER, 1)]
 )
-def test_top_leaves_the_terminal_as_it_was(
+def test_top_restores_the_terminal(
     writer: Writer, name: str, end: str | signal.Signals | None, before: str, status: int
 ) -> None:
     writer.write(1)
     with terminal("top", "--interval", "0.1", before=only(name) + before) as screen:
-        screen.reads("publishes/s")
+        screen.wait_for("publishes/s")
         if end is not None:
-            screen.reads("q ends")
+            screen.wait_for("q quits")
             assert screen.modes_now() != screen.modes
         if isinstance(end, str):
             screen.press(end)
         elif end is not None:
             screen.process.send_signal(end)
-        assert screen.ended() == status
+        assert screen.wait() == status
         assert screen.modes_now() == screen.modes
         assert screen.text.count("\x1b[?1049h") == screen.text.count("\x1b[?1049l") == 1
         assert screen.text.rindex("\x1b[?25h") > screen.text.rindex("\x1b[?25l")
@@ -634,7 +635,7 @@ def test_top_leaves_the_terminal_as_it_was(
         assert ("it broke" in screen.text.rpartition("\x1b[?1049l")[2]) == bool(before)
 
 
-def test_top_moves(name: str) -> None:
+def test_top_scrolls(name: str) -> None:
     names = [f"{name}-{number:02}" for number in range(30)]
     with ExitStack() as stack:
         for each in names:
@@ -644,36 +645,36 @@ def test_top_moves(name: str) -> None:
         screen = stack.enter_context(
             terminal("top", "--interval", "3600", LINES="14", COLUMNS="120", before=only(name))
         )
-        screen.reads("of 30; arrows and page keys move")
+        screen.wait_for("arrow and page keys scroll")
         assert names[-1] not in screen.text
         assert names[0] in screen.text
         for keys, wanted in (("\x1b[B", names[-1]), ("\x1b[5~", names[0]), (" jj", names[-1]), ("k", names[0])):
             for _ in range(len(names)):
                 screen.text = ""
                 screen.press(keys)
-                screen.reads("keys move", lines=14)
+                screen.wait_for("keys scroll", lines=14)
                 assert len(screen.text.split("\n")) == 14
                 if wanted in screen.text:
                     break
             else:
                 pytest.fail(f"{keys!r} did not lead to {wanted}")
         screen.press("q")
-        assert screen.ended() == 0
+        assert screen.wait() == 0
 
 
-def test_top_stops_and_goes_on(writer: Writer, name: str) -> None:
+def test_top_is_suspended_and_continued(writer: Writer, name: str) -> None:
     writer.write(1)
     with terminal("top", "--interval", "0.1", before=only(name)) as screen:
-        screen.reads("publishes/s")
+        screen.wait_for("publishes/s")
         screen.process.send_signal(signal.SIGTSTP)
         os.waitid(os.P_PID, screen.process.pid, os.WSTOPPED)
-        screen.reads("\x1b[?1049l")
+        screen.wait_for("\x1b[?1049l")
         assert screen.modes_now() == screen.modes
         screen.process.send_signal(signal.SIGCONT)
         screen.text = ""
-        screen.reads("\x1b[?1049h")
+        screen.wait_for("\x1b[?1049h")
         screen.press("q")
-        assert screen.ended() == 0
+        assert screen.wait() == 0
 
 
 def test_top_in_a_pipe(writer: Writer, name: str) -> None:
@@ -682,16 +683,16 @@ def test_top_in_a_pipe(writer: Writer, name: str) -> None:
     assert (done.status, done.err) == (0, "")
     assert done.out.count("publishes/s") == 2
     assert not ESCAPES.search(done.out)
-    (row,) = [row for row in answer("top", "--interval", "0.1", "--count", "1") if row["name"] == name]
+    (row,) = [row for row in run_json("top", "--interval", "0.1", "--count", "1") if row["name"] == name]
     assert (row["rate"], row["holders"], row["lag"]) == (0.0, 0, None)
 
 
-def test_how_far_readers_are_behind(writer: Writer, name: str) -> None:
+def test_the_lag_of_readers(writer: Writer, name: str) -> None:
     def row() -> _sampler.Row:
-        (found,) = [each for each in rating.look() if each.info.name == name]
+        (found,) = [each for each in sampler.sample() if each.info.name == name]
         return found
 
-    rating = _sampler.Rating()
+    sampler = _sampler.Sampler()
     writer.write(1)
     assert row().rate is None
     with Child() as child:
@@ -701,7 +702,7 @@ def test_how_far_readers_are_behind(writer: Writer, name: str) -> None:
         writer.write(3, grace_duration=0)
         seen = row()
         assert (seen.evicted, seen.lag, seen.lag_is_exact) == (1, 2, True)
-        rating = _sampler.Rating()
+        sampler = _sampler.Sampler()
         writer.write(4)
         seen = row()
         assert (seen.lag, seen.lag_is_exact) == (0, False)
@@ -721,7 +722,7 @@ def test_colours_in_a_terminal_only(writer: Writer, name: str) -> None:
         terminal("ls", before=own) as other,
         terminal("ls", before=own, NO_COLOR="1") as plain,
     ):
-        assert screen.ended() == other.ended() == plain.ended() == 0
+        assert screen.wait() == other.wait() == plain.wait() == 0
         assert colour.search(other.text)
         assert not colour.search(plain.text)
         for each in (screen, other, plain):
@@ -729,7 +730,7 @@ def test_colours_in_a_terminal_only(writer: Writer, name: str) -> None:
             assert not BOXES.search(each.text)
 
 
-def test_numbers_for_humans() -> None:
+def test_units() -> None:
     assert [size_text(size) for size in (None, 0, 1023, 1024, 5 << 20, 1 << 60)] == [
         "-",
         "0 B",
@@ -742,12 +743,12 @@ def test_numbers_for_humans() -> None:
     assert [span_text(span) for span in spans] == ["-", "0s", "0s", "119s", "2m", "119m", "2h", "2d", "115d"]
 
 
-def test_a_grid_gives_way() -> None:
+def test_a_narrow_grid() -> None:
     grid = Grid("NAME", "SIZE>", cut=True)
     for name in ("recommendation-features-01", "recommendation-features-02"):
-        grid.add(name, "1")
+        grid.add_row(name, "1")
     console = rich.console.Console(width=22, file=io.StringIO())
-    console.print(grid.as_table(22))
+    console.print(grid.to_table(22))
     assert isinstance(console.file, io.StringIO)
     assert [line.split() for line in console.file.getvalue().splitlines()] == [
         ["NAME", "SIZE"],

@@ -1,4 +1,4 @@
-"""The main job, as a user runs it."""
+"""The demo as a user runs it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from helpers import PATIENCE, SHM
 
 from shmsync import WriterStats
-from shmsync.cli.demo import table
-from shmsync.cli.demo.actors import Published, Writing
-from shmsync.cli.demo.ledger import Ledger
+from shmsync.cli.demo import airports
+from shmsync.cli.demo.history import History
+from shmsync.cli.demo.processes import WriteFinished, WriteStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ MAIN = "from shmsync.__main__ import main; main()"
 
 @contextmanager
 def shmsync(*args: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
-    """Run the command line, as the leader of a process group of its own."""
+    """Run the command line, as the leader of a new process group."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", f"{before}\n{MAIN}", *args],
         stdout=subprocess.PIPE,
@@ -40,12 +40,12 @@ def shmsync(*args: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
         yield process
     assert not [entry.name for entry in SHM.iterdir() if entry.name.startswith(f"demo-{process.pid}-")]
     deadline = time.monotonic() + PATIENCE
-    while group_lives(process.pid):  # multiprocessing's own helpers end after their parent
-        assert time.monotonic() < deadline, "left a process"
+    while group_exists(process.pid):  # helper processes of multiprocessing exit after their parent
+        assert time.monotonic() < deadline, "a process was left behind"
         time.sleep(0.01)
 
 
-def group_lives(leader: int) -> bool:
+def group_exists(leader: int) -> bool:
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:
@@ -77,7 +77,13 @@ def test_the_summary_is_readable() -> None:
     with shmsync("demo", "--seconds", "0", "--workers", "1", "--rate", "10") as process:
         status, out, err = ended(process)
     assert status == 0, err
-    for words in ("versions published", "readers recovered", "inodes replaced", "writer takeovers", "torn reads"):
+    for words in (
+        "versions published",
+        "dead readers reclaimed",
+        "segments replaced",
+        "writer takeovers",
+        "torn reads",
+    ):
         assert words in out
 
 
@@ -90,12 +96,12 @@ def test_ctrl_c_cleans_up(number: int) -> None:
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         status, out, err = ended(process)
     assert (status, out) == (130, "")
-    assert err.splitlines()[-1] == "interrupted; everything is cleaned up"
+    assert err.splitlines()[-1] == "interrupted; all processes and segments have been removed"
     assert "Traceback" not in err
 
 
-def test_torn_reads_fail_it() -> None:
-    before = "from shmsync.cli.demo import table; table.is_whole = lambda value: False"
+def test_torn_reads_are_failures() -> None:
+    before = "from shmsync.cli.demo import airports; airports.is_intact = lambda value: False"
     with shmsync("demo", "--seconds", "0", "--json", before=before) as process:
         status, out, err = ended(process)
     assert status == 1
@@ -103,13 +109,13 @@ def test_torn_reads_fail_it() -> None:
     assert "torn reads" in err.splitlines()[-1]
 
 
-def test_a_process_that_dies_fails_it() -> None:
-    before = "from shmsync.cli.demo import actors; actors._newest = lambda name: 1 / 0"
+def test_a_dead_process_is_a_failure() -> None:
+    before = "from shmsync.cli.demo import processes; processes._newest_table = lambda name: 1 / 0"
     with shmsync("demo", "--json", before=before) as process:
         status, out, err = ended(process)
     assert (status, out) == (1, "")
-    assert "the writer (process " in err.splitlines()[-1]
-    assert "has ended unexpectedly" in err.splitlines()[-1]
+    assert "the writer (pid " in err.splitlines()[-1]
+    assert "exited unexpectedly" in err.splitlines()[-1]
 
 
 def test_without_the_extras() -> None:
@@ -135,31 +141,31 @@ def test_bad_options(option: list[str]) -> None:
 
 
 def test_the_digest_covers_the_table() -> None:
-    value = table.revised(table.first())
-    assert table.is_whole(value)
-    airports = value["airports"]
-    code = next(iter(airports))
-    assert not table.is_whole({**value, "airports": {**airports, code: {**airports[code], "elevation": 1.5}}})
-    assert table.revised(value)["airports"] != airports
+    value = airports.next_table(airports.initial_table())
+    assert airports.is_intact(value)
+    table = value["airports"]
+    code = next(iter(table))
+    assert not airports.is_intact({**value, "airports": {**table, code: {**table[code], "elevation": 1.5}}})
+    assert airports.next_table(value)["airports"] != table
 
 
-def ledger(*numbers: int) -> Ledger:
-    noted = Ledger()
+def history(*numbers: int) -> History:
+    recorded = History()
     for number in numbers:
-        noted.note("writer", Writing(number))
-        noted.note("writer", Published(number, number, 0.0, reset=False, stats=WriterStats(number, 0, 2, 0)))
-    return noted
+        recorded.record("writer", WriteStarted(number))
+        recorded.record("writer", WriteFinished(number, number, 0.0, reset=False, stats=WriterStats(number, 0, 2, 0)))
+    return recorded
 
 
-def test_the_ledger() -> None:
-    assert ledger(1, 2, 3).problems == []
-    assert len(ledger(1, 2, 2).problems) == 1
-    assert len(ledger(1, 3, 2).problems) == 1
-    noted = ledger(1, 2)
-    noted.note("writer", Writing(3))  # killed here: nobody knows whether it was published
-    noted.note("successor", Writing(4))
-    noted.note("successor", Published(4, 4, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
-    assert noted.problems == []
-    assert (noted.last, noted.takeovers) == (4, 1)
-    noted.note("successor", Published(6, 6, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
-    assert len(noted.problems) == 1
+def test_the_history() -> None:
+    assert history(1, 2, 3).problems == []
+    assert len(history(1, 2, 2).problems) == 1
+    assert len(history(1, 3, 2).problems) == 1
+    recorded = history(1, 2)
+    recorded.record("writer", WriteStarted(3))  # killed here: it may or may not have been published
+    recorded.record("successor", WriteStarted(4))
+    recorded.record("successor", WriteFinished(4, 4, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
+    assert recorded.problems == []
+    assert (recorded.last, recorded.takeovers) == (4, 1)
+    recorded.record("successor", WriteFinished(6, 6, 0.0, reset=False, stats=WriterStats(1, 0, 0, 1)))
+    assert len(recorded.problems) == 1

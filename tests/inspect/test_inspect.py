@@ -1,4 +1,4 @@
-"""A look at names from outside: live, dead, damaged and foreign ones; with any permission; without a trace."""
+"""Inspection of names from outside: live, dead, damaged and foreign ones, with and without permissions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import shmsync
 from shmsync import (
     Info,
     InvalidArgumentError,
-    KeepInfo,
     Reader,
+    RetainedInfo,
     StateNotFoundError,
     StateReadError,
     Writer,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTS = ("state", "readers", "data_0", "data_1")
-by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 
 def part(name: str, which: str) -> Path:
@@ -49,7 +49,7 @@ def patch(name: str, which: str, at: int, data: bytes) -> None:
 
 @pytest.fixture
 def closed(name: str) -> Iterator[str]:
-    """A name with two versions and no writer; removed after the test, whatever became of it."""
+    """A name with two versions and no writer; its segments are removed after the test, even if they are damaged."""
     with Writer(name) as writer:
         writer.write([1])
         writer.write([2])
@@ -58,7 +58,7 @@ def closed(name: str) -> Iterator[str]:
         part(name, which).unlink(missing_ok=True)
 
 
-# ------------------------------------------------------------------------------------------------------- what is well
+# ------------------------------------------------------------------------------------------------------- healthy names
 
 
 def test_a_name(writer: Writer, name: str) -> None:
@@ -93,14 +93,14 @@ def test_names(writer: Writer, name: str) -> None:
 
 
 def test_no_such_name(name: str) -> None:
-    for look in (shmsync.info, shmsync.readers):
+    for inspect in (shmsync.info, shmsync.readers):
         with pytest.raises(StateNotFoundError):
-            look(name)
+            inspect(name)
         with pytest.raises(InvalidArgumentError):
-            look("a/b")
+            inspect("a/b")
 
 
-def test_it_leaves_no_trace(writer: Writer, name: str) -> None:
+def test_it_changes_nothing(writer: Writer, name: str) -> None:
     writer.write_raw(b"x" * 10000)
     with Reader(name) as reader, reader.read():
         before = [part(name, which).read_bytes() for which in PARTS[:3]]
@@ -108,42 +108,42 @@ def test_it_leaves_no_trace(writer: Writer, name: str) -> None:
         assert [part(name, which).read_bytes() for which in PARTS[:3]] == before
 
 
-def test_a_publish_in_the_middle_of_a_look(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publish_during_a_scan(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.write(0)
-    look = scan._data_header
+    data_header = scan._data_header
 
-    def late(segment: str) -> Any:
+    def publish_first(segment: str) -> Any:
         monkeypatch.undo()
         writer.write(1)
         writer.write(2)
-        return look(segment)
+        return data_header(segment)
 
-    monkeypatch.setattr(scan, "_data_header", late)
-    info = _inspect._report(scan.look(name, names_of(name)), names_of(name))
+    monkeypatch.setattr(scan, "_data_header", publish_first)
+    info = _inspect._to_info(scan.scan(name, names_of(name)), names_of(name))
     assert not info.problems
     assert info.version is not None
     assert info.version.seq == info.seq == 3
 
 
-def test_what_is_wrong_for_a_moment_is_not_told(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_problem_is_not_reported(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.write(0)
     header = part(name, "data_0").read_bytes()[:64]
     patch(name, "data_0", 0, bytes(64))
 
-    def mend(_seconds: float) -> None:
+    def repair(_seconds: float) -> None:
         patch(name, "data_0", 0, header)
 
-    monkeypatch.setattr(time, "sleep", mend)
+    monkeypatch.setattr(time, "sleep", repair)
     assert not shmsync.info(name).problems
 
 
-def test_a_table_that_tells_too_many_slots(closed: str) -> None:
+def test_a_high_water_word_that_is_too_large(closed: str) -> None:
     patch(closed, "readers", HIGH_WATER_AT, b"\xff" * 8)
     assert shmsync.readers(closed) == []
 
 
 def test_while_the_writer_is_busy(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_inspect, "_LOOKS", 1000)  # the writer may be interrupted where a segment is missing
+    monkeypatch.setattr(_inspect, "_ATTEMPTS", 1000)  # the writer may be interrupted where a segment is missing
     writer.write(0)
     done = threading.Event()
 
@@ -187,17 +187,17 @@ def states(name: str) -> list[str]:
     return [reader.state for reader in shmsync.readers(name)]
 
 
-def keep(held: Held, name: str) -> None:
+def retain(held: Held, name: str) -> None:
     held.reader = Reader(name)
     held.value = held.reader.get()
 
 
-def forget(held: Held) -> None:
+def release(held: Held) -> None:
     del held.value
     held.reader.close()
 
 
-def test_a_reader_in_all_its_states(writer: Writer, name: str) -> None:
+def test_the_states_of_a_reader(writer: Writer, name: str) -> None:
     writer.write_raw(b"x" * 10000)
     assert states(name) == []
     with Child() as child:
@@ -208,7 +208,7 @@ def test_a_reader_in_all_its_states(writer: Writer, name: str) -> None:
         assert abs(reader.since - time.time()) < PATIENCE
         child.ask(leave)
         assert states(name) == ["idle"]
-        child.ask(hold, name)  # its first handle goes, and with it the first slot
+        child.ask(hold, name)  # replaces its first handle, which releases the first slot
         for _ in range(3):
             writer.write_raw(b"y", grace_duration=0)
         assert states(name) == ["evicted"]
@@ -219,22 +219,22 @@ def test_a_reader_in_all_its_states(writer: Writer, name: str) -> None:
     assert states(name) == []
 
 
-def test_what_a_reader_keeps(writer: Writer, name: str) -> None:
+def test_retained_segments(writer: Writer, name: str) -> None:
     writer.write_raw(b"x" * 10000)
     with Child() as child:
-        child.ask(keep, name)
+        child.ask(retain, name)
         (reader,) = shmsync.readers(name)
-        assert (reader.state, reader.keeps) == ("keeping", (KeepInfo(0, 1, present=True),))
+        assert (reader.state, reader.retained) == ("retaining", (RetainedInfo(0, 1, current=True),))
         writer.write_raw(b"y" * 10000)
         writer.write_raw(b"z" * 10000)
         (reader,) = shmsync.readers(name)
-        assert (reader.state, reader.keeps) == ("keeping", (KeepInfo(0, 1, present=False),))
+        assert (reader.state, reader.retained) == ("retaining", (RetainedInfo(0, 1, current=False),))
         assert shmsync.info(name).replaced == 1
-        child.ask(forget)
+        child.ask(release)
         assert states(name) == []
 
 
-def test_for_how_long_a_reader_holds(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_long_a_version_has_been_held(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def later(module: str, seconds: float) -> None:
         clock = SimpleNamespace(
             time=lambda: time.time() + seconds, monotonic=lambda: time.monotonic() + seconds, sleep=time.sleep
@@ -263,12 +263,12 @@ def test_for_how_long_a_reader_holds(writer: Writer, name: str, monkeypatch: pyt
         child.ask(leave)
 
 
-def test_the_annotations_can_be_asked_for() -> None:
+def test_the_annotations_resolve_at_run_time() -> None:
     for result in (Info, shmsync.ReaderInfo, shmsync.WriterInfo, shmsync.SegmentInfo, shmsync.WriteResult):
         assert set(get_type_hints(result)) == set(result._fields)
 
 
-def test_what_a_reader_counts(writer: Writer, name: str) -> None:
+def test_the_stats_of_a_reader(writer: Writer, name: str) -> None:
     writer.write(1)
     with Reader(name) as reader:
         assert reader.stats() == (0, 0, 0)
@@ -289,7 +289,7 @@ def test_what_a_reader_counts(writer: Writer, name: str) -> None:
         assert reader.stats().claimed >= 2
 
 
-# ----------------------------------------------------------------------------------------------- what is not well
+# ----------------------------------------------------------------------------------------------- damaged names
 
 
 def removed(name: str, which: str) -> None:
@@ -309,15 +309,15 @@ def damaged(name: str, which: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "which", "says"),
+    ("how", "which", "problem"),
     [
         (truncated, "state", "is truncated"),
         (foreign, "state", "is not a shmsync segment"),
         (damaged, "state", "does not belong to its state segment"),
-        (removed, "readers", "is not there"),
+        (removed, "readers", "is missing"),
         (truncated, "readers", "is truncated"),
         (foreign, "readers", "does not belong"),
-        (removed, "data_1", "is not there; the next write creates it anew"),
+        (removed, "data_1", "is missing; the next write creates it again"),
         (truncated, "data_1", None),  # a payload of two bytes still fits
         (foreign, "data_1", "has a damaged header"),
         (damaged, "data_1", "has a damaged header"),
@@ -325,15 +325,15 @@ def damaged(name: str, which: str) -> None:
         (foreign, "data_0", None),
     ],
 )
-def test_a_segment_that_is_not_well(closed: str, how: Any, which: str, says: str | None) -> None:
+def test_a_damaged_segment(closed: str, how: Any, which: str, problem: str | None) -> None:
     how(closed, which)
     info = shmsync.info(closed)
-    if says is None:
+    if problem is None:
         assert not info.problems
         return
-    assert re.search(says, "\n".join(info.problems))
+    assert re.search(problem, "\n".join(info.problems))
     if which in {"state", "readers"}:
-        with pytest.raises(StateReadError, match=says):
+        with pytest.raises(StateReadError, match=problem):
             shmsync.readers(closed)
     else:
         assert shmsync.readers(closed) == []
@@ -351,34 +351,34 @@ def test_an_empty_state_segment(closed: str) -> None:
     assert "0 of 4096 bytes" in shmsync.info(closed).problems[0]
 
 
-def test_a_creation_that_was_not_finished(closed: str) -> None:
+def test_an_unfinished_creation(closed: str) -> None:
     patch(closed, "state", 0, bytes(8))
     info = shmsync.info(closed)
-    assert "died while it created it" in info.problems[0]
+    assert "died while creating it" in info.problems[0]
     assert info.version is None
 
 
-def test_a_removal_that_was_not_finished(closed: str) -> None:
+def test_an_unfinished_removal(closed: str) -> None:
     patch(closed, "state", VERSION_AT, struct.pack("=Q", CLOSED))
     info = shmsync.info(closed)
     assert "marked as removed" in info.problems[0]
     assert info.seq is None
 
 
-def test_the_state_tells_another_version(closed: str) -> None:
+def test_a_state_with_another_version(closed: str) -> None:
     patch(closed, "state", VERSION_AT, struct.pack("=Q", 4))
-    assert "holds version 2 of generation 1, the state says version 4" in shmsync.info(closed).problems[0]
+    assert "contains version 2 of generation 1, but the state says version 4" in shmsync.info(closed).problems[0]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_bytes(closed: str, seed: int) -> None:
-    """It always answers."""
-    chance = random.Random(seed)
-    for _ in range(chance.randrange(1, 40)):
-        which = chance.choice(PARTS)
+    """Whatever the segments contain, info() returns a result."""
+    rng = random.Random(seed)
+    for _ in range(rng.randrange(1, 40)):
+        which = rng.choice(PARTS)
         size = part(closed, which).stat().st_size
-        word = chance.choice((chance.randbytes(8), b"\xff" * 8, bytes(8)))
-        patch(closed, which, chance.randrange(min(size, 400)) & ~7, word)
+        word = rng.choice((rng.randbytes(8), b"\xff" * 8, bytes(8)))
+        patch(closed, which, rng.randrange(min(size, 400)) & ~7, word)
     info = shmsync.info(closed)
     assert isinstance(info, Info)
     assert all(isinstance(problem, str) for problem in info.problems)
@@ -387,47 +387,47 @@ def test_random_bytes(closed: str, seed: int) -> None:
 # ------------------------------------------------------------------------------------------------------- permissions
 
 
-def become(_held: Held, user: int) -> None:
+def change_user(_held: Held, user: int) -> None:
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
 
 
-def look_at(_held: Held, name: str) -> Info:
+def get_info(_held: Held, name: str) -> Info:
     return shmsync.info(name)
 
 
-def look_at_readers(_held: Held, name: str) -> list[Any]:
+def get_readers(_held: Held, name: str) -> list[Any]:
     return shmsync.readers(name)
 
 
 @by_root
-def test_a_stranger_with_read_permission_only(name: str) -> None:
-    with Writer(name, mode=0o644) as writer, Child() as stranger, Child() as reader:
+def test_another_user_with_read_permission(name: str) -> None:
+    with Writer(name, mode=0o644) as writer, Child() as other, Child() as reader:
         writer.write(1)
         part(name, "readers").chmod(0o644)
         reader.ask(hold, name)
-        stranger.ask(become, 12345)
-        info = stranger.ask(look_at, name)
+        other.ask(change_user, 12345)
+        info = other.ask(get_info, name)
         assert not info.problems
         assert (info.writer.state, [each.state for each in info.readers]) == ("alive", ["reading"])
         reader.kill()
-        assert [each.state for each in stranger.ask(look_at_readers, name)] == ["dead"]
+        assert [each.state for each in other.ask(get_readers, name)] == ["dead"]
         writer.unlink()
 
 
 @by_root
-def test_a_stranger_without_permission(writer: Writer, name: str) -> None:
+def test_another_user_without_permission(writer: Writer, name: str) -> None:
     writer.write(1)
-    with Child() as stranger:
-        stranger.ask(attach, name)
-        stranger.ask(become, 12345)
-        info = stranger.ask(look_at, name)
-        assert "its mode is 0o600, of user 0" in info.problems[0]
+    with Child() as other:
+        other.ask(attach, name)
+        other.ask(change_user, 12345)
+        info = other.ask(get_info, name)
+        assert "its mode is 0o600, its owner user 0" in info.problems[0]
         assert (info.writer.state, info.version, info.segments[0].size) == ("unknown", None, 4096)
         with pytest.raises(StateReadError, match="its mode is 0o600"):
-            stranger.ask(look_at_readers, name)
-        assert name in stranger.ask(all_names)
+            other.ask(get_readers, name)
+        assert name in other.ask(all_names)
 
 
 def all_names(_held: Held) -> list[str]:

@@ -8,7 +8,7 @@
     python tools/bench --plot docs/benchmarks   # also draw charts, write tables and data, update docs/benchmarks.md
 
 The first rows compare shmsync with a baseline, the others with its peers. Compare ratios: absolute times depend on the
-machine. The packages: pip install 'shmsync[bench]'.
+machine. The packages: pip install '.[bench]'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if missing := [name for name in ("msgpack", "numpy", "psutil", "rich") if find_spec(name) is None]:
-    sys.exit(f"not installed: {', '.join(missing)}; run: pip install 'shmsync[bench]'")
+    sys.exit(f"not installed: {', '.join(missing)}; run: pip install '.[bench]'")
 sys.path[0] = str(Path(__file__).parent.parent)  # for `bench`; the modules of this directory are not top-level ones
 
 import rich.console
@@ -57,7 +57,7 @@ def main() -> int:
     except LookupError as error:
         parser.error(str(error))
     if options.plot and find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install 'shmsync[bench]'")
+        parser.error("--plot needs matplotlib: pip install '.[bench]'")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception, so that all is removed
     try:
         document = _measure(peers, options)

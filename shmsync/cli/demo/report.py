@@ -1,4 +1,4 @@
-"""What the demo shows: progress on stderr while it runs, then a summary on stdout."""
+"""Output of the demo: progress on stderr while it runs, then a summary on stdout."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _LINE_EVERY = 2.0
 
 @dataclass
 class Summary:
-    """What a run has shown.
+    """The result of a run.
 
     Attributes:
         versions: versions published.
         lookups, lookups_per_s: airports looked up by the pool.
-        staleness_ms: the longest time from the end of a publish to a pool worker's first look at it, in milliseconds.
-        recovered: dead readers whose slot was cleared.
-        replaced: writes that took new memory, beyond the first two.
-        takeovers: writers that went on from one that had died.
+        staleness_ms: longest time from the end of a publish to a pool worker's first read of it, in milliseconds.
+        recovered: dead readers whose slot was reclaimed.
+        replaced: writes that allocated a new segment, not counting the first two.
+        takeovers: writers that took over from one that had died.
         torn: versions that did not match their digest, or changed while they were held.
-        problems: what was not as promised, in sentences.
+        problems: guarantees that were violated, one sentence each.
     """
 
     versions: int = 0
@@ -45,7 +45,7 @@ class Summary:
 
 
 class Progress:
-    """Lines about what happens, and in a terminal a status line that is kept up to date."""
+    """Lines about events; in a terminal also a status line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -54,13 +54,13 @@ class Progress:
         self._status = console.status("starting", spinner="line") if console.is_terminal else None
 
     def event(self, text: str) -> None:
-        """Say what has happened."""
+        """Print an event."""
         self._console.print(
             f"{time.monotonic() - self._start:5.1f} s  {text}", markup=False, highlight=False, soft_wrap=True
         )
 
-    def standing(self, summary: Summary) -> None:
-        """Say how far it is."""
+    def update(self, summary: Summary) -> None:
+        """Update the status line; without a terminal, print it every two seconds."""
         line = f"{summary.versions} versions, {summary.lookups:,} lookups, {summary.torn} torn"
         now = time.monotonic()
         if self._status is not None:
@@ -75,7 +75,7 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self._status is not None:
             self._status.stop()
@@ -89,9 +89,9 @@ def show(summary: Summary, console: Console) -> None:
     for value, what in (
         (f"{summary.versions}", "versions published"),
         (f"{summary.lookups:,}", f"lookups, {summary.lookups_per_s:,.0f} per second"),
-        (f"{summary.staleness_ms:.1f} ms", "from a publish to the last worker's first look, at worst"),
-        (f"{summary.recovered}", "dead readers recovered"),
-        (f"{summary.replaced}", "inodes replaced"),
+        (f"{summary.staleness_ms:.1f} ms", "longest time from a publish to a worker's first read of it"),
+        (f"{summary.recovered}", "slots of dead readers reclaimed"),
+        (f"{summary.replaced}", "segments replaced"),
         (f"{summary.takeovers}", "writer takeovers"),
         (f"{summary.torn}", "torn reads"),
     ):

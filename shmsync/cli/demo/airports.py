@@ -1,4 +1,4 @@
-"""The value that the demo publishes: the airports of the world, with a digest that each reader checks."""
+"""The value that the demo publishes: the airports of the world, with a digest that each reader verifies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import xxhash
 
 from shmsync.errors import MissingExtraError
 
-_REVISED_AT_ONCE = 100
+_CHANGES = 100  # airports that differ between two versions
 
 Airports = dict[str, dict[str, Any]]
 
 
-class Table(TypedDict):
+class AirportTable(TypedDict):
     """One version of the table. `digest` is the xxh3-64 of the airports packed with msgpack."""
 
     number: int
@@ -23,14 +23,14 @@ class Table(TypedDict):
     airports: Airports
 
 
-def first() -> Table:
-    """Return the airports as the package `airportsdata` knows them, by ICAO code.
+def initial_table() -> AirportTable:
+    """Return the airports of the package `airportsdata` by ICAO code.
 
     Raises:
         MissingExtraError: the package is not installed.
     """
     try:
-        import airportsdata  # noqa: PLC0415 - of the extra
+        import airportsdata  # noqa: PLC0415 - comes with the extra
     except ImportError:
         raise MissingExtraError(
             "the demo publishes the airport table of the package airportsdata: pip install 'shmsync[demo]'"
@@ -38,22 +38,22 @@ def first() -> Table:
     return _table(0, {code: dict(airport) for code, airport in airportsdata.load("ICAO").items()})
 
 
-def revised(table: Table) -> Table:
-    """Return the next version, in which some airports lie higher or lower."""
+def next_table(table: AirportTable) -> AirportTable:
+    """Return the next version, in which some airports have another elevation."""
     number = table["number"] + 1
     rng = random.Random(number)  # noqa: S311 - a test pattern
     airports = table["airports"]
-    codes = rng.sample(sorted(airports), _REVISED_AT_ONCE)
-    news = {code: {**airports[code], "elevation": round(rng.uniform(-1000, 15000), 1)} for code in codes}
-    return _table(number, {**airports, **news})
+    codes = rng.sample(sorted(airports), _CHANGES)
+    changed = {code: {**airports[code], "elevation": round(rng.uniform(-1000, 15000), 1)} for code in codes}
+    return _table(number, {**airports, **changed})
 
 
-def is_whole(table: Table) -> bool:
-    """Tell whether all of it belongs together."""
+def is_intact(table: AirportTable) -> bool:
+    """Tell whether the digest matches the airports."""
     return table["digest"] == _digest(table["airports"])
 
 
-def _table(number: int, airports: Airports) -> Table:
+def _table(number: int, airports: Airports) -> AirportTable:
     return {"number": number, "digest": _digest(airports), "airports": airports}
 
 

@@ -1,0 +1,28 @@
+"""The command readers: the readers of a name."""
+
+from __future__ import annotations
+
+from shmsync.cli._infos import info_or_fail, readers_grid
+from shmsync.cli._output import Json, Name, fail, print_json, print_note, reader_to_dict
+
+
+def readers(name: Name, *, json: Json = False) -> None:
+    """List the readers of a name and what they hold.
+
+    STATE: idle; reading: a read is in progress or a snapshot is open; retaining: views of an earlier read are still
+    referenced; evicted: a read took longer than the writer's grace duration; dead: the process was killed during a
+    read and its slot has not been reclaimed yet.
+
+    HELD: how long the oldest pinned version has been held, as a lower and an upper bound.
+
+    Exit status 1 if the reader table cannot be read.
+    """
+    info = info_or_fail(name)
+    if info.max_readers is None:
+        fail(*(info.problems or (f"{name}: nothing has been published yet; start its writer",)))
+    if json:
+        print_json([reader_to_dict(reader) for reader in info.readers])
+    elif info.readers:
+        readers_grid(info).print()
+    else:
+        print_note(f"no readers: no process is attached to {name}")
