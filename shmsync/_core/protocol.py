@@ -194,6 +194,10 @@ class Publisher(Generic[ValueT]):
         held = bool(evicted) or retained
         replaced = held or not self._segments.is_reusable(index, generation, size)
         if replaced:
+            if generation >= LAST_SEQ:
+                raise InvalidInstanceVersionError(
+                    f"no generation can follow {generation:#x}: the state segment is damaged; unlink the name"
+                )
             generation += 1
             self._segments.replace(index, generation, size)
             word.store(generation)
