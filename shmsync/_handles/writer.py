@@ -86,7 +86,10 @@ class Writer(Generic[T]):
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
-            raise InvalidArgumentError(f"mode must be permission bits with read and write for the owner, not {mode!r}")
+            given = f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+            raise InvalidArgumentError(
+                f"mode must be read and write bits that include those of the owner, such as 0o640, not {given}"
+            )
         self.name = name
         self._create_options = ownership.CreateOptions(
             names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff")

@@ -229,6 +229,11 @@ def test_bad_options(options: dict[str, Any]) -> None:
         Writer("never", **options)
 
 
+def test_a_bad_mode_is_shown_in_octal() -> None:
+    with pytest.raises(InvalidArgumentError, match="not 0o700"):
+        Writer("never", mode=0o700)
+
+
 def test_bad_grace_publishes_nothing(writer: Writer, name: str) -> None:
     writer.write(1)
     with pytest.raises(InvalidArgumentError):
