@@ -37,12 +37,7 @@ from typing import NamedTuple
 from xxhash import xxh3_64 as checksum_state
 from xxhash import xxh3_64_intdigest as checksum_of
 
-from shmsync.errors import (
-    DataReadError,
-    InvalidArgumentError,
-    InvalidInstanceVersionError,
-    LayoutMismatchError,
-)
+from shmsync.errors import DataReadError, InvalidArgumentError, LayoutMismatchError
 
 __all__ = ["checksum_of", "checksum_state"]  # xxh3-64, of payloads and headers
 
@@ -125,33 +120,6 @@ def unpack_pin(pin: int) -> tuple[bool, int, tuple[int, int]]:
 def index_of(seq: int) -> int:
     """Return which data segment holds version `seq`: the first write lands in data_0, the second in data_1."""
     return (seq + 1) & 1
-
-
-class InstanceVersion(NamedTuple):
-    """One published version of the value.
-
-    Attributes:
-        seq: sequence number, one more for each publish, never repeated within one incarnation of the name.
-        idx: data segment that holds it, 0 or 1.
-        size: payload size in bytes.
-        checksum: xxh3-64 of the payload.
-    """
-
-    seq: int
-    idx: int
-    size: int
-    checksum: int
-
-
-def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
-    """Return a checked InstanceVersion.
-
-    Raises:
-        InvalidInstanceVersionError: a field is out of its range.
-    """
-    if not 0 < seq <= LAST_SEQ or not 0 <= size <= LAST_SEQ or not 0 <= checksum <= CLOSED:
-        raise InvalidInstanceVersionError(f"out of range: seq {seq}, size {size}, checksum {checksum}")
-    return InstanceVersion(seq, index_of(seq), size, checksum)
 
 
 class StateHeader(NamedTuple):

@@ -13,13 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
-from shmsync._core.layout import CLOSED, InstanceVersion, index_of, names_of
+from shmsync._core.layout import CLOSED, index_of, names_of
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
-from shmsync._types import ReaderStats
+from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found

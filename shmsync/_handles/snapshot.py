@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeVar
 
-    from shmsync._core.layout import InstanceVersion
     from shmsync._core.slots import Slot
     from shmsync._session.pinned import PinnedVersion
+    from shmsync._types import InstanceVersion
     from shmsync.codecs import Decoder
 
     T = TypeVar("T", default=Any)

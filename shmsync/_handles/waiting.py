@@ -10,9 +10,9 @@ import operator
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from shmsync._core.layout import InstanceVersion
 from shmsync._handles.snapshot import T
 from shmsync._session import notify_async
+from shmsync._types import InstanceVersion
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync.errors import InvalidArgumentError, StateNotFoundError, UninitializedStateError

@@ -11,14 +11,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from shmsync import codecs
-from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
+from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, new
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
 from shmsync._session import ownership
 from shmsync._session.log import WriterLog
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
-from shmsync._types import WriteResult, WriterStats
+from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized

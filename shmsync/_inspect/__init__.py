@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync import codecs
-from shmsync._core.layout import CLOSED, InstanceVersion, Names, index_of, names_of
+from shmsync._core.layout import CLOSED, Names, index_of, names_of
 from shmsync._inspect import scan
 from shmsync._shm.segment import segment_names, status_of
-from shmsync._types import Info, ReaderInfo, SegmentInfo
+from shmsync._types import Info, InstanceVersion, ReaderInfo, SegmentInfo
 from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
 
 if TYPE_CHECKING:

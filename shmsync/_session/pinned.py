@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shmsync import codecs
-from shmsync._core.layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, instance_version
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, checksum_of
+from shmsync._types import InstanceVersion, instance_version
 from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
