@@ -31,7 +31,9 @@ def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
         InvalidInstanceVersionError: a field is out of its range.
     """
     if not 0 < seq <= LAST_SEQ or not 0 <= size <= LAST_SEQ or not 0 <= checksum <= CLOSED:
-        raise InvalidInstanceVersionError(f"out of range: seq {seq}, size {size}, checksum {checksum}")
+        raise InvalidInstanceVersionError(
+            f"the published version is out of range: seq {seq}, size {size}, checksum {checksum}; publish again"
+        )
     return InstanceVersion(seq, index_of(seq), size, checksum)
 
 

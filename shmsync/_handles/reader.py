@@ -401,7 +401,7 @@ class Reader(Generic[T]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the Reader of {self.name!r} is closed; open a new one")
+            raise ClosedError(f"the {type(self).__name__} of {self.name!r} is closed; open a new one")
 
     def after_fork_in_child(self) -> None:
         """Attach again at the next read. Slots of live snapshots are shared with the parent."""

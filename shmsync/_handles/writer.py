@@ -86,7 +86,9 @@ class Writer(Generic[T]):
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
-            raise InvalidArgumentError(f"mode must be permission bits with read and write for the owner, not {mode!r}")
+            raise InvalidArgumentError(
+                f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
+            )
         self.name = name
         self._create_options = ownership.CreateOptions(
             names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff")
@@ -149,7 +151,7 @@ class Writer(Generic[T]):
             InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be a number of bytes, not {size!r}")
+            raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
         if not self._usable:
             self._refuse()
         return Reservation(self, size, grace_duration)
@@ -374,6 +376,10 @@ class Writer(Generic[T]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._usable else "inherited by a fork"
         return f"<{type(self).__name__} {self.name!r}, {state}, {self._writes} writes>"
+
+
+def _octal(mode: object) -> str:
+    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

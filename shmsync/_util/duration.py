@@ -21,6 +21,6 @@ def seconds(duration: float | timedelta, parameter: str) -> float:
         value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     except (TypeError, ValueError, OverflowError):
         raise InvalidArgumentError(f"{parameter} must be seconds or a timedelta, not {duration!r}") from None
-    if not value >= 0:
-        raise InvalidArgumentError(f"{parameter} must not be negative: {duration!r}")
+    if not value >= 0:  # negative or NaN
+        raise InvalidArgumentError(f"{parameter} must be 0 seconds or more, not {duration!r}")
     return value

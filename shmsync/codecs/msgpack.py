@@ -80,8 +80,8 @@ def encode(value: object) -> Payload:
         raise
     except _ERRORS as error:
         raise EntityWriteError(
-            f'cannot publish this value: {error}. codec="msgpack" supports None, bool, 64-bit int, float, str, bytes, '
-            "list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a timestamp), "
+            f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
+            "bytes, list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a number), "
             'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
         ) from error
     body = memoryview(packed)[1:]
@@ -195,7 +195,11 @@ def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> An
     except EntityReadError:
         raise
     except _ERRORS as error:
-        raise EntityReadError(f"the published bytes are not a valid msgpack value: {error}") from error
+        raise EntityReadError(f"the published bytes are not a valid msgpack value: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    return str(error).rstrip(".")  # some messages of msgpack end with a full stop
 
 
 def resolve_extension(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:
