@@ -58,7 +58,7 @@ class RetainedInfo(NamedTuple):
     Attributes:
         idx: index of the data segment, 0 or 1.
         generation: which inode of the data segment is retained; the first one is 1.
-        current: whether the segment's name still leads to that inode. If False, the writer has replaced it, and it
+        current: whether the segment's name still refers to that inode. If False, the writer has replaced it, and it
             takes up memory in addition to the two data segments.
     """
 

@@ -1,4 +1,4 @@
-"""Inspection of names from outside: who writes, who reads, which versions are held. For tools.
+"""Inspection of names from outside: their writer, readers and segments. For tools.
 
 A result is a sample, not a consistent snapshot: writer and readers continue during the scan.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shmsync._inspect.scan import Scan
 
 _SUFFIX = "_state"
-_ATTEMPTS = 3  # before a problem is reported: the name may be in the middle of its creation
+_ATTEMPTS = 3  # before a problem is reported: the name may be being created
 _RETRY_AFTER = 0.002
 _RESOLUTION = 1.0  # of the publish time in the data header, in seconds
 _BLOCK = 512  # unit of st_blocks, in bytes

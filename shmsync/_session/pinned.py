@@ -1,4 +1,4 @@
-"""One published version, as a reader knows it."""
+"""One published version that a reader has pinned."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ UNSET: Any = object()
 
 
 class PinnedVersion:
-    """One version: where it is, and its value once decoded. Shared by all snapshots of it.
+    """The location of one version, and its value once decoded. Shared by all snapshots of it.
 
     Args:
-        header: of its data segment.
-        mapping: of its data segment.
+        header: header of its data segment.
+        mapping: mapping of its data segment.
 
     Attributes:
         value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned.
@@ -65,6 +65,6 @@ class PinnedVersion:
         found = checksum_of(self.view())
         if found != self._header.checksum:
             raise IntegrityError(
-                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
-                f"was {self._header.checksum:#018x}; another program wrote to the segment, the next write repairs it"
+                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x} instead of "
+                f"{self._header.checksum:#018x}; another program wrote to the segment; the next write repairs it"
             )

@@ -12,10 +12,10 @@ def seconds(duration: float | timedelta, parameter: str) -> float:
 
     Args:
         duration: seconds or a timedelta.
-        parameter: its name, for the error message.
+        parameter: name of the parameter, for the error message.
 
     Raises:
-        InvalidArgumentError: negative, NaN, or not a duration.
+        InvalidArgumentError: the duration is negative, NaN, or of another type.
     """
     try:
         value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)

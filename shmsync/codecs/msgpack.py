@@ -43,7 +43,7 @@ EXTENSION = 64
 _TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
 _LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
-# What msgpack raises. Not Exception: a signal handler may raise its own exception during a call.
+# The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
@@ -135,7 +135,7 @@ def _is_large(value: object) -> bool:
 
 
 def _contains_large(value: object) -> bool:
-    """Tell whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
+    """Return whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
     level = [value]
     while level:
         containers = filter(_is_container, level)

@@ -223,7 +223,7 @@ def test_never_left(writer: Writer, name: str) -> None:
         assert reader.get() == "here again"
     with pytest.raises(ClosedError, match="nothing was published"):
         kept.__exit__(None, None, None)
-    with pytest.raises(ClosedError, match="never entered"):
+    with pytest.raises(ClosedError, match="or the block was not entered"):
         writer.reserve(3).__exit__(None, None, None)
 
 

@@ -252,7 +252,7 @@ def unarchive(value: Any) -> Any:
 
 
 def same(archived: Any, other: Any) -> bool:
-    """Tell whether a value of an archive is equal to another value. Vectors and arrays are compared as a whole."""
+    """Return whether a value of an archive is equal to another value. Vectors and arrays are compared as a whole."""
     if not _is_vector(archived):
         return same(other, archived) if _is_vector(other) else bool(archived == other)
     if isinstance(archived, memoryview) and archived.format == "B":
