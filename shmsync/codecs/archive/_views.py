@@ -237,6 +237,14 @@ def unarchive(value: Any) -> Any:
 
     Raises:
         EntityReadError: the archive is damaged.
+
+    Example:
+        >>> from shmsync import Reader, Writer, unarchive
+        >>> with Writer("doc-unarchive", codec="archive") as writer, Reader("doc-unarchive") as reader:
+        ...     _ = writer.write({"users": {17: [0.5, 1.5]}})
+        ...     unarchive(reader.get())
+        ...     writer.unlink()
+        {'users': {17: [0.5, 1.5]}}
     """
     try:
         if isinstance(value, ArchivedMap):
