@@ -149,7 +149,9 @@ def parse_state_header(segment: str, raw: memoryview) -> StateHeader | None:
     _check_magic(segment, magic, STATE_MAGIC)
     _check_layout(segment, layout)
     if word != WORD or not 1 <= max_readers <= MAX_READERS:
-        raise LayoutMismatchError(f"{segment} has a damaged header (word size {word}, {max_readers} readers)")
+        raise LayoutMismatchError(
+            f"{segment} has a damaged header (word size {word}, {max_readers} readers); remove it"
+        )
     return StateHeader(incarnation, max_readers, created_ns)
 
 

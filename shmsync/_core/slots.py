@@ -192,7 +192,7 @@ def reap(table: Table, index: int) -> bool:
 
 def _raise_high_water(table: Table, least: int) -> None:
     while (now := table.high_water.load()) < least and not table.high_water.compare_exchange(now, least):
-        pass  # another claimer raised it: each failure is progress of another, at most max_readers times
+        pass  # each failure means that another claimer has raised it, which happens max_readers times or less
 
 
 def _zero(words: SlotWords) -> None:

@@ -211,7 +211,7 @@ class Reader(Generic[T]):
             views = pinned.mapping.views
             if views.has_views():
                 views.retain(slot)  # SYNC POINT hazard: stored before the unpin
-            pinned.value = value  # only now: if interrupted before, no value stays that is not retained
+            pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
         self._latest = (attachment.channel.version_cell, pinned.seq, value)
         self._counters.values += 1

@@ -169,9 +169,9 @@ class Writer(Generic[T]):
                 owned, prepared = self._prepare(size, now, grace_duration)
                 return self._commit(owned, prepared, size, (payload, codec.ID, now))
             finally:
-                self._busy = False  # first, and here: a signal handler may raise in any call
+                self._busy = False  # before any call, because a signal handler may raise in each
                 self._finish()
-                release(payload)  # an exception that is kept keeps this frame, and with it the caller's buffer
+                release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
 
     def _wait_for_turn(self) -> None:
         """Wait until no Reservation of another thread is open. Discard one whose block ended without `__exit__`."""

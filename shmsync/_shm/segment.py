@@ -172,7 +172,11 @@ def _free_space() -> str:
 
 
 def _foreign(name: str) -> OSError:
-    return OSError(errno.EINVAL, "not a shared memory segment but, for example, a directory or a FIFO; remove it", name)
+    return OSError(
+        errno.EINVAL,
+        "not a shared memory segment but another kind of file, such as a directory or a FIFO; remove it",
+        name,
+    )
 
 
 class _Memory(mmap.mmap):

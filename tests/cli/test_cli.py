@@ -179,7 +179,10 @@ def test_a_file_that_is_not_a_segment(name: str, make: Callable[[Path], None]) -
     try:
         assert f"! {name}: " in run("ls").out
         for verb in ("inspect", "get", "rm", "readers"):
-            assert "not a shared memory segment but a directory, a FIFO or the like" in run_failing(verb, name)
+            assert (
+                "not a shared memory segment but another kind of file, such as a directory or a FIFO; remove it"
+                in run_failing(verb, name)
+            )
         assert "not a shared memory segment" in run_failing("put", name, "-", stdin=b"1")
         if make is os.mkdir:
             assert "Is a directory" in run_failing("rm", "--force", name)
