@@ -15,7 +15,6 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
-from shmsync._core.layout import InstanceVersion
 from shmsync._handles.reader import Reader
 from shmsync._handles.reservation import Reservation
 from shmsync._handles.snapshot import Snapshot
@@ -24,6 +23,7 @@ from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
 from shmsync._types import (
     Info,
+    InstanceVersion,
     ReaderInfo,
     ReaderStats,
     RetainedInfo,

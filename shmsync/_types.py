@@ -1,10 +1,40 @@
-"""The named tuples that public calls return: the result of a write, and the state of a name seen from outside."""
+"""The named tuples that public calls return: a version, the result of a write, counters, and the state of a name."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from shmsync._core.layout import InstanceVersion  # noqa: TC001 - users may call get_type_hints() on these classes
+from shmsync._core.layout import CLOSED, LAST_SEQ, index_of
+from shmsync.errors import InvalidInstanceVersionError
+
+
+class InstanceVersion(NamedTuple):
+    """One published version of the value.
+
+    Attributes:
+        seq: sequence number, one more for each publish, never repeated within one incarnation of the name.
+        idx: data segment that holds it, 0 or 1.
+        size: payload size in bytes.
+        checksum: xxh3-64 of the payload.
+    """
+
+    seq: int
+    idx: int
+    size: int
+    checksum: int
+
+
+def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
+    """Return a checked InstanceVersion.
+
+    Raises:
+        InvalidInstanceVersionError: a field is out of its range.
+    """
+    if not 0 < seq <= LAST_SEQ or not 0 <= size <= LAST_SEQ or not 0 <= checksum <= CLOSED:
+        raise InvalidInstanceVersionError(
+            f"the published version is out of range: seq {seq}, size {size}, checksum {checksum}; publish again"
+        )
+    return InstanceVersion(seq, index_of(seq), size, checksum)
 
 
 class WriterInfo(NamedTuple):
@@ -28,7 +58,7 @@ class RetainedInfo(NamedTuple):
     Attributes:
         idx: index of the data segment, 0 or 1.
         generation: which inode of the data segment is retained; the first one is 1.
-        current: whether the segment's name still leads to that inode. If False, the writer has replaced it, and it
+        current: whether the segment's name still refers to that inode. If False, the writer has replaced it, and it
             takes up memory in addition to the two data segments.
     """
 

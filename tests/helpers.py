@@ -56,7 +56,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def is_asleep(pid: int, thread: int | None = None) -> bool:
-    """Tell whether a thread (by default the first one) of a process is blocked in a system call."""
+    """Return whether a thread (by default the first one) of a process is blocked in a system call."""
     return Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
@@ -115,7 +115,7 @@ class Alarms:
         self._longest *= 1.1
 
     def enough(self, attempts: int) -> bool:
-        """Tell whether so many attempts have succeeded, and so many were interrupted; fail if that never happens."""
+        """Return whether so many attempts have succeeded, and so many were interrupted; fail if that never happens."""
         assert time.monotonic() < self._deadline, f"{self.succeeded} succeeded, {self.interrupted} interrupted"
         return min(self.succeeded, self.interrupted) >= attempts
 
@@ -140,7 +140,7 @@ class Line:
         self._pipe.send((function, args, kwargs))
 
     def answered(self) -> bool:
-        """Tell whether `hear` has something to hear."""
+        """Return whether `hear` has something to hear."""
         return self._pipe.poll()
 
     def hear(self) -> Any:
@@ -323,7 +323,7 @@ def slots_locked(name: str) -> list[int]:
 
 
 def possible(*command: str) -> bool:
-    """Tell whether a command works here."""
+    """Return whether a command works here."""
     try:
         return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
     except OSError:

@@ -1,7 +1,7 @@
 """Interfaces that the protocol needs from its environment, as types only.
 
-`protocol`, `slots` and `retention` know these and nothing else, so a model checker can pass its own words, locks and
-segments and explore the code that is shipped. The real ones are in `shmsync._shm` and `shmsync._session`.
+`protocol`, `slots` and `retention` depend only on these, so a model checker can pass its own words, locks and segments
+and explore the code that is shipped. The real ones are in `shmsync._shm` and `shmsync._session`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Word(Protocol):
     """A shared u64, 8-byte aligned. All operations but `load_relaxed` are sequentially consistent."""
 
     def load_relaxed(self) -> int:
-        """Read without ordering: only to see that nothing changed, or after an operation on this same word."""
+        """Read without ordering: only to detect that nothing has changed, or after an operation on the same word."""
 
     def load(self) -> int:
         """Read."""
@@ -44,7 +44,7 @@ class SlotWords(NamedTuple):
 
 
 class SlotLock(Protocol):
-    """The kernel lock on one slot, held. The kernel releases it when the process ends, however it ends."""
+    """The held kernel lock of one slot. The kernel releases it when the process exits or is killed."""
 
     def close(self) -> None:
         """Release this process's share of the lock. Forked processes that share it keep theirs."""

@@ -3,14 +3,14 @@
 One writer and many readers share a version word, two data segments with a generation each, and one slot of words per
 reader. The writer always fills the segment that is not current and then advances the version word.
 
-Invariant: the writer never writes into an inode that a live reader is reading. Four rules carry the proof. Each of
-them, when removed, gives a torn read in an exhaustive search of the protocol's model:
+Invariant: the writer never writes into an inode that a live reader is reading. The proof relies on four rules. Without
+any one of them, an exhaustive search of the protocol's model finds a torn read:
 
 - A. A reader pins, then checks that the version is still the one that it pinned.
 - B. A reader checks for EVICTED after it has mapped the segment, and undoes the pin if it is set.
 - C. If a reader is evicted while it pins a segment, that segment's inode is replaced, never overwritten.
 - D. A segment whose current generation is in a hazard word is replaced, never overwritten. The writer first waits for
-  the hazard to be cleared, at most as long as a replacement would take.
+  the hazard to be cleared, but not longer than a replacement would take.
 
 One check for EVICTED, after mapping, is enough. Only the writer sets the bit, and it cannot be cleared while this
 reader's own pin is counted (clearing needs a pin word without counts). So the one check sees an eviction from before
@@ -70,7 +70,7 @@ def _announce(slot: Slot, version: Word, index: int) -> int:
 
 
 class ReaderPort(Protocol[MappingT_co]):
-    """What `pin_and_map` needs from a reader."""
+    """The interface that `pin_and_map` needs from a reader."""
 
     def slot(self) -> Slot:
         """Return the reader's slot; claim one if it has none."""
@@ -85,8 +85,8 @@ class ReaderPort(Protocol[MappingT_co]):
 def pin_and_map(reader: ReaderPort[MappingT_co], version: Word) -> tuple[Slot, int, MappingT_co]:
     """Pin and map the newest version; return slot, sequence number and mapping. The caller unpins.
 
-    It retries only if the writer evicted this very slot between the pin and the check: at most once per grace duration
-    that ends in that time.
+    It retries only if the writer evicted this slot between the pin and the check. Each retry takes the writer a whole
+    grace duration.
     """
     while True:
         slot = reader.slot()
@@ -95,7 +95,7 @@ def pin_and_map(reader: ReaderPort[MappingT_co], version: Word) -> tuple[Slot, i
             try:
                 mapping = reader.map(seq)
             except DataReadError:
-                # An evicted reader may have found the name between two inodes. The segment is not at fault then.
+                # An evicted reader may open the name while its inode is being replaced: the segment is not damaged.
                 if not slot.words.pin.load() & EVICTED:
                     raise
             else:
@@ -107,8 +107,8 @@ def pin_and_map(reader: ReaderPort[MappingT_co], version: Word) -> tuple[Slot, i
         except BaseException:
             reader.discard(slot)  # the pin may or may not be counted: the slot is freed as a whole
             raise
-        # Cleared only if the slot has no other pins. Otherwise snapshots of other threads still rely on the bit
-        # (rule C), and the slot is left to them: a thread never waits for another thread's snapshot.
+        # The bit is cleared only if the slot has no other pins. Otherwise snapshots of other threads still rely on the
+        # bit (rule C), and the slot is left to them: a thread never waits for another thread's snapshot.
         if not slot.words.pin.compare_exchange(EVICTED, 0):
             reader.discard(slot)
 
@@ -119,10 +119,10 @@ class PreparedWrite(NamedTuple):
     Attributes:
         seq: the new sequence number.
         idx: the data segment that will hold it.
-        reset: a dead reader's slot was zeroed, or a reader was evicted at the end of the grace duration.
-        replaced: the data segment got a new inode.
-        generation: of that inode.
-        held: it got one because a reader was evicted there, or retains it.
+        reset: whether a dead reader's slot was zeroed, or a reader was evicted at the end of the grace duration.
+        replaced: whether the data segment got a new inode.
+        generation: generation of the segment's inode.
+        held: whether it got one because a reader was evicted there, or retains it.
     """
 
     seq: int
@@ -136,16 +136,16 @@ class PreparedWrite(NamedTuple):
 class Publisher(Generic[ValueT]):
     """The writer's side.
 
-    It may lose its thread at any instruction (an exception from a signal handler) and resume with the next call: the
-    sequence number and the generations are read back from the shared words each time. What it remembers itself is only
-    ever forgotten too early, which costs one replacement, never too late.
+    An exception from a signal handler may interrupt it at any instruction, and the next call resumes: it reads the
+    sequence number and the generations from the shared words each time. Its own records may be discarded too early,
+    which costs one replacement, but never too late.
 
     Args:
         version: the version word.
         generations: the generation word of each data segment.
         table: the reader table.
         segments: the data segments.
-        clock: time.
+        clock: the monotonic clock.
         max_backoff: the longest pause in seconds while it waits for a reader.
     """
 
@@ -172,13 +172,13 @@ class Publisher(Generic[ValueT]):
     def prepare(self, size: int, grace: float) -> PreparedWrite:
         """Make the segment that is not current writable: no reader reads it until `commit`.
 
-        No reader comes to read it later either. One that enters from now on counts on that index only until it finds
-        that the version is another (rule A), or announces itself and then loads the current version. So the caller may
+        No reader starts to read it later either. One that enters from now on pins that index only until it finds that
+        the version has changed (rule A), or announces itself and then loads the current version. So the caller may
         write there for any length of time, give up, and prepare again.
 
         Args:
-            size: of the payload, in bytes.
-            grace: how long to wait for readers at most, in seconds.
+            size: size of the payload in bytes.
+            grace: the longest time to wait for readers, in seconds.
         """
         seq = self._version.load() + 1
         if seq > LAST_SEQ:
@@ -189,8 +189,8 @@ class Publisher(Generic[ValueT]):
         word = self._generations[index]
         generation = word.load()
         reset, evicted, retained = self._scan(index, generation, size, grace)
-        # Not reusable, among others: the inode of a previous writer that died between the two stores of a replacement.
-        # That inode has another generation than the state says, or none.
+        # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
+        # that in the state, or it has none.
         held = bool(evicted) or retained
         replaced = held or not self._segments.is_reusable(index, generation, size)
         if replaced:
@@ -201,7 +201,7 @@ class Publisher(Generic[ValueT]):
             generation += 1
             self._segments.replace(index, generation, size)
             word.store(generation)
-            self._evictions_settled |= evicted  # only now: if the replacement failed, it is still due
+            self._evictions_settled |= evicted  # only now: if the replacement fails, the next write has to make it
         return new(PreparedWrite, (seq, index, reset, replaced, generation, held))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
@@ -230,7 +230,7 @@ class Publisher(Generic[ValueT]):
                 unsettled, was_reset = self._clear_pins(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= unsettled
-            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; a hazard of 0 is none
+            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; 0 means no hazard
                 now = self._clock.now()
                 deadline = now + grace if deadline is None else deadline
                 if hazard_deadline is None:
@@ -263,7 +263,7 @@ class Publisher(Generic[ValueT]):
     def _is_retained(self, hazard: Word, generation: int, deadline: float) -> bool:
         """Wait until a hazard is cleared; return whether it is still set at the deadline.
 
-        A reader that polls drops the value that it had with its next `get`. It cannot retain this generation again:
+        A polling reader drops its old value at its next `get`. It cannot retain this generation again:
         no reader pins this index before `commit`.
         """
         pauses = backoff(INITIAL_BACKOFF, self._max_backoff)

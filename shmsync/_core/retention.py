@@ -1,7 +1,7 @@
-"""Which views of an inode are alive, and the slot whose hazard word retains the inode for them.
+"""Track which views of an inode are alive, and which slot's hazard word retains the inode for them.
 
 A view that outlives its snapshot is protected by a hazard word instead of a pin (rule D). The hazard is cleared when
-the last view is gone, which may happen at any time, in any thread, in the middle of anything.
+the last view is destroyed, which may happen at any time, in any thread, between any two instructions.
 
 Invariant: a hazard is never cleared while a view is alive that only the hazard protects.
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 class ViewTracker:
     """Tracks the views of one mapped inode. The mapped memory refers to it, and each exporter to the memory.
 
-    So the slot in `retained_by`, and its hazard word, outlives every view, whatever happens to reader and snapshots.
+    So the slot in `retained_by`, and its hazard word, outlives every view, even if reader and snapshots are gone.
 
     Args:
-        index: of the data segment.
-        generation: of the inode.
-        lock: of the reader.
+        index: index of the data segment.
+        generation: generation of the inode.
+        lock: the reader's lock.
 
     Attributes:
         retained_by: the slot whose hazard word retains the inode; None if none does.
@@ -50,7 +50,7 @@ class ViewTracker:
         self._exporters: dict[int, weakref.ref[Any]] = {}
 
     def track(self, exporter: object) -> None:
-        """Track the object that views are made from, until it and they are gone. Call while pinned."""
+        """Track an object that views are made from until it is destroyed. Call while pinned."""
         reference = weakref.ref(exporter, self._released)
         self._exporters[id(reference)] = reference
 
@@ -60,7 +60,7 @@ class ViewTracker:
 
     def retain(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, pinned in `slot`."""
-        if self.retained_by is None:  # one hazard is enough, in whichever slot
+        if self.retained_by is None:  # one hazard is enough, in any slot
             slot.set_hazard(self._index, self._generation)
             self.retained_by = slot  # only now: if interrupted before, the next call retains as well
 

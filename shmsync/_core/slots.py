@@ -4,16 +4,16 @@ The kernel lock alone decides who owns a slot. Claiming a slot means taking its 
 its lock. Only the owner changes the counts in a slot, with two exceptions, both by the writer: it sets EVICTED, and it
 zeroes a slot whose lock it holds.
 
-Lifetime. A `Slot` is freed when the last object that needs it is gone: the reader that enters through it, each snapshot
-that is pinned in it, each mapping whose generation it retains. They simply refer to it. A slot that can no longer be
-used for entering (evicted, interrupted in the middle of a step, shared by a fork) is *poisoned*: its reader drops it
-and claims another, its counts are no longer changed, and the last reference zeroes and unlocks it as a whole. That
-corrects a count that an exception from a signal handler has left in doubt.
+Lifetime: a `Slot` is freed with the last reference to it. The reader that enters through it, each snapshot that is
+pinned in it, and each mapping whose generation it retains refer to it. A slot that can no longer be used for entering
+(evicted, interrupted in the middle of a step, shared by a fork) is *poisoned*: its reader drops it and claims another,
+its counts are no longer changed, and the last reference zeroes and unlocks it as a whole. That corrects a count that
+may be wrong after an exception from a signal handler.
 
-The last reference must really be the last. When the cyclic collector frees a slot together with snapshots that are
-pinned in it, it runs their finalizers in any order, and a snapshot's may still set a hazard or unpin. So what has to
-be released is kept in `_claims`, out of the collector's reach. The slot's finalizer only leaves a `_Sentinel` behind,
-which is destroyed when all finalizers have run and the slot's own attributes are cleared.
+Nothing may use a slot after it is freed. When the cyclic collector frees a slot together with snapshots that are pinned
+in it, it runs their finalizers in any order, and a snapshot's may still set a hazard or unpin. So the resources to
+release are kept in `_claims`, which the collector does not free. The slot's finalizer only creates a `_Sentinel`, which
+is destroyed when all finalizers have run and the slot's own attributes are cleared.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _no_op() -> None:
 
 
 class _Claim:
-    """What has to be released when a slot is freed."""
+    """The resources that are released when a slot is freed."""
 
     __slots__ = ("lock", "owner", "shared", "words")
 
@@ -94,10 +94,10 @@ class Slot:
     """A claimed slot, as its owner uses it.
 
     Attributes:
-        index: its position in the table.
-        words: its shared words.
-        enter, leave: by index of the data segment, the bound steps that pin and unpin.
-        poisoned: no reader may enter here any more.
+        index: position in the table.
+        words: the shared words.
+        enter, leave: the bound steps that pin and unpin, by index of the data segment.
+        poisoned: whether the slot can no longer be used for entering.
     """
 
     __slots__ = ("__weakref__", "_claim", "_number", "_sentinel", "enter", "index", "leave", "poisoned", "words")
@@ -133,7 +133,7 @@ class Slot:
             hazard.store(0)
 
     def before_fork(self) -> None:
-        """Share with the child what is pinned here.
+        """Share the pins of this slot with the child.
 
         Both processes then refer to the same counts and hold the same kernel lock (one open file description). Neither
         unpins any more, and the lock is free once both have released it, by closing or by dying; then the writer or
@@ -147,7 +147,7 @@ class Slot:
         self._claim.shared = True
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if is_finalizing():  # the globals may be gone; the kernel is about to release the lock
+        if is_finalizing():  # globals may have been deleted; the kernel is about to release the lock
             return
         number = getattr(self, "_number", None)
         if number is not None:
@@ -170,8 +170,8 @@ def claim(table: Table) -> Slot:
             return Slot(index, words, lock)
     raise ReadersFullError(
         errno.EAGAIN,
-        f"all {table.max_readers} reader slots are taken by live readers; close some, share one handle between "
-        "threads, or unlink the name and create it with a larger max_readers",
+        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}); close some, share "
+        "one handle between threads, or unlink the name and create it with a larger max_readers",
     )
 
 
@@ -192,7 +192,7 @@ def reap(table: Table, index: int) -> bool:
 
 def _raise_high_water(table: Table, least: int) -> None:
     while (now := table.high_water.load()) < least and not table.high_water.compare_exchange(now, least):
-        pass  # another claimer raised it: each failure is progress of another, at most max_readers times
+        pass  # each failure means that another claimer has raised it, which happens max_readers times or less
 
 
 def _zero(words: SlotWords) -> None:

@@ -1,1 +1,1 @@
-"""What users hold: Writer, Reader, Snapshot, Reservation, Synchronizer."""
+"""The public classes: Writer, Reader, Snapshot, Reservation, Synchronizer."""

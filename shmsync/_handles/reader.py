@@ -13,13 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
-from shmsync._core.layout import CLOSED, InstanceVersion, index_of, names_of
+from shmsync._core.layout import CLOSED, index_of, names_of
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
-from shmsync._types import ReaderStats
+from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
@@ -45,7 +45,7 @@ _NOTHING: Any = ((None,), -1, None)
 
 
 class Reader(Generic[T]):
-    """Reads the newest value published under a name. Attaches at the first read; creates nothing.
+    """Reads the newest value published under a name. Attaches at the first read. Creates no segments.
 
     Thread-safe. After a fork it works in parent and child. It pickles by name. When the writer unlinks the name and
     publishes again, the next read attaches to the new incarnation.
@@ -84,7 +84,7 @@ class Reader(Generic[T]):
         self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
 
-    @overload  # what is not a class to a type checker: a union, a Literal; annotate the variable
+    @overload  # a union or a Literal is not a class to a type checker: annotate the variable
     def __init__(
         self: Reader[Any], name: str, *, type: object, timeout: float | timedelta = ..., allow_pickle: bool = ...
     ) -> None: ...
@@ -105,12 +105,12 @@ class Reader(Generic[T]):
         self.decoder = Decoder(type, allow_pickle=allow_pickle)
         self._counters = ReaderCounters()
         self._closed = False
-        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read in the middle of a read
+        self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
         self._detach()
         fork.call_after(self)
 
     def _detach(self) -> None:
-        """Reset all that belongs to one incarnation. Snapshots and views refer to what they need themselves."""
+        """Reset everything that belongs to one incarnation. Snapshots and views have their own references."""
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, PinnedVersion] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
@@ -147,24 +147,23 @@ class Reader(Generic[T]):
             ReadersFullError: all reader slots are taken.
             ClosedError: this handle is closed.
         """
-        # A relaxed load is enough: an equal version means that the value in hand is the newest, and that is all that is
-        # decided here.
+        # A relaxed load is enough here: it only decides whether the cached value is still the newest.
         cell, seq, value = self._latest
         if cell[0] == seq:
             return value
-        del value  # or its memory would count as used in the slow path
+        del value  # otherwise its memory would count as used in the slow path
         return self._get_changed(default)
 
     def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
         """Pin the newest version and return it as a Snapshot; use it in a `with` block.
 
-        Raises what `get` raises, too; decoding errors come when `value` is taken.
+        Also raises what `get` raises; decoding errors are raised by `Snapshot.value`.
 
         Args:
             check_bytes: compare the payload with its checksum first, and validate all of an archive or table.
 
         Raises:
-            IntegrityError: it does not match (only with `check_bytes`).
+            IntegrityError: the checksum does not match (only with `check_bytes`).
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
@@ -212,7 +211,7 @@ class Reader(Generic[T]):
             views = pinned.mapping.views
             if views.has_views():
                 views.retain(slot)  # SYNC POINT hazard: stored before the unpin
-            pinned.value = value  # only now: if interrupted before, no value stays that is not retained
+            pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
         self._latest = (attachment.channel.version_cell, pinned.seq, value)
         self._counters.values += 1
@@ -283,7 +282,7 @@ class Reader(Generic[T]):
         return self._attachment
 
     def discard_slot(self, slot: Slot) -> None:
-        """Poison a slot whose counts are in doubt, and stop entering through it; its last reference frees it."""
+        """Poison a slot whose counts may be wrong, and stop entering through it; its last reference frees it."""
         slot.poison()
         fast, attachment = self._fast, self._attachment
         if fast is not None and fast[0] is slot:
@@ -296,14 +295,14 @@ class Reader(Generic[T]):
     def wait(self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None) -> int | None:
         """Wait for a new version; return its sequence number, or None on timeout.
 
-        Waiting takes no processor time. Versions in between may be skipped, the newest never is. If the name does not
-        exist yet, it polls for it up to 50 times per second.
+        Waiting takes no processor time. Versions in between may be skipped; the newest never is. A name that does not
+        exist yet is polled for, up to 50 times per second.
 
         Args:
             since: a version of the current incarnation, or its sequence number: wait for another one. By default, wait
                 for one that this handle has not returned yet, by `get`, `read`, `wait` or `watch`. Threads that share a
                 handle should pass it.
-            timeout: in seconds or as a timedelta; blocks indefinitely if None.
+            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
 
         Raises:
             InvalidArgumentError: `since` is not a version, or the timeout not a duration.
@@ -333,9 +332,9 @@ class Reader(Generic[T]):
     async def wait_async(
         self, since: InstanceVersion | int | None = None, timeout: float | timedelta | None = None
     ) -> int | None:
-        """Wait as `wait` does, in a coroutine of asyncio. It may be cancelled at any time.
+        """Wait as `wait` does, but in an asyncio coroutine. It may be cancelled at any time.
 
-        All waits of a process share one thread, which ends a second or two after the last of them.
+        All waits of a process share one thread, which ends one or two seconds after the last of them.
         """
         return await waiting.wait_async(self, since, timeout)
 
@@ -401,7 +400,7 @@ class Reader(Generic[T]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"the Reader of {self.name!r} is closed; open a new one")
+            raise ClosedError(f"the {type(self).__name__} of {self.name!r} is closed; open a new one")
 
     def after_fork_in_child(self) -> None:
         """Attach again at the next read. Slots of live snapshots are shared with the parent."""
@@ -421,7 +420,7 @@ class Reader(Generic[T]):
         return (_reopen, (type(self), self.name, self._options()))
 
     def _options(self) -> dict[str, Any]:
-        """Return the arguments that this handle was made with, but for the name."""
+        """Return the arguments of the constructor, without the name."""
         return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle}
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenReservation:
-    """An open Reservation, as its writer knows it."""
+    """The record that a writer keeps of an open Reservation."""
 
     reservation: weakref.ref[Reservation]
     size: int
@@ -33,12 +33,12 @@ class OpenReservation:
     prepared: PreparedWrite
 
     def is_abandoned(self) -> bool:
-        """Return whether its block can be over: its thread has ended, or is this one; or it has no reference left."""
+        """Return whether its block may have ended: its thread has ended or is this one, or nothing refers to it."""
         return self.thread is threading.current_thread() or not self.thread.is_alive() or self.reservation() is None
 
 
 class ReservingWriter(Protocol):
-    """What a Reservation needs from its writer."""
+    """The interface that a Reservation needs from its writer."""
 
     name: str
 
@@ -48,18 +48,18 @@ class ReservingWriter(Protocol):
         """Prepare the next version; return a token for `_close_reservation`, and its memory."""
 
     def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
-        """Publish what was written in place, or give it up."""
+        """Publish what was written in place, or discard it."""
 
 
 class Reservation:
     """The context manager that `Writer.reserve` returns; its block writes the next version in place.
 
-    When the block is left, `buffer` is released and the arrays become read-only. What you made from them yourself
-    (slices, `numpy.frombuffer`) stays writable: do not write to it any more, readers are using that memory.
+    When the block is left, `buffer` is released and the arrays become read-only. Objects that you made from them
+    (slices, `numpy.frombuffer`) stay writable: do not write to them afterwards, because readers use that memory.
 
     Attributes:
-        size: in bytes.
-        result: what the write did, once it is published; None before, and after an exception.
+        size: size of the payload in bytes.
+        result: the result of the write; None until it is published, and after an exception.
 
     Example:
         >>> from shmsync import Reader, Writer
@@ -96,9 +96,9 @@ class Reservation:
         """Return a NumPy array on the memory, in C order.
 
         Args:
-            shape: of the array.
-            dtype: any but object.
-            offset: of its first element, in bytes; the memory itself begins on a cache line.
+            shape: shape of the array.
+            dtype: any dtype but object.
+            offset: offset of its first element in bytes; the memory itself begins on a cache line.
 
         Raises:
             InvalidArgumentError: it does not fit into the memory, or the dtype contains references.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypeVar
 
-    from shmsync._core.layout import InstanceVersion
     from shmsync._core.slots import Slot
     from shmsync._session.pinned import PinnedVersion
+    from shmsync._types import InstanceVersion
     from shmsync.codecs import Decoder
 
     T = TypeVar("T", default=Any)
@@ -28,14 +28,14 @@ else:  # a plain TypeVar is enough at run time, and needs no package
 
 
 class Handle(Protocol):
-    """What a snapshot needs from its reader."""
+    """The interface that a snapshot needs from its reader."""
 
     name: str
     lock: RLock
     decoder: Decoder
 
     def discard_slot(self, slot: Slot) -> None:
-        """Poison a slot whose counts are in doubt, and stop entering through it."""
+        """Poison a slot whose counts may be wrong, and stop entering through it."""
 
 
 class Snapshot(Generic[T]):
@@ -100,7 +100,7 @@ class Snapshot(Generic[T]):
             if value is UNSET:
                 self._viewed = True
                 value = self._reader.decoder.decode(pinned)
-                # A value in shared memory must not outlive this snapshot; `pinned` would keep it, and the memory.
+                # A value in shared memory must not outlive this snapshot; `pinned` would keep it and its memory alive.
                 if pinned.mapping.views.has_views():
                     self._value = value
                 else:
@@ -136,8 +136,8 @@ class Snapshot(Generic[T]):
                 self._retain(slot)
             slot.leave[self._pinned.index]()
         except BaseException:
-            # A signal handler raised somewhere above. Whether we unpinned is unknown, and does not matter once the slot
-            # is poisoned. Whether views need a hazard is unknown too, and one too many costs one inode.
+            # A signal handler raised somewhere above. It is unknown whether we unpinned, but that does not matter once
+            # the slot is poisoned. It is also unknown whether views need a hazard; a superfluous one costs one inode.
             self._retain(slot)
             self._reader.discard_slot(slot)
             raise

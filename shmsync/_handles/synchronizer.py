@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Synchronizer(Reader[T]):
     """Reads and writes a name through one handle.
 
-    It takes a role when it is first used: the first `write` takes the write lock, the first `read` or `get` a reader
-    slot. After a fork the child's handle can read at once, and write when the parent's is closed.
+    The first `write` acquires the write lock; the first `read` or `get` claims a reader slot. After a fork, the child's
+    handle can read at once, and can write when the parent's is closed.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
@@ -70,7 +70,7 @@ class Synchronizer(Reader[T]):
         self,
         name: str,
         *,
-        type: Any = None,  # noqa: A002 - the word for it
+        type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
         **writer: Any,
@@ -95,7 +95,7 @@ class Synchronizer(Reader[T]):
         self._writing().unlink()
 
     def writer_stats(self) -> WriterStats:
-        """Return the counters of what this handle has written; `stats` returns those of what it has read."""
+        """Return the counters of the writes through this handle; `stats` returns those of its reads."""
         return self._writer.stats()
 
     def close(self) -> None:

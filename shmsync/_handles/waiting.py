@@ -1,7 +1,7 @@
 """Wait for the next version: in a thread, or in an event loop.
 
 The functions work on a `VersionSource`, which the Reader is. One generator, `_rounds`, decides when to poll and when to
-sleep; a thread and a coroutine run it with a sleep of their own kind.
+sleep; a thread and a coroutine run it, each with its own way to sleep.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import operator
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from shmsync._core.layout import InstanceVersion
 from shmsync._handles.snapshot import T
 from shmsync._session import notify_async
+from shmsync._types import InstanceVersion
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync.errors import InvalidArgumentError, StateNotFoundError, UninitializedStateError
@@ -31,19 +31,19 @@ _MAX_SLEEP_WITH_EVENT = 0.05  # the delay until a stop event is noticed
 
 
 def absent_backoff() -> Iterator[float]:
-    """Return the pauses in seconds between polls for a name that does not exist yet: there is no word to wait for."""
+    """Return the pauses in seconds between polls for a name that does not exist yet and so has no word to wait for."""
     return backoff(0.001, 0.02)
 
 
 class Event(Protocol):
-    """What ends a `watch`: an Event of threading, multiprocessing or asyncio, or anything with `is_set`."""
+    """An event that ends a `watch`: of threading, multiprocessing or asyncio, or any object with `is_set`."""
 
     def is_set(self) -> bool:
         """Return whether to stop."""
 
 
 class VersionSource(Protocol[T]):
-    """What waiting needs from a reader."""
+    """The interface that waiting needs from a reader."""
 
     def _newest(self) -> tuple[Channel, int] | None:
         """Return the current incarnation and its newest sequence number; None while nothing is published."""
@@ -106,13 +106,13 @@ async def watch_async(
 
 
 def wake(channel: Channel) -> None:
-    """Wake all that wait for a channel in this process and others; spurious wake-ups are harmless."""
+    """Wake all waiters of a channel, in this process and in others; spurious wake-ups are harmless."""
     channel.notifier.futex.wake()
     notify_async.wake(channel)
 
 
 class _Sleep(NamedTuple):
-    """A sleep to be made: while the version of a channel is `seen`; without a channel, for the whole timeout."""
+    """A sleep: while the version of a channel is `seen`, or without a channel for the whole timeout."""
 
     channel: Channel | None
     seen: int
@@ -126,7 +126,7 @@ class _Since:
 
     def __init__(self, since: InstanceVersion | int | None) -> None:
         self._incarnation: int | None = None  # None: the incarnation of the first poll
-        self._seq: int | None = None  # None: what the handle has returned
+        self._seq: int | None = None  # None: the newest version that the handle has returned
         if since is not None:
             try:
                 self._seq = operator.index(since.seq if isinstance(since, InstanceVersion) else since)
@@ -146,8 +146,8 @@ class _Since:
         """Return whether this is another version.
 
         Args:
-            incarnation: of the newest version.
-            seq: of the newest version.
+            incarnation: incarnation of the newest version.
+            seq: sequence number of the newest version.
             last_returned: the newest sequence number of this incarnation that the handle has returned.
         """
         if self._incarnation is None:
@@ -162,9 +162,9 @@ def _rounds(
     max_sleep: float,
     stop_event: Event | None = None,
 ) -> Generator[_Sleep, None, int | None]:
-    """Yield each sleep that has to be made; return the new sequence number, or None on timeout or stop."""
+    """Yield each sleep to make; return the new sequence number, or None on timeout or stop."""
     if stop_event is not None and not hasattr(stop_event, "is_set"):
-        raise InvalidArgumentError(f"stop_event must be an Event, not {stop_event!r}")
+        raise InvalidArgumentError(f"stop_event must be an Event or another object with is_set(), not {stop_event!r}")
     deadline = float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
     max_sleep = max_sleep if stop_event is None else _MAX_SLEEP_WITH_EVENT
     pauses = absent_backoff()

@@ -11,14 +11,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from shmsync import codecs
-from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, InstanceVersion, names_of, new
+from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, new
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
 from shmsync._session import ownership
 from shmsync._session.log import WriterLog
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
-from shmsync._types import WriteResult, WriterStats
+from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
@@ -47,7 +47,7 @@ class Writer(Generic[T]):
 
     The first write creates the segments, or takes over those of an earlier writer. Thread-safe. A Writer that was
     inherited by a fork raises WriteLockConflictError. It pickles by name, and the copy competes for the write lock. To
-    a type checker `writer: Writer[Prices] = Writer(name)` writes nothing but Prices; at run time nothing is checked.
+    a type checker `writer: Writer[Prices] = Writer(name)` writes only Prices; nothing is checked at run time.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
@@ -86,9 +86,8 @@ class Writer(Generic[T]):
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
-            given = f"{mode:#o}" if isinstance(mode, int) else repr(mode)
             raise InvalidArgumentError(
-                f"mode must be read and write bits that include those of the owner, such as 0o640, not {given}"
+                f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
             )
         self.name = name
         self._create_options = ownership.CreateOptions(
@@ -112,11 +111,11 @@ class Writer(Generic[T]):
         """Publish a value, encoded with the writer's codec. After an error the last value is still published.
 
         Args:
-            value: what readers get.
+            value: the value to publish.
             grace_duration: overrides the writer's for this write, in seconds or as a timedelta.
 
         Returns:
-            Size in bytes and version of what was published.
+            The size in bytes, and the version that was published.
 
         Raises:
             EntityWriteError: the value cannot be encoded so that it reads back equal.
@@ -145,14 +144,14 @@ class Writer(Generic[T]):
         ClosedError. Entering and leaving the block raise what `write` raises.
 
         Args:
-            size: in bytes.
+            size: size of the payload in bytes.
             grace_duration: overrides the writer's for this write, in seconds or as a timedelta.
 
         Raises:
             InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be a number of bytes, not {size!r}")
+            raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
         if not self._usable:
             self._refuse()
         return Reservation(self, size, grace_duration)
@@ -170,15 +169,16 @@ class Writer(Generic[T]):
                 owned, prepared = self._prepare(size, now, grace_duration)
                 return self._commit(owned, prepared, size, (payload, codec.ID, now))
             finally:
-                self._busy = False  # first, and here: a signal handler may raise in any call
+                self._busy = False  # before any call, because a signal handler may raise in each
                 self._finish()
-                release(payload)  # an exception that is kept keeps this frame, and with it the caller's buffer
+                release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
 
     def _wait_for_turn(self) -> None:
-        """Wait until no Reservation of another thread is open. Give up one that was left without an `__exit__`."""
+        """Wait until no Reservation of another thread is open. Discard one whose block ended without `__exit__`."""
         if self._busy:  # two interleaved publishes would write into what the inner one has just published
             raise WriteLockConflictError(
-                errno.EAGAIN, f"{self.name!r}: write was called by a signal handler in the middle of a write"
+                errno.EAGAIN,
+                f"a signal handler called write on {self.name!r} during a write; publish after it has returned",
             )
         while (opened := self._reservation) is not None:
             if opened.is_abandoned():
@@ -208,7 +208,7 @@ class Writer(Generic[T]):
     def _finish(self) -> None:
         owned = self._ownership
         if owned is not None and owned.is_unpublished and owned.version.load() == 0:
-            self._end_incarnation(owned)  # nothing was ever published: leave nothing behind
+            self._end_incarnation(owned)  # nothing was published: remove the segments
 
     def _current_ownership(self, now: float) -> Ownership:
         owned = self._ownership
@@ -230,7 +230,7 @@ class Writer(Generic[T]):
         owned.end_incarnation()
         owned.release()
 
-    # What a Reservation needs: see `ReservingWriter`.
+    # The interface `ReservingWriter` of `reservation`.
 
     def _open_reservation(
         self, reservation: Reservation, grace_duration: float | timedelta | None
@@ -260,7 +260,8 @@ class Writer(Generic[T]):
                 if not self._usable:
                     self._refuse()
                 raise ClosedError(
-                    "nothing was published: the same thread wrote inside the block of this reserve, or never entered it"
+                    "nothing was published: a write inside the block of this reserve replaced it, or the block was not "
+                    "entered; call reserve again"
                 )
             try:
                 self._busy = True
@@ -321,7 +322,7 @@ class Writer(Generic[T]):
             owned, self._ownership = self._ownership, None
             if owned is not None:
                 if owned.version.load() == 0:
-                    owned.end_incarnation()  # closed inside the block of a first reserve: leave nothing behind
+                    owned.end_incarnation()  # closed inside the block of a first reserve: remove the segments
                 owned.release()
 
     def _refuse(self) -> NoReturn:
@@ -361,7 +362,7 @@ class Writer(Generic[T]):
                 owned.release()
 
     def _options(self) -> dict[str, Any]:
-        """Return the arguments that this Writer was made with, but for the name."""
+        """Return the arguments of the constructor, without the name."""
         created = self._create_options
         return {
             "codec": self._codec.NAME,
@@ -377,6 +378,10 @@ class Writer(Generic[T]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._usable else "inherited by a fork"
         return f"<{type(self).__name__} {self.name!r}, {state}, {self._writes} writes>"
+
+
+def _octal(mode: object) -> str:
+    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

@@ -1,4 +1,4 @@
-"""Inspection of names from outside: who writes, who reads, which versions are held. For tools.
+"""Inspection of names from outside: their writer, readers and segments. For tools.
 
 A result is a sample, not a consistent snapshot: writer and readers continue during the scan.
 """
@@ -9,17 +9,17 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync import codecs
-from shmsync._core.layout import CLOSED, InstanceVersion, Names, index_of, names_of
+from shmsync._core.layout import CLOSED, Names, index_of, names_of
 from shmsync._inspect import scan
 from shmsync._shm.segment import segment_names, status_of
-from shmsync._types import Info, ReaderInfo, SegmentInfo
+from shmsync._types import Info, InstanceVersion, ReaderInfo, SegmentInfo
 from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
 
 if TYPE_CHECKING:
     from shmsync._inspect.scan import Scan
 
 _SUFFIX = "_state"
-_ATTEMPTS = 3  # before a problem is reported: the name may be in the middle of its creation
+_ATTEMPTS = 3  # before a problem is reported: another process may be creating the name
 _RETRY_AFTER = 0.002
 _RESOLUTION = 1.0  # of the publish time in the data header, in seconds
 _BLOCK = 512  # unit of st_blocks, in bytes

@@ -1,7 +1,7 @@
 """One scan of the segments of a name, from outside; it changes nothing and takes no lock.
 
 Everything is read with `pread` from read-only descriptors, so segments that are damaged, foreign, or truncated during
-the scan do no harm. The kernel locks tell which processes are alive.
+the scan do no harm. The kernel locks show which processes are alive.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _StateWords(NamedTuple):
 
     Attributes:
         seq: sequence number of the newest version, or CLOSED.
-        generations: of data segments 0 and 1.
+        generations: generation numbers of data segments 0 and 1.
     """
 
     seq: int
@@ -80,7 +80,7 @@ class Scan:
         writer: the writer.
         readers: slots in use; None if the reader table cannot be read.
         data: header of each data segment; None if it is missing or damaged.
-        problems: one format_error each.
+        problems: one message each.
         readable: whether this process may read the state segment.
     """
 
@@ -168,7 +168,7 @@ def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
 
 
 def _data_header(name: str) -> DataHeader | str:
-    """Return the header of a data segment, or a format_error that describes the problem."""
+    """Return the header of a data segment, or a message that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
             raw = os.pread(segment.fd, PAYLOAD_AT, 0)

@@ -1,4 +1,4 @@
-"""A reader's attachment to one incarnation of a name: its slot, its mappings, and the version that it pinned last."""
+"""A reader's attachment to one incarnation of a name: its slot, its mappings, and the last version that it pinned."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class StaleAttachmentError(Exception):
 
 
 class Attachment:
-    """See the module. All methods but `discard` are called under the reader's lock.
+    """The attachment of a reader. All methods but `discard` are called under the reader's lock.
 
     Args:
         names: the segment names.
-        decoder: of the reader.
-        lock: of the reader.
-        counters: of the reader.
+        decoder: the reader's decoder.
+        lock: the reader's lock.
+        counters: the reader's counters.
     """
 
     def __init__(self, names: Names, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
@@ -66,7 +66,7 @@ class Attachment:
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.
 
-        Return None if the version is not in a page that is mapped already, changes during the copy, or was pinned.
+        Return None if the version is not in a mapped page, changes during the copy, or is pinned already.
         """
         seq = self.version.load()
         mapping = self._mappings[index_of(seq)]
@@ -77,9 +77,9 @@ class Attachment:
         if mapping.generation != self._generations[mapping.index].load():
             return None
         raw = mapping.copy(0, PAGE)
-        # Nothing keeps the writer from overwriting this page. But it starts to write to the segment of `seq`, or to
+        # Nothing prevents the writer from overwriting this page. But it starts to write to the segment of `seq`, or to
         # give that index a new inode, only after it has published the next version. So if the version is still `seq`
-        # after all these loads, which this machine executes in order, none of them has seen anything of that.
+        # after all these loads, which this machine executes in order, none of them has seen such a write.
         if self.version.load() != seq:
             return None
         header = self._checked_header(seq, mapping, raw)
@@ -129,7 +129,7 @@ class Attachment:
         return header
 
     def release_unused(self) -> None:
-        """Unmap replaced inodes, and clear the hazards that could not be cleared when their last view went."""
+        """Unmap replaced inodes, and clear the hazards that could not be cleared when their last view was destroyed."""
         for mapping in self._mappings:
             if mapping is not None:
                 if mapping.views.retained_by is not None:
@@ -150,7 +150,7 @@ class Attachment:
         return self._slot
 
     def map(self, seq: int) -> TrackedMapping | None:
-        """Return the mapping of the segment that holds `seq`; None for the sequence numbers that no segment holds."""
+        """Return the mapping of the segment that holds `seq`; None if no segment contains it (0 and CLOSED)."""
         if seq in _NO_VALUE:
             return None
         index = index_of(seq)

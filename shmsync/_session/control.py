@@ -1,4 +1,4 @@
-"""Open and map the state segment and the reader table, with errors in terms of the user's name."""
+"""Open and map the state segment and the reader table; raise errors that contain the user's name."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def open_control_segment(names: Names, segment_name: str, *, writable: bool) -> 
     """Open the state segment or the reader table.
 
     Args:
-        names: of the incarnation, for messages.
-        segment_name: which of them to open.
-        writable: open it for writing, too.
+        names: segment names, for messages.
+        segment_name: the one to open.
+        writable: whether to open it for writing, too.
 
     Raises:
         StateNotFoundError: it does not exist.
@@ -58,8 +58,8 @@ def map_state(names: Names, segment: Segment, *, writable: bool = False) -> mmap
     """Map a state segment.
 
     Raises:
-        UninitializedStateError: empty: its writer is creating it, or died while it did.
-        StateReadError: truncated.
+        UninitializedStateError: it is empty: its writer is creating it, or died while doing so.
+        StateReadError: it is truncated.
     """
     size = segment.status().st_size
     if size == 0:

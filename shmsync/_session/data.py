@@ -35,7 +35,7 @@ class DataSegments:
 
     Args:
         names: the segment names.
-        incarnation: of the state segment.
+        incarnation: incarnation of the state segment.
         mode: permission bits; readers never write here.
     """
 
@@ -58,7 +58,7 @@ class DataSegments:
         return need <= mapping.size and (mapping.size <= _SMALL or need * _SHRINK_BELOW >= mapping.size)
 
     def _adopt(self, index: int, generation: int) -> Mapping | None:
-        """Map the segment of a previous writer, if its header is sound and of this incarnation and generation."""
+        """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
         try:
             with open_segment(self._names[index], writable=True) as segment:
                 mapping = Mapping(segment, index, generation, writable=True)

@@ -20,7 +20,7 @@ _INTERVAL = 1.0
 
 
 class RateLimitedLogger:
-    """Logs at most one warning per second; the next one says how many were suppressed."""
+    """Logs one warning per second or fewer; the next one contains the number of suppressed ones."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -40,7 +40,7 @@ class RateLimitedLogger:
 
 
 class WriterLog:
-    """What a Writer logs.
+    """The log messages of a Writer.
 
     Args:
         name: the user's name.

@@ -19,9 +19,9 @@ class TrackedMapping(Mapping):
 
     Args:
         segment: an open data segment.
-        index: of the data segment, 0 or 1.
-        generation: of the inode that is open.
-        lock: of the reader.
+        index: index of the data segment, 0 or 1.
+        generation: generation of the open inode.
+        lock: the reader's lock.
 
     Attributes:
         views: tracks the views. The memory refers to it, too, so the hazard word outlives every view.

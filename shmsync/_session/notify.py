@@ -1,21 +1,22 @@
 """Notify waiting readers of a new version. A writer without waiters makes no system call.
 
-The version word is a futex. Besides, the word `waiters` says that a reader may be asleep:
+The version word is a futex. The word `waiters` says that a reader may be asleep:
 
     reader, arm      1. waiters := 1   2. if the version is still the one seen: sleep; the kernel compares once more
     writer, disarm   1. if waiters: waiters := 0
             publish  2. version := seq
             notify   3. if waiters was set in 1 or is set now: wake all
 
-No wake-up is lost. Take the reader's step 1, and where it falls in the writer's steps:
+No wake-up is lost. There are three cases, by when the reader's step 1 takes place:
 
-- After the load of step 3: it is after the publish, and the reader's step 2 finds the new version.
-- Before the load of step 3, and not cleared: step 3 sees it, and all are woken.
-- Cleared by step 1: this write wakes all.
+- After the load of step 3: then it is after the publish, and the reader's step 2 finds the new version.
+- Before the load of step 3, and not cleared by step 1: step 3 finds the word set and wakes all readers.
+- Before step 1 of the writer, which clears the word: step 3 wakes all readers, because the word was set.
 
-A wake reaches the readers that are asleep by then; one that is not asleep yet finds, by its own load or the kernel's,
-that the version has changed. A reader that dies asleep leaves `waiters` set, which costs the next write one system
-call. Readers can write to that word, so a hostile one can suppress a wake; waiters therefore poll once per second.
+A wake reaches the readers that are asleep. A reader that is not asleep yet finds that the version has changed, by its
+own load or by the kernel's comparison. A reader that dies asleep leaves `waiters` set, which costs the next write one
+system call. Readers can write to that word, so a hostile one can suppress a wake; waiters therefore poll once per
+second.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ _MAX_POLL = 0.005
 
 
 def wake(state: mmap, version_at: int) -> None:
-    """Wake all that sleep on the version word of a mapped state segment."""
+    """Wake all readers that sleep on the version word of a mapped state segment."""
     futex.Futex(state, version_at).wake()
 
 
 class Notifier:
-    """The version word as a futex, with the word that says whether anyone waits.
+    """The version word as a futex, with the word `waiters`.
 
     Args:
         state: the mapped state segment.
         version_at: offset of the version word in it, in bytes.
-        version: that word.
+        version: the version word.
         waiters: the word that says whether a reader may be asleep.
 
     Attributes:
-        futex: of the version word.
+        futex: futex of the version word.
     """
 
     __slots__ = ("_version", "_waiters", "futex")

@@ -102,8 +102,8 @@ class _Poller:
     def _process_queues(self) -> None:
         """Handle what `unsubscribe` and `wake` have queued. Call under the lock.
 
-        Signal handlers and the garbage collector run in the middle of anything, even of what their own thread does
-        under the lock, and close handles and coroutines there. So `unsubscribe` and `wake` must not take it.
+        Signal handlers and the garbage collector may close handles and coroutines between any two instructions, even
+        while their own thread holds the lock. So `unsubscribe` and `wake` must not take it.
         """
         while self._woken:
             subscription = self._subscriptions.get(self._woken.popleft())
@@ -166,7 +166,7 @@ class _Poller:
             futex.wait_for_any(words, _POLL_INTERVAL if wanted > _MAX_VERSION_WORDS else _MAX_SLEEP)
 
     def after_fork_in_child(self) -> None:
-        """Start from scratch: thread and waiters belong to the parent."""
+        """Reset: thread and waiters belong to the parent."""
         self._reset()
 
 

@@ -1,8 +1,8 @@
 """Ownership of a name: the write lock, and the creation and takeover of an incarnation.
 
 An incarnation begins when a writer creates the state segment, and ends when the version word is set to CLOSED. The
-kernel lock on the first byte of the state segment alone decides who writes. A writer that dies leaves the lock to the
-next, which finds everything that it needs in the segments.
+kernel lock on the first byte of the state segment alone decides who writes. A writer that dies releases the lock, and
+the next writer finds everything that it needs in the segments.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LOCK_AT = 0
 
 @dataclass(frozen=True)
 class CreateOptions:
-    """What an incarnation is created with.
+    """Options for creating an incarnation.
 
     Attributes:
         names: the segment names.
@@ -70,18 +70,18 @@ class _Clock:
 
 
 class Ownership:
-    """The write lock on one incarnation, and what its holder writes with.
+    """The write lock on one incarnation, and the segments that its holder writes to.
 
     Args:
-        options: what an incarnation is created with.
+        options: options for creating an incarnation.
         state: the open state segment, locked.
-        memory: the same, mapped.
-        header: of the state segment.
+        memory: mapping of the state segment.
+        header: header of the state segment.
 
     Attributes:
         previous_owner_pid: process of the previous writer, if it died without closing; otherwise 0.
-        is_unpublished: nothing was published in this incarnation before; or one version, if a signal handler raised
-            right after it.
+        is_unpublished: whether nothing has been published in this incarnation; also True if a signal handler raised
+            right after the first version.
     """
 
     def __init__(self, options: CreateOptions, state: Segment, memory: mmap, header: StateHeader) -> None:
@@ -162,7 +162,7 @@ def _join(options: CreateOptions, state: Segment) -> Ownership | None:
     """Own the incarnation whose lock is held; return None if it has ended, and its segments are removed."""
     names = options.names
     if state.status().st_size == 0:
-        state.reserve(STATE_SIZE)  # its creator died before it had done so, or is waiting for our lock
+        state.reserve(STATE_SIZE)  # its creator died before reserving it, or is waiting for our lock
     memory = _map_whole(names, state)
     if memory is None:
         return None
@@ -216,7 +216,8 @@ def take_write_lock(names: Names, state: Segment) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
         holder = f" (pid {pid}, since {since})" if pid else ""
     raise WriteLockConflictError(
-        errno.EAGAIN, f"{names.name!r} already has a writer{holder}; only one at a time: close that one first"
+        errno.EAGAIN,
+        f"{names.name!r} already has a writer{holder}; a name has only one at a time; close that one first",
     )
 
 
@@ -274,10 +275,10 @@ def remove_segments(names: Names) -> bool:
         DataWriteError: one cannot be removed; the others were.
     """
     found, failed = 0, None
-    for segment_name in (*names.data, names.readers, names.state):  # the state last: it is what others look for
+    for segment_name in (*names.data, names.readers, names.state):  # the state last: other processes look for it
         try:
             found += _remove_segment(segment_name)
-        except DataWriteError as error:  # noqa: PERF203 - the others have to be removed all the same
+        except DataWriteError as error:  # noqa: PERF203 - the others still have to be removed
             failed = failed or error
     if failed is not None:
         raise failed

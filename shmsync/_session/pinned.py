@@ -1,11 +1,12 @@
-"""One published version, as a reader knows it."""
+"""One published version that a reader has pinned."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from shmsync import codecs
-from shmsync._core.layout import PAYLOAD_AT, DataHeader, InstanceVersion, checksum_of, instance_version
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, checksum_of
+from shmsync._types import InstanceVersion, instance_version
 from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ UNSET: Any = object()
 
 
 class PinnedVersion:
-    """One version: where it is, and its value once decoded. Shared by all snapshots of it.
+    """The location of one version, and its value once decoded. Shared by all snapshots of it.
 
     Args:
-        header: of its data segment.
-        mapping: of its data segment.
+        header: header of its data segment.
+        mapping: mapping of its data segment.
 
     Attributes:
         value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned.
@@ -64,6 +65,6 @@ class PinnedVersion:
         found = checksum_of(self.view())
         if found != self._header.checksum:
             raise IntegrityError(
-                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x}, published "
-                f"was {self._header.checksum:#018x}; another program wrote to the segment, the next write repairs it"
+                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x} instead of "
+                f"{self._header.checksum:#018x}; another program wrote to the segment; the next write repairs it"
             )

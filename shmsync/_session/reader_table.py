@@ -36,7 +36,7 @@ class ReaderTable:
     Args:
         names: the segment names.
         segment: the open reader table. It is mapped; the caller may close it.
-        header: of the state segment that it belongs to.
+        header: header of the state segment that it belongs to.
 
     Raises:
         StateReadError: it is truncated, or belongs to another state segment.

@@ -38,7 +38,7 @@ def unlink_name(names: Names) -> bool:
 
 
 def force_unlink_name(names: Names) -> bool:
-    """Remove the segments of a name, whatever they contain; return whether there were any.
+    """Remove the segments of a name, even if they are damaged or foreign; return whether there were any.
 
     A live writer notices at its next write, and starts a new incarnation.
 

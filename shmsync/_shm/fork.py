@@ -1,7 +1,7 @@
-"""What happens to handles when Python forks the process.
+"""Callbacks before and after the process forks.
 
-An object that holds a lock, a slot or a writer registers here once. Before a fork it is called in the parent, after it
-in the child. References are weak: registering does not keep an object alive.
+An object that holds a lock, a slot or a writer registers here once. It is called in the parent before a fork, or in the
+child after it. References are weak: registering does not keep an object alive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BeforeFork(Protocol):
 
 
 class AfterFork(Protocol):
-    """An object that has to be reset in the child: no other thread runs there, and their work is half done."""
+    """An object that has to be reset in the child: no other thread runs there, and their work was interrupted."""
 
     def after_fork_in_child(self) -> None:
         """Reset."""

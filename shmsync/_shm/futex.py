@@ -1,7 +1,7 @@
 """Futexes: sleep in the kernel until a shared word changes.
 
 The futex is the low half of a word in a shared mapping, which may be read-only. A waiter passes the value that it has
-seen; the kernel compares once more before it puts the caller to sleep, so a change in between is not missed. Sources:
+seen; the kernel compares once more before it puts the caller to sleep, so no change in between is missed. Sources:
 futex(2), and futex_waitv in include/uapi/linux/futex.h (Linux 5.16).
 """
 

@@ -2,7 +2,7 @@
 
 Unlike POSIX record locks they belong to the open file description, not the process: two handles in one process exclude
 each other, a fork shares the lock, and closing another descriptor of the same file does not release it. The kernel
-releases them however their holders end, and they work across PID namespaces.
+releases them when their holders exit or are killed, and they work across PID namespaces.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Named POSIX shared memory segments, their mappings and views of these: the only importer of posix_ipc and mmap.
 
-Errors are raised as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError; the
-callers know what the segment is for and raise the error for that.
+Errors are raised as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError. The
+callers, which know the purpose of the segment, translate them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _protection(*, writable: bool) -> int:
 
 
 def open_segment(name: str, *, writable: bool) -> Segment:
-    """Open an existing segment. Never creates, resizes or changes anything."""
+    """Open an existing segment. Never creates or changes one."""
     return _open(name, flags=0, writable=writable)
 
 
@@ -115,7 +115,7 @@ def segment_names() -> list[str]:
 
 
 def status_of(name: str) -> os.stat_result | None:
-    """Return size, inode and mode of a segment, which needs no permission on it; None if it does not exist."""
+    """Return size, inode and mode of a segment, even without permission to open it; None if it does not exist."""
     try:
         return os.lstat(f"{_DIRECTORY}{name}")
     except OSError:
@@ -172,7 +172,11 @@ def _free_space() -> str:
 
 
 def _foreign(name: str) -> OSError:
-    return OSError(errno.EINVAL, "not a shared memory segment but a directory, a FIFO or the like; remove it", name)
+    return OSError(
+        errno.EINVAL,
+        "not a shared memory segment but another kind of file, such as a directory or a FIFO; remove it",
+        name,
+    )
 
 
 class _Memory(mmap.mmap):
@@ -185,9 +189,9 @@ class Mapping:
     """A mapped data segment.
 
     Attributes:
-        generation: of the inode that is mapped.
-        index: of the data segment, 0 or 1.
-        inode, size: of the segment when it was mapped; the size in bytes.
+        generation: generation of the mapped inode.
+        index: index of the data segment, 0 or 1.
+        inode, size: inode number and size in bytes of the segment when it was mapped.
     """
 
     __slots__ = ("_memory", "generation", "index", "inode", "size")

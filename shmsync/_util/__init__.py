@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of shared memory."""
+"""Small helpers that do not depend on shared memory."""

@@ -12,15 +12,15 @@ def seconds(duration: float | timedelta, parameter: str) -> float:
 
     Args:
         duration: seconds or a timedelta.
-        parameter: its name, for the error message.
+        parameter: name of the parameter, for the error message.
 
     Raises:
-        InvalidArgumentError: negative, NaN, or not a duration.
+        InvalidArgumentError: the duration is negative, NaN, or of another type.
     """
     try:
         value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     except (TypeError, ValueError, OverflowError):
         raise InvalidArgumentError(f"{parameter} must be seconds or a timedelta, not {duration!r}") from None
-    if not value >= 0:
-        raise InvalidArgumentError(f"{parameter} must not be negative: {duration!r}")
+    if not value >= 0:  # negative or NaN
+        raise InvalidArgumentError(f"{parameter} must be 0 seconds or more, not {duration!r}")
     return value

@@ -14,7 +14,7 @@ def import_optional(module: str, extra: str, purpose: str) -> Any:
     Args:
         module: its dotted name.
         extra: the extra of shmsync that installs it.
-        purpose: what requires it, as the subject of the error message.
+        purpose: the feature that requires it, as the subject of the error message.
 
     Raises:
         MissingExtraError: the module's package is not installed.

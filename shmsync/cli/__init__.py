@@ -18,8 +18,8 @@ from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 __all__ = ["app", "run"]
 
 _EPILOG = """
-put and rm change a name. bench and demo create temporary names and remove them. All other commands only read; get and
-watch occupy a reader slot while they run. Every command accepts --json.
+put and rm change a name. bench and demo create temporary names and remove them, and doctor a temporary segment. All
+other commands only read; get and watch occupy a reader slot while they run. Every command accepts --json.
 
 Exit status: 0: success. 1: error, not found, or unhealthy; stderr gives the reason and the remedy. 2: invalid usage.
 130: interrupted. 141: the reader of the output closed the pipe.

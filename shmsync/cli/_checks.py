@@ -1,4 +1,4 @@
-"""The checks of `shmsync doctor`. Each returns ok, warn or fail, what it found, and what to do about it."""
+"""The checks of `shmsync doctor`. Each returns ok, warn or fail, its finding, and advice."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Check(NamedTuple):
     """The result of a check.
 
     Attributes:
-        what: what was checked.
+        what: the subject of the check.
         state: "ok", "warn" or "fail".
-        found: what was found.
+        found: the finding.
         advice: what to do; empty if there is nothing to do.
     """
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from shmsync.cli._units import count_text
 from shmsync.errors import ShmSyncError
 
 _MAX_LISTED = 8  # keys in an error message
@@ -49,7 +50,7 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
                 return value[candidate]
         keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
         more = ", ..." if len(value) > _MAX_LISTED else ""
-        raise NoSuchKeyError(f"no key {key!r} in {where}, which has {len(value):,}: {keys}{more}")
+        raise NoSuchKeyError(f"no key {key!r} in {where}, which has {count_text(len(value), 'key')}: {keys}{more}")
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
         raise NoSuchKeyError(f"no key {key!r} in {where}, which is of type {type(value).__name__}; shorten the path")
     try:
@@ -57,7 +58,7 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
     except ValueError:
         raise NoSuchKeyError(f"{where} is a sequence and {key!r} is not an integer; use an index") from None
     except IndexError:
-        raise NoSuchKeyError(f"no item {key} in {where}, which has {len(value):,} items") from None
+        raise NoSuchKeyError(f"no item {key} in {where}, which has {count_text(len(value), 'item')}") from None
 
 
 def _candidates(key: str) -> list[Any]:

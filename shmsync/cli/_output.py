@@ -101,7 +101,7 @@ class Grid:
 
         Args:
             width: width of the terminal in columns.
-            shown: which rows to include.
+            shown: the rows to include.
         """
         first, *others = self._widths()
         available = self._available(width)

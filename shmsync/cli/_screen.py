@@ -1,4 +1,4 @@
-"""Full-screen mode of the terminal with keyboard input. The terminal is restored however the command ends."""
+"""Full-screen mode of the terminal with keyboard input. The terminal is restored even if the command fails."""
 
 from __future__ import annotations
 

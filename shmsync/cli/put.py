@@ -76,4 +76,5 @@ def _parse(file: str, data: bytes, format: Format) -> Any:  # noqa: A002
     except RecursionError:
         fail(f"{source} is nested too deeply; publish it with --format raw, or a flatter value")
     except (ValueError, EntityReadError) as error:
-        fail(f"{source} is not valid {format.value}: {error}; choose --format json, msgpack or raw")
+        why = error.__cause__ or error  # the message of an EntityReadError is about a published value
+        fail(f"{source} is not valid {format.value}: {str(why).rstrip('.')}; choose --format json, msgpack or raw")

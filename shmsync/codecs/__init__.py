@@ -117,7 +117,7 @@ class Decoder:
 
         Args:
             codec: the number of the codec.
-            payload: what the codec encoded.
+            payload: the encoded value.
 
         Returns:
             The value; NOT_PLAIN if it may refer to the payload, so that `decode` is required.
@@ -138,7 +138,7 @@ class Decoder:
         return codec.decode(payload) if self._typed is None else self._typed.decode(codec, payload)
 
     def check(self, codec: Codec, payload: memoryview) -> None:
-        """Validate everything that decoding in place does not read.
+        """Validate the parts of a payload that decoding in place does not read.
 
         Raises:
             EntityReadError: the payload is damaged.

@@ -54,7 +54,7 @@ def pack(body: Bytes, buffers: Sequence[Buffer]) -> GatherList:
 
 
 def is_frame(payload: Bytes) -> bool:
-    """Tell whether a payload is a frame."""
+    """Return whether a payload is a frame."""
     return len(payload) > 0 and payload[0] == MAGIC
 
 

@@ -22,7 +22,7 @@ class GatherList:
     """A payload in several buffers, each with its offset. Padding between them is zero.
 
     Each buffer is copied once, straight into the segment. Small buffers are coalesced into one, so that a value of many
-    small parts does not pay for a separate copy of each.
+    small parts does not need a separate copy of each.
     """
 
     __slots__ = ("_coalesced", "_entries", "_size")
@@ -37,7 +37,7 @@ class GatherList:
 
         Args:
             source: its content.
-            size: in bytes; required if `source` is a function.
+            size: its size in bytes; required if `source` is a function.
             align: its offset is rounded up to a multiple of this many bytes.
 
         Returns:
@@ -97,7 +97,7 @@ def release(payload: Payload) -> None:
 
 
 def uninitialized(size: int) -> GatherList:
-    """Return a payload of `size` bytes that keeps whatever the target already contains."""
+    """Return a payload of `size` bytes that leaves the content of the target unchanged."""
     payload = GatherList()
     payload.add(lambda _: None, size)
     return payload

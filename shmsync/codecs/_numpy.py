@@ -57,7 +57,7 @@ def require_numpy() -> Any:
 
 
 def is_array(value: object) -> bool:
-    """Tell whether a value is a NumPy array."""
+    """Return whether a value is a NumPy array."""
     numpy = numpy_if_imported()
     return numpy is not None and isinstance(value, numpy.ndarray)
 
@@ -71,7 +71,7 @@ def to_python_scalar(value: object) -> Any:
 
 
 def has_python_scalars(dtype: Any) -> bool:
-    """Tell whether the items of a dtype convert to Python's bool, int, float, str or bytes without loss."""
+    """Return whether the items of a dtype convert to Python's bool, int, float, str or bytes without loss."""
     return dtype.kind in "biuSU" or (dtype.kind == "f" and dtype.itemsize <= _FLOAT64_SIZE)
 
 

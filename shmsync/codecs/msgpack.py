@@ -43,7 +43,7 @@ EXTENSION = 64
 _TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
 _LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
-# What msgpack raises. Not Exception: a signal handler may raise its own exception during a call.
+# The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
@@ -80,8 +80,8 @@ def encode(value: object) -> Payload:
         raise
     except _ERRORS as error:
         raise EntityWriteError(
-            f'cannot publish this value: {error}. codec="msgpack" supports None, bool, 64-bit int, float, str, bytes, '
-            "list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a timestamp), "
+            f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
+            "bytes, list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a number), "
             'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
         ) from error
     body = memoryview(packed)[1:]
@@ -135,7 +135,7 @@ def _is_large(value: object) -> bool:
 
 
 def _contains_large(value: object) -> bool:
-    """Tell whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
+    """Return whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
     level = [value]
     while level:
         containers = filter(_is_container, level)
@@ -195,7 +195,11 @@ def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> An
     except EntityReadError:
         raise
     except _ERRORS as error:
-        raise EntityReadError(f"the published bytes are not a valid msgpack value: {error}") from error
+        raise EntityReadError(f"the published bytes are not a valid msgpack value: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    return str(error).rstrip(".")  # some messages of msgpack end with a full stop
 
 
 def resolve_extension(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:

@@ -23,7 +23,7 @@ NAME = "pickle"
 ID = 4
 
 _PROTOCOL = 5
-# What pickling and unpickling themselves raise. Other exceptions come from a class's own code and propagate unchanged.
+# The exceptions of pickling and unpickling themselves. Those of a class's own code propagate unchanged.
 _ERRORS = (
     *(pickle.PickleError, TypeError, ValueError, AttributeError, ImportError, BufferError),
     *(LookupError, EOFError, OverflowError, RuntimeError),

@@ -42,7 +42,7 @@ def flat(value: Any) -> memoryview | bytes:
         return view.tobytes()
     except (TypeError, ValueError, BufferError, NotImplementedError):
         raise EntityWriteError(
-            f"cannot publish a {type(value).__name__} as raw bytes: it is not a bytes-like object; "
+            f"cannot publish a value of type {type(value).__name__} as raw bytes: it is not a bytes-like object; "
             'use codec="msgpack" for structured values'
         ) from None
 

@@ -179,7 +179,10 @@ def test_a_file_that_is_not_a_segment(name: str, make: Callable[[Path], None]) -
     try:
         assert f"! {name}: " in run("ls").out
         for verb in ("inspect", "get", "rm", "readers"):
-            assert "not a shared memory segment but a directory, a FIFO or the like" in run_failing(verb, name)
+            assert (
+                "not a shared memory segment but another kind of file, such as a directory or a FIFO; remove it"
+                in run_failing(verb, name)
+            )
         assert "not a shared memory segment" in run_failing("put", name, "-", stdin=b"1")
         if make is os.mkdir:
             assert "Is a directory" in run_failing("rm", "--force", name)
@@ -239,7 +242,7 @@ def test_get(name: str, codec: str) -> None:
         assert run_json("get", name, "17") == "number"
         assert run("get", name, "blob", "--raw").raw == b"\x00\x01"
         assert run("get", name, "x.y", "--raw").raw == b"dots"
-        assert "which has 4: a, x.y, 17, blob" in run_failing("get", name, "c")
+        assert "which has 4 keys: a, x.y, 17, blob" in run_failing("get", name, "c")
         assert "no item 9 in a.b" in run_failing("get", name, "a.b.9")
         assert "which is of type int" in run_failing("get", name, "a.b.0.c")
         assert "omit --raw" in run_failing("get", name, "a", "--raw")
@@ -286,6 +289,8 @@ def test_put(cleaned_name: str, tmp_path: Path) -> None:
     assert run("get", cleaned_name, "--raw").raw == b"\x93\x01\x02\x03"
     assert "stdin is not valid json" in run_failing("put", cleaned_name, "-", stdin=b"{")
     assert "is not valid msgpack" in run_failing("put", cleaned_name, "-", "--format", "msgpack", stdin=b"\xc1")
+    message = run_failing("put", cleaned_name, "-", "--format", "msgpack", stdin=b"\x01\x02")
+    assert "stdin is not valid msgpack: unpack(b) received extra data; choose" in message
     assert "No such file" in run_failing("put", cleaned_name, str(tmp_path / "missing"))
     assert run_json("inspect", cleaned_name)["seq"] == 3
 

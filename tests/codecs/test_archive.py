@@ -60,7 +60,7 @@ def archived(value: Any, *, check: bool = True) -> Any:
 
 
 def same_types(found: Any, value: Any) -> bool:
-    """Tell whether two plain values are equal, and of the same types all the way down."""
+    """Return whether two plain values are equal, and of the same types all the way down."""
     if isinstance(value, dict):
         return list(map(repr, found)) == list(map(repr, value)) and all(map(same_types, found.values(), value.values()))
     if isinstance(value, list):

@@ -205,3 +205,10 @@ def test_deep_values_with_the_type_bytes_of_large_buffers() -> None:
     for _ in range(900):
         value = [value]
     assert bytes(msgpack.encode(unpacked(msgpack.encode(value)))) == bytes(msgpack.encode(value))
+
+
+def test_messages_of_msgpack_are_not_punctuated_twice() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(EntityWriteError, match=r'recursion limit exceeded\. codec="msgpack" supports'):
+        msgpack.encode(value)

@@ -131,7 +131,7 @@ def test_arrays_that_do_not_fit(writer: Writer, name: str, shape: Any, dtype: An
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10", None, True, 2**63, 2**63 - 1])
 def test_bad_sizes(writer: Writer, size: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="number of bytes"):
+    with pytest.raises(InvalidArgumentError, match="must be 0 to 9223372036854775743 bytes"):
         writer.reserve(size)
 
 
@@ -223,7 +223,7 @@ def test_never_left(writer: Writer, name: str) -> None:
         assert reader.get() == "here again"
     with pytest.raises(ClosedError, match="nothing was published"):
         kept.__exit__(None, None, None)
-    with pytest.raises(ClosedError, match="never entered"):
+    with pytest.raises(ClosedError, match="or the block was not entered"):
         writer.reserve(3).__exit__(None, None, None)
 
 

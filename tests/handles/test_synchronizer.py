@@ -211,22 +211,24 @@ def test_longest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"codec": "yaml"},
-        {"grace_duration": -1},
-        {"grace_duration": "soon"},
-        {"grace_duration": float("nan")},
-        {"max_readers": 0},
-        {"max_readers": 1 << 20},
-        {"mode": 0o400},
-        {"mode": 0o1600},
-        {"max_backoff": timedelta(seconds=-1)},
+        ({"codec": "yaml"}, "unknown codec 'yaml'; choose one of msgpack, "),
+        ({"grace_duration": -1}, "grace_duration must be 0 seconds or more, not -1"),
+        ({"grace_duration": "soon"}, "grace_duration must be seconds or a timedelta, not 'soon'"),
+        ({"grace_duration": float("nan")}, "grace_duration must be 0 seconds or more, not nan"),
+        ({"max_readers": 0}, "max_readers must be 1 to 65536, not 0"),
+        ({"max_readers": 1 << 20}, "max_readers must be 1 to 65536, not 1048576"),
+        ({"mode": 0o400}, "for the owner, such as 0o640, not 0o400"),
+        ({"mode": 0o1600}, "for the owner, such as 0o640, not 0o1600"),
+        ({"mode": "640"}, "for the owner, such as 0o640, not '640'"),
+        ({"max_backoff": timedelta(seconds=-1)}, "max_backoff must be 0 seconds or more, not datetime.timedelta"),
     ],
 )
-def test_bad_options(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError):
-        Writer("never", **options)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    for kind in (Writer, Synchronizer):
+        with pytest.raises(InvalidArgumentError, match=message):
+            kind("never", **options)
 
 
 def test_a_bad_mode_is_shown_in_octal() -> None:
@@ -256,6 +258,22 @@ def test_handles_pickle_with_their_options(name: str) -> None:
     assert bytes(reader.get()) == bytes(sync.get()) == b"bytes"
     assert (SHM / f"{name}_readers").stat().st_size == 128 + 3 * 64
     writer.unlink()
+
+
+def test_every_option_survives_pickling() -> None:
+    reading: dict[str, Any] = {"type": dict[str, int], "timeout": 0.25, "allow_pickle": True}
+    writing = {"codec": "raw", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3, "max_backoff": 0.004}
+    for kind, options in ((Reader, reading), (Writer, writing), (Synchronizer, {**reading, **writing})):
+        copy = pickle.loads(pickle.dumps(kind("never", **options)))
+        assert type(copy) is kind
+        assert copy._options() == options
+
+
+def test_a_closed_handle_is_named_by_its_type() -> None:
+    for handle in (Reader[Any]("never"), Synchronizer[Any]("never")):
+        handle.close()
+        with pytest.raises(ClosedError, match=f"the {type(handle).__name__} of 'never' is closed"):
+            handle.get()
 
 
 def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:

@@ -101,7 +101,7 @@ def soon(act: Any) -> Iterator[None]:
 
 
 def is_in_wait(thread: int) -> bool:
-    """Tell whether a thread of this process is inside `wait` or `watch`, asleep or about to be."""
+    """Return whether a thread of this process is inside `wait` or `watch`, asleep or about to be."""
     frame = sys._current_frames().get(thread)
     while frame is not None and frame.f_code is not waiting._run.__code__:
         frame = frame.f_back
@@ -109,7 +109,7 @@ def is_in_wait(thread: int) -> bool:
 
 
 def is_awaited(name: str) -> bool:
-    """Tell whether somebody sleeps on a name, or is about to."""
+    """Return whether somebody sleeps on a name, or is about to."""
     return bool((SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
 
 
@@ -121,7 +121,7 @@ async def until_async(condition: Any) -> None:
 
 
 def is_waited_for() -> bool:
-    """Tell whether the thread of the event loops sleeps on a name, with nothing left to do."""
+    """Return whether the thread of the event loops sleeps on a name, with nothing left to do."""
     thread = notify_async._poller._thread
     number = None if thread is None else thread.native_id
     return bool(notify_async._poller._subscriptions) and number is not None and is_asleep(os.getpid(), number)

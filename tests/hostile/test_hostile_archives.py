@@ -228,7 +228,7 @@ def test_offsets_that_lead_to_another_column() -> None:
 def test_another_version_says_so() -> None:
     payload = bytearray(ARCHIVE)
     struct.pack_into("=I", payload, len(payload) - 24, 2)
-    with pytest.raises(EntityReadError, match="has version 2, this shmsync reads version 1"):
+    with pytest.raises(EntityReadError, match="has version 2, but this shmsync reads version 1"):
         archive.decode(memoryview(payload))
 
 

@@ -203,7 +203,7 @@ class Search:
                 yield (me, KILL, None)
 
     def _is_over(self, world: World) -> bool:
-        """Tell whether nobody can go on; it is a violation if somebody wants to."""
+        """Return whether nobody can go on; it is a violation if somebody wants to."""
         if any(move[1] != KILL for move in self._moves(world)):
             return False
         for me, node in enumerate(world.nodes):
@@ -266,7 +266,7 @@ class Search:
 
 
 def _is_own(op: Op, result: Any) -> bool:
-    """Tell whether a step is one of a read, and not due to what somebody else has done.
+    """Return whether a step is one of a read, and not due to what somebody else has done.
 
     After a look that finds EVICTED, which the writer sets, a read starts anew; and after a failed attempt to raise the
     high-water mark, which another reader has raised, a claim tries again.

@@ -148,8 +148,7 @@ MUTANTS = [
     Mutant(
         "hazards are ignored (rule D)",
         protocol,
-        "            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; "
-        "a hazard of 0 is none",
+        "            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; 0 means no hazard",
         "            if words.hazards[index].load() == -1:",
         two_gets,
     ),

@@ -67,7 +67,7 @@ def word_name(word: int) -> str:
 
 
 def is_enabled(world: World, op: Op) -> bool:
-    """Tell whether an operation can take place now."""
+    """Return whether an operation can take place now."""
     if op[0] == "after":
         return world.nodes[op[1]] in {ENDED, KILLED}
     return bool(op[0] != "blocked")

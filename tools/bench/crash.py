@@ -182,7 +182,7 @@ def take_over(state: State, peer: Peer, address: Any) -> float | None:
 
 
 def sees(state: State) -> bool:
-    """Tell whether the reader gets, within a second, what the next writer has published."""
+    """Return whether the reader gets, within a second, what the next writer has published."""
     end = clock() + 1
     while clock() < end:
         value = state.reader.get()

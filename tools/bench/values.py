@@ -203,7 +203,7 @@ def counter_of(shape: str, value: Any, row: Any) -> int:
 
 
 def agrees(shape: str, reader: Reader, expected: Any) -> bool:
-    """Tell whether the newest value, or some rows of it, are what was written."""
+    """Return whether the newest value, or some rows of it, are what was written."""
     value = reader.get()
     if shape == "config":
         return bool(value == expected)

@@ -49,7 +49,7 @@ def next_table(table: AirportTable) -> AirportTable:
 
 
 def is_intact(table: AirportTable) -> bool:
-    """Tell whether the digest matches the airports."""
+    """Return whether the digest matches the airports."""
     return table["digest"] == _digest(table["airports"])
 
 

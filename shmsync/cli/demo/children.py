@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DemoError(ShmSyncError, RuntimeError):
-    """A child process did not do what it should."""
+    """A child process failed or did not respond."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ class ChildProcess:
     """A child process and the pipe to it.
 
     Args:
-        context: how to start it.
+        context: the multiprocessing context that starts it.
         role: its description in messages.
         target: function that it runs, with the name, its end of the pipe and `args`.
         name: the name that is published.
@@ -61,7 +61,7 @@ class ChildProcess:
         self._pipe.send(request)
 
     def has_message(self) -> bool:
-        """Tell whether `receive` would return something, or fail."""
+        """Return whether `receive` would return something, or fail."""
         return self._pipe.poll()
 
     def receive(self) -> list[Any]:

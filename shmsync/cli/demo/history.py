@@ -8,7 +8,7 @@ from shmsync.cli.demo.processes import WriteFinished, WriteStarted
 
 
 class History:
-    """What the writers have reported.
+    """The reports of the writers.
 
     Attributes:
         last: number of the newest version known to be published.

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def run(options: Options, progress: Progress) -> Summary:
-    """Run the demo. However it ends, no process and no segment is left behind.
+    """Run the demo. Even if it fails, no process and no segment is left behind.
 
     Raises:
         MissingExtraError: the package airportsdata is not installed.
-        DemoError: a child process did not do what it should.
+        DemoError: a child process failed or did not respond.
     """
     count = len(airports.initial_table()["airports"])
     progress.event(f"{count:,} airports, {options.workers} pool workers, start method {options.start_method}")

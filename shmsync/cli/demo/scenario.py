@@ -44,7 +44,7 @@ class Options:
         seconds: minimum duration; the scenario is always completed.
         workers: processes in the pool.
         rate: versions per second.
-        start_method: of multiprocessing: "fork", "spawn" or "forkserver".
+        start_method: start method of multiprocessing: "fork", "spawn" or "forkserver".
     """
 
     seconds: float
@@ -57,8 +57,8 @@ class Scenario:
     """One run of the scenario. Everything that waits is a generator that `drive` advances between two ticks.
 
     Args:
-        options: what to run.
-        progress: where events are printed.
+        options: options of the run.
+        progress: prints the events.
         stack: ends the processes and removes the name when it is closed.
     """
 

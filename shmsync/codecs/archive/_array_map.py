@@ -23,6 +23,15 @@ class ArrayMap:
 
     Raises:
         EntityWriteError: keys or values are not supported, or their numbers differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from shmsync import ArrayMap, Reader, Writer
+        >>> with Writer("doc-array-map", codec="archive") as writer, Reader("doc-array-map") as reader:
+        ...     _ = writer.write(ArrayMap(np.array([17, 23]), np.array([[0.5, 1.5], [2.5, 3.5]])))
+        ...     reader.get()[23].tolist()
+        ...     writer.unlink()
+        [2.5, 3.5]
     """
 
     __slots__ = ("keys", "values")

@@ -64,7 +64,7 @@ class Column:
         return [self.get(index) for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
-        """Validate everything that opening the column does not.
+        """Validate everything that opening the column does not check.
 
         Args:
             seen: offsets of the columns that have been checked; this one is added.
@@ -84,7 +84,7 @@ class Column:
         """Return the child column at an offset.
 
         Args:
-            offset: of its header.
+            offset: offset of its header.
             count: how many elements it must have; None for any number.
 
         Raises:
@@ -171,7 +171,7 @@ class VarBinary(Column):
 
     Attributes:
         data: the bytes of all elements.
-        length: of each element in bytes, if `offsets` is None.
+        length: length of each element in bytes, if `offsets` is None.
         offsets: element i is data[offsets[i] : offsets[i + 1]]; None if all elements have the same length.
         type: str or bytes.
     """

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from shmsync.codecs._gather import Source
 
 _ALIGN_FROM = 1024  # bytes; the padding before smaller buffers would cost more than aligned reads gain
-# More containers made from the caller's on one level than _MANY, or deeper than _DEEP: check for cycles.
+# Check for cycles if one level has more than _MANY containers made from the caller's, or if there are more levels than
+# _DEEP.
 _MANY, _DEEP = 1000, 8
 
 
@@ -141,7 +142,9 @@ class Encoder:
     def _descend(self, containers: list[Any], write: Callable[[], int]) -> int:
         """Call `write` for the elements of containers, one level deeper in the value."""
         if len(self._ancestors) == f.MAX_DEPTH:
-            raise EntityWriteError(f"cannot publish this value: it is nested more than {f.MAX_DEPTH} levels deep")
+            raise EntityWriteError(
+                f"cannot publish this value: it is nested more than {f.MAX_DEPTH} levels deep; flatten it"
+            )
         ids = set(map(id, containers))
         self._check_cycles(ids)
         self._ancestors.append(ids)
@@ -157,7 +160,7 @@ class Encoder:
         grows = self._converted and (len(ids) > _MANY or len(self._ancestors) > _DEEP)
         if (shared or grows) and not self._is_acyclic:
             if has_cycle(self._value):
-                raise EntityWriteError("cannot publish this value: it contains itself")
+                raise EntityWriteError("cannot publish this value: it contains itself; remove the cycle")
             self._is_acyclic = True
 
     # ----------------------------------------------------------------------------------------------------------- maps
@@ -294,5 +297,5 @@ def _utf8(strings: list[str]) -> list[bytes]:
         return [string.encode() for string in strings]
     except UnicodeEncodeError as error:
         raise EntityWriteError(
-            f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}"
+            f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}; encode it to bytes"
         ) from error

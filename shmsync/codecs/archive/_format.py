@@ -47,7 +47,7 @@ of a key is `h % buckets` (the remainder is never negative), where `h` is:
 - in a column of INT or UINT keys: the key itself;
 - in a column of STR or BYTES keys: xxh3-64 of the bytes, seeded with `buckets`;
 - in every other column: xxh3-64, seeded with `buckets`, of the key in msgpack, after replacing every number in it that
-  equals a 64-bit integer with that integer (1.0 and True become 1), so that keys that are equal in Python hash alike.
+  equals a 64-bit integer with that integer (1.0 and True become 1), so that equal keys have the same hash.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def header_at(archive: memoryview, offset: int, limit: int) -> Header:
 
     Args:
         archive: the whole archive.
-        offset: of the header.
+        offset: offset of the header.
         limit: the offset that it must end before.
 
     Raises:
@@ -140,7 +140,7 @@ def pack_trailer(root: int, offset: int) -> bytes:
 
     Args:
         root: offset of the root header.
-        offset: of the trailer itself.
+        offset: offset of the trailer itself.
     """
     return TRAILER.pack(root, VERSION, 0, offset + TRAILER.size, MAGIC)
 
@@ -159,7 +159,7 @@ def root_of(archive: memoryview) -> Header:
         raise damaged("its trailer is missing")
     if version != VERSION:
         raise EntityReadError(
-            f"the published archive has version {version}, this shmsync reads version {VERSION}; "
+            f"the published archive has version {version}, but this shmsync reads version {VERSION}; "
             "run the same version of shmsync in writer and readers"
         )
     column = header_at(archive, root, end)

@@ -1,6 +1,6 @@
 """Keys of archived maps: reduced to base types for writing, and canonical bytes to hash them.
 
-Keys that are equal in Python must hash alike, whatever their types: 1, 1.0, True, numpy.int8(1) and Decimal(1).
+Keys that are equal in Python must have the same hash, whatever their types: 1, 1.0, True, numpy.int8(1) and Decimal(1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MIN_INT64, _UINT64_END = -(1 << 63), 1 << 64
 
 
 def are_plain(keys: Iterable[Any]) -> bool:
-    """Tell whether all keys are of base types."""
+    """Return whether all keys are of base types."""
     return _PLAIN_TYPES.issuperset(map(type, keys))
 
 

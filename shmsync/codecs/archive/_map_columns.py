@@ -171,7 +171,7 @@ class Maps(Column):
 
 
 def _is_nan(key: Any) -> bool:
-    """Tell whether a key is or contains NaN, which cannot be looked up."""
+    """Return whether a key is or contains NaN, which cannot be looked up."""
     return any(map(_is_nan, key)) if isinstance(key, tuple) else bool(key != key)  # noqa: PLR0124
 
 

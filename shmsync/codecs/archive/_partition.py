@@ -167,7 +167,7 @@ _BASES: tuple[tuple[Any, ValueKind, Any], ...] = (
 
 
 def has_cycle(value: Any) -> bool:
-    """Tell whether a value contains itself."""
+    """Return whether a value contains itself."""
     ancestors: set[int] = set()
     pending: list[tuple[Any, bool]] = [(value, False)]
     while pending:

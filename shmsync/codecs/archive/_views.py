@@ -237,6 +237,14 @@ def unarchive(value: Any) -> Any:
 
     Raises:
         EntityReadError: the archive is damaged.
+
+    Example:
+        >>> from shmsync import Reader, Writer, unarchive
+        >>> with Writer("doc-unarchive", codec="archive") as writer, Reader("doc-unarchive") as reader:
+        ...     _ = writer.write({"users": {17: [0.5, 1.5]}})
+        ...     unarchive(reader.get())
+        ...     writer.unlink()
+        {'users': {17: [0.5, 1.5]}}
     """
     try:
         if isinstance(value, ArchivedMap):
@@ -252,7 +260,7 @@ def unarchive(value: Any) -> Any:
 
 
 def same(archived: Any, other: Any) -> bool:
-    """Tell whether a value of an archive is equal to another value. Vectors and arrays are compared as a whole."""
+    """Return whether a value of an archive is equal to another value. Vectors and arrays are compared as a whole."""
     if not _is_vector(archived):
         return same(other, archived) if _is_vector(other) else bool(archived == other)
     if isinstance(archived, memoryview) and archived.format == "B":
