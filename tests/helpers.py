@@ -1,7 +1,7 @@
-"""Real processes for tests: clean interpreters that do what they are asked, over a pipe.
+"""Child processes for tests: clean interpreters that run functions on request, over a pipe.
 
-A test never forks itself: it runs under pytest-xdist, whose threads would be half copied. It starts a `Child`, which
-has no threads, asks it to run functions of a test module, and may have it forked, stopped, killed.
+A test never forks itself, because pytest-xdist runs threads in its process. Instead, it starts a `Child`, which has
+no other threads, has it call functions of the test module, and may fork, suspend or kill it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection as PipeEnd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -33,64 +33,64 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SHM = Path("/dev/shm")
-PATIENCE = 60.0 * float(os.environ.get("SHMSYNC_TEST_TIMEOUT_SCALE", "1"))
-"""Seconds after which a process is taken to hang. Nothing is timed by it; set the variable on a very slow machine."""
+TIMEOUT = 60.0 * float(os.environ.get("SHMSYNC_TEST_TIMEOUT_SCALE", "1"))
+"""Seconds after which a test fails because a process hangs. Set the variable on a very slow machine."""
 NEVER = 3600.0
-"""A grace duration that no test lives to see the end of."""
+"""A grace duration that does not end during a test."""
 
-Held = SimpleNamespace
-"""What a process holds between two requests: handles, snapshots, views."""
+State = SimpleNamespace
+"""What a child process keeps between two calls: handles, snapshots, views."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# ------------------------------------------------------------------------------------------- time, without a clock
+# -------------------------------------------------------------------------------------------------------------- waiting
 
 
 def until(condition: Callable[[], Any]) -> None:
     """Poll until a condition is met; fail if it never is."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.002)
 
 
 def is_asleep(pid: int, thread: int | None = None) -> bool:
-    """Return whether a thread (by default the first one) of a process is blocked in a system call."""
+    """Return whether a thread (by default the main thread) of a process is blocked in a system call."""
     return Path(f"/proc/{pid}/task/{thread or pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 @contextmanager
-def pauses(most: float = PATIENCE) -> Iterator[list[float]]:
-    """Record the pauses, in seconds, that the writers of this process make while they wait for readers.
+def recorded_waits(most: float = TIMEOUT) -> Iterator[list[float]]:
+    """Record how long, in seconds, the writers of this process sleep while they wait for readers.
 
-    Fails as soon as they make more than `most` seconds. A writer asks for as long a pause however slow the machine is,
-    so their sum tells what it has waited for.
+    Fails as soon as the sum exceeds `most`. The recorded durations are those requested, so they do not depend on the
+    speed of the machine.
     """
-    from unittest import mock  # noqa: PLC0415 - a child does without, and starts sooner
+    from unittest import mock  # noqa: PLC0415 - children start faster without it
 
-    made: list[float] = []
+    waits: list[float] = []
 
     def recorded(seconds: float) -> None:
-        made.append(seconds)
-        assert sum(made) < most, "it waits for a reader that never leaves"
+        waits.append(seconds)
+        assert sum(waits) < most, "the writer waits for a reader that never unpins"
         time.sleep(seconds)
 
     with mock.patch.object(ownership._Clock, "sleep", staticmethod(recorded)):
-        yield made
+        yield waits
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Fail if a writer of this process waits for a reader, but for the moment that a replacement would take."""
-    with pauses(most=1.0):
+def without_waiting() -> Iterator[None]:
+    """Fail if a writer of this process waits for a reader for longer than a replacement would take."""
+    with recorded_waits(most=1.0):
         yield
 
 
 class Alarms:
     """Random times for a timer whose signal handler raises, so that about every second attempt is interrupted.
 
-    However fast the machine is: what is interrupted gets more time at the next attempt, what succeeds gets less.
+    Adapts to the speed of the machine: the time grows after an interruption and shrinks after a success.
     """
 
     def __init__(self, seed: int) -> None:
@@ -98,138 +98,138 @@ class Alarms:
         self.interrupted = 0
         self._longest = 1e-4
         self._random = random.Random(seed)
-        self._deadline = time.monotonic() + PATIENCE
+        self._deadline = time.monotonic() + TIMEOUT
 
     def arm(self) -> None:
         """Start the timer."""
         signal.setitimer(signal.ITIMER_REAL, self._random.uniform(self._longest / 50, self._longest))
 
     def success(self) -> None:
-        """Note an attempt that was not interrupted; the timer is stopped by then."""
+        """Record an attempt that was not interrupted; call it after the timer was stopped."""
         self.succeeded += 1
         self._longest = max(self._longest * 0.9, 1e-5)
 
     def interruption(self) -> None:
-        """Note an attempt that was interrupted."""
+        """Record an attempt that was interrupted."""
         self.interrupted += 1
         self._longest *= 1.1
 
     def enough(self, attempts: int) -> bool:
-        """Return whether so many attempts have succeeded, and so many were interrupted; fail if that never happens."""
+        """Return whether at least this many attempts succeeded and this many were interrupted; fail on timeout."""
         assert time.monotonic() < self._deadline, f"{self.succeeded} succeeded, {self.interrupted} interrupted"
         return min(self.succeeded, self.interrupted) >= attempts
 
 
-# ------------------------------------------------------------------------------------------------- the test's side
+# ---------------------------------------------------------------------------------------------------------- in the test
 
 
-class Line:
-    """The test's end of the pipe to a process."""
+class Connection:
+    """The test's end of the pipe to a child process."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: PipeEnd) -> None:
         self._pipe = pipe
 
-    def ask(self, function: Callable[Concatenate[Held, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have the process run `function(held, ...)`; return or raise what it does."""
-        self.start(function, *args, **kwargs)
-        answer: T = self.hear()
-        return answer
+    def call(self, function: Callable[Concatenate[State, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function(state, ...)` in the process; return its result or raise its exception."""
+        self.send(function, *args, **kwargs)
+        result: T = self.receive()
+        return result
 
-    def start(self, function: Callable[Concatenate[Held, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Ask without waiting for the answer."""
+    def send(self, function: Callable[Concatenate[State, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Start a call without waiting for its result."""
         self._pipe.send((function, args, kwargs))
 
-    def answered(self) -> bool:
-        """Return whether `hear` has something to hear."""
+    def has_result(self) -> bool:
+        """Return whether `receive` would return at once."""
         return self._pipe.poll()
 
-    def hear(self) -> Any:
-        """Wait for the answer."""
-        assert self._pipe.poll(PATIENCE), "no answer"
+    def receive(self) -> Any:
+        """Wait for the result of the last `send`."""
+        assert self._pipe.poll(TIMEOUT), "the call did not return"
         try:
-            answer, error, trace = self._pipe.recv()
+            result, error, trace = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise AssertionError("the process has ended") from None
         if error is not None:
             raise error from RuntimeError(trace)
-        return answer
+        return result
 
-    def hang_up(self) -> None:
-        """Let the process end."""
+    def close(self) -> None:
+        """Close the pipe; the process then exits."""
         self._pipe.close()
 
 
-class Child(Line):
-    """A clean interpreter; a context manager that leaves no process behind.
+class Child(Connection):
+    """A clean interpreter, as a context manager that leaves no process behind.
 
     Args:
-        command: what runs the interpreter, such as `unshare --pid --fork`.
+        command: Prefix of the command that runs the interpreter, such as `unshare --pid --fork`.
     """
 
     def __init__(self, command: Sequence[str] = ()) -> None:
         ours, theirs = Pipe()
-        self._our_spare, their_spare = Pipe()
+        self._fork_pipe, their_fork_pipe = Pipe()
         super().__init__(ours)
-        descriptors = (theirs.fileno(), their_spare.fileno())
-        with theirs, their_spare:
+        descriptors = (theirs.fileno(), their_fork_pipe.fileno())
+        with theirs, their_fork_pipe:
             self.process = subprocess.Popen(
                 [*command, sys.executable, "-W", "error", __file__, *map(str, descriptors)],
                 pass_fds=descriptors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=environment(),
             )
         self.pid = self.process.pid
 
-    def fork(self) -> Line:
-        """Have it forked; return the line to the forked process, once that has found itself."""
-        self.ask(_FORK)
-        line = Line(self._our_spare)
-        line.hear()
-        return line
+    def fork(self) -> Connection:
+        """Fork the process; return the connection to the fork once it has started."""
+        self.call(_FORK)
+        connection = Connection(self._fork_pipe)
+        connection.receive()
+        return connection
 
     def kill(self) -> None:
-        """End it at once, wherever it is."""
+        """Kill the process and wait until it has ended."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
-    def stop(self) -> None:
-        """Have it stand still, wherever it is."""
+    def suspend(self) -> None:
+        """Suspend the process; return once it is suspended."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
-    def go_on(self) -> None:
-        """Let it go on after a stop."""
+    def resume(self) -> None:
+        """Resume the process."""
         os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
-        """Let it end in good order, and what it forked."""
-        self.hang_up()
-        self._our_spare.close()
-        assert self.process.wait(PATIENCE) == 0
+        """Have the process and its fork exit normally."""
+        self.close()
+        self._fork_pipe.close()
+        assert self.process.wait(TIMEOUT) == 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self.process.poll() is None:
+            if exc_type is None and self.process.poll() is None:
                 self.end()
         finally:
             self.kill()
-            self.hang_up()
-            self._our_spare.close()
+            self.close()
+            self._fork_pipe.close()
 
 
-# ---------------------------------------------------------------------------------------------- the process's side
+# ------------------------------------------------------------------------------------------------------- in the process
 
 
-def _FORK(held: Held) -> None:  # noqa: N802 - a mark, done by `_serve`
+def _FORK(state: State) -> None:  # noqa: N802 - a marker that `_serve` handles
     """Fork."""
 
 
-def _serve(pipe: Connection, spare: Connection) -> None:
-    held = Held()
+def _serve(pipe: PipeEnd, fork_pipe: PipeEnd) -> None:
+    state = State()
     forked = 0
     while True:
         try:
@@ -238,66 +238,66 @@ def _serve(pipe: Connection, spare: Connection) -> None:
             break
         if function.__name__ == _FORK.__name__:
             forked = os.fork()
-            unused = spare if forked else pipe
+            unused = fork_pipe if forked else pipe
             unused.close()
-            pipe = pipe if forked else spare  # both answer, each on its own
-        answer: tuple[Any, Exception | None, str]
+            pipe = pipe if forked else fork_pipe  # both send a result, each over its own pipe
+        result: tuple[Any, Exception | None, str]
         try:
-            answer = (function(held, *args, **kwargs), None, "")
-        except Exception as error:  # noqa: BLE001 - it is the test's
+            result = (function(state, *args, **kwargs), None, "")
+        except Exception as error:  # noqa: BLE001 - raised in the test
             trace = traceback.format_exc()
-            answer = (None, error.with_traceback(None), trace)
-        pipe.send(answer)
-        del answer, function, args, kwargs
+            result = (None, error.with_traceback(None), trace)
+        pipe.send(result)
+        del result, function, args, kwargs
     if forked:
         os.waitpid(forked, 0)
 
 
-# ----------------------------------------------------------------------------------- what processes are often asked
+# --------------------------------------------------------------------------------------- functions that many tests call
 
 
-def attach(held: Held, name: str) -> None:
+def open_reader(state: State, name: str) -> None:
     """Open a reader."""
-    held.reader = Reader(name)
+    state.reader = Reader(name)
 
 
-def hold(held: Held, name: str) -> int:
-    """Stay inside a read; return the checksum of what is read."""
-    held.reader = Reader(name)
-    held.snapshot = held.reader.read()
-    return look(held)
+def open_snapshot(state: State, name: str) -> int:
+    """Open a snapshot; return its checksum."""
+    state.reader = Reader(name)
+    state.snapshot = state.reader.read()
+    return snapshot_checksum(state)
 
 
-def look(held: Held) -> int:
-    """Return the checksum of what is held as it is now."""
-    return checksum_of(held.snapshot.buffer)
+def snapshot_checksum(state: State) -> int:
+    """Return the current checksum of the open snapshot."""
+    return checksum_of(state.snapshot.buffer)
 
 
-def publish(held: Held, /, name: str, value: Any, **options: Any) -> None:
-    """Publish a value, and stay its writer."""
-    held.writer = Writer(name, **options)
-    held.writer.write(value)
+def publish(state: State, /, name: str, value: Any, **options: Any) -> None:
+    """Publish a value; keep the writer open."""
+    state.writer = Writer(name, **options)
+    state.writer.write(value)
 
 
-def leave(held: Held) -> None:
-    """Leave the read."""
-    held.snapshot.close()
-    del held.snapshot
+def close_snapshot(state: State) -> None:
+    """Close the snapshot."""
+    state.snapshot.close()
+    del state.snapshot
 
 
-def close(held: Held) -> None:
+def close_reader(state: State) -> None:
     """Close the reader."""
-    held.reader.close()
-    del held.reader
+    state.reader.close()
+    del state.reader
 
 
-def get(held: Held) -> Any:
+def get_value(state: State) -> Any:
     """Return the newest value of the reader; raw bytes as bytes."""
-    value = held.reader.get()
+    value = state.reader.get()
     return bytes(value) if isinstance(value, memoryview) else value
 
 
-# ------------------------------------------------------------------------------------------- what stands in a table
+# ----------------------------------------------------------------------------------------------------- the reader table
 
 
 def _words(name: str) -> list[tuple[int, int, int]]:
@@ -307,28 +307,33 @@ def _words(name: str) -> list[tuple[int, int, int]]:
 
 
 def pins(name: str) -> list[int]:
-    """Return the pin words that are not zero."""
+    """Return the nonzero pin words."""
     return [pin for pin, *_ in _words(name) if pin]
 
 
 def hazards(name: str) -> list[int]:
-    """Return the hazard words that are not zero."""
+    """Return the nonzero hazard words."""
     return [hazard for _, *both in _words(name) for hazard in both if hazard]
 
 
 def slots_locked(name: str) -> list[int]:
-    """Return the slots whose lock is held by a live process."""
+    """Return the indices of the slots whose lock a live process holds."""
     with (SHM / f"{name}_readers").open("rb") as table:
         return [index for index in range(len(_words(name))) if is_locked(table.fileno(), slot_offset(index))]
 
 
-def possible(*command: str) -> bool:
-    """Return whether a command works here."""
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a child process that can import what this process can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+
+
+def command_works(*command: str) -> bool:
+    """Return whether a command succeeds on this machine."""
     try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT).returncode == 0
     except OSError:
         return False
 
 
 if __name__ == "__main__":
-    _serve(*(Connection(int(descriptor)) for descriptor in sys.argv[1:]))
+    _serve(*(PipeEnd(int(descriptor)) for descriptor in sys.argv[1:]))

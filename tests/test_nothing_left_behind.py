@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers import PATIENCE, SHM
+from helpers import SHM, TIMEOUT
 
 LEAVING = """
 import os, subprocess, sys
@@ -50,7 +50,7 @@ def test_what_is_left_fails_the_test_and_is_removed(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as pytest:
-        out, _ = pytest.communicate(timeout=PATIENCE)
+        out, _ = pytest.communicate(timeout=TIMEOUT)
     for test, left in (
         ("test_segments", f"{SHM}/test-{pytest.pid}-"),
         ("test_segments_when_it_fails", f"{SHM}/test-{pytest.pid}-"),

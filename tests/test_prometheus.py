@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import SHM, Child, Held, hold, publish
+from helpers import SHM, Child, State, open_snapshot, publish
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shmsync import InvalidArgumentError, MissingExtraError, Writer
@@ -40,7 +40,7 @@ def test_a_name_with_a_reader(writer: Writer, name: str) -> None:
         assert value("segment_bytes", name, segment=part)
     assert value("readers", name, state="reading") == 0
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         assert (value("readers", name, state="reading"), value("readers", name, state="idle")) == (1, 0)
         child.kill()
         assert (value("readers", name, state="reading"), value("readers", name, state="dead")) == (0, 1)
@@ -51,7 +51,7 @@ def test_a_dead_writer(name: str) -> None:
     assert value("writer_up", name) == 0
     assert value("publishes_total", name) is None
     with Child() as child:
-        child.ask(publish, name, 1)
+        child.call(publish, name, 1)
         assert value("writer_up", name) == 1
         child.kill()
         assert (value("writer_up", name), value("publishes_total", name)) == (0, 1)
@@ -84,7 +84,7 @@ def test_registering_inspects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     CollectorRegistry(auto_describe=True).register(Collector())
 
 
-def collector_error(_held: Held) -> str:
+def collector_error(_state: State) -> str:
     for module in [each for each in sys.modules if each.startswith("prometheus_client")]:
         del sys.modules[module]
     sys.modules.update({"prometheus_client": None})  # type: ignore[dict-item]
@@ -97,7 +97,7 @@ def collector_error(_held: Held) -> str:
 
 def test_without_the_extra() -> None:
     with Child() as child:
-        message = child.ask(collector_error)
+        message = child.call(collector_error)
         assert message == "shmsync.prometheus needs prometheus_client: pip install 'shmsync[prometheus]'"
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rich.console
-from helpers import PATIENCE, SHM, Child, hold, possible, publish
+from helpers import SHM, TIMEOUT, Child, command_works, open_snapshot, publish
 
 import shmsync
 from shmsync import ArrayMap, Reader, Writer, __version__
@@ -66,7 +66,7 @@ def run(*args: str, stdin: bytes = b"", before: str = "") -> SimpleNamespace:
         input=stdin,
         capture_output=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=environment(),
     )
     return SimpleNamespace(
@@ -124,7 +124,7 @@ def test_ls_reports_problems(cleaned_name: str) -> None:
 def test_inspect_and_readers(writer: Writer, name: str) -> None:
     writer.write("value")
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         done = run("inspect", name)
         assert (done.status, done.err) == (0, "")
         for words in ("alive, pid", "1 of 256 slots", "data_0", "1 on data_0 (version 1)"):
@@ -193,7 +193,7 @@ def test_a_file_that_is_not_a_segment(name: str, make: Callable[[Path], None]) -
             path.rmdir()
 
 
-@pytest.mark.skipif(not possible("unshare", "--mount", "true"), reason="needs a mount namespace")
+@pytest.mark.skipif(not command_works("unshare", "--mount", "true"), reason="needs a mount namespace")
 def test_without_shared_memory() -> None:
     hide = "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && exec "
     words = " ".join(f"'{word}'" for word in command("put", "any", "-"))
@@ -202,7 +202,7 @@ def test_without_shared_memory() -> None:
         input=b"1",
         capture_output=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=environment(),
     )
     assert done.returncode == 1
@@ -315,7 +315,7 @@ def test_ctrl_c_while_waiting(name: str) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
@@ -342,7 +342,7 @@ def test_watch(writer: Writer, name: str) -> None:
             line = json.loads(process.stdout.readline())
             assert (line["seq"], line["size"]) == (number + 1, size)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out, err) == (130, "", "")
     done = run("watch", name, "--count", "1")
     assert (done.status, len(done.out.splitlines())) == (0, 1)
@@ -412,7 +412,7 @@ def test_doctor_finds_dead_writers(cleaned_name: str, monkeypatch: pytest.Monkey
     names = shmsync.names
     monkeypatch.setattr(shmsync, "names", lambda: [each for each in names() if each == cleaned_name])
     with Child() as child:
-        child.ask(publish, cleaned_name, 1)
+        child.call(publish, cleaned_name, 1)
         assert _checks.dead_writers().state == "ok"
         child.kill()
     check = _checks.dead_writers()
@@ -436,7 +436,7 @@ def test_doctor_fails_without_kernel_locks(monkeypatch: pytest.MonkeyPatch) -> N
 def test_doctor_finds_leftovers(cleaned_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_checks, "_MAX_LISTED", sys.maxsize)  # other processes may have left names behind
     with Child() as child:
-        child.ask(publish, cleaned_name, 1)
+        child.call(publish, cleaned_name, 1)
         child.kill()
     (SHM / f"{cleaned_name}-2_readers").write_bytes(b"")
     (SHM / f"{cleaned_name}-2_data_0").write_bytes(b"")
@@ -449,7 +449,7 @@ def test_doctor_finds_leftovers(cleaned_name: str, monkeypatch: pytest.MonkeyPat
     assert f"{cleaned_name}-2" in found["orphans"]
 
 
-@pytest.mark.skipif(not possible("unshare", "--mount", "true"), reason="needs a mount namespace")
+@pytest.mark.skipif(not command_works("unshare", "--mount", "true"), reason="needs a mount namespace")
 def test_doctor_in_a_small_shm() -> None:
     mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec "
     words = " ".join(f"'{word}'" for word in command("doctor", "--json"))
@@ -458,7 +458,7 @@ def test_doctor_in_a_small_shm() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=environment(),
     )
     assert done.returncode == 1
@@ -515,7 +515,7 @@ def test_a_closed_pipe(writer: Writer, name: str) -> None:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"["
         process.stdout.close()
-        assert process.wait(PATIENCE) == -signal.SIGPIPE
+        assert process.wait(TIMEOUT) == -signal.SIGPIPE
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
@@ -525,7 +525,7 @@ def test_a_full_disk(writer: Writer, name: str, verb: str) -> None:
     writer.write("value")
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            command(verb, name), stdout=full, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment()
+            command(verb, name), stdout=full, stderr=subprocess.PIPE, check=False, timeout=TIMEOUT, env=environment()
         )
     assert done.returncode == 1
     assert done.stderr == b"shmsync: cannot write the output: No space left on device\n"
@@ -567,13 +567,13 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def wait_for(self, words: str, lines: int = 1) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while words not in self.text or self.text.count("\n") < lines - 1:
             assert time.monotonic() < deadline, self.text
             self._read()
 
     def wait(self) -> int:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.text
             self._read()
@@ -590,7 +590,7 @@ class Terminal:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         os.close(self._master)
         os.close(self._slave)
 
@@ -701,7 +701,7 @@ def test_the_lag_of_readers(writer: Writer, name: str) -> None:
     writer.write(1)
     assert row().rate is None
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         writer.write(2)
         assert (row().holders, row().lag, row().lag_is_exact) == (1, 1, True)
         writer.write(3, grace_duration=0)

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import PATIENCE, SHM
+from helpers import SHM, TIMEOUT, environment, until
 
 from shmsync import WriterStats
 from shmsync.cli.demo import airports
@@ -35,14 +34,11 @@ def shmsync(*args: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "COLUMNS": "80"},
+        env=environment(COLUMNS="80"),
     ) as process:
         yield process
     assert not [entry.name for entry in SHM.iterdir() if entry.name.startswith(f"demo-{process.pid}-")]
-    deadline = time.monotonic() + PATIENCE
-    while group_exists(process.pid):  # helper processes of multiprocessing exit after their parent
-        assert time.monotonic() < deadline, "a process was left behind"
-        time.sleep(0.01)
+    until(lambda: not group_exists(process.pid))  # helper processes of multiprocessing exit after their parent
 
 
 def group_exists(leader: int) -> bool:
@@ -54,7 +50,7 @@ def group_exists(leader: int) -> bool:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=TIMEOUT)
     return process.returncode, out, err
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import Child, Held
+from helpers import Child, State
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -195,7 +195,7 @@ def test_no_code_runs_without_allow_pickle(objects: Writer, name: str) -> None:
     RAN.clear()
 
 
-def read_thing(_: Held, name: str) -> str:
+def read_thing(_: State, name: str) -> str:
     with Reader(name, allow_pickle=True) as reader:
         try:
             return str(reader.get())
@@ -209,10 +209,10 @@ def test_values_that_cannot_be_pickled_or_unpickled(objects: Writer, name: str) 
         with pytest.raises(EntityWriteError, match="cannot be pickled"):
             objects.write(value)
     with Child() as child:
-        assert child.ask(read_thing, name) == "before"
+        assert child.call(read_thing, name) == "before"
     objects.write(NotThere())
     with Child() as child:
-        assert "cannot be unpickled in this process" in child.ask(read_thing, name)
+        assert "cannot be unpickled in this process" in child.call(read_thing, name)
 
 
 class NotThere:

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 from shmsync import Reader, Writer
 from shmsync._core import slots
@@ -65,25 +65,25 @@ def test_rule_a_a_count_for_a_version_gone_by_protects_nothing(
 
         def late() -> None:
             peeked.set()
-            assert go.wait(PATIENCE)
+            assert go.wait(TIMEOUT)
             count()
 
         def read() -> None:
             with reader.read() as snapshot:
                 seen.append(bytes(snapshot.buffer))
                 entered.set()
-                assert filled.wait(PATIENCE)
+                assert filled.wait(TIMEOUT)
                 seen.append(bytes(snapshot.buffer))
 
         slot.enter = (late, slot.enter[1])
         thread = threading.Thread(target=read)
         thread.start()
-        assert peeked.wait(PATIENCE)
+        assert peeked.wait(TIMEOUT)
         writer.write_raw(PAYLOADS[2])
 
         def let_it_count() -> None:
             go.set()
-            assert entered.wait(PATIENCE)
+            assert entered.wait(TIMEOUT)
 
         during_fill(monkeypatch, let_it_count)
         writer.write_raw(PAYLOADS[3])
@@ -165,13 +165,13 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
         monkeypatch.setattr(DataSegments, "_create", create)
         os.unlink(f"/dev/shm/{name}_data_0")  # noqa: PTH108
         go.set()
-        assert gone.wait(PATIENCE)
+        assert gone.wait(TIMEOUT)
         create(self, *arguments)
 
     def late(segment: str, *, writable: bool) -> Any:
         monkeypatch.setattr("shmsync._session.attachment.open_segment", opened)
         counted.set()
-        assert go.wait(PATIENCE)
+        assert go.wait(TIMEOUT)
         try:
             return opened(segment, writable=writable)
         finally:
@@ -181,7 +181,7 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
     monkeypatch.setattr("shmsync._session.attachment.open_segment", late)
     thread = threading.Thread(target=lambda: results.append(bytes(reader.get())))
     thread.start()
-    assert counted.wait(PATIENCE)
+    assert counted.wait(TIMEOUT)
     writer.write_raw(PAYLOADS[2])
     monkeypatch.setattr(DataSegments, "_create", read_in_between)
     writer.write_raw(PAYLOADS[3])

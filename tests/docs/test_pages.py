@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import prometheus_client
 import pytest
+from helpers import TIMEOUT, environment
 
 import shmsync
 from shmsync import Writer
@@ -74,9 +74,10 @@ def test_before_and_after_a_migration_print_the_same(page: str, name: str, tmp_p
     for number, block in enumerate(blocks_of(page)):
         script = tmp_path / f"script{number}.py"
         script.write_text(re.sub(OPENED, rf'\1"{name}-\2"', block), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, str(script)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, timeout=60)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(), check=True, stdout=subprocess.PIPE, timeout=TIMEOUT
+        )
         outputs.append(done.stdout)
     for opened in {found for _, found in re.findall(OPENED, "".join(blocks_of(page)))}:
         with Writer(f"{name}-{opened}") as writer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import SHM, Alarms, Child, Held
+from helpers import SHM, Alarms, Child, State
 
 from shmsync import (
     CapacityError,
@@ -248,7 +248,7 @@ class Alarm(Exception):  # noqa: N818
     pass
 
 
-def interrupted_writes(_: Held, name: str, attempts: int) -> None:
+def interrupted_writes(_: State, name: str, attempts: int) -> None:
     """Write and reserve while a timer raises at any instruction, until so many did, and so many did not go through."""
 
     def raise_alarm(*_: object) -> None:
@@ -276,7 +276,7 @@ def interrupted_writes(_: Held, name: str, attempts: int) -> None:
 def test_signals_that_raise_do_not_stop_the_writer(name: str) -> None:
     try:
         with Child() as child:
-            child.ask(interrupted_writes, name, 2000)
+            child.call(interrupted_writes, name, 2000)
         with Reader(name) as reader:
             assert reader.get() == "at last"
     finally:
@@ -335,17 +335,17 @@ def test_a_reader_that_holds_the_memory_costs_new_memory(writer: Writer, name: s
             assert bytes(held) == b"1" * 100
 
 
-def open_block(held: Held, name: str) -> None:
-    held.writer = Writer(name)
-    held.writer.write("before")
-    held.reservation = held.writer.reserve(4)
-    held.slot = held.reservation.__enter__()
-    held.slot.buffer[:] = b"half"
+def open_block(state: State, name: str) -> None:
+    state.writer = Writer(name)
+    state.writer.write("before")
+    state.reservation = state.writer.reserve(4)
+    state.slot = state.reservation.__enter__()
+    state.slot.buffer[:] = b"half"
 
 
 def test_killed_in_the_block(name: str) -> None:
     with Child() as child:
-        child.ask(open_block, name)
+        child.call(open_block, name)
         with Reader(name) as reader:
             assert reader.get() == "before"
             child.kill()
@@ -356,9 +356,9 @@ def test_killed_in_the_block(name: str) -> None:
                 writer.unlink()
 
 
-def leave_block(held: Held) -> str:
+def leave_block(state: State) -> str:
     try:
-        held.reservation.__exit__(None, None, None)
+        state.reservation.__exit__(None, None, None)
     except WriteLockConflictError as error:
         return str(error)
     return "published"
@@ -367,14 +367,14 @@ def leave_block(held: Held) -> str:
 def test_forked_in_the_block(name: str) -> None:
     """The child cannot publish what its parent has begun; the parent can."""
     with Child() as child:
-        child.ask(open_block, name)
+        child.call(open_block, name)
         forked = child.fork()
-        assert "inherited by a fork" in forked.ask(leave_block)
+        assert "inherited by a fork" in forked.call(leave_block)
         with Reader(name) as reader:
             assert reader.get() == "before"
-            assert child.ask(leave_block) == "published"
+            assert child.call(leave_block) == "published"
             assert reader.get() == b"half"
-        forked.hang_up()
+        forked.close()
         with pytest.raises(WriteLockConflictError), Writer(name) as second:
             second.unlink()
     with Writer(name) as last:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Child, Held
+from helpers import TIMEOUT, Child, State
 
 from shmsync import DataReadError, EntityReadError, Reader, Writer
 from shmsync._core import protocol
@@ -37,7 +37,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seqs
 
 
-def publish_without_pause(_held: Held, name: str, seed: int) -> int:
+def publish_without_pause(_state: State, name: str, seed: int) -> int:
     """Publish until a value says that it is enough; each carries the checksum of its content."""
     rng = random.Random(seed)
     with Writer(name) as writer, Reader[bool](f"{name}-done") as done:
@@ -52,8 +52,8 @@ def publish_without_pause(_held: Held, name: str, seed: int) -> int:
 def test_values_are_whole_and_in_order(name: str) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    with Child() as child, Writer(f"{name}-done") as done, Reader[Any](name, timeout=PATIENCE) as reader:
-        child.start(publish_without_pause, name, seed)
+    with Child() as child, Writer(f"{name}-done") as done, Reader[Any](name, timeout=TIMEOUT) as reader:
+        child.send(publish_without_pause, name, seed)
         last: dict[str, Any] = {"number": 0}
         for _ in range(CHANGES):
             while (value := reader.get()) is last:
@@ -62,7 +62,7 @@ def test_values_are_whole_and_in_order(name: str) -> None:
             assert value["number"] > last["number"]
             last = value
         done.write(True)  # noqa: FBT003 - a value
-        assert child.hear() >= last["number"]
+        assert child.receive() >= last["number"]
         done.unlink()
         with Writer(name) as again:
             again.unlink()

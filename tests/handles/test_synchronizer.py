@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NEVER, PATIENCE
+from helpers import NEVER, TIMEOUT
 
 import shmsync
 from shmsync import (
@@ -118,7 +118,7 @@ def test_version_and_result_agree(writer: Writer, name: str) -> None:
 
 
 def test_timeout_waits_for_the_first_value(writer: Writer, name: str) -> None:
-    with Reader(name, timeout=PATIENCE) as reader:
+    with Reader(name, timeout=TIMEOUT) as reader:
         timer = threading.Timer(0.05, writer.write, args=("late",))
         timer.start()
         assert reader.get() == "late"
@@ -347,7 +347,7 @@ def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
         thread.start()
     reader.close()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert len(raised) == 3
 
 

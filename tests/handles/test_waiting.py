@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import uvloop
-from helpers import PATIENCE, SHM, Child, Held, is_asleep, until
+from helpers import SHM, TIMEOUT, Child, State, is_asleep, until
 
 from shmsync import (
     ClosedError,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 uvloop.new_event_loop().close()  # it opens a pipe for signals, which the process has ever after
 
-LONG = 10 * PATIENCE
+LONG = 10 * TIMEOUT
 """Seconds that no test may take: who waits for so long looks at the end, and a lost wake-up would not show."""
 
-pytestmark = pytest.mark.timeout(3 * PATIENCE)
+pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
 NO_FUTEX = {"AVAILABLE": False, "MANY_AVAILABLE": False, "_call": None}
 WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
@@ -96,7 +96,7 @@ def soon(act: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert not errors, errors
 
 
@@ -114,7 +114,7 @@ def is_awaited(name: str) -> bool:
 
 
 async def until_async(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.002)
@@ -236,10 +236,10 @@ def test_watch_sees_the_same_number_in_a_new_life(writer: Writer, name: str, sin
 def test_lack_of_descriptors_does_not_detach(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
-        assert child.ask(wait_without_descriptors, name) == (None, "a")
+        assert child.call(wait_without_descriptors, name) == (None, "a")
 
 
-def wait_without_descriptors(_held: Held, name: str) -> tuple[int | None, str]:
+def wait_without_descriptors(_state: State, name: str) -> tuple[int | None, str]:
     waiting._MAX_SLEEP = 0.02
     with Reader[str](name) as reader:
         reader.get()
@@ -292,7 +292,7 @@ def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatc
 
 def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
     with Child() as first, Reader[int](name) as reader:
-        first.ask(publish, name, 1)
+        first.call(publish, name, 1)
         assert reader.wait() == 1
         first.kill()
         with Writer(name) as successor:
@@ -301,9 +301,9 @@ def test_a_writer_killed_while_others_wait_is_followed(name: str) -> None:
             successor.unlink()
 
 
-def publish(held: Held, name: str, value: int) -> None:
-    held.writer = Writer(name)
-    held.writer.write(value)
+def publish(state: State, name: str, value: int) -> None:
+    state.writer = Writer(name)
+    state.writer.write(value)
 
 
 @pytest.mark.usefixtures("_either_way")
@@ -322,13 +322,13 @@ def test_close_ends_a_wait(writer: Writer, name: str, monkeypatch: pytest.Monkey
 def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
-        child.start(wait_until_interrupted, name)
+        child.send(wait_until_interrupted, name)
         until(lambda: is_awaited(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGINT)
-        assert child.hear() == "interrupted"
+        assert child.receive() == "interrupted"
 
 
-def wait_until_interrupted(_held: Held, name: str) -> str:
+def wait_until_interrupted(_state: State, name: str) -> str:
     with Reader[str](name) as reader:
         reader.get()
         try:
@@ -342,17 +342,17 @@ def test_a_signal_does_not_end_a_wait(writer: Writer, name: str, tmp_path: Path)
     writer.write("a")
     handled = tmp_path / "handled"
     with Child() as child:
-        child.start(wait_with_a_handler, name, handled)
+        child.send(wait_with_a_handler, name, handled)
         until(lambda: is_awaited(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGUSR1)
         until(handled.exists)
         until(lambda: is_asleep(child.pid))
-        assert not child.answered()
+        assert not child.has_result()
         writer.write("b")
-        assert child.hear() == 2
+        assert child.receive() == 2
 
 
-def wait_with_a_handler(_held: Held, name: str, handled: Path) -> int | None:
+def wait_with_a_handler(_state: State, name: str, handled: Path) -> int | None:
     signal.signal(signal.SIGUSR1, lambda *_: handled.touch())
     with Reader[str](name) as reader:
         reader.get()
@@ -496,7 +496,7 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
             until(partial(all_have_seen, number - 1))
             writer.write(number)
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
     assert found == [[0, 1, 2, 3, 4, 5]] * 2
 
 
@@ -598,7 +598,7 @@ def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> None:
         before = threading.active_count()
         found: list[list[int]] = [[] for _ in range(count)]
-        async with asyncio.timeout(PATIENCE) if hasattr(asyncio, "timeout") else _forever():
+        async with asyncio.timeout(TIMEOUT) if hasattr(asyncio, "timeout") else _forever():
             tasks = [asyncio.create_task(follow(reader, seen)) for seen in found]
             for number in (1, 2):
                 while not all(seen and seen[-1] == number - 1 for seen in found):  # noqa: ASYNC110
@@ -622,10 +622,10 @@ class _forever:  # noqa: N801 - stands for a function of later Pythons
 def test_more_names_than_one_call_can_wait_for(name: str) -> None:
     with Child() as child:
         count = futex.MAX_WORDS + 20
-        assert child.ask(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
+        assert child.call(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
 
 
-def wait_for_many(_held: Held, names: list[str]) -> list[int | None]:
+def wait_for_many(_state: State, names: list[str]) -> list[int | None]:
     look_seldom()
     notify_async._MAX_SLEEP = LONG
     writers = [Writer(each, max_readers=1) for each in names]
@@ -760,25 +760,25 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
 def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
     writer.write(0)
     with Child() as parent:
-        parent.ask(wait_in_a_loop, name, 0.05)
+        parent.call(wait_in_a_loop, name, 0.05)
         forked = parent.fork()
-        assert not forked.ask(has_a_thread)
-        forked.start(wait_in_a_loop, name, LONG)
-        parent.start(wait_in_a_loop, name, LONG)
+        assert not forked.call(has_a_thread)
+        forked.send(wait_in_a_loop, name, LONG)
+        parent.send(wait_in_a_loop, name, LONG)
         writer.write(1)  # before they wait, or while they do
-        assert forked.hear() == parent.hear() == 2
-        forked.hang_up()
+        assert forked.receive() == parent.receive() == 2
+        forked.close()
 
 
-def has_a_thread(_held: Held) -> bool:
+def has_a_thread(_state: State) -> bool:
     return notify_async._poller._thread is not None
 
 
-def wait_in_a_loop(held: Held, name: str, timeout: float) -> int | None:
+def wait_in_a_loop(state: State, name: str, timeout: float) -> int | None:
     look_seldom()
-    if not hasattr(held, "reader"):
-        held.reader = Reader[int](name)
-    found: int | None = asyncio.run(held.reader.wait_async(1, timeout))
+    if not hasattr(state, "reader"):
+        state.reader = Reader[int](name)
+    found: int | None = asyncio.run(state.reader.wait_async(1, timeout))
     return found
 
 
@@ -786,15 +786,15 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
     writer.write(0)
     with Writer(f"{name}-2") as another, Child() as child:
         another.write(0)
-        child.start(wait_for_two, name, another.name)
+        child.send(wait_for_two, name, another.name)
         until(lambda: is_awaited(writer.name) and is_awaited(another.name))
         another.write(1)
         writer.write(1)
-        assert child.hear() == [2, 2]
+        assert child.receive() == [2, 2]
         another.unlink()
 
 
-def wait_for_two(_held: Held, *names: str) -> list[int | None]:
+def wait_for_two(_state: State, *names: str) -> list[int | None]:
     look_seldom()
     notify_async._MAX_SLEEP = LONG
 
@@ -809,10 +809,10 @@ def wait_for_two(_held: Held, *names: str) -> list[int | None]:
 
 def test_who_comes_while_others_go_is_woken(name: str) -> None:
     with Child() as child:
-        assert child.ask(come_while_another_goes, name) == [2, 3]
+        assert child.call(come_while_another_goes, name) == [2, 3]
 
 
-def come_while_another_goes(_held: Held, name: str) -> list[int | None]:
+def come_while_another_goes(_state: State, name: str) -> list[int | None]:
     look_seldom()
     notify_async._MAX_SLEEP = LONG
 

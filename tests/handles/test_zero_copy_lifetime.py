@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import PATIENCE, Child, Held, hazards, slots_locked
+from helpers import TIMEOUT, Child, State, hazards, slots_locked
 
 from shmsync import ArrayMap, ClosedError, Reader, Writer, codecs
 
@@ -226,7 +226,7 @@ def test_a_view_that_goes_while_the_handle_is_busy(writer: Writer, name: str) ->
         with reader.lock:
             dropper = threading.Thread(target=views.clear)
             dropper.start()
-            dropper.join(PATIENCE)
+            dropper.join(TIMEOUT)
             assert not dropper.is_alive()
             assert hazards(name)
         reader.read(check_bytes=True).close()
@@ -291,20 +291,20 @@ def test_threads_take_and_drop_views(writer: Writer, name: str) -> None:
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
-def take_part(held: Held, name: str, kind: str) -> bytes:
+def take_part(state: State, name: str, kind: str) -> bytes:
     _, _, take, look = KINDS[kind]
-    held.reader = Reader(name, allow_pickle=True)
-    held.part = take(held.reader.get())
-    return look(held.part)
+    state.reader = Reader(name, allow_pickle=True)
+    state.part = take(state.reader.get())
+    return look(state.part)
 
 
-def look_again(held: Held, kind: str) -> bytes:
-    return KINDS[kind][3](held.part)
+def look_again(state: State, kind: str) -> bytes:
+    return KINDS[kind][3](state.part)
 
 
-def drop_part(held: Held) -> None:
-    del held.part
-    held.reader.close()
+def drop_part(state: State) -> None:
+    del state.part
+    state.reader.close()
 
 
 @pytest.mark.parametrize("kind", ["array in a dict", "archived map", "table", "raw"])
@@ -312,16 +312,16 @@ def test_after_a_fork_each_side_has_its_own(writer: Writer, name: str, kind: str
     codec, value, *_ = KINDS[kind]
     publish(writer, codec, value)
     with Child() as child:
-        before = child.ask(take_part, name, kind)
+        before = child.call(take_part, name, kind)
         forked = child.fork()
-        child.ask(drop_part)
+        child.call(drop_part)
         for number in range(20):
             writer.write_raw(bytes([number]) * 100_000)
-        assert forked.ask(look_again, kind) == before
+        assert forked.call(look_again, kind) == before
         assert slots_locked(name)
-        forked.ask(drop_part)
+        forked.call(drop_part)
         assert not slots_locked(name)
-        forked.hang_up()
+        forked.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -329,7 +329,7 @@ def test_a_reader_that_is_killed_with_a_value_costs_nothing(writer: Writer, name
     codec, value, *_ = KINDS[kind]
     publish(writer, codec, value)
     with Child() as child:
-        child.ask(take_part, name, kind)
+        child.call(take_part, name, kind)
         child.kill()
     for number in range(4):
         writer.write(number)
@@ -386,7 +386,7 @@ with reader.read() as snapshot:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", script]
     # Up to 3.13, CPython itself crashes once in some hundred times if a daemon thread comes back from C after the end.
     for _ in range(3 if way == "a thread that goes on" else 1):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         if run.returncode != -signal.SIGSEGV:
             break
     assert (run.returncode, run.stderr, run.stdout) == (0, "", "")

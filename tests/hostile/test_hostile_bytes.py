@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import SHM, Child, Held
+from helpers import SHM, Child, State
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +168,7 @@ def test_no_corrupted_payload_passes_the_check(at: int, bits: int) -> None:
 GRACE = 0.05
 
 
-def scribble(_held: Held, name: str, seed: int, seconds: float) -> int:
+def scribble(_state: State, name: str, seed: int, seconds: float) -> int:
     """Write random words all over the reader table, which a reader may."""
     rng, end, times = random.Random(seed), time.monotonic() + seconds, 0
     with (SHM / f"{name}_readers").open("r+b") as file, mmap.mmap(file.fileno(), 0) as table:
@@ -184,14 +184,14 @@ def test_a_reader_that_scribbles_over_the_table(writer: Writer, name: str) -> No
     writer.write_raw(b"first")
     writes = reads = 0
     with Child() as hostile:
-        hostile.start(scribble, name, 7, 2.0)
-        while not hostile.answered():
+        hostile.send(scribble, name, 7, 2.0)
+        while not hostile.has_result():
             payload = str(writes).encode() * 100
             writer.write_raw(payload, grace_duration=GRACE)
             writes += 1
             with contextlib.suppress(ShmSyncError), Reader(name) as reader, reader.read(check_bytes=True) as snapshot:
                 assert bytes(snapshot.buffer) == payload
                 reads += 1
-        assert hostile.hear() > 1000
+        assert hostile.receive() > 1000
     assert writes > 10
     assert reads > 0

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
-from helpers import PATIENCE, SHM, Child, Held, attach, get, hold, leave, publish
+from helpers import SHM, TIMEOUT, Child, State, close_snapshot, get_value, open_reader, open_snapshot, publish
 
 import shmsync
 from shmsync import (
@@ -67,9 +67,9 @@ def test_a_name(writer: Writer, name: str) -> None:
     info = shmsync.info(name)
     assert (info.name, info.seq, info.version, info.codec, info.layout) == (name, 1, version, "msgpack", 1)
     assert info.age is not None
-    assert 0 <= info.age < PATIENCE
+    assert 0 <= info.age < TIMEOUT
     assert info.created is not None
-    assert abs(info.created - before) < PATIENCE
+    assert abs(info.created - before) < TIMEOUT
     assert (info.writer.state, info.writer.pid, info.max_readers) == ("alive", os.getpid(), 256)
     assert (info.readers, info.problems, info.replaced) == ((), (), 0)
     assert [segment.segment for segment in info.segments] == [f"/{name}_{which}" for which in PARTS]
@@ -168,7 +168,7 @@ def test_while_the_writer_is_busy(writer: Writer, name: str, monkeypatch: pytest
 
 def test_the_writer(name: str) -> None:
     with Child() as child:
-        child.ask(publish, name, 1)
+        child.call(publish, name, 1)
         writer = shmsync.info(name).writer
         assert (writer.state, writer.pid) == ("alive", child.pid)
         child.kill()
@@ -187,28 +187,28 @@ def states(name: str) -> list[str]:
     return [reader.state for reader in shmsync.readers(name)]
 
 
-def retain(held: Held, name: str) -> None:
-    held.reader = Reader(name)
-    held.value = held.reader.get()
+def retain(state: State, name: str) -> None:
+    state.reader = Reader(name)
+    state.value = state.reader.get()
 
 
-def release(held: Held) -> None:
-    del held.value
-    held.reader.close()
+def release(state: State) -> None:
+    del state.value
+    state.reader.close()
 
 
 def test_the_states_of_a_reader(writer: Writer, name: str) -> None:
     writer.write_raw(b"x" * 10000)
     assert states(name) == []
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         (reader,) = shmsync.readers(name)
         assert (reader.slot, reader.pid, reader.state, reader.counts) == (0, child.pid, "reading", (1, 0))
         assert reader.since is not None
-        assert abs(reader.since - time.time()) < PATIENCE
-        child.ask(leave)
+        assert abs(reader.since - time.time()) < TIMEOUT
+        child.call(close_snapshot)
         assert states(name) == ["idle"]
-        child.ask(hold, name)  # replaces its first handle, which releases the first slot
+        child.call(open_snapshot, name)  # replaces its first handle, which releases the first slot
         for _ in range(3):
             writer.write_raw(b"y", grace_duration=0)
         assert states(name) == ["evicted"]
@@ -222,7 +222,7 @@ def test_the_states_of_a_reader(writer: Writer, name: str) -> None:
 def test_retained_segments(writer: Writer, name: str) -> None:
     writer.write_raw(b"x" * 10000)
     with Child() as child:
-        child.ask(retain, name)
+        child.call(retain, name)
         (reader,) = shmsync.readers(name)
         assert (reader.state, reader.retained) == ("retaining", (RetainedInfo(0, 1, current=True),))
         writer.write_raw(b"y" * 10000)
@@ -230,7 +230,7 @@ def test_retained_segments(writer: Writer, name: str) -> None:
         (reader,) = shmsync.readers(name)
         assert (reader.state, reader.retained) == ("retaining", (RetainedInfo(0, 1, current=False),))
         assert shmsync.info(name).replaced == 1
-        child.ask(release)
+        child.call(release)
         assert states(name) == []
 
 
@@ -245,13 +245,13 @@ def test_how_long_a_version_has_been_held(writer: Writer, name: str, monkeypatch
         (reader,) = shmsync.readers(name)
         return reader.held_at_least, reader.held_at_most
 
-    slack = 2 + PATIENCE
+    slack = 2 + TIMEOUT
     writer.write(1)
     with Child() as child:
-        child.ask(attach, name)
-        child.ask(get)
+        child.call(open_reader, name)
+        child.call(get_value)
         assert held() == (None, None)
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         later("_inspect", 1000)
         assert held() == (pytest.approx(0), pytest.approx(1000, abs=slack))  # of the newest, it may be quite new
         later("_handles.writer", 500)
@@ -260,7 +260,7 @@ def test_how_long_a_version_has_been_held(writer: Writer, name: str, monkeypatch
         later("_handles.writer", 600)
         writer.write_raw(b"z", grace_duration=0)
         assert held() == (pytest.approx(400, abs=slack), pytest.approx(1000, abs=slack))  # evicted
-        child.ask(leave)
+        child.call(close_snapshot)
 
 
 def test_the_annotations_resolve_at_run_time() -> None:
@@ -387,17 +387,17 @@ def test_random_bytes(closed: str, seed: int) -> None:
 # ------------------------------------------------------------------------------------------------------- permissions
 
 
-def change_user(_held: Held, user: int) -> None:
+def change_user(_state: State, user: int) -> None:
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
 
 
-def get_info(_held: Held, name: str) -> Info:
+def get_info(_state: State, name: str) -> Info:
     return shmsync.info(name)
 
 
-def get_readers(_held: Held, name: str) -> list[Any]:
+def get_readers(_state: State, name: str) -> list[Any]:
     return shmsync.readers(name)
 
 
@@ -406,13 +406,13 @@ def test_another_user_with_read_permission(name: str) -> None:
     with Writer(name, mode=0o644) as writer, Child() as other, Child() as reader:
         writer.write(1)
         part(name, "readers").chmod(0o644)
-        reader.ask(hold, name)
-        other.ask(change_user, 12345)
-        info = other.ask(get_info, name)
+        reader.call(open_snapshot, name)
+        other.call(change_user, 12345)
+        info = other.call(get_info, name)
         assert not info.problems
         assert (info.writer.state, [each.state for each in info.readers]) == ("alive", ["reading"])
         reader.kill()
-        assert [each.state for each in other.ask(get_readers, name)] == ["dead"]
+        assert [each.state for each in other.call(get_readers, name)] == ["dead"]
         writer.unlink()
 
 
@@ -420,15 +420,15 @@ def test_another_user_with_read_permission(name: str) -> None:
 def test_another_user_without_permission(writer: Writer, name: str) -> None:
     writer.write(1)
     with Child() as other:
-        other.ask(attach, name)
-        other.ask(change_user, 12345)
-        info = other.ask(get_info, name)
+        other.call(open_reader, name)
+        other.call(change_user, 12345)
+        info = other.call(get_info, name)
         assert "its mode is 0o600, its owner user 0" in info.problems[0]
         assert (info.writer.state, info.version, info.segments[0].size) == ("unknown", None, 4096)
         with pytest.raises(StateReadError, match="its mode is 0o600"):
-            other.ask(get_readers, name)
-        assert name in other.ask(all_names)
+            other.call(get_readers, name)
+        assert name in other.call(all_names)
 
 
-def all_names(_held: Held) -> list[str]:
+def all_names(_state: State) -> list[str]:
     return shmsync.names()

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import SHM, Child, Held, attach, get, possible
+from helpers import SHM, Child, State, command_works, get_value, open_reader
 
 from shmsync import CapacityError, Reader, StateNotFoundError, Writer
 
@@ -22,7 +22,7 @@ SMALL_SHM = [
     "sh",
 ]
 
-pytestmark = pytest.mark.skipif(not possible(*SMALL_SHM, "true"), reason="no mount namespaces here")
+pytestmark = pytest.mark.skipif(not command_works(*SMALL_SHM, "true"), reason="no mount namespaces here")
 
 NAME = "capacity"  # the file system is the child's own
 
@@ -30,101 +30,101 @@ NAME = "capacity"  # the file system is the child's own
 @pytest.fixture
 def child() -> Iterator[Child]:
     with Child(SMALL_SHM) as child:
-        child.ask(open_writer)
+        child.call(open_writer)
         yield child
 
 
-def open_writer(held: Held) -> None:
-    held.writer = Writer(NAME, codec="raw")
+def open_writer(state: State) -> None:
+    state.writer = Writer(NAME, codec="raw")
 
 
-def write(held: Held, size: int, fill: bytes = b"x") -> int:
-    seq: int = held.writer.write(fill * size).version.seq
+def write(state: State, size: int, fill: bytes = b"x") -> int:
+    seq: int = state.writer.write(fill * size).version.seq
     return seq
 
 
-def get_anew(_held: Held) -> bytes:
+def get_anew(_state: State) -> bytes:
     with Reader(NAME) as reader:
         return bytes(reader.get())
 
 
-def segments(_held: Held) -> list[str]:
+def segments(_state: State) -> list[str]:
     return sorted(path.name for path in SHM.iterdir())
 
 
-def free(_held: Held) -> int:
+def free(_state: State) -> int:
     status = os.statvfs(SHM)
     return status.f_bavail * status.f_frsize
 
 
-def unlink(held: Held) -> None:
-    held.writer.unlink()
+def unlink(state: State) -> None:
+    state.writer.unlink()
 
 
 def test_a_value_too_large(child: Child) -> None:
-    child.ask(attach, NAME)
-    assert child.ask(write, 10) == 1
-    assert child.ask(get) == b"x" * 10
+    child.call(open_reader, NAME)
+    assert child.call(write, 10) == 1
+    assert child.call(get_value) == b"x" * 10
     for _ in range(3):
         with pytest.raises(CapacityError) as raised:
-            child.ask(write, 2 * SIZE)
+            child.call(write, 2 * SIZE)
         assert raised.value.errno == errno.ENOSPC
         text = str(raised.value)
         assert f"{NAME}_data_1 needs 2,101,248 bytes" in text
         assert f" of {SIZE:,} bytes" in text
         assert "--shm-size" in text
-        assert child.ask(get) == child.ask(get_anew) == b"x" * 10
-    assert child.ask(write, 20) == 2
-    assert child.ask(get) == child.ask(get_anew) == b"x" * 20
-    child.ask(unlink)
-    assert child.ask(segments) == []
+        assert child.call(get_value) == child.call(get_anew) == b"x" * 10
+    assert child.call(write, 20) == 2
+    assert child.call(get_value) == child.call(get_anew) == b"x" * 20
+    child.call(unlink)
+    assert child.call(segments) == []
 
 
 def test_no_room_for_two(child: Child) -> None:
     """The value fits, but not beside the one that is published."""
     large = SIZE * 6 // 10
-    child.ask(attach, NAME)
-    assert child.ask(write, large, b"a") == 1
+    child.call(open_reader, NAME)
+    assert child.call(write, large, b"a") == 1
     for size in (large, large // 10 * 9):
         with pytest.raises(CapacityError):
-            child.ask(write, size, b"b")
-        assert child.ask(get) == child.ask(get_anew) == b"a" * large
-    assert child.ask(write, SIZE // 4, b"c") == 2
-    assert child.ask(get) == child.ask(get_anew) == b"c" * (SIZE // 4)
+            child.call(write, size, b"b")
+        assert child.call(get_value) == child.call(get_anew) == b"a" * large
+    assert child.call(write, SIZE // 4, b"c") == 2
+    assert child.call(get_value) == child.call(get_anew) == b"c" * (SIZE // 4)
 
 
 def test_growth_gives_up_its_headroom_first(child: Child) -> None:
     for size in (100_000, 100_000, 900_000):
-        child.ask(write, size)
-        assert len(child.ask(get_anew)) == size
+        child.call(write, size)
+        assert len(child.call(get_anew)) == size
 
 
 def test_a_first_write_too_large(child: Child) -> None:
     with pytest.raises(CapacityError):
-        child.ask(write, 2 * SIZE)
-    assert child.ask(segments) == []
-    assert child.ask(free) == SIZE
+        child.call(write, 2 * SIZE)
+    assert child.call(segments) == []
+    assert child.call(free) == SIZE
     with pytest.raises(StateNotFoundError):
-        child.ask(get_anew)
-    assert child.ask(write, 10) == 1
-    assert child.ask(get_anew) == b"x" * 10
+        child.call(get_anew)
+    assert child.call(write, 10) == 1
+    assert child.call(get_anew) == b"x" * 10
 
 
 @pytest.mark.parametrize("left", [0, 4096, 8192, 16384])
 def test_no_room_for_the_state_or_the_table(child: Child, left: int) -> None:
-    child.ask(fill_up, left)
+    child.call(fill_up, left)
     with pytest.raises(CapacityError):
-        child.ask(write, 10)
-    assert child.ask(segments) == ["filler"]
-    assert child.ask(free) == left
-    child.ask(remove_filler)
-    assert child.ask(write, 10) == 1
+        child.call(write, 10)
+    assert child.call(segments) == ["filler"]
+    assert child.call(free) == left
+    child.call(remove_filler)
+    assert child.call(write, 10) == 1
 
 
-def fill_up(held: Held, left: int) -> None:
+def fill_up(state: State, left: int) -> None:
     with (SHM / "filler").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free(held) - left)
+        os.posix_fallocate(file.fileno(), 0, free(state) - left)
 
 
-def remove_filler(_held: Held) -> None:
+def remove_filler(_state: State) -> None:
     (SHM / "filler").unlink()

@@ -18,7 +18,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from helpers import NEVER, SHM, Child, Held, at_once, get, hold, leave, look, pauses, pins
+from helpers import (
+    NEVER,
+    SHM,
+    Child,
+    State,
+    close_snapshot,
+    get_value,
+    open_snapshot,
+    pins,
+    recorded_waits,
+    snapshot_checksum,
+    without_waiting,
+)
 
 import shmsync
 from shmsync import Reader, Writer
@@ -36,11 +48,11 @@ def test_readers_killed_inside_read(writer: Writer, name: str) -> None:
             writer.write(number)
             for _ in range(4):
                 readers.append(stack.enter_context(Child()))
-                readers[-1].ask(hold, name)
+                readers[-1].call(open_snapshot, name)
         assert len(pins(name)) == 8
         for reader in readers:
             reader.kill()
-        with at_once():
+        with without_waiting():
             assert all(writer.write(number, grace_duration=NEVER).reset for number in range(2))
             assert not pins(name)
             assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
@@ -50,33 +62,33 @@ def test_a_reader_stopped_inside_read(writer: Writer, name: str) -> None:
     grace = 0.5
     held = writer.write_raw(os.urandom(100_000)).version.checksum
     with Child() as reader:
-        assert reader.ask(hold, name) == held
-        reader.stop()
+        assert reader.call(open_snapshot, name) == held
+        reader.suspend()
         writer.write_raw(os.urandom(100_000))
         start = time.monotonic()
-        with pauses() as made:
+        with recorded_waits() as made:
             assert writer.write_raw(os.urandom(100_000), grace_duration=grace).reset
         assert time.monotonic() - start >= grace
         assert 0 < sum(made) <= grace  # invariant 3: no longer than that, in total
-        with at_once():
+        with without_waiting():
             for _ in range(10):
                 assert not writer.write_raw(os.urandom(100_000), grace_duration=NEVER).reset
             newest = os.urandom(100_000)
             writer.write_raw(newest)
-        reader.go_on()
-        assert reader.ask(look) == held
-        reader.ask(leave)
-        assert reader.ask(get) == newest
+        reader.resume()
+        assert reader.call(snapshot_checksum) == held
+        reader.call(close_snapshot)
+        assert reader.call(get_value) == newest
 
 
 def test_grace_zero_never_waits(writer: Writer, name: str) -> None:
     held = writer.write_raw(os.urandom(1000)).version.checksum
-    with Child() as reader, pauses() as made:
-        assert reader.ask(hold, name) == held
+    with Child() as reader, recorded_waits() as made:
+        assert reader.call(open_snapshot, name) == held
         resets = [writer.write_raw(os.urandom(1000), grace_duration=0).reset for _ in range(20)]
         assert resets == [False, True] + 18 * [False]
         assert made == []
-        assert reader.ask(look) == held
+        assert reader.call(snapshot_checksum) == held
 
 
 # ------------------------------------------------------------------------------------------------- death at each step
@@ -104,7 +116,7 @@ def die_at(step: int, action: Callable[[], Any]) -> None:
     sys.settrace(None)
 
 
-def fork_and_die(_held: Held, step: int, prepare: Callable[..., Callable[[], Any]], *args: Any) -> bool:
+def fork_and_die(_state: State, step: int, prepare: Callable[..., Callable[[], Any]], *args: Any) -> bool:
     """Let a forked process prepare an action and die at a step of it; tell whether it died, or got to the end."""
     pid = os.fork()
     if pid == 0:
@@ -206,7 +218,7 @@ def test_a_writer_killed_at_each_step(name: str, case: Case) -> None:
             held, view = case.around(name)
             before = checksum_of(view)
 
-            died = child.ask(fork_and_die, step, case.prepare, name, case.writes_before, old, new)
+            died = child.call(fork_and_die, step, case.prepare, name, case.writes_before, old, new)
 
             value = attached.get(default=None)
             assert value in ((old, None) if unlinks else (old, new) if case.alive else (None, new))
@@ -215,7 +227,7 @@ def test_a_writer_killed_at_each_step(name: str, case: Case) -> None:
                 assert late.get(default=None) == value
                 seq = late.version().seq if value else 0
             grace = 0 if case.around is holding else NEVER
-            with Writer(name, grace_duration=grace) as successor, at_once():
+            with Writer(name, grace_duration=grace) as successor, without_waiting():
                 for number in range(1, 5):
                     assert successor.write(number).version.seq == seq + number
                     with Reader(name) as late:
@@ -255,9 +267,9 @@ def test_a_reader_killed_at_each_step(writer: Writer, name: str, reads_before: i
         for step in itertools.count(1):
             assert step < GIVE_UP
             writer.write_raw(b"value")
-            died = child.ask(fork_and_die, step, to_read, name, reads_before)
+            died = child.call(fork_and_die, step, to_read, name, reads_before)
             counted |= bool(pins(name))
-            with at_once():
+            with without_waiting():
                 for _ in range(3):
                     writer.write_raw(b"value", grace_duration=NEVER)
             assert not pins(name)
@@ -269,7 +281,7 @@ def test_a_reader_killed_at_each_step(writer: Writer, name: str, reads_before: i
 
 def test_a_writer_killed_leaves_its_lock(name: str) -> None:
     with Child() as child, Writer(name) as successor:
-        child.ask(write, name, "first")
+        child.call(write, name, "first")
         with pytest.raises(shmsync.WriteLockConflictError, match=rf"already has a writer \(pid {child.pid}, "):
             successor.write("second")
         child.kill()
@@ -278,19 +290,19 @@ def test_a_writer_killed_leaves_its_lock(name: str) -> None:
         successor.unlink()
 
 
-def write(held: Held, name: str, value: str) -> None:
-    held.writer = Writer(name)
-    held.writer.write(value)
+def write(state: State, name: str, value: str) -> None:
+    state.writer = Writer(name)
+    state.writer.write(value)
 
 
 def test_one_reader_among_many_dies(writer: Writer, name: str) -> None:
     """The others keep what they hold."""
     held = writer.write_raw(os.urandom(1000)).version.checksum
     with Child() as mortal, Child() as survivor:
-        mortal.ask(hold, name)
-        survivor.ask(hold, name)
+        mortal.call(open_snapshot, name)
+        survivor.call(open_snapshot, name)
         mortal.kill()
         for _ in range(10):
             writer.write_raw(os.urandom(1000), grace_duration=0)
-        assert survivor.ask(look) == held
-        survivor.ask(leave)
+        assert survivor.call(snapshot_checksum) == held
+        survivor.call(close_snapshot)

@@ -16,21 +16,21 @@ from typing import Any
 import pytest
 from helpers import (
     NEVER,
-    PATIENCE,
+    TIMEOUT,
     Child,
-    Held,
-    Line,
-    at_once,
-    attach,
-    close,
-    get,
+    Connection,
+    State,
+    close_reader,
+    close_snapshot,
+    get_value,
     hazards,
-    hold,
-    leave,
-    look,
+    open_reader,
+    open_snapshot,
     pins,
     slots_locked,
+    snapshot_checksum,
     until,
+    without_waiting,
 )
 
 from shmsync import Reader, StateNotFoundError, Synchronizer, WriteLockConflictError, Writer
@@ -45,7 +45,7 @@ def publish(writer: Writer, times: int) -> None:
 def check_clean(writer: Writer, name: str) -> None:
     """No slot is held any more, and what the dead left costs no wait, and nothing from the second write on."""
     until(lambda: not slots_locked(name))
-    with at_once():
+    with without_waiting():
         for number in range(2):
             writer.write(number, grace_duration=NEVER)
         assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
@@ -61,84 +61,84 @@ def checksum(writer: Writer) -> int:
 
 def test_a_handle_works_on_in_both(writer: Writer, name: str) -> None:
     with Child() as parent:
-        parent.ask(attach, name)
+        parent.call(open_reader, name)
         writer.write("before")
-        assert parent.ask(get) == "before"
+        assert parent.call(get_value) == "before"
         forked = parent.fork()
         for number in range(10):
             for process in (parent, forked):
-                assert process.ask(get) == ("before" if number == 0 else number - 1)
-                assert process.ask(read) == process.ask(get)
+                assert process.call(get_value) == ("before" if number == 0 else number - 1)
+                assert process.call(read) == process.call(get_value)
             assert slots_locked(name) == [0, 1]  # each has one of its own
             assert not writer.write(number, grace_duration=NEVER).reset
-        forked.ask(close)
+        forked.call(close_reader)
         publish(writer, 3)
-        parent.ask(get)
-        parent.ask(close)
+        parent.call(get_value)
+        parent.call(close_reader)
         assert not slots_locked(name)
 
 
-def read(held: Held) -> Any:
-    with held.reader.read(check_bytes=True) as snapshot:
+def read(state: State) -> Any:
+    with state.reader.read(check_bytes=True) as snapshot:
         return snapshot.value
 
 
 def test_a_handle_that_never_read(writer: Writer, name: str) -> None:
     with Child() as parent:
-        parent.ask(attach, name)
+        parent.call(open_reader, name)
         forked = parent.fork()
         for process in (parent, forked):
             with pytest.raises(StateNotFoundError):
-                process.ask(get)
+                process.call(get_value)
         writer.write("value")
-        assert parent.ask(get) == forked.ask(get) == "value"
+        assert parent.call(get_value) == forked.call(get_value) == "value"
 
 
-def parent_first(parent: Child, forked: Line) -> tuple[Line, Line]:
+def parent_first(parent: Child, forked: Connection) -> tuple[Connection, Connection]:
     return parent, forked
 
 
-def forked_first(parent: Child, forked: Line) -> tuple[Line, Line]:
+def forked_first(parent: Child, forked: Connection) -> tuple[Connection, Connection]:
     return forked, parent
 
 
 ORDERS = pytest.mark.parametrize("order", [parent_first, forked_first])
-Order = Callable[[Child, Line], tuple[Line, Line]]
+Order = Callable[[Child, Connection], tuple[Connection, Connection]]
 
 
 @ORDERS
 def test_a_snapshot_live_at_the_fork(writer: Writer, name: str, order: Order) -> None:
     held = checksum(writer)
     with Child() as parent:
-        assert parent.ask(hold, name) == held
+        assert parent.call(open_snapshot, name) == held
         forked = parent.fork()
         publish(writer, 20)
-        assert parent.ask(look) == forked.ask(look) == held
+        assert parent.call(snapshot_checksum) == forked.call(snapshot_checksum) == held
         first, last = order(parent, forked)
-        first.ask(leave)
+        first.call(close_snapshot)
         publish(writer, 20)
-        assert last.ask(look) == held
-        assert first.ask(get) == last.ask(get)
-        last.ask(leave)
+        assert last.call(snapshot_checksum) == held
+        assert first.call(get_value) == last.call(get_value)
+        last.call(close_snapshot)
         publish(writer, 3)
-        assert first.ask(get) == last.ask(get)
-        first.ask(close)
-        last.ask(close)
+        assert first.call(get_value) == last.call(get_value)
+        first.call(close_reader)
+        last.call(close_reader)
         check_clean(writer, name)
 
 
 def test_a_snapshot_live_at_the_fork_and_the_parent_dies(writer: Writer, name: str) -> None:
     held = checksum(writer)
     with Child() as parent:
-        parent.ask(hold, name)
+        parent.call(open_snapshot, name)
         forked = parent.fork()
         parent.kill()
         publish(writer, 20)
-        assert forked.ask(look) == held
-        forked.ask(leave)
+        assert forked.call(snapshot_checksum) == held
+        forked.call(close_snapshot)
         publish(writer, 3)
-        forked.ask(get)
-        forked.ask(close)
+        forked.call(get_value)
+        forked.call(close_reader)
         check_clean(writer, name)
 
 
@@ -146,19 +146,19 @@ def test_a_snapshot_live_at_the_fork_and_the_forked_process_ends(writer: Writer,
     """Its exit lets go of nothing that the parent reads."""
     held = checksum(writer)
     with Child() as parent:
-        parent.ask(hold, name)
+        parent.call(open_snapshot, name)
         forked = parent.fork()
-        assert forked.ask(look) == held
-        forked.hang_up()
-        parent.ask(wait_for_forked)
+        assert forked.call(snapshot_checksum) == held
+        forked.close()
+        parent.call(wait_for_forked)
         publish(writer, 20)
-        assert parent.ask(look) == held
-        parent.ask(leave)
-        parent.ask(close)
+        assert parent.call(snapshot_checksum) == held
+        parent.call(close_snapshot)
+        parent.call(close_reader)
         check_clean(writer, name)
 
 
-def wait_for_forked(_held: Held) -> None:
+def wait_for_forked(_state: State) -> None:
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 
 
@@ -166,33 +166,33 @@ def test_a_fork_while_nothing_is_held_shares_nothing(writer: Writer, name: str) 
     """The parent goes on in its slot: its counts are still counted, its slot is freed at its close."""
     writer.write(1)
     with Child() as parent:
-        parent.ask(attach, name)
-        parent.ask(get)
+        parent.call(open_reader, name)
+        parent.call(get_value)
         forked = parent.fork()
-        forked.ask(hold, name)
-        parent.ask(close)
+        forked.call(open_snapshot, name)
+        parent.call(close_reader)
         publish(writer, 5)
         assert len(slots_locked(name)) == 1
-        forked.ask(leave)
-        forked.ask(close)
+        forked.call(close_snapshot)
+        forked.call(close_reader)
         check_clean(writer, name)
 
 
-def hold_again(held: Held) -> None:
-    held.snapshot = held.reader.read()
+def hold_again(state: State) -> None:
+    state.snapshot = state.reader.read()
 
 
 def test_a_forked_process_does_not_hide_that_its_parent_died(writer: Writer, name: str) -> None:
     writer.write(1)
     with Child() as parent:
-        parent.ask(attach, name)
-        parent.ask(get)
+        parent.call(open_reader, name)
+        parent.call(get_value)
         forked = parent.fork()
-        parent.ask(hold_again)
+        parent.call(hold_again)
         assert len(pins(name)) == len(slots_locked(name)) == 1
         parent.kill()
         check_clean(writer, name)
-        forked.ask(close)
+        forked.call(close_reader)
 
 
 ENTERS_BETWEEN_HOOK_AND_FORK = """
@@ -235,23 +235,21 @@ def test_a_thread_that_enters_just_before_the_fork(name: str) -> None:
     """Found by a reviewer: its count came after the parent's look at the slot, and the child's copy was torn."""
     command = [sys.executable, "-W", "ignore", "-c", ENTERS_BETWEEN_HOOK_AND_FORK, name]
     path = os.pathsep.join(filter(None, sys.path))
-    assert (
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=PATIENCE, check=False).returncode == 0
-    )
+    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=TIMEOUT, check=False).returncode == 0
 
 
-def keep(held: Held, name: str) -> None:
-    held.reader = Reader(name)
-    held.value = held.reader.get()
+def keep(state: State, name: str) -> None:
+    state.reader = Reader(name)
+    state.value = state.reader.get()
 
 
-def look_at_value(held: Held) -> int:
-    return checksum_of(held.value)
+def look_at_value(state: State) -> int:
+    return checksum_of(state.value)
 
 
-def drop_value(held: Held) -> None:
-    held.value = None
-    held.reader.get()  # here the keep of what is dropped is taken back
+def drop_value(state: State) -> None:
+    state.value = None
+    state.reader.get()  # here the keep of what is dropped is taken back
 
 
 @ORDERS
@@ -259,116 +257,116 @@ def test_a_value_kept_at_the_fork(writer: Writer, name: str, order: Order) -> No
     """From `get`, with no pin on it."""
     held = checksum(writer)
     with Child() as parent:
-        parent.ask(keep, name)
+        parent.call(keep, name)
         assert hazards(name)
         assert not pins(name)
         forked = parent.fork()
         first, last = order(parent, forked)
         publish(writer, 1)
-        first.ask(drop_value)
+        first.call(drop_value)
         publish(writer, 20)
-        assert last.ask(look_at_value) == held
-        first.ask(close)
+        assert last.call(look_at_value) == held
+        first.call(close_reader)
         publish(writer, 20)
-        assert last.ask(look_at_value) == held
-        last.ask(drop_value)
-        last.ask(close)
+        assert last.call(look_at_value) == held
+        last.call(drop_value)
+        last.call(close_reader)
         check_clean(writer, name)
 
 
 # ----------------------------------------------------------------------------------------------------------- writers
 
 
-def open_writer(held: Held, name: str) -> None:
-    held.writer = Writer(name)
+def open_writer(state: State, name: str) -> None:
+    state.writer = Writer(name)
 
 
-def open_sync(held: Held, name: str) -> None:
-    held.writer = held.reader = Synchronizer(name)
+def open_sync(state: State, name: str) -> None:
+    state.writer = state.reader = Synchronizer(name)
 
 
-def write(held: Held, value: Any) -> int:
-    seq: int = held.writer.write(value).version.seq
+def write(state: State, value: Any) -> int:
+    seq: int = state.writer.write(value).version.seq
     return seq
 
 
-def close_writer(held: Held) -> None:
-    held.writer.close()
+def close_writer(state: State) -> None:
+    state.writer.close()
 
 
 def test_a_writer_is_not_inherited(name: str) -> None:
     with Child() as parent, Writer(name) as successor:
-        parent.ask(open_writer, name)
-        assert parent.ask(write, 1) == 1
+        parent.call(open_writer, name)
+        assert parent.call(write, 1) == 1
         forked = parent.fork()
         with pytest.raises(WriteLockConflictError, match="inherited by a fork"):
-            forked.ask(write, 2)
-        forked.ask(close_writer)
-        assert parent.ask(write, 2) == 2  # the forked process has not closed the parent's
+            forked.call(write, 2)
+        forked.call(close_writer)
+        assert parent.call(write, 2) == 2  # the forked process has not closed the parent's
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {parent.pid}, "):
             successor.write(3)
-        forked.ask(open_writer, name)
+        forked.call(open_writer, name)
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {parent.pid}, "):
-            forked.ask(write, 3)
-        parent.ask(close_writer)
-        assert forked.ask(write, 3) == 3
-        forked.ask(close_writer)
+            forked.call(write, 3)
+        parent.call(close_writer)
+        assert forked.call(write, 3) == 3
+        forked.call(close_writer)
         successor.unlink()
 
 
 def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
     with Child() as parent, Writer(name) as successor:
-        parent.ask(open_writer, name)
-        parent.ask(write, 1)
+        parent.call(open_writer, name)
+        parent.call(write, 1)
         forked = parent.fork()
         parent.kill()
         assert successor.write(2).version.seq == 2
         with pytest.raises(WriteLockConflictError):
-            forked.ask(write, 3)
+            forked.call(write, 3)
         successor.unlink()
 
 
-def keep_ownership(held: Held) -> None:
-    held.tenure = held.writer._ownership  # as the stack of a thread that is writing does at the fork
+def keep_ownership(state: State) -> None:
+    state.tenure = state.writer._ownership  # as the stack of a thread that is writing does at the fork
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) -> None:
     with Child() as parent, Writer(name) as successor:
-        parent.ask(open_writer, name)
-        parent.ask(write, 1)
-        parent.ask(keep_ownership)
+        parent.call(open_writer, name)
+        parent.call(write, 1)
+        parent.call(keep_ownership)
         forked = parent.fork()
         parent.kill()
         assert successor.write(2).version.seq == 2
-        forked.hang_up()
+        forked.close()
         successor.unlink()
 
 
 def test_a_synchronizer_works_on_in_both(name: str) -> None:
     with Child() as parent:
-        parent.ask(open_sync, name)
-        parent.ask(write, "first")
-        assert parent.ask(get) == "first"
+        parent.call(open_sync, name)
+        parent.call(write, "first")
+        assert parent.call(get_value) == "first"
         forked = parent.fork()
-        assert forked.ask(get) == "first"
+        assert forked.call(get_value) == "first"
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {parent.pid}, "):
-            forked.ask(write, "second")
-        assert parent.ask(write, "second") == 2
-        assert forked.ask(get) == "second"
-        parent.ask(close_writer)
-        assert forked.ask(write, "third") == 3
-        assert forked.ask(get) == "third"
-        forked.ask(unlink)
+            forked.call(write, "second")
+        assert parent.call(write, "second") == 2
+        assert forked.call(get_value) == "second"
+        parent.call(close_writer)
+        assert forked.call(write, "third") == 3
+        assert forked.call(get_value) == "third"
+        forked.call(unlink)
 
 
-def unlink(held: Held) -> None:
-    held.writer.unlink()
+def unlink(state: State) -> None:
+    state.writer.unlink()
 
 
 # ------------------------------------------------------------------------------------------------------------- pools
 
 
-def pool(_held: Held, method: str, name: str) -> None:
+def pool(_state: State, method: str, name: str) -> None:
     """Hand handles to the workers of a pool; each finds its segments by name."""
     with (
         multiprocessing.get_context(method).Pool(2) as workers,
@@ -410,10 +408,10 @@ def write_there(handle: Writer | Synchronizer, value: bytes) -> int:
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_handles_pickle_by_name(writer: Writer, name: str, method: str) -> None:
     with Child() as child:
-        child.ask(pool, method, name)
+        child.call(pool, method, name)
 
 
-def inherit(_held: Held, name: str) -> None:
+def inherit(_state: State, name: str) -> None:
     """Handles that a forked worker finds in its memory."""
     with Writer(name) as writer, Reader(name) as reader:
         writer.write("value")
@@ -434,4 +432,4 @@ def use_inherited(writer: Writer, reader: Reader) -> None:
 
 def test_handles_inherited_by_a_worker(writer: Writer, name: str) -> None:
     with Child() as child:
-        child.ask(inherit, name)
+        child.call(inherit, name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NEVER, PATIENCE, SHM, Alarms, Child, Held, at_once, hazards, pins, slots_locked
+from helpers import NEVER, SHM, TIMEOUT, Alarms, Child, State, hazards, pins, slots_locked, without_waiting
 
 from shmsync import Reader, ShmSyncError, Writer
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 CYCLES = 10_000
 
 
-def possessions(_held: Held) -> tuple[int, int, int]:
+def possessions(_state: State) -> tuple[int, int, int]:
     """Count file descriptors, mappings of segments, and all mappings."""
     gc.collect()
     maps = Path("/proc/self/maps").read_text().splitlines()
     return len(list(Path("/proc/self/fd").iterdir())), sum(f"{SHM}/" in line for line in maps), len(maps)
 
 
-def read_often(_held: Held, name: str, times: int) -> None:
+def read_often(_state: State, name: str, times: int) -> None:
     for _ in range(times):
         with Reader(name) as reader, reader.read() as snapshot:
             assert snapshot.buffer
 
 
-def write_often(_held: Held, name: str, times: int) -> None:
+def write_often(_state: State, name: str, times: int) -> None:
     for number in range(times):
         with Writer(name) as writer:
             writer.write(number)
@@ -53,11 +53,11 @@ def test_ten_thousand_handles(name: str, use: Any) -> None:
     with Writer(name) as writer:
         writer.write(0)
     with Child() as child:
-        child.ask(use, name, CYCLES // 100)
-        files, mapped, maps = child.ask(possessions)
-        child.ask(use, name, CYCLES)
-        assert child.ask(possessions)[:2] == (files, mapped)
-        assert child.ask(possessions)[2] < maps + 50  # the allocator takes and gives some of its own
+        child.call(use, name, CYCLES // 100)
+        files, mapped, maps = child.call(possessions)
+        child.call(use, name, CYCLES)
+        assert child.call(possessions)[:2] == (files, mapped)
+        assert child.call(possessions)[2] < maps + 50  # the allocator takes and gives some of its own
         assert not slots_locked(name)
         assert not pins(name)
     with Writer(name) as writer:
@@ -152,12 +152,12 @@ def test_exit_is_silent(writer: Writer, name: str, body: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert not slots_locked(name)
-    with at_once():
+    with without_waiting():
         for _ in range(2):
             writer.write_raw(b"next", grace_duration=NEVER)
     assert not pins(name)
@@ -201,7 +201,7 @@ CYCLED: dict[str, Callable[[str], Any]] = {
 }
 
 
-def collect(_held: Held, name: str, what: str) -> str:
+def collect(_state: State, name: str, what: str) -> str:
     """Let the collector find a cycle; return what it complains about."""
     complaints: list[str] = []
     sys.unraisablehook = lambda unraisable: complaints.append(str(unraisable.exc_value))
@@ -218,19 +218,19 @@ def collect(_held: Held, name: str, what: str) -> str:
 def test_a_cycle_is_collected(writer: Writer, name: str, what: str) -> None:
     writer.write_raw(b"payload")
     with Child() as child:
-        files, mapped, _ = child.ask(possessions)
-        assert child.ask(collect, name, what) == ""
-        assert child.ask(possessions)[:2] == (files, mapped)
+        files, mapped, _ = child.call(possessions)
+        assert child.call(collect, name, what) == ""
+        assert child.call(possessions)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
         assert not hazards(name)
 
 
-def view_of_a_cycle(held: Held, name: str) -> None:
+def view_of_a_cycle(state: State, name: str) -> None:
     """Let the collector find a reader with its open snapshot, but not a view of it."""
     reader = Reader(name)
     snapshot = reader.read()
-    held.view = snapshot.buffer
+    state.view = snapshot.buffer
     cycle: list[Any] = [reader, snapshot]
     cycle.append(cycle)
     del reader, snapshot, cycle
@@ -240,16 +240,16 @@ def view_of_a_cycle(held: Held, name: str) -> None:
 def test_a_view_outlives_the_cycle_of_its_snapshot(writer: Writer, name: str) -> None:
     writer.write_raw(b"first")
     with Child() as child:
-        child.ask(view_of_a_cycle, name)
-        with at_once():
+        child.call(view_of_a_cycle, name)
+        with without_waiting():
             for _ in range(3):
                 writer.write_raw(b"other", grace_duration=NEVER)
-        assert child.ask(bytes_of_view) == b"first"
+        assert child.call(bytes_of_view) == b"first"
         assert not pins(name)
 
 
-def bytes_of_view(held: Held) -> bytes:
-    return bytes(held.view)
+def bytes_of_view(state: State) -> bytes:
+    return bytes(state.view)
 
 
 # ----------------------------------------------------------------------------------------------------------- signals
@@ -262,7 +262,7 @@ class Interrupt(Exception):  # noqa: N818 - as KeyboardInterrupt
     pass
 
 
-def storm(_held: Held, name: str) -> tuple[int, int, int]:
+def storm(_state: State, name: str) -> tuple[int, int, int]:
     """Read while a signal handler raises wherever it finds us; return how many (reads, interrupts, torn values)."""
     alarms = Alarms(7)
     reader = Reader(name)
@@ -315,16 +315,16 @@ def storm(_held: Held, name: str) -> tuple[int, int, int]:
 def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
     writer.write_raw(bytes(SIZE))
     with Child() as child:
-        files, mapped, _ = child.ask(possessions)
-        child.start(storm, name)
+        files, mapped, _ = child.call(possessions)
+        child.send(storm, name)
         for number in itertools.cycle(range(256)):
             writer.write_raw(bytes([number]) * SIZE, grace_duration=0.001)
-            if child.answered():
+            if child.has_result():
                 break
-        reads, interrupts, torn = child.hear()
+        reads, interrupts, torn = child.receive()
         print(f"{reads} reads, {interrupts} interrupts, {writer.stats()}")
         assert torn == 0
-        assert child.ask(possessions)[:2] == (files, mapped)
+        assert child.call(possessions)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
 
@@ -339,7 +339,7 @@ def _note_error(found: list[tuple[str, int]], act: Callable[[], object]) -> None
         found.append((type(error).__name__, getattr(error, "errno", 0)))
 
 
-def with_few_files(_held: Held, name: str, free: int) -> list[tuple[str, int]]:
+def with_few_files(_state: State, name: str, free: int) -> list[tuple[str, int]]:
     """Write, read and write more with so many descriptors left; return the errors and what is then in /dev/shm."""
     taken: list[int] = []
     found: list[tuple[str, int]] = []
@@ -362,12 +362,12 @@ def with_few_files(_held: Held, name: str, free: int) -> list[tuple[str, int]]:
 def test_too_many_open_files(name: str, free: int) -> None:
     """Every way that it can go wrong: an error that says so, and nothing left of a first write that failed."""
     with Child() as child:
-        found = child.ask(with_few_files, name, free)
+        found = child.call(with_few_files, name, free)
         assert all(code == errno.EMFILE for _, code in found), found
         if not found:
             assert free > 4
         left = [path.name for path in SHM.glob(f"{name}_*")]
         assert len(left) in {0, 3}
-        assert child.ask(with_few_files, name, 40) == []
+        assert child.call(with_few_files, name, 40) == []
     with Writer(name) as writer:
         writer.unlink()

@@ -7,7 +7,21 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import NEVER, PATIENCE, SHM, Child, Held, at_once, attach, get, hold, leave, look, pins, possible
+from helpers import (
+    NEVER,
+    SHM,
+    TIMEOUT,
+    Child,
+    State,
+    close_snapshot,
+    command_works,
+    get_value,
+    open_reader,
+    open_snapshot,
+    pins,
+    snapshot_checksum,
+    without_waiting,
+)
 
 from shmsync import Reader, StateReadError, Writer
 from shmsync._core.layout import EVICTED
@@ -15,7 +29,7 @@ from shmsync._core.layout import EVICTED
 AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 OTHER_NAMESPACE = ["unshare", *AS_ROOT, "--pid", "--fork", "--kill-child"]
 
-unshared = pytest.mark.skipif(not possible(*OTHER_NAMESPACE, "true"), reason="no PID namespaces here")
+unshared = pytest.mark.skipif(not command_works(*OTHER_NAMESPACE, "true"), reason="no PID namespaces here")
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -24,7 +38,7 @@ def publish(writer: Writer, times: int) -> None:
         writer.write_raw(os.urandom(1000), grace_duration=0)
 
 
-def own_pid(_held: Held) -> int:
+def own_pid(_state: State) -> int:
     return os.getpid()
 
 
@@ -32,15 +46,15 @@ def own_pid(_held: Held) -> int:
 def test_a_reader_in_another_namespace(writer: Writer, name: str) -> None:
     held = writer.write_raw(os.urandom(1000)).version.checksum
     with Child(OTHER_NAMESPACE) as wrapper:
-        assert wrapper.ask(hold, name) == held
-        assert wrapper.ask(own_pid) == 1
+        assert wrapper.call(open_snapshot, name) == held
+        assert wrapper.call(own_pid) == 1
         publish(writer, 5)
-        assert wrapper.ask(look) == held
+        assert wrapper.call(snapshot_checksum) == held
         assert [pin & EVICTED for pin in pins(name)] == [EVICTED]  # alive: evicted, not reaped
         (reader,) = Path(f"/proc/{wrapper.pid}/task/{wrapper.pid}/children").read_text().split()
         os.kill(int(reader), 9)
-        wrapper.process.wait(PATIENCE)
-        with at_once():
+        wrapper.process.wait(TIMEOUT)
+        with without_waiting():
             assert sum(writer.write(number, grace_duration=NEVER).reset for number in range(2)) == 1
         assert not pins(name)
 
@@ -49,27 +63,27 @@ def test_a_reader_in_another_namespace(writer: Writer, name: str) -> None:
 def test_a_writer_in_another_namespace(name: str) -> None:
     """Where no process has the pid of the reader."""
     with Child(OTHER_NAMESPACE) as wrapper:
-        wrapper.ask(write, name, 1)
+        wrapper.call(write, name, 1)
         with Reader(name) as reader, reader.read() as snapshot:
             before = bytes(snapshot.buffer)
-            assert wrapper.ask(write, name, 5) == 1
+            assert wrapper.call(write, name, 5) == 1
             assert bytes(snapshot.buffer) == before
             assert [pin & EVICTED for pin in pins(name)] == [EVICTED]
         with Child() as mortal:
-            mortal.ask(hold, name)
+            mortal.call(open_snapshot, name)
             mortal.kill()
-        assert wrapper.ask(write, name, 2) == 1
+        assert wrapper.call(write, name, 2) == 1
         assert not pins(name)
-        wrapper.ask(unlink, name)
+        wrapper.call(unlink, name)
 
 
-def write(_held: Held, name: str, times: int) -> int:
+def write(_state: State, name: str, times: int) -> int:
     """Return how many writes had to reset a reader."""
     with Writer(name, grace_duration=0) as writer:
         return sum(writer.write_raw(os.urandom(1000)).reset for _ in range(times))
 
 
-def unlink(_held: Held, name: str) -> None:
+def unlink(_state: State, name: str) -> None:
     with Writer(name) as writer:
         writer.unlink()
 
@@ -77,13 +91,13 @@ def unlink(_held: Held, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------- permissions
 
 
-def become(_held: Held, user: int, group: int) -> None:
+def become(_state: State, user: int, group: int) -> None:
     os.setgroups([])
     os.setgid(group)
     os.setuid(user)
 
 
-def may_write(_held: Held, name: str) -> set[str]:
+def may_write(_state: State, name: str) -> set[str]:
     """Return the segments that open for writing."""
     found = set()
     for part in ("state", "readers", "data_0", "data_1"):
@@ -119,17 +133,17 @@ def test_modes_whatever_the_umask(name: str, umask: int, mode: int, private: int
 def test_a_stranger_may_not_read(writer: Writer, name: str) -> None:
     publish(writer, 2)
     with Child() as stranger:
-        stranger.ask(attach, name)
-        stranger.ask(become, 12345, 12345)
+        stranger.call(open_reader, name)
+        stranger.call(become, 12345, 12345)
         with pytest.raises(
             StateReadError, match=r"0o600, its owner user 0 .* as user 12345, .* needs to read it"
         ) as raised:
-            stranger.ask(get)
+            stranger.call(get_value)
         assert raised.value.errno == errno.EACCES
         with pytest.raises(StateReadError) as raised:
-            stranger.ask(hold, name)
+            stranger.call(open_snapshot, name)
         assert raised.value.errno == errno.EACCES
-        assert not stranger.ask(may_write, name)
+        assert not stranger.call(may_write, name)
     assert not pins(name)
 
 
@@ -137,18 +151,18 @@ def test_a_stranger_may_not_read(writer: Writer, name: str) -> None:
 def test_a_member_of_the_group_may_read_but_not_write(name: str) -> None:
     with Writer(name, mode=0o640, grace_duration=0) as writer, Child() as member, Child() as stranger:
         publish(writer, 2)
-        member.ask(become, 12345, os.getegid())
-        assert member.ask(may_write, name) == {"readers"}
-        held = member.ask(hold, name)
+        member.call(become, 12345, os.getegid())
+        assert member.call(may_write, name) == {"readers"}
+        held = member.call(open_snapshot, name)
         publish(writer, 5)
-        assert member.ask(look) == held
-        member.ask(leave)
+        assert member.call(snapshot_checksum) == held
+        member.call(close_snapshot)
         writer.write("newest")
-        assert member.ask(get) == "newest"
-        stranger.ask(become, 12346, 12346)
+        assert member.call(get_value) == "newest"
+        stranger.call(become, 12346, 12346)
         with pytest.raises(StateReadError):
-            stranger.ask(hold, name)
+            stranger.call(open_snapshot, name)
         with pytest.raises(StateReadError):
-            member.ask(write, name, 1)
-        assert member.ask(get) == "newest"
+            member.call(write, name, 1)
+        assert member.call(get_value) == "newest"
         writer.unlink()

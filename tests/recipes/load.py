@@ -1,4 +1,4 @@
-"""gunicorn with 4 workers under load, while settings are published and a worker is killed; prints what came of it.
+"""gunicorn with 4 workers under load, while settings are published and a worker is killed; prints the results.
 
 python tests/recipes/load.py
 """
@@ -9,6 +9,7 @@ import http.client
 import os
 import signal
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recipe import ask, renamed, served, wait_until
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from helpers import until
+from recipe import get_json, renamed, served
 
 from shmsync import Writer
 
@@ -91,25 +96,25 @@ class _Client:
     def _run(self) -> None:
         for _ in range(self._requests):
             try:
-                self._ask()
+                self._request()
             except (ConnectionError, http.client.HTTPException):
                 self.repeated += 1
                 try:
-                    self._ask()
+                    self._request()
                 except (OSError, AssertionError, http.client.HTTPException):
                     self.failed += 1
             except (OSError, AssertionError):
                 self.failed += 1
             self.done += 1
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         begun = time.monotonic()
-        answer = ask(self._port)
+        answer = get_json(self._port)
         self.answers.append(Answer(begun, time.monotonic(), answer["worker"], answer["version"]))
 
 
 def run(directory: Path, writer: Writer[Any], requests: int = REQUESTS) -> Load:
-    """Serve and ask; publish at regular intervals of the requests."""
+    """Run the server and the clients; publish at regular intervals of the requests."""
     renamed("gunicorn_app.py", directory, writer.name)
     writer.write({"limit": 0})
     quiet = ("--log-level", "critical", "--no-control-socket")
@@ -118,10 +123,10 @@ def run(directory: Path, writer: Writer[Any], requests: int = REQUESTS) -> Load:
         first: set[int] = set()
 
         def all_seen() -> bool:
-            first.add(ask(port)["worker"])
+            first.add(get_json(port)["worker"])
             return len(first) == WORKERS
 
-        wait_until(all_seen)
+        until(all_seen)
         clients = [_Client(port, requests // CLIENTS) for _ in range(CLIENTS)]
         for client in clients:
             client.thread.start()
@@ -141,7 +146,7 @@ def run(directory: Path, writer: Writer[Any], requests: int = REQUESTS) -> Load:
 
 
 def _publish(writer: Writer[Any], clients: list[_Client], victim: int, requests: int) -> Iterable[tuple[int, float]]:
-    """Publish each time that a part of the requests is done; yield version and time. Kill the victim in the middle."""
+    """Publish at regular intervals of the requests; yield version and time. Kill the victim halfway."""
     for number in range(PUBLISHES):
         due = requests * number / PUBLISHES
         while sum(client.done for client in clients) < due:
@@ -157,7 +162,7 @@ def _is_stale(answer: Answer, published: list[tuple[int, float]]) -> bool:
 
 
 def _delay(version: int, at: float, answers: list[Answer]) -> float | None:
-    """Return how long after a publish the last worker answered with it; None for the last of them, and at the kill."""
+    """Return how long after a publish the last worker responded with it; None after the kill, and at the end."""
     before = {answer.worker for answer in answers if answer.ended < at}
     alive = before & {answer.worker for answer in answers if answer.begun > at}
     if len(alive) < WORKERS:

@@ -1,4 +1,4 @@
-"""The recipes of examples/ under names of their own, and a client for those that serve HTTP on loopback."""
+"""Run the recipes of examples/ with unique names; an HTTP client for those that are servers."""
 
 from __future__ import annotations
 
@@ -9,41 +9,32 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers import TIMEOUT
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-PATIENCE = 60.0
-"""Seconds after which something is taken to hang. Nothing is timed by it."""
 
 _NAMED = re.compile(r'(?<=\(")(?:features|model|prices|settings)(?="[,)])')
 
 
 def renamed(recipe: str, directory: Path, name: str) -> Path:
-    """Write a recipe into a directory, its names changed to `name`; return where."""
+    """Copy a recipe into a directory with its names replaced by `name`; return the path."""
     text, count = _NAMED.subn(name, (EXAMPLES / recipe).read_text(encoding="utf-8"))
-    assert count, f"{recipe} names nothing"
+    assert count, f"{recipe} contains none of the names to replace"
     target = directory / recipe
     target.write_text(text, encoding="utf-8")
     return target
 
 
-def wait_until(done: Callable[[], bool]) -> None:
-    """Wait for something that must happen."""
-    deadline = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 @contextmanager
 def served(directory: Path, *server: str) -> Iterator[int]:
-    """Run a server (a module of Python, and its arguments) on a free port of loopback; `{fd}` is its socket."""
+    """Run a server (a Python module and its arguments) on a free port of localhost; `{fd}` is its socket."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         fd = listening.fileno()
         command = [sys.executable, "-m", *(part.format(fd=fd) for part in server)]
@@ -53,15 +44,15 @@ def served(directory: Path, *server: str) -> Iterator[int]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(PATIENCE)
+                process.wait(TIMEOUT)
             finally:
                 process.kill()
                 process.wait()
 
 
-def ask(port: int, status: int = http.client.OK) -> Any:
-    """Make one request on a connection of its own; fail if it is not answered with this status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+def get_json(port: int, status: int = http.client.OK) -> Any:
+    """Make one request on a new connection; return the JSON of the response, which must have this status."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/")
         response = connection.getresponse()

@@ -1,4 +1,4 @@
-"""The recipes that are scripts do what the page says; and each is short enough to be read at once."""
+"""The recipes that are scripts print what the page says, and each has at most 30 lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from recipe import EXAMPLES, PATIENCE, renamed, wait_until
+from helpers import TIMEOUT, until
+from recipe import EXAMPLES, renamed
 
 from shmsync import Reader, Writer
 
@@ -24,7 +25,7 @@ def printed(recipe: str, tmp_path: Path, name: str, *arguments: str) -> list[str
     script = renamed(recipe, tmp_path, name)
     try:
         done = subprocess.run(
-            [sys.executable, script, *arguments], check=False, capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, script, *arguments], check=False, capture_output=True, text=True, timeout=TIMEOUT
         )
     finally:
         with Writer(name) as writer:
@@ -61,13 +62,13 @@ def test_dataloader(tmp_path: Path, name: str) -> None:
 def test_publisher(tmp_path: Path, name: str) -> None:
     script, source = renamed("publisher.py", tmp_path, name), tmp_path / "settings.json"
     source.write_text(json.dumps({"limit": 1}))
-    reader = Reader(name, timeout=PATIENCE)
+    reader = Reader(name, timeout=TIMEOUT)
     process = subprocess.Popen([sys.executable, script, source], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert reader.get() == {"limit": 1}
         source.write_text(json.dumps({"limit": 2}))
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: reader.get() == {"limit": 2})
+        until(lambda: reader.get() == {"limit": 2})
         assert process.stderr is not None
         source.write_text("no JSON")
         process.send_signal(signal.SIGHUP)
@@ -76,7 +77,7 @@ def test_publisher(tmp_path: Path, name: str) -> None:
         process.send_signal(signal.SIGHUP)
         assert b"No such file" in process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=PATIENCE)
+        output, errors = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0
         assert output == b"published version 1\npublished version 2\n"
         assert errors == b""

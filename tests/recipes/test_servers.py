@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import until
 from load import Load, run
-from recipe import ask, renamed, served, wait_until
+from recipe import get_json, renamed, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,17 +20,17 @@ NOT_THERE = "[Errno 2] nothing is published as {!r}; start its writer first, or 
 
 
 def until_all_answer(port: int, wanted: Any, status: int = 200) -> None:
-    """Ask until each worker has given the wanted answer."""
+    """Make requests until each worker has given the expected response."""
     workers = set()
 
     def done() -> bool:
-        answer = ask(port, status)
+        answer = get_json(port, status)
         worker = answer.pop("worker")
         if answer == wanted:
             workers.add(worker)
         return len(workers) == WORKERS
 
-    wait_until(done)
+    until(done)
 
 
 @pytest.mark.parametrize(

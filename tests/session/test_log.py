@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import PATIENCE, Child, hold, publish
+from helpers import TIMEOUT, Child, open_snapshot, publish
 
 from shmsync import Reader, Writer
 from shmsync._session import log
@@ -32,7 +32,7 @@ def warnings(logged: pytest.LogCaptureFixture) -> list[str]:
 def test_an_evicted_reader(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> None:
     writer.write(1)
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         writer.write(2)
         assert warnings(logged) == []
         writer.write(3, grace_duration=0)
@@ -44,7 +44,7 @@ def test_an_evicted_reader(writer: Writer, name: str, logged: pytest.LogCaptureF
 def test_a_dead_reader(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> None:
     writer.write(1)
     with Child() as child:
-        child.ask(hold, name)
+        child.call(open_snapshot, name)
         child.kill()
     writer.write(2)
     writer.write(3)
@@ -71,7 +71,7 @@ def test_not_more_than_once_a_second(
 
 def test_a_takeover(name: str, logged: pytest.LogCaptureFixture) -> None:
     with Child() as child:
-        child.ask(publish, name, 1)
+        child.call(publish, name, 1)
         child.kill()
     with Writer(name) as writer:
         writer.write(2)
@@ -126,5 +126,5 @@ with reader.read():
     assert writer.write(2).reset + writer.write(3).reset
 writer.unlink()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Child, Held
+from helpers import TIMEOUT, Child, State
 
 from bench.peers import PEERS, SHAPES, Peer, chosen
 from bench.results import result
@@ -27,29 +27,29 @@ def value_of(shape: str, counter: int) -> Any:
     return config() | {"setting_00": [counter, 0.5, "a", False]}
 
 
-def start(held: Held, peer: Peer, shape: str) -> Any:
+def start(state: State, peer: Peer, shape: str) -> Any:
     first = value_of(shape, 0)
-    held.handle = peer.writer(shape, size_of(first))
-    held.handle.write(first)
-    return held.handle.address
+    state.handle = peer.writer(shape, size_of(first))
+    state.handle.write(first)
+    return state.handle.address
 
 
-def write(held: Held, shape: str, counter: int) -> None:
-    held.handle.write(value_of(shape, counter))
+def write(state: State, shape: str, counter: int) -> None:
+    state.handle.write(value_of(shape, counter))
 
 
-def attach(held: Held, peer: Peer, shape: str, address: Any) -> None:
-    held.handle = peer.reader(shape, address)
+def attach(state: State, peer: Peer, shape: str, address: Any) -> None:
+    state.handle = peer.reader(shape, address)
 
 
-def read(held: Held) -> Any:
-    found = held.handle.get()
+def read(state: State) -> Any:
+    found = state.handle.get()
     return found if isinstance(found, dict) else found.tolist()
 
 
-def close(held: Held) -> None:
-    held.handle.close()
-    del held.handle
+def close(state: State) -> None:
+    state.handle.close()
+    del state.handle
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_what_one_process_writes_another_reads(peer: Peer, shape: str) -> None:
     if missing := peer.missing():
         pytest.skip(f"not installed: {missing}")
     with Child() as writer, Child() as reader:
-        address = writer.ask(start, peer, shape)
-        reader.ask(attach, peer, shape, address)
+        address = writer.call(start, peer, shape)
+        reader.call(attach, peer, shape, address)
         for counter in range(1, 4):
-            writer.ask(write, shape, counter)
+            writer.call(write, shape, counter)
             expected = value_of(shape, counter)
             for _ in range(2):  # changed, then unchanged
-                assert reader.ask(read) == (expected if shape == "config" else expected.tolist())
-        reader.ask(close)
-        writer.ask(close)
+                assert reader.call(read) == (expected if shape == "config" else expected.tolist())
+        reader.call(close)
+        writer.call(close)
         made_by_writer = f"bench-{writer.pid}-"
     left = [entry.name for entry in SHM.iterdir() if made_by_writer in entry.name.replace("_", "-")]
     assert not left, f"left in /dev/shm: {left}"
@@ -84,7 +84,7 @@ def test_an_unknown_peer_is_named() -> None:
         chosen("lmdb,other")
     pytest.importorskip("psutil")
     command = [sys.executable, str(BENCH), "--peers", "other"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert ended.returncode == 2
     assert "no such peer: other" in ended.stderr
 

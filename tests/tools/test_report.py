@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import Child, Held
+from helpers import Child, State
 
 from bench import report
 from bench.results import Result, formatted, result
@@ -71,7 +71,7 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     assert page.read_text() == "nothing"
 
 
-def draw(_: Held, results: dict[str, Any], directory: Path) -> list[Path]:
+def draw(_: State, results: dict[str, Any], directory: Path) -> list[Path]:
     from bench import plots  # noqa: PLC0415 - it needs matplotlib
 
     return plots.draw(results, directory)
@@ -80,9 +80,9 @@ def draw(_: Held, results: dict[str, Any], directory: Path) -> list[Path]:
 def test_charts_are_the_same_each_time_and_only_of_what_is_there(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with Child() as child:  # matplotlib keeps its fonts open
-        assert child.ask(draw, document(), tmp_path) == []
-        made = child.ask(draw, calls(), tmp_path)
+        assert child.call(draw, document(), tmp_path) == []
+        made = child.call(draw, calls(), tmp_path)
         assert [path.name for path in made] == ["latency-config.svg", "latency-config.png"]
         first = [path.read_bytes() for path in made]
-        assert [path.read_bytes() for path in child.ask(draw, calls(), tmp_path)] == first
+        assert [path.read_bytes() for path in child.call(draw, calls(), tmp_path)] == first
     assert b"<text" in first[0]

@@ -297,5 +297,6 @@ def _utf8(strings: list[str]) -> list[bytes]:
         return [string.encode() for string in strings]
     except UnicodeEncodeError as error:
         raise EntityWriteError(
-            f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}; encode it to bytes"
+            f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}; "
+            "encode it to bytes"
         ) from error
