@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER_AT, checksum_of, slot_offset
+from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, checksum_of, slot_offset
 from shmsync._session import ownership
 from shmsync._shm.ofd_locks import is_locked
 
@@ -303,7 +303,7 @@ def get_value(state: State) -> Any:
 def _words(name: str) -> list[tuple[int, int, int]]:
     table = (SHM / f"{name}_readers").read_bytes()
     (high,) = struct.unpack_from("=Q", table, HIGH_WATER_AT)
-    return [struct.unpack_from("=QQQ", table, slot_offset(index)) for index in range(high)]
+    return [struct.unpack_from("=QQQ", table, slot_offset(index)) for index in range(high & HIGH_WATER)]
 
 
 def pins(name: str) -> list[int]:

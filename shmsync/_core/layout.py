@@ -9,7 +9,7 @@
 
     /NAME_readers   read-write for everyone
       0    magic u64 | layout u32 | max readers u32 | incarnation u64
-      64   high-water word: one more than the highest slot ever claimed
+      64   high-water word: claims:32 | high-water mark:32; the mark is one more than the highest slot in use or more
       72   waiters word: not 0 if a reader may be waiting for the next version
       128  slot 0, 64 bytes: pin word | hazard word 0 | hazard word 1 | pid u64 | since u64 (ns) | unused
       192  slot 1 ...
@@ -59,6 +59,9 @@ WRITER = struct.Struct("=QQ")
 
 READERS_HEADER = struct.Struct("=QIIQ")
 HIGH_WATER_AT = 64
+HIGH_WATER = (1 << 32) - 1
+"""The bits of the high-water word that are the mark. The others count the claims: see `protocol`."""
+ONE_CLAIM = 1 << 32
 WAITERS_AT = 72
 SLOTS_AT = 128
 SLOT_SIZE = LINE

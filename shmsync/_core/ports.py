@@ -62,6 +62,9 @@ class Table(Protocol):
     def lock(self, index: int) -> SlotLock | None:
         """Take the lock of a slot; return None if a live process holds it."""
 
+    def is_locked(self, index: int) -> bool:
+        """Return whether a live process holds the lock of a slot. Only the writer asks."""
+
 
 class Clock(Protocol):
     """Time in seconds."""

@@ -9,12 +9,22 @@ any one of them, an exhaustive search of the protocol's model finds a torn read:
 - A. A reader pins, then checks that the version is still the one that it pinned.
 - B. A reader checks for EVICTED after it has mapped the segment, and undoes the pin if it is set.
 - C. If a reader is evicted while it pins a segment, that segment's inode is replaced, never overwritten.
-- D. A segment whose current generation is in a hazard word is replaced, never overwritten. The writer first waits for
-  the hazard to be cleared, but not longer than a replacement would take.
+- D. A segment whose current generation is in the hazard word of a live reader is replaced, never overwritten. The
+  writer first waits for the hazard to be cleared, but not longer than a replacement would take.
 
 One check for EVICTED, after mapping, is enough. Only the writer sets the bit, and it cannot be cleared while this
 reader's own pin is counted (clearing needs a pin word without counts). So the one check sees an eviction from before
 the pin as well as one from during the mapping.
+
+The writer scans the slots below the high-water mark, which a claimer raises and the writer lowers when the slots at the
+top are free again. Invariant: a slot through which a live reader enters is below the mark. A claimer locks its slot,
+then adds a claim to the high-water word, which also raises the mark, and only then pins. The writer loads the word,
+queries the locks from the top down, and lowers the mark by compare-exchange with the word it loaded. So for a slot that
+the writer found free:
+
+1. It was locked before the query: the query finds it locked, and the mark stays above it.
+2. It was locked after the query, and its claim was added before the exchange: the exchange fails.
+3. Its claim was added after the exchange: that raises the mark above the slot again, before the first pin.
 
 Orderings: each SYNC POINT is a sequentially consistent operation on a word; both ends carry the same name. Plain reads
 of header and payload follow the load that made them visible, and precede the unpin.
@@ -25,7 +35,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from shmsync._core import slots
-from shmsync._core.layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._core.layout import ANNOUNCE, EVICTED, HIGH_WATER, HOLDS, LAST_SEQ, ONE, index_of, new
 from shmsync._util.backoff import backoff
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
@@ -38,6 +48,9 @@ ValueT = TypeVar("ValueT")
 
 INITIAL_BACKOFF = 50e-6
 """Seconds of the writer's first pause while it waits for a reader."""
+
+LOWER_MASK = 63
+"""Which versions try to lower the high-water mark: those whose sequence number has none of these bits."""
 
 
 def enter(slot: Slot, version: Word) -> int:
@@ -165,6 +178,7 @@ class Publisher(Generic[ValueT]):
         self._segments = segments
         self._clock = clock
         self._max_backoff = max_backoff
+        self._lower_mask = LOWER_MASK
         self._words: list[SlotWords] = []
         self._evictions_settled: set[tuple[int, int]] = set()
         """(slot, index) for which the inode was replaced since the slot's current eviction."""
@@ -189,6 +203,8 @@ class Publisher(Generic[ValueT]):
         word = self._generations[index]
         generation = word.load()
         reset, evicted, retained = self._scan(index, generation, size, grace)
+        if not seq & self._lower_mask:
+            reset |= slots.lower_high_water(self._table, self._words)
         # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
         # that in the state, or it has none.
         held = bool(evicted) or retained
@@ -230,12 +246,17 @@ class Publisher(Generic[ValueT]):
                 unsettled, was_reset = self._clear_pins(number, words, index, deadline)
                 reset |= was_reset
                 evicted |= unsettled
-            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; 0 means no hazard
-                now = self._clock.now()
-                deadline = now + grace if deadline is None else deadline
-                if hazard_deadline is None:
-                    hazard_deadline = now + self._segments.replacement_cost(size)
-                retained = self._is_retained(words.hazards[index], generation, min(hazard_deadline, deadline))
+            if words.hazards[index].load() == generation > 0:  # rule D; 0 means no hazard
+                if slots.reap(self._table, number):
+                    reset = True
+                elif not retained:  # one live reader that retains the segment is enough
+                    now = self._clock.now()
+                    deadline = now + grace if deadline is None else deadline
+                    if hazard_deadline is None:
+                        hazard_deadline = now + self._segments.replacement_cost(size)
+                    least = min(hazard_deadline, deadline)
+                    retained, was_reset = self._wait_for_hazard(number, words.hazards[index], generation, least)
+                    reset |= was_reset
         return reset, evicted, retained
 
     def _clear_pins(
@@ -260,8 +281,8 @@ class Publisher(Generic[ValueT]):
                 reset = True
         return set(), reset
 
-    def _is_retained(self, hazard: Word, generation: int, deadline: float) -> bool:
-        """Wait until a hazard is cleared; return whether it is still set at the deadline.
+    def _wait_for_hazard(self, number: int, hazard: Word, generation: int, deadline: float) -> tuple[bool, bool]:
+        """Wait until a hazard is cleared, or reap its slot. Return (still set at the deadline, reset).
 
         A polling reader drops its old value at its next `get`. It cannot retain this generation again:
         no reader pins this index before `commit`.
@@ -270,12 +291,15 @@ class Publisher(Generic[ValueT]):
         while (left := deadline - self._clock.now()) > INITIAL_BACKOFF:
             self._clock.sleep(min(next(pauses), left))
             if hazard.load() != generation:
-                return False
-        return True
+                return False, False
+            if slots.reap(self._table, number):
+                return False, True
+        return True, False
 
     def _slots(self) -> list[SlotWords]:
         # Loaded after the last publish: a reader that raises it later pins later, and pins what was published.
-        high = self._table.high_water.load()
-        while len(self._words) < high and len(self._words) < self._table.max_readers:  # readers can write to that word
+        high = min(self._table.high_water.load() & HIGH_WATER, self._table.max_readers)  # readers write to that word
+        del self._words[high:]
+        while len(self._words) < high:
             self._words.append(self._table.slot(len(self._words)))
         return self._words

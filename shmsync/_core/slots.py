@@ -22,10 +22,10 @@ import errno
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import ONE
+from shmsync._core.layout import CLOSED, HIGH_WATER, ONE, ONE_CLAIM
 from shmsync.errors import ReadersFullError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def claim(table: Table) -> Slot:
         if lock is not None:
             words = table.slot(index)
             _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
-            _raise_high_water(table, index + 1)  # before the first pin, or the writer would not scan it
+            _add_claim(table, index + 1)  # before the first pin, or the writer would not scan it
             return Slot(index, words, lock)
     raise ReadersFullError(
         errno.EAGAIN,
@@ -182,17 +182,47 @@ def reap(table: Table, index: int) -> bool:
         return False
     try:
         words = table.slot(index)
-        if not words.pin.load():
-            return False  # its reader has released it properly since the writer saw a pin
+        if not words.pin.load() and not any(hazard.load() for hazard in words.hazards):
+            return False  # its reader has released it properly since the writer saw a pin or a hazard
         _zero(words)
     finally:
         lock.close()
     return True
 
 
-def _raise_high_water(table: Table, least: int) -> None:
-    while (now := table.high_water.load()) < least and not table.high_water.compare_exchange(now, least):
-        pass  # each failure means that another claimer has raised it, which happens max_readers times or less
+def lower_high_water(table: Table, slots: Sequence[SlotWords]) -> bool:
+    """Lower the high-water mark to the highest slot whose lock is held, and reap the slots above. Called by the writer.
+
+    Args:
+        table: the reader table.
+        slots: the words of all slots that were below the mark at the last scan.
+
+    Returns:
+        Whether there was a dead reader.
+    """
+    now = table.high_water.load()
+    least = now & HIGH_WATER
+    if not 0 < least <= len(slots):
+        return False  # one was claimed since the scan
+    reset = False
+    # Only queried, not locked: a claimer that finds a free slot locked could run out of slots.
+    while least and not table.is_locked(least - 1):
+        least -= 1
+        words = slots[least]
+        if words.pin.load() or any(hazard.load() for hazard in words.hazards):
+            reset |= reap(table, least)
+    # Fails if a slot was claimed in between: see `protocol`.
+    table.high_water.compare_exchange(now, now & ~HIGH_WATER | least)
+    return reset
+
+
+def _add_claim(table: Table, least: int) -> None:
+    """Raise the high-water mark to at least `least`; and count the claim, even if the mark is high enough."""
+    while True:
+        now = table.high_water.load()
+        high = max(now & HIGH_WATER, least)
+        if table.high_water.compare_exchange(now, (now & ~HIGH_WATER) + ONE_CLAIM + high & CLOSED):
+            return  # each failure means that another claimer has raised it, or the writer has lowered it
 
 
 def _zero(words: SlotWords) -> None:

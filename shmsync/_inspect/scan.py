@@ -15,6 +15,7 @@ from shmsync._core.layout import (
     CLOSED,
     GENERATION_AT,
     HAZARD_AT,
+    HIGH_WATER,
     HIGH_WATER_AT,
     OWNER,
     OWNER_AT,
@@ -216,7 +217,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
 def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
     assert result.header is not None
     # Every reader may write to the table, so the high-water word is not trusted.
-    high_water = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0], result.header.max_readers)
+    high_water = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0] & HIGH_WATER, result.header.max_readers)
     used = []
     for index in range(high_water):
         alive = ofd_locks.is_locked(segment.fd, slot_offset(index))

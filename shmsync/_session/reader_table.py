@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shmsync._core.layout import (
     EVICTED,
     HAZARD_AT,
+    HIGH_WATER,
     HIGH_WATER_AT,
     OWNER,
     OWNER_AT,
@@ -103,9 +104,13 @@ class WriterTable(ReaderTable):
         """Take the lock of a slot; return None if a live process holds it."""
         return _ReapLock(self._segment, index) if ofd_locks.try_lock(self._segment.fd, slot_offset(index)) else None
 
+    def is_locked(self, index: int) -> bool:
+        """Return whether a live process holds the lock of a slot."""
+        return ofd_locks.is_locked(self._segment.fd, slot_offset(index))
+
     def evicted(self) -> list[int]:
         """Return the pids whose slots are evicted now. For messages only."""
-        high = min(self.high_water.load(), self.max_readers)
+        high = min(self.high_water.load() & HIGH_WATER, self.max_readers)
         return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
 
     def close(self) -> None:

@@ -114,6 +114,20 @@ def fork() -> Scenario:
     return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
+def retains_and_dies() -> Scenario:
+    return cast("a reader that retains, killed", a_reader(gets), last=4, retains=True, mortal=(1,), alone=(1,))
+
+
+def lowered() -> Scenario:
+    return cast(
+        "the high-water mark is lowered",
+        a_reader(reads, closes=True),
+        a_reader(reads, attached=False),
+        last=4,
+        lowers=True,
+    )
+
+
 MUTANTS = [
     Mutant(
         "the second look at the version is left out (rule A)",
@@ -148,7 +162,7 @@ MUTANTS = [
     Mutant(
         "hazards are ignored (rule D)",
         protocol,
-        "            if words.hazards[index].load() == generation > 0 and not retained:  # rule D; 0 means no hazard",
+        "            if words.hazards[index].load() == generation > 0:  # rule D; 0 means no hazard",
         "            if words.hazards[index].load() == -1:",
         two_gets,
     ),
@@ -209,14 +223,43 @@ MUTANTS = [
     Mutant(
         "a claimed slot is not announced by the high-water mark",
         slots,
-        "            _raise_high_water(table, index + 1)",
-        "            _raise_high_water(table, index)",
+        "            _add_claim(table, index + 1)",
+        "            _add_claim(table, index)",
         new_reader,
+    ),
+    Mutant(
+        "a claim is not counted if the mark is high enough",
+        slots,
+        "        high = max(now & HIGH_WATER, least)\n",
+        "        high = max(now & HIGH_WATER, least)\n        if high > least - 1 == (now & HIGH_WATER) - 1:\n"
+        "            return\n",
+        lowered,
+    ),
+    Mutant(
+        "the mark is lowered whatever was claimed since",
+        slots,
+        "    table.high_water.compare_exchange(now, now & ~HIGH_WATER | least)\n",
+        "    table.high_water.store(now & ~HIGH_WATER | least)\n",
+        lowered,
+    ),
+    Mutant(
+        "the mark is lowered below a slot in use",
+        slots,
+        "    while least and not table.is_locked(least - 1):\n",
+        "    while least:\n",
+        lowered,
+    ),
+    Mutant(
+        "a dead reader is waited for if it retains a value",
+        protocol,
+        "                if slots.reap(self._table, number):\n",
+        "                if self._table is None:\n",
+        retains_and_dies,
     ),
     Mutant(
         "a dead reader's counts stay",
         slots,
-        "            return False  # its reader has released it properly since the writer saw a pin\n"
+        "            return False  # its reader has released it properly since the writer saw a pin or a hazard\n"
         "        _zero(words)\n",
         "            return False\n",
         killed,

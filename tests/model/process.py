@@ -326,6 +326,9 @@ class ModelTable:
     def lock(self, index: int) -> ModelLock | None:
         return ModelLock(self.port, index) if self.port.do("lock", index) else None
 
+    def is_locked(self, index: int) -> bool:
+        return bool(self.port.do("locked", index))
+
 
 class ModelClock:
     """The port Clock: whether the grace duration is over is anybody's guess at each look."""

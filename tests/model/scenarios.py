@@ -22,11 +22,20 @@ if TYPE_CHECKING:
 
 
 def publishes(
-    slots: int, last: int, after: int | None = None, *, counted: bool = False, gives_up: bool = False
+    slots: int,
+    last: int,
+    after: int | None = None,
+    *,
+    counted: bool = False,
+    gives_up: bool = False,
+    lowers: bool = False,
+    alone: tuple[int, ...] = (),
 ) -> Callable[[Port], Bodies]:
     """Return the spec of a writer that publishes until `last` is the version; with `after`, once that one is gone.
 
     With `gives_up`, it begins each version once in vain: it gains the segment, writes half of something, and stops.
+    With `lowers`, it tries to lower the high-water mark at each version. With `alone`, it waits after the first version
+    until these are gone, and must then find no reason for new memory but the one that creates the second segment.
     """
 
     def spec(port: Port) -> Bodies:
@@ -38,6 +47,8 @@ def publishes(
         segments = ModelSegments(port)
         table = ModelTable(port, slots)
         publisher: Publisher[None] = Publisher(version, generations, table, segments, clock, INITIAL_BACKOFF)
+        if lowers:
+            publisher._lower_mask = 0
 
         def publish() -> PreparedWrite:
             prepared = publisher.prepare(0, 1.0)
@@ -48,14 +59,16 @@ def publishes(
             if after is None:
                 publish()  # before anybody else is there: readers attach to something
             port.do("ready")
-            if after is not None:
-                port.do("after", after)
+            for other in alone if after is None else (after,):
+                port.do("after", other)
             while version.load() < last:
                 clock.begin()
                 if gives_up:
                     segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
                 published = publish()
+                if alone and published.held:
+                    raise Violation(f"version {published.seq} needs new memory, and no reader is left")
                 if counted and published.reset:
                     port.do("reset")
                 del published
@@ -205,6 +218,8 @@ def cast(
     retains: bool = False,
     counted: bool = False,
     gives_up: bool = False,
+    lowers: bool = False,
+    alone: tuple[int, ...] = (),
 ) -> Scenario:
     """Return a scenario: one writer, whose first publish is over before anybody attaches, and readers.
 
@@ -219,12 +234,15 @@ def cast(
         retains: whether a reader retains anything; if not, the hazard words need not be scanned.
         counted: whether evictions, replacements, resets and deaths are counted.
         gives_up: whether the writer begins each version once in vain, as a `reserve` that ends in an exception.
+        lowers: whether the writer tries to lower the high-water mark at each version.
+        alone: processes that are gone before the writer publishes its second version.
     """
     slots = slots or len(readers)
     hazard_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
     constant = frozenset() if retains else frozenset(hazard_words)
     writers = constant | {VERSION, *GENERATION}
-    roles = [Role("the writer", publishes(slots, last, counted=counted, gives_up=gives_up), 0 in mortal, writers)]
+    first = publishes(slots, last, counted=counted, gives_up=gives_up, lowers=lowers, alone=alone)
+    roles = [Role("the writer", first, 0 in mortal, writers)]
     roles += [
         Role(f"reader {number}", spec(slots), number in mortal, constant, reads=True)
         for number, spec in enumerate(readers, 1)
@@ -252,6 +270,23 @@ def standard() -> list[Scenario]:
             "writes are given up half-way, values are kept", a_reader(gets, gets), last=4, retains=True, gives_up=True
         ),
         cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, retains=True),
+        cast("a reader that retains, gone or killed", a_reader(gets), last=4, retains=True, mortal=(1,), alone=(1,)),
+        cast(
+            "the high-water mark is lowered",
+            a_reader(reads, closes=True),
+            a_reader(reads, attached=False, closes=True),
+            last=4,
+            lowers=True,
+        ),
+        cast(
+            "the high-water mark is lowered below the dead",
+            a_reader(gets),
+            a_reader(reads, attached=False),
+            last=3,
+            retains=True,
+            mortal=(1,),
+            lowers=True,
+        ),
         cast(
             "a slot claimed while another is reaped",
             a_reader(reads),

@@ -15,7 +15,7 @@ TORN = -1
 MODULUS = 1 << 64
 VERSION = 0
 GENERATION = (1, 2)
-HIGH_WATER = 3
+HIGH_WATER = 3  # the word, which contains the mark and the number of claims
 FIRST_SLOT = 4
 WORDS_PER_SLOT = 3
 
@@ -152,6 +152,10 @@ def _lock(world: World, me: int, slot: int) -> tuple[World, bool]:
     return _with_lock(world, slot, frozenset([me])), True
 
 
+def _locked(world: World, _me: int, slot: int) -> tuple[World, bool]:
+    return world, bool(world.locks[slot])
+
+
 def _unlock(world: World, me: int, slot: int) -> tuple[World, None]:
     return _with_lock(world, slot, world.locks[slot] - {me}), None
 
@@ -235,6 +239,7 @@ _HANDLERS: dict[str, Any] = {
     "or": _fetch_or,
     "exchange": _exchange,
     "lock": _lock,
+    "locked": _locked,
     "unlock": _unlock,
     "open": _open,
     "content": _content,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER_AT, slot_offset
+from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, slot_offset
 from stress.payloads import verify
 from stress.processes import TIMEOUT, ChildProcess
 from stress.readers import MODES, run_reader
@@ -218,7 +218,7 @@ class Harness:
 
     def _check_counts(self) -> None:
         table = (SHM / f"{self._settings.name}_readers").read_bytes()
-        high_water = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder)
+        high_water = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder) & HIGH_WATER
         left = [index for index in range(high_water) if any(table[slot_offset(index) : slot_offset(index) + 8])]
         if left:
             self.report.violations.append(f"counts are left in slots {left}")
