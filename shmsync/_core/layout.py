@@ -100,6 +100,11 @@ class Names(NamedTuple):
     readers: str
     data: tuple[str, str]
 
+    @property
+    def staged(self) -> tuple[str, str]:
+        """Names of new data segments until their memory is allocated. A writer that dies then leaves one behind."""
+        return f"{self.data[0]}.new", f"{self.data[1]}.new"
+
 
 def names_of(name: str) -> Names:
     """Return the segment names of the user name `name`.

@@ -6,14 +6,19 @@ callers, which know the purpose of the segment, translate them.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import math
 import mmap
 import os
 import stat
-from typing import TYPE_CHECKING
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import posix_ipc
 
+from shmsync._shm.ffi import BYTES, ffi
 from shmsync.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -22,6 +27,30 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
+STAGED = ".new"
+"""Suffix of the name of a segment until it is complete; messages leave it out."""
+_STEP = 1 << 20  # bytes, allocated in about a millisecond
+_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
+
+MemoryT = TypeVar("MemoryT", bound=mmap.mmap)
+
+
+def _bound_mmap() -> Any:
+    address = ctypes.cast(ctypes.CDLL(None).mmap, ctypes.c_void_p).value
+    return ffi.cast("uintptr_t(*)(uintptr_t, size_t, int, int, int, long)", address)
+
+
+def _max_mappings() -> int:
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        limit = 65530  # the kernel's default
+    return limit - limit // 4
+
+
+_mmap = _bound_mmap()
+_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_MAX_MAPPINGS = _max_mappings()
 
 
 class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
@@ -49,8 +78,7 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
             CapacityError: not enough memory.
         """
         try:
-            # ftruncate alone would succeed on a full file system, and the first store would raise SIGBUS.
-            os.posix_fallocate(self.fd, 0, size)
+            self._allocate(size)
         except OverflowError:
             raise _no_space(self.name, size) from None
         except OSError as error:
@@ -58,9 +86,18 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
                 raise _no_space(self.name, size) from None
             raise
 
+    def _allocate(self, size: int) -> None:
+        if size > free_bytes(self.fd):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before other programs run out of memory, too
+        # ftruncate alone would succeed on a full file system, and the first store would raise SIGBUS. In steps: a
+        # signal that arrives during one makes Linux before 6.17 undo it, and Python repeat it; so if one took longer
+        # than the interval of a timer, it would never end. And Python runs signal handlers only between system calls.
+        for at in range(0, size, _STEP):
+            os.posix_fallocate(self.fd, at, min(_STEP, size - at))
+
     def map(self, *, writable: bool) -> mmap.mmap:
         """Map the whole segment. Raises ValueError if it is empty."""
-        return mmap.mmap(self.fd, self.status().st_size, prot=_protection(writable=writable))
+        return _map(mmap.mmap, self, self.status().st_size, writable=writable)
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +106,24 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         self.close()
 
 
-def _protection(*, writable: bool) -> int:
-    return mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+def _map(kind: type[MemoryT], segment: Segment, size: int, *, writable: bool) -> MemoryT:
+    """Map a segment without a descriptor of its own.
+
+    CPython's `mmap` duplicates the descriptor and keeps it as long as the mapping (3.13 can do without). So it gets an
+    anonymous mapping, which takes no memory, and the segment is mapped over that.
+    """
+    if not size:
+        raise ValueError("cannot map an empty segment")
+    if len(_mapped) >= _MAX_MAPPINGS:  # beyond the kernel's limit, the interpreter itself would get no memory
+        text = f"this process has mapped {len(_mapped):,} versions, and vm.max_map_count limits them; drop old values"
+        raise OSError(errno.ENOMEM, text, segment.name)
+    protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+    memory = kind(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, prot=protection)
+    address = ffi.cast("uintptr_t", ffi.from_buffer(BYTES, memory))
+    if _mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, segment.fd, 0) != int(address):
+        raise OSError(ffi.errno, os.strerror(ffi.errno), segment.name)
+    _mapped.add(memory)
+    return memory
 
 
 def open_segment(name: str, *, writable: bool) -> Segment:
@@ -94,6 +147,11 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
         unlink_segment(name)
         raise
     return segment
+
+
+def rename_segment(name: str, new_name: str) -> None:
+    """Rename a segment; it replaces one that has the new name. Mappings of either stay valid."""
+    os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - the errors name both
 
 
 def unlink_segment(name: str) -> bool:
@@ -156,11 +214,18 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
 
 
 def _no_space(segment: str, size: int) -> CapacityError:
+    segment = segment.removesuffix(STAGED)
     return CapacityError(
         errno.ENOSPC,
         f"{os.strerror(errno.ENOSPC)}: {segment} needs {size:,} bytes and {_DIRECTORY} has {_free_space()} left; "
         f"enlarge {_DIRECTORY} (docker run --shm-size=...) or publish less",
     )
+
+
+def free_bytes(path: str | int = _DIRECTORY) -> float:
+    """Return how many bytes the file system of the segments has left; infinity if it has no limit."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize if status.f_blocks else math.inf
 
 
 def _free_space() -> str:
@@ -202,7 +267,7 @@ class Mapping:
         status = segment.status()
         self.inode = status.st_ino
         self.size = status.st_size
-        self._memory = _Memory(segment.fd, self.size, prot=_protection(writable=writable))
+        self._memory = _map(_Memory, segment, self.size, writable=writable)
 
     def put(self, at: int, data: bytes) -> None:
         """Write bytes; for a few of them twice as fast as through a view."""
