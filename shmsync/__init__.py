@@ -22,6 +22,7 @@ from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
 from shmsync._types import (
+    HeldSegmentInfo,
     Info,
     InstanceVersion,
     ReaderInfo,
@@ -65,6 +66,7 @@ __all__ = [
     "DataWriteError",
     "EntityReadError",
     "EntityWriteError",
+    "HeldSegmentInfo",
     "Info",
     "InstanceVersion",
     "IntegrityError",

@@ -83,6 +83,7 @@ class ReaderInfo(NamedTuple):
         held_at_least, held_at_most: bounds, in seconds, on how long the reader has held the oldest version it holds;
             None if it holds nothing or the bound is unknown. They are derived from the times of publishes, because
             readers do not record when they start a read.
+        held_memory: memory of replaced segments that its process has mapped, in bytes; None if that is unknown.
     """
 
     slot: int
@@ -95,6 +96,7 @@ class ReaderInfo(NamedTuple):
     retained: tuple[RetainedInfo, ...]
     held_at_least: float | None = None
     held_at_most: float | None = None
+    held_memory: int | None = None
 
     @property
     def state(self) -> str:
@@ -138,6 +140,22 @@ class SegmentInfo(NamedTuple):
     seq: int | None = None
 
 
+class HeldSegmentInfo(NamedTuple):
+    """A data segment that was replaced or unlinked, and takes up memory because processes still have it mapped.
+
+    Attributes:
+        segment: the name that it had.
+        inode: inode number.
+        memory: its size in bytes.
+        pids: processes that have it mapped, as far as they are known and can be examined.
+    """
+
+    segment: str
+    inode: int
+    memory: int
+    pids: tuple[int, ...]
+
+
 class Info(NamedTuple):
     """The state of a name, seen from outside. A field is None if it cannot be determined.
 
@@ -155,6 +173,8 @@ class Info(NamedTuple):
         writer: the writer.
         readers: slots of the reader table that are in use.
         segments: state segment, reader table, data segments 0 and 1.
+        held: data segments that were replaced, and that attached readers still have mapped.
+        unexamined: processes of attached readers whose mappings this process may not see.
         problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
         readable: whether this process may read the state segment; if not, `problems` says who may.
     """
@@ -173,11 +193,18 @@ class Info(NamedTuple):
     segments: tuple[SegmentInfo, ...]
     problems: tuple[str, ...]
     readable: bool
+    held: tuple[HeldSegmentInfo, ...] = ()
+    unexamined: tuple[int, ...] = ()
 
     @property
     def memory(self) -> int:
-        """Memory of the four segments in bytes. Replaced segments that readers still hold are not included."""
-        return sum(segment.memory for segment in self.segments)
+        """Memory of the four segments and of replaced ones that readers hold, in bytes; without what is unexamined."""
+        return sum(segment.memory for segment in self.segments) + self.held_memory
+
+    @property
+    def held_memory(self) -> int:
+        """Memory of replaced segments that readers still hold, in bytes."""
+        return sum(segment.memory for segment in self.held)
 
     @property
     def replaced(self) -> int:

@@ -33,6 +33,8 @@ class Collector(_Base):
         shmsync_readers: attached readers by `state`: idle, reading, retaining, evicted, dead.
         shmsync_writer_up: 1 if the writer is alive, else 0.
         shmsync_segment_bytes: allocated memory by `segment`: state, readers, data_0, data_1.
+        shmsync_held_bytes: memory of replaced segments that readers still hold.
+        shmsync_held_segments: number of these segments.
         shmsync_replacements_total: how often a data segment was replaced by a new inode.
         shmsync_problems: number of problems of the segments; `shmsync.info` describes them.
 
@@ -90,6 +92,8 @@ class Collector(_Base):
             (gauge, "readers", "Attached readers by state.", ["state"]),
             (gauge, "writer_up", "Whether the writer is alive.", []),
             (gauge, "segment_bytes", "Allocated memory of a segment.", ["segment"]),
+            (gauge, "held_bytes", "Memory of replaced segments that readers still hold.", []),
+            (gauge, "held_segments", "Number of replaced segments that readers still hold.", []),
             (counter, "replacements", "How often a data segment was replaced by a new inode.", []),
             (gauge, "problems", "Number of problems of the segments.", []),
         )
@@ -118,5 +122,7 @@ def _add_samples(families: dict[str, Any], info: Info) -> None:
         states = Counter(reader.state for reader in info.readers)
         for state in _READER_STATES:
             families["readers"].add_metric([*label, state], states[state])
+    families["held_bytes"].add_metric(label, info.held_memory)
+    families["held_segments"].add_metric(label, len(info.held))
     for part, segment in zip(_SEGMENTS, info.segments, strict=True):
         families["segment_bytes"].add_metric([*label, part], segment.memory)

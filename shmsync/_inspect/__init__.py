@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from shmsync import codecs
 from shmsync._core.layout import CLOSED, Names, index_of, names_of
 from shmsync._inspect import scan
+from shmsync._session.held import held_segments
 from shmsync._shm.segment import segment_names, status_of
-from shmsync._types import Info, InstanceVersion, ReaderInfo, SegmentInfo
+from shmsync._types import HeldSegmentInfo, Info, InstanceVersion, ReaderInfo, SegmentInfo
 from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shmsync._inspect.scan import Scan
 
 _SUFFIX = "_state"
@@ -139,6 +142,7 @@ def _to_info(result: Scan, segments: Names) -> Info:
         codec = _codec_name(newest.codec)
         least, most = _age(result, newest.seq)
         age = None if most is None else (least + most) / 2
+    held, unexamined = held_segments(segments, (reader.pid for reader in result.readers or () if reader.alive))
     return Info(
         name=result.name,
         seq=seq,
@@ -150,7 +154,10 @@ def _to_info(result: Scan, segments: Names) -> Info:
         incarnation=header.incarnation if header is not None else None,
         max_readers=header.max_readers if result.readers is not None and header is not None else None,
         writer=result.writer,
-        readers=tuple(_with_held_times(result, reader) for reader in result.readers or ()),
+        readers=tuple(
+            _with_held_times(result, reader)._replace(held_memory=_held_memory(held, unexamined, reader))
+            for reader in result.readers or ()
+        ),
         segments=(
             _segment(segments.state),
             _segment(segments.readers),
@@ -158,7 +165,17 @@ def _to_info(result: Scan, segments: Names) -> Info:
         ),
         problems=tuple(result.problems),
         readable=result.readable,
+        held=held,
+        unexamined=unexamined,
     )
+
+
+def _held_memory(held: Sequence[HeldSegmentInfo], unexamined: Sequence[int], reader: ReaderInfo) -> int | None:
+    if not reader.alive:
+        return 0
+    if reader.pid is None or reader.pid in unexamined:
+        return None
+    return sum(segment.memory for segment in held if reader.pid in segment.pids)
 
 
 def _codec_name(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from shmsync._core.layout import (
@@ -12,7 +13,16 @@ from shmsync._core.layout import (
     pack_data_header,
     parse_data_header,
 )
-from shmsync._shm.segment import Mapping, create_segment, open_segment, unlink_segment
+from shmsync._session.held import describe_held
+from shmsync._shm.segment import (
+    Mapping,
+    create_segment,
+    free_bytes,
+    open_segment,
+    rename_segment,
+    status_of,
+    unlink_segment,
+)
 from shmsync.codecs import _gather
 from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
 
@@ -24,6 +34,7 @@ else:
     Encoded = tuple
 """An encoded value: payload, codec number, and the time of the write in seconds of the monotonic clock."""
 
+_BLOCK = 512  # unit of st_blocks, in bytes
 _SMALL = 64 * 1024
 _SHRINK_BELOW = 4
 _HEADROOM = 8
@@ -40,7 +51,7 @@ class DataSegments:
     """
 
     def __init__(self, names: Names, incarnation: int, mode: int) -> None:
-        self._names = names.data
+        self._names = names
         self._incarnation = incarnation
         self._mode = mode & ~0o022
         self._mappings: list[Mapping | None] = [None, None]
@@ -60,9 +71,10 @@ class DataSegments:
     def _adopt(self, index: int, generation: int) -> Mapping | None:
         """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
         try:
-            with open_segment(self._names[index], writable=True) as segment:
+            unlink_segment(self._names.staged[index])  # left behind by a writer that died
+            with open_segment(self._names.data[index], writable=True) as segment:
                 mapping = Mapping(segment, index, generation, writable=True)
-            header = parse_data_header(self._names[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
+            header = parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):
             return None
         return mapping if (header.incarnation, header.generation) == (self._incarnation, generation) else None
@@ -74,6 +86,12 @@ class DataSegments:
     def replace(self, index: int, generation: int, size: int) -> None:
         """Give data segment `index` a new inode for a payload of `size` bytes.
 
+        The new inode is complete before it takes the name. So if there is no descriptor or memory for it, the old one
+        stays as it was, and a smaller value can still be written to it. While both exist, the name takes up to three
+        times its value. Where the file system has no room for that, but for the new inode in place of the old one, the
+        old one is released first. If the memory that it released is not enough (readers have mapped it, too, or another
+        program was faster), the old inode is lost, and the next write has to find memory for a new one.
+
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
             DataWriteError: it cannot be created.
@@ -82,27 +100,37 @@ class DataSegments:
         previous = self._mappings[index]
         # A large segment that grows may grow again.
         spare = need // _HEADROOM if previous is not None and _SMALL < need > previous.size else 0
-        # Forgotten first: if interrupted from here on, the next publish replaces again. And the old memory is released
-        # before new memory is allocated.
-        self._mappings[index] = previous = None
+        del previous  # its memory may be about to be released
         self._opened[index] = True
+        for least in (need + spare, need) if spare else (need,):
+            with suppress(CapacityError):
+                return self._create(index, generation, least)
         try:
-            self._create(index, generation, need + spare)
-        except CapacityError:
-            if not spare:
-                raise
-            self._create(index, generation, need)
+            self._release(index, need)
+            return self._create(index, generation, need)
+        except CapacityError as error:
+            raise CapacityError(error.errno, f"{error.strerror}{describe_held(self._names)}") from None
 
     def _create(self, index: int, generation: int, size: int) -> None:
-        name = self._names[index]
+        name, staged = self._names.data[index], self._names.staged[index]
         try:
-            unlink_segment(name)
-            with create_segment(name, -(-size // PAGE) * PAGE, self._mode) as segment:
-                self._mappings[index] = Mapping(segment, index, generation, writable=True)
+            unlink_segment(staged)  # left behind by a writer that died or was interrupted in the middle of this
+            with create_segment(staged, -(-size // PAGE) * PAGE, self._mode) as segment:
+                mapping = Mapping(segment, index, generation, writable=True)
+                self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
+                rename_segment(staged, name)
+                self._mappings[index] = mapping
         except CapacityError:
             raise
         except OSError as error:
             raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+
+    def _release(self, index: int, need: int) -> None:
+        """Release the memory of the segment to be replaced, if `need` bytes then fit."""
+        status = status_of(self._names.data[index])
+        if status is not None and free_bytes() + status.st_blocks * _BLOCK >= need:
+            self._mappings[index] = None
+            unlink_segment(self._names.data[index])
 
     def payload_view(self, index: int, size: int) -> memoryview:
         """Return a writable view of the memory of the next payload."""
@@ -127,7 +155,7 @@ class DataSegments:
     def discard(self, index: int) -> None:
         """Unlink a segment that is not current: no reader, and no later writer, uses its memory again."""
         self._mappings[index] = None
-        unlink_segment(self._names[index])
+        unlink_segment(self._names.data[index])
 
     def forget_unlinked(self) -> None:
         """Forget the segments whose name another program removed, so that the next publish creates them again."""
@@ -137,7 +165,7 @@ class DataSegments:
 
     def _is_named(self, mapping: Mapping) -> bool:
         try:
-            with open_segment(self._names[mapping.index], writable=False) as segment:
+            with open_segment(self._names.data[mapping.index], writable=False) as segment:
                 return segment.status().st_ino == mapping.inode
         except OSError:
             return False

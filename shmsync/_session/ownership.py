@@ -241,7 +241,7 @@ def _create(options: CreateOptions, memory: mmap) -> StateHeader:
     """Create the reader table and the header. The magic is stored last: until then no reader attaches."""
     names = options.names
     header = StateHeader(secrets.randbits(63) + 1, options.max_readers, time.time_ns())
-    for segment_name in (names.readers, *names.data):
+    for segment_name in (names.readers, *names.data, *names.staged):
         _remove_segment(segment_name)  # leftovers of an incarnation whose state segment another program removed
     group_writes = (options.mode & 0o044) >> 1
     mode = options.mode & ~0o022 | group_writes
@@ -275,7 +275,12 @@ def remove_segments(names: Names) -> bool:
         DataWriteError: one cannot be removed; the others were.
     """
     found, failed = 0, None
-    for segment_name in (*names.data, names.readers, names.state):  # the state last: other processes look for it
+    for segment_name in (
+        *names.staged,
+        *names.data,
+        names.readers,
+        names.state,
+    ):  # the state last: other processes look for it
         try:
             found += _remove_segment(segment_name)
         except DataWriteError as error:  # noqa: PERF203 - the others still have to be removed

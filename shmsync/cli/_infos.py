@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import shmsync
 from shmsync.cli._output import Grid, fail_not_found
-from shmsync.cli._units import number_text, since_text, span_text
+from shmsync.cli._units import number_text, since_text, size_text, span_text
 from shmsync.errors import StateNotFoundError
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def readers_text(info: Info) -> str:
 
 def readers_grid(info: Info) -> Grid:
     """Return a table of the readers of a name."""
-    grid = Grid("SLOT>", "PID>", "STATE", "ATTACHED>", "HELD>", "HOLDS")
+    grid = Grid("SLOT>", "PID>", "STATE", "ATTACHED>", "HELD>", "OLD MEMORY>", "HOLDS")
     for reader in info.readers:
         pid = "-" if reader.pid is None else str(reader.pid)
-        times = (since_text(reader.since), _held_text(reader))
-        grid.add_row(str(reader.slot), pid, reader.state, *times, _holds_text(info, reader))
+        cells = (since_text(reader.since), _held_text(reader), size_text(reader.held_memory))
+        grid.add_row(str(reader.slot), pid, reader.state, *cells, _holds_text(info, reader))
     return grid
 
 

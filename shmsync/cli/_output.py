@@ -170,6 +170,7 @@ def info_to_dict(info: Info) -> dict[str, Any]:
     return {
         **to_dict(info),
         "memory": info.memory,
+        "held_memory": info.held_memory,
         "replaced": info.replaced,
         "readers": [reader_to_dict(reader) for reader in info.readers],
     }

@@ -15,6 +15,8 @@ def readers(name: Name, *, json: Json = False) -> None:
 
     HELD: how long the oldest pinned version has been held, as a lower and an upper bound.
 
+    OLD MEMORY: memory of replaced segments that the process still has mapped; "-" if this user may not see that.
+
     Exit status 1 if the reader table cannot be read.
     """
     info = info_or_fail(name)

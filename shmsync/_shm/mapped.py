@@ -1,0 +1,33 @@
+"""What other processes have mapped: segments that have lost their name and take up memory as long as they are mapped.
+
+The kernel tells their sizes only in /proc/PID/maps, which the user of the process may read, and root.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+# address range, permissions, offset, device, inode, path; see proc_pid_maps(5)
+_UNLINKED = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$", re.MULTILINE)
+
+
+class UnlinkedSegment(NamedTuple):
+    """A mapped segment without a name."""
+
+    segment: str
+    inode: tuple[str, int]
+    size: int
+
+
+def unlinked_segments(pid: int) -> list[UnlinkedSegment] | None:
+    """Return the segments without a name that a process has mapped; None if that cannot be determined."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+    except OSError:
+        return None
+    return [
+        UnlinkedSegment(name, (device, int(inode)), int(end, 16) - int(start, 16))
+        for start, end, device, inode, name in _UNLINKED.findall(maps)
+    ]
