@@ -62,8 +62,12 @@ class Table(Protocol):
     def lock(self, index: int) -> SlotLock | None:
         """Take the lock of a slot; return None if a live process holds it."""
 
+
+class WriterTable(Table, Protocol):
+    """The reader table, as the writer uses it."""
+
     def is_locked(self, index: int) -> bool:
-        """Return whether a live process holds the lock of a slot. Only the writer asks."""
+        """Return whether a live process holds the lock of a slot."""
 
 
 class Clock(Protocol):

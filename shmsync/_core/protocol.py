@@ -40,7 +40,7 @@ from shmsync._util.backoff import backoff
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
 if TYPE_CHECKING:
-    from shmsync._core.ports import Clock, Segments, SlotWords, Table, Word
+    from shmsync._core.ports import Clock, Segments, SlotWords, Word, WriterTable
     from shmsync._core.slots import Slot
 
 MappingT_co = TypeVar("MappingT_co", covariant=True)
@@ -166,7 +166,7 @@ class Publisher(Generic[ValueT]):
         self,
         version: Word,
         generations: tuple[Word, Word],
-        table: Table,
+        table: WriterTable,
         segments: Segments[ValueT],
         clock: Clock,
         max_backoff: float,
@@ -298,8 +298,10 @@ class Publisher(Generic[ValueT]):
 
     def _slots(self) -> list[SlotWords]:
         # Loaded after the last publish: a reader that raises it later pins later, and pins what was published.
-        high = min(self._table.high_water.load() & HIGH_WATER, self._table.max_readers)  # readers write to that word
-        del self._words[high:]
-        while len(self._words) < high:
-            self._words.append(self._table.slot(len(self._words)))
+        high = self._table.high_water.load() & HIGH_WATER
+        if high != len(self._words):
+            high = min(high, self._table.max_readers)  # readers can write to that word
+            del self._words[high:]
+            while len(self._words) < high:
+                self._words.append(self._table.slot(len(self._words)))
         return self._words

@@ -29,9 +29,16 @@ from shmsync._core.layout import CLOSED, HIGH_WATER, ONE, ONE_CLAIM
 from shmsync.errors import ReadersFullError
 
 if TYPE_CHECKING:
-    from shmsync._core.ports import SlotLock, SlotWords, Table
+    from shmsync._core.ports import SlotLock, SlotWords, Table, WriterTable
 
 Step = Callable[[], None]
+
+MAX_REFERENCES = 1 << 20
+"""How many references a slot may have before its reader claims another one.
+
+Each open snapshot refers to its slot, and takes one of the 2**24 - 1 pins that the slot can count for a data segment.
+Looking at the references costs a read nothing that can be measured; to look at the pin word would take 0.1 us.
+"""
 
 _UNREFERENCED = 2  # references to a claim: `_claims`, and the argument of getrefcount
 
@@ -190,7 +197,7 @@ def reap(table: Table, index: int) -> bool:
     return True
 
 
-def lower_high_water(table: Table, slots: Sequence[SlotWords]) -> bool:
+def lower_high_water(table: WriterTable, slots: Sequence[SlotWords]) -> bool:
     """Lower the high-water mark to the highest slot whose lock is held, and reap the slots above. Called by the writer.
 
     Args:

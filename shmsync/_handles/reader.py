@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 import time
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
 from shmsync._core.layout import CLOSED, index_of, names_of
+from shmsync._core.slots import MAX_REFERENCES
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
@@ -21,11 +23,11 @@ from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
 from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
-from shmsync.codecs import NOT_PLAIN, Decoder
+from shmsync.codecs import NOT_PLAIN, Decoder, are_intact
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
     from datetime import timedelta
     from types import TracebackType
 
@@ -42,6 +44,7 @@ R = TypeVar("R")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
+_NOTHING_SHARED: Any = ((None,), -1, None, ())
 
 
 class Reader(Generic[T]):
@@ -114,6 +117,8 @@ class Reader(Generic[T]):
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, PinnedVersion] | None = None
         self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
+        # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`.
+        self._shared: tuple[Any, int, Any, Sequence[memoryview]] = _NOTHING_SHARED
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
         self._waited = -1  # sequence number that `wait` returned last
 
@@ -132,7 +137,8 @@ class Reader(Generic[T]):
         """Return the newest value; the same object until it changes, so treat it as read-only.
 
         Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
-        as long as they are referenced.
+        as long as they are referenced. Raw bytes are a new memoryview in each call, so a caller may release it. If one
+        inside a container was released, the next call returns a new container.
 
         Args:
             default: returned while nothing is published, instead of an error.
@@ -167,7 +173,7 @@ class Reader(Generic[T]):
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
-        if fast is None or check_bytes or fast[0].poisoned:
+        if fast is None or check_bytes or fast[0].poisoned or getrefcount(fast[0]) > MAX_REFERENCES:
             return self._read_changed(check_bytes=check_bytes)
         slot, version, pinned = fast
         try:
@@ -186,12 +192,17 @@ class Reader(Generic[T]):
     # ------------------------------------------------------------------------------------------------- the slow path
 
     def _get_changed(self, default: Any) -> Any:
+        cell, newest, value, views = self._shared
+        if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
+            return memoryview(value) if type(value) is memoryview else value
+        del value, views  # as in `get`
         with self.lock:
             attachment = self._attachment
             if attachment is not None and (copied := attachment.seqlock_read()) is not None:
                 seq, codec, payload = copied
                 value = self.decoder.decode_plain(codec, payload)
                 if value is not NOT_PLAIN:
+                    self._shared = _NOTHING_SHARED
                     self._latest = (attachment.channel.version_cell, seq, value)
                     self._counters.values += 1
                     attachment.release_unused()
@@ -206,16 +217,28 @@ class Reader(Generic[T]):
     def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
         """Unpin; return the value, retained if it is a view of the segment: it outlives the pin."""
         value = pinned.value
+        exposed: list[memoryview] = []
         if value is UNSET:
-            value = self.decoder.decode(pinned)
+            value = self.decoder.decode(pinned, exposed)
             views = pinned.mapping.views
             if views.has_views():
                 views.retain(slot)  # SYNC POINT hazard: stored before the unpin
-            pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
+            if not exposed:
+                pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
-        self._latest = (attachment.channel.version_cell, pinned.seq, value)
+        value = self._cache(attachment.channel.version_cell, pinned.seq, value, exposed)
         self._counters.values += 1
         attachment.release_unused()
+        return value
+
+    def _cache(self, cell: memoryview, seq: int, value: Any, exposed: list[memoryview]) -> Any:
+        """Cache the value of `get`; return what to hand out. A caller may release each of the exposed views."""
+        if exposed:
+            self._shared = (cell, seq, value, exposed)
+            self._latest = (_NOTHING[0], seq, None)
+            return memoryview(value) if type(value) is memoryview else value
+        self._shared = _NOTHING_SHARED
+        self._latest = (cell, seq, value)
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
@@ -380,6 +403,19 @@ class Reader(Generic[T]):
     def stats(self) -> ReaderStats:
         """Return the counters of this handle."""
         return ReaderStats(self._counters.values, self._counters.attached, self._counters.claimed)
+
+    def release(self) -> None:
+        """Drop what the last `get` has returned, and the mapped memory, unless the caller still uses it.
+
+        A handle holds the version that it has read last until its next read. In a worker that is about to be idle,
+        this lets the writer reuse or free the memory at once. The handle stays attached; the next read maps again.
+        """
+        with self.lock:
+            self._latest = (_NOTHING[0], self._latest[1], None)
+            self._shared = _NOTHING_SHARED
+            self._fast = None
+            if self._attachment is not None:
+                self._attachment.release()
 
     @property
     def closed(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
-from shmsync._session.pinned import UNSET
+from shmsync._session.pinned import UNSET, PinnedVersion
 from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar
 
     from shmsync._core.slots import Slot
-    from shmsync._session.pinned import PinnedVersion
+    from shmsync._session.pinned import ClosedVersion
     from shmsync._types import InstanceVersion
     from shmsync.codecs import Decoder
 
@@ -61,7 +61,7 @@ class Snapshot(Generic[T]):
 
     def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
-        self._pinned = pinned
+        self._pinned: PinnedVersion | ClosedVersion = pinned
         self._viewed = False
         self._value: Any = UNSET
         self.is_switched = False
@@ -94,7 +94,7 @@ class Snapshot(Generic[T]):
     def _decode(self) -> T:
         pinned = self._pinned
         with self._reader.lock:  # so that all threads get the same object
-            if self._slot is None:
+            if self._slot is None or not isinstance(pinned, PinnedVersion):
                 raise _closed()
             value = self._value if pinned.value is UNSET else pinned.value
             if value is UNSET:
@@ -108,7 +108,8 @@ class Snapshot(Generic[T]):
             if self._slot is None:  # checked last, as in `buffer`
                 self._value = UNSET
                 raise _closed()
-        return value  # type: ignore[no-any-return]
+        # A new view each time: the caller may release it.
+        return memoryview(value) if type(value) is memoryview else value  # type: ignore[return-value]
 
     @property
     def buffer(self) -> memoryview:
@@ -117,34 +118,38 @@ class Snapshot(Generic[T]):
         Raises:
             ClosedError: the snapshot was closed.
         """
+        pinned = self._pinned
+        if not isinstance(pinned, PinnedVersion):
+            raise _closed()
         self._viewed = True
-        view = self._pinned.export()  # a new one each time: the caller may release it
+        view = pinned.export()  # a new one each time: the caller may release it
         if self._slot is None:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
     def close(self) -> None:
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
-        slot = self._slot
-        if slot is None:
+        slot, pinned = self._slot, self._pinned
+        if slot is None or not isinstance(pinned, PinnedVersion):
             return
         try:
             self._slot = None
             self._value = UNSET
             # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
-            if self._viewed and self._pinned.mapping.views.has_views():
-                self._retain(slot)
-            slot.leave[self._pinned.index]()
+            if self._viewed and pinned.mapping.views.has_views():
+                self._retain(slot, pinned)
+            slot.leave[pinned.index]()
+            self._pinned = pinned.closed  # the caller may keep this object for long
         except BaseException:
             # A signal handler raised somewhere above. It is unknown whether we unpinned, but that does not matter once
             # the slot is poisoned. It is also unknown whether views need a hazard; a superfluous one costs one inode.
-            self._retain(slot)
+            self._retain(slot, pinned)
             self._reader.discard_slot(slot)
             raise
 
-    def _retain(self, slot: Slot) -> None:
+    def _retain(self, slot: Slot, pinned: PinnedVersion) -> None:
         with self._reader.lock:  # against `release_if_unused`, which checks and then clears
-            self._pinned.mapping.views.retain(slot)
+            pinned.mapping.views.retain(slot)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 from shmsync._core import protocol, slots
@@ -138,10 +139,17 @@ class Attachment:
                     # Its memory is released with its last view, not with our next read of this index.
                     self._mappings[mapping.index] = None
 
+    def release(self) -> None:
+        """Drop the mappings; the next read maps again. The slot is kept."""
+        self._pinned = None
+        self._mappings = [None, None]
+
     # The port `ReaderPort` of the protocol.
 
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
+        if getrefcount(self._slot) > slots.MAX_REFERENCES and self._slot is not None:
+            self.discard()  # its snapshots keep it
         if self._slot is None or self._slot.poisoned:
             self._slot = slots.claim(self.channel.table)
             fork.call_before(self._slot)

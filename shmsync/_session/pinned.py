@@ -16,27 +16,15 @@ if TYPE_CHECKING:
 UNSET: Any = object()
 
 
-class PinnedVersion:
-    """The location of one version, and its value once decoded. Shared by all snapshots of it.
+class ClosedVersion:
+    """What remains of a version after its snapshot was closed: its header, without its memory and its value."""
 
-    Args:
-        header: header of its data segment.
-        mapping: mapping of its data segment.
+    __slots__ = ("_header", "seq", "value")
 
-    Attributes:
-        value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned.
-    """
-
-    __slots__ = ("_end", "_header", "codec", "index", "mapping", "seq", "value")
-
-    def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:
+    def __init__(self, header: DataHeader) -> None:
         self.seq = header.seq
-        self.index = mapping.index
-        self.mapping = mapping
-        self._header = header
-        self._end = PAYLOAD_AT + header.size
-        self.codec: Codec = codecs.by_id(header.codec)
         self.value: Any = UNSET
+        self._header = header
 
     @property
     def incarnation(self) -> int:
@@ -47,6 +35,30 @@ class PinnedVersion:
     def version(self) -> InstanceVersion:
         """Sequence number, index, size and checksum."""
         return instance_version(self._header.seq, self._header.size, self._header.checksum)
+
+
+class PinnedVersion(ClosedVersion):
+    """The location of one version, and its value once decoded. Shared by all snapshots of it.
+
+    Args:
+        header: header of its data segment.
+        mapping: mapping of its data segment.
+
+    Attributes:
+        value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned and that
+            no caller can spoil.
+        closed: replaces it in a closed snapshot, so that the memory is released with the last open one.
+    """
+
+    __slots__ = ("_end", "closed", "codec", "index", "mapping")
+
+    def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:
+        super().__init__(header)
+        self.closed = ClosedVersion(header)
+        self.index = mapping.index
+        self.mapping = mapping
+        self._end = PAYLOAD_AT + header.size
+        self.codec: Codec = codecs.by_id(header.codec)
 
     def view(self) -> memoryview:
         """Return a view of the payload, which must not outlive the pin."""

@@ -12,9 +12,11 @@ from shmsync.codecs._typed import TypedDecoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shmsync.codecs._gather import Bytes, Payload
 
-__all__ = ["NOT_PLAIN", "Codec", "Decoder", "by_id", "by_name"]
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name"]
 
 NOT_PLAIN: Any = object()
 
@@ -73,6 +75,14 @@ def by_id(number: int) -> Codec:
     return codec
 
 
+def are_intact(views: Iterable[memoryview]) -> bool:
+    """Return whether none of these views, which are not empty, was released."""
+    try:
+        return all(map(len, views))
+    except ValueError:
+        return False
+
+
 class PinnedPayload(Protocol):
     """The payload of one version, pinned while it is decoded."""
 
@@ -101,8 +111,13 @@ class Decoder:
         self._typed = None if type_ is None else TypedDecoder(type_)
         self._allow_pickle = allow_pickle
 
-    def decode(self, published: PinnedPayload) -> Any:
+    def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
+
+        Args:
+            published: the payload.
+            exposed: the memoryviews in the value are appended to it. A memoryview is a context manager that releases
+                it, so a caller that shares the value with others may spoil it for them.
 
         Raises:
             EntityReadError: the payload is not valid for its codec, the value is not of the type, or it is a pickle
@@ -110,7 +125,12 @@ class Decoder:
         """
         codec = published.codec
         value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
-        return self._decode_exported(codec, published.export()) if value is NOT_PLAIN else value
+        if value is not NOT_PLAIN:
+            return value
+        value = self._decode_exported(codec, published.export(), [] if exposed is None else exposed)
+        if exposed is not None and type(value) is memoryview:
+            exposed.append(value)
+        return value
 
     def decode_plain(self, codec: int, payload: Bytes) -> Any:
         """Return a value that does not refer to the payload.
@@ -129,13 +149,15 @@ class Decoder:
             return NOT_PLAIN
         return msgpack.unpack(payload)
 
-    def _decode_exported(self, codec: Codec, payload: memoryview) -> Any:
+    def _decode_exported(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
         if codec is pickle and not self._allow_pickle:
             raise EntityReadError(
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
                 "if you trust the writer, open the Reader with allow_pickle=True"
             )
-        return codec.decode(payload) if self._typed is None else self._typed.decode(codec, payload)
+        if self._typed is not None:
+            return self._typed.decode(codec, payload, exposed)
+        return msgpack.decode(payload, exposed) if codec is msgpack else codec.decode(payload)
 
     def check(self, codec: Codec, payload: memoryview) -> None:
         """Validate the parts of a payload that decoding in place does not read.

@@ -32,8 +32,8 @@ class TypedDecoder:
         except (TypeError, NameError) as error:  # NameError: an annotation that cannot be resolved
             raise InvalidArgumentError(f"cannot decode into type={type_!r}: {error}") from error
 
-    def decode(self, codec: Codec, payload: memoryview) -> Any:
-        """Return the value.
+    def decode(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
+        """Return the value; append the memoryviews in it to `exposed`.
 
         Raises:
             EntityReadError: the value is not of the type; the message contains the path to the first mismatch.
@@ -41,7 +41,10 @@ class TypedDecoder:
         try:
             if codec is msgpack and not _frame.is_frame(payload):
                 return self._decoder.decode(payload)
-            value = archive.decode_plain(payload) if codec is archive else codec.decode(payload)
+            if codec is msgpack:
+                value = msgpack.decode(payload, exposed)
+            else:
+                value = archive.decode_plain(payload) if codec is archive else codec.decode(payload)
             return self._msgspec.convert(value, self._type)
         except self._msgspec.ValidationError as error:
             name = getattr(self._type, "__name__", self._type)

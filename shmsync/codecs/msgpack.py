@@ -163,8 +163,12 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
     return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # which is a named tuple
 
 
-def decode(payload: memoryview) -> Any:
+def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
     """Return the value, with large buffers and arrays in place.
+
+    Args:
+        payload: the encoded value.
+        exposed: the memoryviews in the value are appended to it.
 
     Raises:
         EntityReadError: the payload is not a valid msgpack value or frame.
@@ -173,7 +177,7 @@ def decode(payload: memoryview) -> Any:
     if not is_frame(payload):
         return unpack(payload)
     body, buffers = _frame.unpack(payload)
-    return unpack(body, partial(resolve_extension, buffers))
+    return unpack(body, partial(resolve_extension, buffers, exposed=exposed))
 
 
 def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> Any:
@@ -202,8 +206,13 @@ def _text(error: Exception) -> str:
     return str(error).rstrip(".")  # some messages of msgpack end with a full stop
 
 
-def resolve_extension(buffers: list[memoryview], code: int, data: bytes | memoryview) -> Any:
-    """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own."""
+def resolve_extension(
+    buffers: list[memoryview], code: int, data: bytes | memoryview, *, exposed: list[memoryview] | None = None
+) -> Any:
+    """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own.
+
+    A buffer is appended to `exposed`. The memoryview of an array cannot be released, since the array exports it.
+    """
     data = bytes(data)
     if code != EXTENSION or not data.startswith(_TAG):
         return ExtType(code, data)
@@ -214,7 +223,11 @@ def resolve_extension(buffers: list[memoryview], code: int, data: bytes | memory
         raise EntityReadError(
             f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer"
         ) from error
-    return _numpy.array_from_buffer(view, *description) if description else view
+    if description:
+        return _numpy.array_from_buffer(view, *description)
+    if exposed is not None and len(view):
+        exposed.append(view)
+    return view
 
 
 @lru_cache(maxsize=256)  # successive versions usually have arrays of the same description

@@ -295,17 +295,18 @@ MUTANTS = [
     Mutant(
         "the hazard is stored after the unpin",
         snapshot,
-        "            if self._viewed and self._pinned.mapping.views.has_views():\n                self._retain(slot)\n"
-        "            slot.leave[self._pinned.index]()\n",
-        "            retained = self._viewed and self._pinned.mapping.views.has_views()\n"
-        "            slot.leave[self._pinned.index]()\n            if retained:\n                self._retain(slot)\n",
+        "            if self._viewed and pinned.mapping.views.has_views():\n"
+        "                self._retain(slot, pinned)\n            slot.leave[pinned.index]()\n",
+        "            retained = self._viewed and pinned.mapping.views.has_views()\n"
+        "            slot.leave[pinned.index]()\n"
+        "            if retained:\n                self._retain(slot, pinned)\n",
         three_views,
     ),
     Mutant(
         "a live view is not retained",
         snapshot,
-        "            if self._viewed and self._pinned.mapping.views.has_views():\n",
-        "            if self._viewed and not self._pinned.mapping.views.has_views():\n",
+        "            if self._viewed and pinned.mapping.views.has_views():\n",
+        "            if self._viewed and not pinned.mapping.views.has_views():\n",
         three_views,
     ),
     Mutant(

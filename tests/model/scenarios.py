@@ -67,15 +67,19 @@ def publishes(
                     segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
                 published = publish()
-                if alone and published.held:
-                    raise Violation(f"version {published.seq} needs new memory, and no reader is left")
-                if counted and published.reset:
-                    port.do("reset")
+                _judge(port, published, counted=counted, alone=bool(alone))
                 del published
 
         return [body]
 
     return spec
+
+
+def _judge(port: Port, published: PreparedWrite, *, counted: bool, alone: bool) -> None:
+    if alone and published.held:
+        raise Violation(f"version {published.seq} needs new memory, and no reader is left")
+    if counted and published.reset:
+        port.do("reset")
 
 
 # ------------------------------------------------------------------------------------------------------------ readers
@@ -112,7 +116,7 @@ def views(port: Port, reader: Reader) -> int:
     """Take a view out of a block; look at the content after the count is gone."""
     with reader.read() as snapshot:
         view = snapshot.buffer
-    record = snapshot._pinned
+        record = snapshot._pinned
     del snapshot
     use(port, record)
     del view

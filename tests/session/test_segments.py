@@ -21,6 +21,7 @@ from shmsync import (
     Writer,
 )
 from shmsync._core.layout import EVICTED, HIGH_WATER_AT, PAYLOAD_AT, SLOTS_AT, STATE_SIZE, VERSION_AT
+from shmsync._session.pinned import PinnedVersion
 
 SHM = Path("/dev/shm")
 
@@ -275,6 +276,7 @@ def test_readers_map_state_and_data_read_only(writer: Writer, name: str) -> None
         attachment = reader._attachment
         assert attachment is not None
         assert attachment.channel.version_cell.readonly
+        assert isinstance(snapshot._pinned, PinnedVersion)
         assert snapshot._pinned.mapping.view().readonly
         with pytest.raises(TypeError, match="read-only"):
             snapshot.buffer[0] = 0
