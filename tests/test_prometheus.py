@@ -10,6 +10,7 @@ from helpers import SHM, Child, State, open_snapshot, publish
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shmsync import InvalidArgumentError, MissingExtraError, Writer
+from shmsync._core.layout import PAGE
 from shmsync.prometheus import Collector
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ def test_a_name_with_a_reader(writer: Writer, name: str) -> None:
     with Child() as child:
         child.call(open_snapshot, name)
         assert (value("readers", name, state="reading"), value("readers", name, state="idle")) == (1, 0)
+        assert (value("held_segments", name), value("held_bytes", name)) == (0, 0)
+        for _ in range(2):
+            writer.write("another", grace_duration=0)
+        assert (value("held_segments", name), value("held_bytes", name)) == (1, PAGE)
+        assert value("readers", name, state="evicted") == 1
         child.kill()
+        assert value("held_segments", name) == 0
         assert (value("readers", name, state="reading"), value("readers", name, state="dead")) == (0, 1)
 
 
@@ -76,7 +83,7 @@ def test_all_names_in_the_text_format(writer: Writer, name: str) -> None:
     registry.register(Collector())
     text = generate_latest(registry).decode()
     assert f'shmsync_publishes_total{{name="{name}"}} 1.0' in text
-    assert text.count("# TYPE shmsync_") == 8
+    assert text.count("# TYPE shmsync_") == 10
 
 
 def test_registering_inspects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

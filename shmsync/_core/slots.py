@@ -37,7 +37,7 @@ MAX_REFERENCES = 1 << 20
 """How many references a slot may have before its reader claims another one.
 
 Each open snapshot refers to its slot, and takes one of the 2**24 - 1 pins that the slot can count for a data segment.
-Looking at the references costs a read nothing that can be measured; to look at the pin word would take 0.1 us.
+Counting the references takes a read 0.04 us; loading the pin word would take 0.1 us.
 """
 
 _UNREFERENCED = 2  # references to a claim: `_claims`, and the argument of getrefcount

@@ -135,7 +135,7 @@ def test_inspect_and_readers(writer: Writer, name: str) -> None:
         (reader,) = run_json("readers", name)
         assert (reader["pid"], reader["state"]) == (child.pid, "evicted")
         child.kill()
-    assert re.search(rf"0 +{child.pid} +dead +\d+s +\d[-\ds]* +1 on data_0", run("readers", name).out)
+    assert re.search(rf"0 +{child.pid} +dead +\d+s +\d[-\ds]* +0 B +1 on data_0", run("readers", name).out)
     writer.write(4)
     writer.write(5)
     done = run("readers", name)

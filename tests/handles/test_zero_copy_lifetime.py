@@ -178,7 +178,7 @@ def test_a_reader_that_keeps_up_costs_no_new_memory(writer: Writer, name: str, k
                 else:
                     with reader.read() as snapshot:
                         look(take(snapshot.value))
-                        assert snapshot.value is snapshot.value
+                        assert kind == "raw" or snapshot.value is snapshot.value
             assert writer.stats().replaced == before
             del found
 
@@ -190,7 +190,7 @@ def test_a_block_that_takes_nothing_out_keeps_nothing(writer: Writer, name: str,
     with Reader(name, allow_pickle=True) as reader:
         with reader.read() as snapshot:
             look(take(snapshot.value))
-            assert snapshot.value is snapshot.value
+            assert kind == "raw" or snapshot.value is snapshot.value
         assert not hazards(name)
         del snapshot
 

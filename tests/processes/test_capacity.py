@@ -93,6 +93,33 @@ def test_no_room_for_two(child: Child) -> None:
     assert child.call(get_value) == child.call(get_anew) == b"c" * (SIZE // 4)
 
 
+def test_the_error_says_what_readers_hold(child: Child) -> None:
+    large = SIZE // 4
+    child.call(open_reader, NAME)
+    assert child.call(write, large, b"a") == 1
+    child.call(get_value)
+    child.call(hold_value)
+    assert child.call(write, large, b"b") == 2
+    assert child.call(write, large, b"c") == 3
+    for _ in range(2):
+        with pytest.raises(CapacityError) as raised:
+            child.call(write, 2 * large, b"d")
+        text = str(raised.value)
+        assert "readers still hold 266,240 bytes of older versions, in process " in text
+        assert "Reader.release()" in text
+    assert child.call(write, large, b"e") == 4  # into the segment that could not grow
+    assert child.call(replaced) == 3
+
+
+def hold_value(state: State) -> None:
+    state.value = state.reader.get()
+
+
+def replaced(state: State) -> int:
+    count: int = state.writer.stats().replaced
+    return count
+
+
 def test_growth_gives_up_its_headroom_first(child: Child) -> None:
     for size in (100_000, 100_000, 900_000):
         child.call(write, size)

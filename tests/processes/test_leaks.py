@@ -365,7 +365,7 @@ def test_too_many_open_files(name: str, free: int) -> None:
         found = child.call(with_few_files, name, free)
         assert all(code == errno.EMFILE for _, code in found), found
         if not found:
-            assert free > 4
+            assert free > 2  # a mapping takes none
         left = [path.name for path in SHM.glob(f"{name}_*")]
         assert len(left) in {0, 3}
         assert child.call(with_few_files, name, 40) == []
