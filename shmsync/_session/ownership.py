@@ -31,7 +31,7 @@ from shmsync._core.layout import (
 )
 from shmsync._core.protocol import Publisher
 from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
-from shmsync._session.data import DataSegments, Encoded
+from shmsync._session.data import DataSegments, Encoded, remove_staged
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import WriterTable
 from shmsync._session.state import StateWords
@@ -241,7 +241,7 @@ def _create(options: CreateOptions, memory: mmap) -> StateHeader:
     """Create the reader table and the header. The magic is stored last: until then no reader attaches."""
     names = options.names
     header = StateHeader(secrets.randbits(63) + 1, options.max_readers, time.time_ns())
-    for segment_name in (names.readers, *names.data, *names.staged):
+    for segment_name in (names.readers, *names.data):
         _remove_segment(segment_name)  # leftovers of an incarnation whose state segment another program removed
     group_writes = (options.mode & 0o044) >> 1
     mode = options.mode & ~0o022 | group_writes
@@ -275,12 +275,8 @@ def remove_segments(names: Names) -> bool:
         DataWriteError: one cannot be removed; the others were.
     """
     found, failed = 0, None
-    for segment_name in (
-        *names.staged,
-        *names.data,
-        names.readers,
-        names.state,
-    ):  # the state last: other processes look for it
+    remove_staged(names)
+    for segment_name in (*names.data, names.readers, names.state):  # the state last: other processes look for it
         try:
             found += _remove_segment(segment_name)
         except DataWriteError as error:  # noqa: PERF203 - the others still have to be removed

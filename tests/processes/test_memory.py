@@ -290,6 +290,35 @@ def test_what_a_dead_writer_left_half_done_is_removed(name: str) -> None:
     assert not left[0].exists()
 
 
+def test_a_name_that_another_program_took_is_not_needed(writer: Writer, name: str) -> None:
+    """Any user may create files in /dev/shm that this one cannot remove."""
+    writer.write_raw(b"x")
+    for index in range(2):
+        (SHM / f"{name}_data_{index}.new").mkdir()
+    try:
+        for size in (10, LARGE, 2 * LARGE, 3 * LARGE):
+            writer.write_raw(b"y" * size)
+        with Reader(name) as reader:
+            assert len(reader.get()) == 3 * LARGE
+        writer.unlink()
+        writer.write_raw(b"z")
+    finally:
+        for index in range(2):
+            (SHM / f"{name}_data_{index}.new").rmdir()
+
+
+def test_an_interrupted_rename_leaves_no_memory(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shmsync._session.data.rename_segment", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write_raw(b"x")
+    assert not list(SHM.glob(f"{name}*.new"))
+    assert writer.write_raw(b"y").version.seq == 1
+
+
 def test_memory_is_reserved_in_steps(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler that raises between two of them leaves nothing behind."""
     sizes: list[int] = []
