@@ -168,6 +168,11 @@ def test_an_idle_reader_that_releases_holds_no_memory(writer: Writer, name: str,
         assert reader.stats().claimed == 1
         np.testing.assert_equal(reader.get(), value)
         assert reader.stats().claimed == 1
+        reader.release()
+        for _ in range(2):
+            writer.write_raw(bytes(20 * LARGE))
+        assert writer.stats().replaced == 4
+        assert held(name) == 0  # although the handle has not noticed the replacements
     reader.release()
 
 
