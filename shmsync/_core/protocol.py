@@ -25,7 +25,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from shmsync._core import slots
-from shmsync._core.layout import ANNOUNCE, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._core.layout import ANNOUNCE, CLOSED, EVICTED, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._util.backoff import backoff
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
@@ -159,7 +160,6 @@ class Publisher(Generic[ValueT]):
         max_backoff: float,
     ) -> None:
         self._version = version
-        self._advance = version.bind_add(1)  # bound once, it costs a third of a store
         self._generations = generations
         self._table = table
         self._segments = segments
@@ -179,11 +179,16 @@ class Publisher(Generic[ValueT]):
         Args:
             size: size of the payload in bytes.
             grace: the longest time to wait for readers, in seconds.
+
+        Raises:
+            StaleIncarnationError: the incarnation was ended.
         """
         seq = self._version.load() + 1
+        if seq > CLOSED:
+            raise StaleIncarnationError
         if seq > LAST_SEQ:
             raise InvalidInstanceVersionError(
-                f"no version can follow {seq - 1:#x}: the name is closed or its state segment is damaged; unlink it"
+                f"no version can follow {seq - 1:#x}: the state segment is damaged; unlink the name"
             )
         index = index_of(seq)
         word = self._generations[index]
@@ -205,11 +210,17 @@ class Publisher(Generic[ValueT]):
         return new(PreparedWrite, (seq, index, reset, replaced, generation, held))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
-        """Fill the prepared segment with a value and publish it; return the checksum of its payload."""
+        """Fill the prepared segment with a value and publish it; return the checksum of its payload.
+
+        Raises:
+            StaleIncarnationError: the incarnation was ended; nothing was published.
+        """
         seq, index, _, _, generation, _ = prepared
         checksum = self._segments.write(index, generation, seq, value)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
-        self._advance()
+        # Compared, because a forced removal may have set CLOSED, which a plain store would overwrite.
+        if not self._version.compare_exchange(seq - 1, seq):
+            raise StaleIncarnationError
         return checksum
 
     def _scan(

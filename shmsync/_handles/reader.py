@@ -366,8 +366,8 @@ class Reader(Generic[T]):
     def _note_waited(self, seq: int) -> None:
         self._waited = seq
 
-    def _detach_if_removed(self, channel: Channel, seen: int) -> None:
-        if channel.version.load_relaxed() == seen and not channel.is_current():
+    def _detach_if_superseded(self, channel: Channel, seen: int) -> None:
+        if channel.version.load_relaxed() == seen and channel.is_superseded():
             with self.lock:
                 self._detach()
 

@@ -9,7 +9,7 @@ from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, in
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
-from shmsync._session.state import attach
+from shmsync._session.state import NO_VALUE, attach
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from shmsync._core.slots import Slot
     from shmsync.codecs import Decoder
-
-
-_NO_VALUE = frozenset({0, CLOSED})
 
 
 class ReaderCounters:
@@ -151,7 +148,7 @@ class Attachment:
 
     def map(self, seq: int) -> TrackedMapping | None:
         """Return the mapping of the segment that holds `seq`; None if no segment contains it (0 and CLOSED)."""
-        if seq in _NO_VALUE:
+        if seq in NO_VALUE:
             return None
         index = index_of(seq)
         generation = self._generations[index].load()

@@ -12,11 +12,13 @@ from shmsync._core.layout import (
     pack_data_header,
     parse_data_header,
 )
-from shmsync._shm.segment import Mapping, create_segment, open_segment, unlink_segment
+from shmsync._shm.segment import Mapping, create_segment, open_segment
 from shmsync.codecs import _gather
 from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
 
 if TYPE_CHECKING:
+    from shmsync._core.lifecycle import NameOwner
+    from shmsync._session.state_file import StateFile
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -37,10 +39,12 @@ class DataSegments:
         names: the segment names.
         incarnation: incarnation of the state segment.
         mode: permission bits; readers never write here.
+        owner: the hold on the name, without which no name is changed.
     """
 
-    def __init__(self, names: Names, incarnation: int, mode: int) -> None:
+    def __init__(self, names: Names, incarnation: int, mode: int, owner: NameOwner[StateFile]) -> None:
         self._names = names.data
+        self._owner = owner
         self._incarnation = incarnation
         self._mode = mode & ~0o022
         self._mappings: list[Mapping | None] = [None, None]
@@ -77,6 +81,7 @@ class DataSegments:
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
             DataWriteError: it cannot be created.
+            StaleIncarnationError: the name does not lead to this incarnation any more.
         """
         need = PAYLOAD_AT + size
         previous = self._mappings[index]
@@ -94,15 +99,20 @@ class DataSegments:
             self._create(index, generation, need)
 
     def _create(self, index: int, generation: int, size: int) -> None:
+        self._owner.replace(index, lambda: self._create_named(index, generation, -(-size // PAGE) * PAGE))
+
+    def _create_named(self, index: int, generation: int, size: int) -> bool:
         name = self._names[index]
         try:
-            unlink_segment(name)
-            with create_segment(name, -(-size // PAGE) * PAGE, self._mode) as segment:
+            with create_segment(name, size, self._mode) as segment:
                 self._mappings[index] = Mapping(segment, index, generation, writable=True)
         except CapacityError:
             raise
+        except FileExistsError:
+            return False
         except OSError as error:
             raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+        return True
 
     def payload_view(self, index: int, size: int) -> memoryview:
         """Return a writable view of the memory of the next payload."""
@@ -127,7 +137,7 @@ class DataSegments:
     def discard(self, index: int) -> None:
         """Unlink a segment that is not current: no reader, and no later writer, uses its memory again."""
         self._mappings[index] = None
-        unlink_segment(self._names[index])
+        self._owner.unlink_data(index)
 
     def forget_unlinked(self) -> None:
         """Forget the segments whose name another program removed, so that the next publish creates them again."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import GENERATION_AT, VERSION_AT, Names, parse_state_header
+from shmsync._core.layout import CLOSED, GENERATION_AT, VERSION_AT, Names, parse_state_header
 from shmsync._session.control import map_state, open_control_segment
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import ReaderTable
 from shmsync._shm import atomics
 from shmsync._shm.segment import status_of
-from shmsync.errors import StateReadError, not_published
+from shmsync.errors import LayoutMismatchError, StateReadError, UninitializedStateError, not_published
 
 if TYPE_CHECKING:
     from mmap import mmap
 
     from shmsync._core.ports import Word
+
+
+NO_VALUE = frozenset({0, CLOSED})
+"""Version words of an incarnation that cannot be read: nothing is published yet, or it has ended."""
 
 
 class StateWords:
@@ -70,6 +74,19 @@ class Channel:
         # The inode stays allocated, and keeps its number, as long as it is mapped here.
         status = status_of(self._names.state)
         return status is not None and status.st_ino == self._inode
+
+    def is_superseded(self) -> bool:
+        """Return whether the name leads to another incarnation that has a value.
+
+        Without a value, this one is still the newest that can be read: its writer may be healing the name.
+        """
+        if self.is_current():
+            return False
+        try:
+            other = Channel(self._names)
+        except (StateReadError, UninitializedStateError, LayoutMismatchError):
+            return False
+        return other.version.load() not in NO_VALUE
 
 
 def attach(names: Names) -> Channel:

@@ -78,6 +78,15 @@ def open_segment(name: str, *, writable: bool) -> Segment:
     return _open(name, flags=0, writable=writable)
 
 
+def create_empty_segment(name: str) -> Segment:
+    """Create a segment of 0 bytes that only its owner may open.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    return _open(name, flags=posix_ipc.O_CREX, writable=True)
+
+
 def create_segment(name: str, size: int, mode: int) -> Segment:
     """Create a segment of `size` bytes, zeroed, with its memory allocated.
 
@@ -85,7 +94,7 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
         FileExistsError: the name is taken.
         CapacityError: not enough memory; nothing is left behind.
     """
-    segment = _open(name, flags=posix_ipc.O_CREX, writable=True)
+    segment = create_empty_segment(name)
     try:
         os.fchmod(segment.fd, mode)  # regardless of the umask
         segment.reserve(size)

@@ -169,7 +169,7 @@ def test_state_removed_from_outside(writer: Writer, name: str) -> None:
             segment.unlink()
         with Reader(name) as late, pytest.raises(StateNotFoundError):
             late.get()
-        writer._next_link_check = 0.0
+        writer._next_name_check = 0.0
         assert writer.write("new").version.seq == 1
         assert attached.get() == "new"
 
@@ -179,7 +179,7 @@ def test_data_removed_from_outside_is_made_anew(writer: Writer, name: str) -> No
         writer.write(number)
     for index in range(2):
         (SHM / f"{name}_data_{index}").unlink()
-    writer._next_link_check = 0.0
+    writer._next_name_check = 0.0
     for number in range(2):
         writer.write(number)
         with Reader(name) as late:

@@ -1,0 +1,330 @@
+"""The four names of a user name, and the inode of its state segment: the ports of `shmsync._core.lifecycle`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shmsync._core.layout import (
+    STATE_MAGIC,
+    STATE_SIZE,
+    VERSION_AT,
+    WRITER,
+    WRITER_AT,
+    Names,
+    StateHeader,
+    pack_readers_header,
+    pack_state_header,
+    parse_state_header,
+    readers_belong,
+    readers_size,
+)
+from shmsync._session import notify
+from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
+from shmsync._session.state import StateWords
+from shmsync._shm import atomics, ofd_locks
+from shmsync._shm.segment import Segment, create_empty_segment, create_segment, status_of, unlink_segment
+from shmsync._util.backoff import backoff
+from shmsync.errors import (
+    CapacityError,
+    DataWriteError,
+    LayoutMismatchError,
+    StateNotFoundError,
+    StateReadError,
+    WriteLockConflictError,
+    reason,
+)
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from shmsync._core.ports import Word
+
+Ignored = tuple["type[LayoutMismatchError | StateReadError]", ...]
+
+_WRITE_LOCK_AT = 0
+_NAMES_LOCK_AT = 1
+_NAMES_LOCK_TIMEOUT = 10.0  # seconds; its holder needs microseconds, and for a large segment the time to allocate it
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """Options for creating an incarnation.
+
+    Attributes:
+        names: the segment names.
+        mode: permission bits of state and data; the reader table also lets readers of the group write.
+        max_readers: slots of the reader table.
+        max_backoff: the longest pause in seconds while the writer waits for a reader.
+    """
+
+    names: Names
+    mode: int = 0o600
+    max_readers: int = 1
+    max_backoff: float = 0.002
+
+
+class StateFile:
+    """An open inode of the state segment: the port `StateSegment`.
+
+    It is open twice, because a mapping keeps its open file description, and with it the locks, for as long as any
+    process has it mapped.
+
+    Args:
+        options: options for initializing it.
+        locks: the open segment that carries the locks.
+        segment: another open file description of the same inode, to be mapped.
+        ignored: errors of the header that make it count as not initialized instead of being raised.
+
+    Attributes:
+        header: the header; only of an initialized segment.
+        memory: the mapped segment.
+        words: its shared words.
+        table_inode: inode of the reader table, once it is known to belong to this incarnation; otherwise 0.
+    """
+
+    header: StateHeader
+    memory: mmap
+    words: StateWords
+    version: Word
+
+    def __init__(self, options: CreateOptions, locks: Segment, segment: Segment, ignored: Ignored) -> None:
+        self._options = options
+        self._names = options.names
+        self._locks = locks
+        self._segment = segment
+        self._ignored = ignored
+        self._owner = os.getpid()
+        self._is_initialized = False
+        self._inode = _identity(locks.status())
+        self.table_inode = 0
+
+    def is_named(self) -> bool:
+        """Return whether the name leads to this inode."""
+        status = status_of(self._names.state)
+        return status is not None and _identity(status) == self._inode
+
+    def is_initialized(self) -> bool:
+        """Return whether the header is complete.
+
+        Raises:
+            LayoutMismatchError, StateReadError: it cannot be used.
+        """
+        if not self._is_initialized:
+            try:
+                self._is_initialized = self._parse()
+            except self._ignored:
+                return False
+        return self._is_initialized
+
+    def _parse(self) -> bool:
+        size = self._locks.status().st_size
+        if size == 0:
+            return False
+        if size < STATE_SIZE:
+            raise truncated_state(self._names.state, size)
+        self.memory = map_control_segment(self._segment, writable=True)
+        header = parse_state_header(self._names.state, memoryview(self.memory))
+        if header is None:
+            return False
+        self.header = header
+        self.words = StateWords(self.memory)
+        self.version = self.words.version
+        self._segment.close()
+        return True
+
+    def try_lock_writer(self) -> bool:
+        """Take the write lock; return False if another open file description holds it."""
+        return ofd_locks.try_lock(self._locks.fd, _WRITE_LOCK_AT)
+
+    def unlock_writer(self) -> None:
+        """Release the write lock."""
+        self._unlock(_WRITE_LOCK_AT)
+
+    def lock_names(self) -> None:
+        """Take the names lock.
+
+        Raises:
+            WriteLockConflictError: it was not released for ten seconds.
+        """
+        deadline = time.monotonic() + _NAMES_LOCK_TIMEOUT
+        pauses = backoff(0.0001, 0.02)
+        while not ofd_locks.try_lock(self._locks.fd, _NAMES_LOCK_AT):
+            if time.monotonic() > deadline:
+                raise WriteLockConflictError(
+                    errno.EAGAIN,
+                    f"the segments of {self._names.name!r} are locked by another process that creates or removes them, "
+                    f"and has not finished for {_NAMES_LOCK_TIMEOUT:.0f} s; continue or end it if it is stopped",
+                )
+            time.sleep(next(pauses))
+
+    def unlock_names(self) -> None:
+        """Release the names lock, if it is held."""
+        self._unlock(_NAMES_LOCK_AT)
+
+    def _unlock(self, at: int) -> None:
+        # A forked child shares the locks: only their owner releases them.
+        if self._locks.fd >= 0 and self._owner == os.getpid():
+            ofd_locks.unlock(self._locks.fd, at)
+
+    def reserve(self) -> None:
+        """Set mode and size, and allocate the memory.
+
+        Raises:
+            CapacityError: not enough memory.
+        """
+        os.fchmod(self._locks.fd, self._options.mode & ~0o022)  # regardless of the umask
+        if self._locks.status().st_size == 0:
+            self._locks.reserve(STATE_SIZE)
+        self.header = StateHeader(secrets.randbits(63) + 1, self._options.max_readers, time.time_ns())
+
+    def publish_header(self) -> None:
+        """Write the header, the magic last: from now on readers attach."""
+        memory = map_control_segment(self._segment, writable=True)
+        memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
+        atomics.bind(memory, 0).store(STATE_MAGIC)
+
+    def wake_readers(self) -> None:
+        """Wake all readers that sleep on the version word."""
+        notify.wake(self.memory, VERSION_AT)
+
+    def writer(self) -> tuple[int, int]:
+        """Return pid and start time in nanoseconds of the last writer. For messages only."""
+        if self._locks.status().st_size < STATE_SIZE:
+            return 0, 0
+        pid, since_ns = WRITER.unpack(os.pread(self._locks.fd, WRITER.size, WRITER_AT))
+        return pid, since_ns
+
+    def close(self) -> None:
+        """Close the descriptors. Mappings stay."""
+        self._locks.close()
+        self._segment.close()
+
+
+class SegmentDirectory:
+    """The four names in /dev/shm: the port `Directory`.
+
+    Args:
+        options: the names, and options for creating segments.
+        ignored: errors of a state segment's header that do not prevent its removal.
+    """
+
+    def __init__(self, options: CreateOptions, ignored: Ignored = ()) -> None:
+        names = options.names
+        self._options = options
+        self._names = names
+        self._ignored = ignored
+        self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
+
+    def is_empty(self) -> bool:
+        """Return whether none of the four names exists."""
+        return all(status_of(segment) is None for segment in self._segments)
+
+    def open_state(self) -> StateFile | None:
+        """Open the state segment; None if there is none.
+
+        Raises:
+            StateReadError: this process may not open it.
+        """
+        names = self._names
+        try:
+            return self._opened(open_control_segment(names, names.state, writable=True))
+        except StateNotFoundError:
+            return None
+
+    def create_state(self) -> StateFile | None:
+        """Create an empty state segment; None if the name is taken.
+
+        Raises:
+            DataWriteError: it cannot be created.
+        """
+        try:
+            return self._opened(create_empty_segment(self._names.state))
+        except (FileExistsError, StateNotFoundError):
+            return None
+        except OSError as error:
+            raise _cannot_create(self._names.state, error) from error
+
+    def _opened(self, locks: Segment) -> StateFile | None:
+        segment = open_control_segment(self._names, self._names.state, writable=True)
+        if _identity(segment.status()) != _identity(locks.status()):
+            segment.close()
+            locks.close()
+            return None
+        return StateFile(self._options, locks, segment, self._ignored)
+
+    def has_table(self, state: StateFile) -> bool:
+        """Return whether the reader table of an incarnation is there."""
+        status = status_of(self._names.readers)
+        if status is None:
+            return False
+        if not state.table_inode and self._is_table_of(state):
+            state.table_inode = status.st_ino
+        return status.st_ino == state.table_inode
+
+    def _is_table_of(self, state: StateFile) -> bool:
+        try:
+            with open_control_segment(self._names, self._names.readers, writable=True) as segment:
+                raw = os.pread(segment.fd, 64, 0)
+                size = segment.status().st_size
+        except StateNotFoundError:
+            return False
+        return size >= readers_size(state.header.max_readers) and readers_belong(memoryview(raw), state.header)
+
+    def create_table(self, state: StateFile) -> bool:
+        """Create the reader table of an incarnation; return False if the name is taken.
+
+        Raises:
+            CapacityError, DataWriteError: it cannot be created.
+        """
+        mode = self._options.mode
+        group_writes = (mode & 0o044) >> 1
+        size = readers_size(state.header.max_readers)
+        try:
+            segment = create_segment(self._names.readers, size, mode & ~0o022 | group_writes)
+        except FileExistsError:
+            return False
+        except CapacityError:
+            raise
+        except OSError as error:
+            raise _cannot_create(self._names.readers, error) from error
+        with segment:
+            readers = map_control_segment(segment, writable=True)
+            raw = pack_readers_header(state.header)
+            readers[: len(raw)] = raw
+        return True
+
+    def unlink(self, segment: int) -> None:
+        """Remove a name, if it exists.
+
+        Raises:
+            DataWriteError: it cannot be removed.
+        """
+        name = self._segments[segment]
+        try:
+            unlink_segment(name)
+        except OSError as error:
+            raise DataWriteError(error.errno or 0, f"cannot remove {name}: {reason(error)}") from error
+
+    def conflict(self, state: StateFile) -> WriteLockConflictError:
+        """Return the error for a name whose writer is alive."""
+        pid, since_ns = state.writer()
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
+        holder = f" (pid {pid}, since {since})" if pid else ""
+        return WriteLockConflictError(
+            errno.EAGAIN,
+            f"{self._names.name!r} already has a writer{holder}; a name has only one at a time; close that one first, "
+            "or wait for it with lock_timeout=",
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _cannot_create(segment_name: str, error: OSError) -> DataWriteError:
+    return DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}")
