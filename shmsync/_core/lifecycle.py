@@ -180,8 +180,9 @@ class NameOwner(Generic[StateT]):
             if state.is_named():
                 if locked:
                     return
+                error = self._directory.conflict(state)
                 self._drop()
-                raise self._directory.conflict(state)
+                raise error
             self._drop()
 
     def _is_initialized(self, state: StateT) -> bool:

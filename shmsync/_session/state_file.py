@@ -71,13 +71,9 @@ class CreateOptions:
 class StateFile:
     """An open inode of the state segment: the port `StateSegment`.
 
-    It is open twice, because a mapping keeps its open file description, and with it the locks, for as long as any
-    process has it mapped.
-
     Args:
         options: options for initializing it.
-        locks: the open segment that carries the locks.
-        segment: another open file description of the same inode, to be mapped.
+        locks: the open segment; it carries the locks.
         ignored: errors of the header that make it count as not initialized instead of being raised.
 
     Attributes:
@@ -92,11 +88,10 @@ class StateFile:
     words: StateWords
     version: Word
 
-    def __init__(self, options: CreateOptions, locks: Segment, segment: Segment, ignored: Ignored) -> None:
+    def __init__(self, options: CreateOptions, locks: Segment, ignored: Ignored) -> None:
         self._options = options
         self._names = options.names
         self._locks = locks
-        self._segment = segment
         self._ignored = ignored
         self._owner = os.getpid()
         self._is_initialized = False
@@ -127,15 +122,26 @@ class StateFile:
             return False
         if size < STATE_SIZE:
             raise truncated_state(self._names.state, size)
-        self.memory = map_control_segment(self._segment, writable=True)
-        header = parse_state_header(self._names.state, memoryview(self.memory))
-        if header is None:
+        memory = self._map()
+        header = None if memory is None else parse_state_header(self._names.state, memoryview(memory))
+        if memory is None or header is None:
             return False
         self.header = header
-        self.words = StateWords(self.memory)
+        self.memory = memory
+        self.words = StateWords(memory)
         self.version = self.words.version
-        self._segment.close()
         return True
+
+    def _map(self) -> mmap | None:
+        """Map the segment; return None if the name does not lead to it any more."""
+        # Opened a second time: a mapping keeps its open file description, and with it the locks, for as long as any
+        # process has it mapped.
+        try:
+            with open_control_segment(self._names, self._names.state, writable=True) as segment:
+                is_same = _identity(segment.status()) == self._inode
+                return map_control_segment(segment, writable=True) if is_same else None
+        except StateNotFoundError:
+            return None
 
     def try_lock_writer(self) -> bool:
         """Take the write lock; return False if another open file description holds it."""
@@ -184,7 +190,9 @@ class StateFile:
 
     def publish_header(self) -> None:
         """Write the header, the magic last: from now on readers attach."""
-        memory = map_control_segment(self._segment, writable=True)
+        memory = self._map()
+        if memory is None:
+            return  # removed from outside: the next step finds that the name leads elsewhere
         memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
         atomics.bind(memory, 0).store(STATE_MAGIC)
 
@@ -200,9 +208,8 @@ class StateFile:
         return pid, since_ns
 
     def close(self) -> None:
-        """Close the descriptors. Mappings stay."""
+        """Close the descriptor. The mapping stays."""
         self._locks.close()
-        self._segment.close()
 
 
 class SegmentDirectory:
@@ -230,11 +237,11 @@ class SegmentDirectory:
         Raises:
             StateReadError: this process may not open it.
         """
-        names = self._names
         try:
-            return self._opened(open_control_segment(names, names.state, writable=True))
+            segment = open_control_segment(self._names, self._names.state, writable=True)
         except StateNotFoundError:
             return None
+        return StateFile(self._options, segment, self._ignored)
 
     def create_state(self) -> StateFile | None:
         """Create an empty state segment; None if the name is taken.
@@ -243,19 +250,12 @@ class SegmentDirectory:
             DataWriteError: it cannot be created.
         """
         try:
-            return self._opened(create_empty_segment(self._names.state))
-        except (FileExistsError, StateNotFoundError):
+            segment = create_empty_segment(self._names.state)
+        except FileExistsError:
             return None
         except OSError as error:
             raise _cannot_create(self._names.state, error) from error
-
-    def _opened(self, locks: Segment) -> StateFile | None:
-        segment = open_control_segment(self._names, self._names.state, writable=True)
-        if _identity(segment.status()) != _identity(locks.status()):
-            segment.close()
-            locks.close()
-            return None
-        return StateFile(self._options, locks, segment, self._ignored)
+        return StateFile(self._options, segment, self._ignored)
 
     def has_table(self, state: StateFile) -> bool:
         """Return whether the reader table of an incarnation is there."""
