@@ -189,7 +189,7 @@ def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 
 
 
 def looked_up(archive: bytes, header: int, key: Any) -> int | None:
-    """Look a key up in the hash table of a map."""
+    """Find a key in the hash table of a map."""
     _, keys, _, table, buckets = struct.unpack_from("=5Q", archive, header + 16)
     (kind,) = words(archive, keys, 1, "I")
     if kind in {3, 4}:

@@ -171,13 +171,13 @@ def test_arrays_hold_the_memory(writer: Writer, name: str) -> None:
 
 
 def test_threads_share_a_handle(writer: Writer, name: str) -> None:
-    """Readers at full speed in four threads while the writer never waits: nothing torn, nothing left behind."""
+    """Four threads read at full speed while the writer never waits: no read is torn, and no slot is leaked."""
     writer.write_raw(bytes(4096))
     errors: list[str] = []
     with Reader(name) as reader:
         done = threading.Event()
 
-        def look() -> None:
+        def read() -> None:
             while not done.is_set():
                 with reader.read() as snapshot:
                     if len(set(bytes(snapshot.buffer))) != 1:
@@ -185,7 +185,7 @@ def test_threads_share_a_handle(writer: Writer, name: str) -> None:
                 if len(set(bytes(reader.get()))) != 1:
                     errors.append("torn get")
 
-        threads = [threading.Thread(target=look) for _ in range(4)]
+        threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
             thread.start()
         for number in range(1500):

@@ -137,9 +137,9 @@ def test_damage_is_noticed(writer: Writer, name: str) -> None:
             writer.write(["a", number])
             reader.get()
         writer.write(["b"])
-        tenure = writer._ownership
-        assert tenure is not None
-        mapping = tenure.data._mappings[0]
+        ownership = writer._ownership
+        assert ownership is not None
+        mapping = ownership.data._mappings[0]
         assert mapping is not None
         mapping.put(PAYLOAD_AT, b"\xc1")  # no msgpack value begins like this
         with pytest.raises(EntityReadError):

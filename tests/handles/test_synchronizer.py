@@ -324,15 +324,15 @@ def test_uninitialized_state(name: str) -> None:
             reader.get()
         with Reader(name) as reader:
             assert reader.get(default=3) == 3
-        with Writer(name) as writer:  # whoever made it died there: the next writer goes on
+        with Writer(name) as writer:  # its creator died there: the next writer takes over
             assert writer.write(1).version.seq == 1
             writer.unlink()
     finally:
         (SHM / f"{name}_state").unlink(missing_ok=True)
 
 
-def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
-    """It waited with the handle's lock in hand: closing took as long, and the time-outs of threads added up."""
+def test_a_waiting_read_does_not_block_close(name: str) -> None:
+    """Regression: a read waited under the handle's lock, so close blocked and the timeouts of threads added up."""
     reader = Reader(name, timeout=NEVER)
     raised: list[Exception] = []
 
@@ -360,7 +360,7 @@ def test_a_buffer_that_its_user_releases(writer: Writer, name: str) -> None:
 
 
 def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
-    """Nobody could attach any more; the next writer begins anew, and readers that are attached follow."""
+    """New readers could not attach, so the next writer creates a new incarnation, and attached readers follow."""
     writer.write(1)
     with Reader(name) as reader:
         assert reader.get() == 1
@@ -373,14 +373,14 @@ def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
             assert late.get() == 2
 
 
-def test_readers_of_others_never_get_to_write_by_a_mode(name: str) -> None:
+def test_a_mode_that_only_lets_others_write_gives_them_no_access(name: str) -> None:
     with Writer(name, mode=0o622) as writer:
         writer.write(1)
         assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")} == {0o600}
         writer.unlink()
 
 
-def test_a_synchronizer_tells_what_it_read_and_wrote(name: str) -> None:
+def test_a_synchronizer_has_statistics_of_reads_and_writes(name: str) -> None:
     with Synchronizer[int](name) as both:
         both.write(1)
         both.write(2)
