@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers import TIMEOUT, Child, State, hazards, slots_locked
+from helpers import TIMEOUT, Child, State, environment, hazards, slots_locked
 
 from shmsync import ArrayMap, ClosedError, Reader, Writer, codecs
 
@@ -370,7 +370,6 @@ def test_nothing_is_printed_at_exit(writer: Writer, name: str, kind: str, way: s
     writer.close()
     script = f"""
 import sys
-sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from test_zero_copy_lifetime import KINDS, publish
 from shmsync import Reader, Writer
 codec, content, take, as_bytes = KINDS[{kind!r}]
@@ -386,7 +385,7 @@ with reader.read() as snapshot:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", script]
     # Up to 3.13, CPython itself occasionally crashes if a daemon thread returns from C after finalization.
     for _ in range(3 if way == "a running thread" else 1):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment())
         if run.returncode != -signal.SIGSEGV:
             break
     assert (run.returncode, run.stderr, run.stdout) == (0, "", "")

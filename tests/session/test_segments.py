@@ -1,4 +1,4 @@
-"""Segments that are foreign, damaged, truncated or gone: the error of the table, and the last value stays readable."""
+"""Foreign, damaged, truncated or missing segments raise the documented error; the last value stays readable."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_truncated_reader_table(name: str, size: int) -> None:
         writer.unlink()
 
 
-def test_reader_table_of_another_life(writer: Writer, name: str) -> None:
+def test_reader_table_of_another_incarnation(writer: Writer, name: str) -> None:
     writer.write(1)
     patch(f"{name}_readers", 16, b"\0" * 8)
     with Reader(name) as reader, pytest.raises(StateReadError, match="does not belong"):
@@ -121,7 +121,7 @@ def test_truncated_data(writer: Writer, name: str, size: int) -> None:
         assert bytes(reader.get()) == b"next"
 
 
-def test_data_name_gone(writer: Writer, name: str) -> None:
+def test_data_segment_missing(writer: Writer, name: str) -> None:
     writer.write("value")
     with Reader(name) as attached, Reader(name) as late:
         assert attached.get() == "value"
@@ -161,7 +161,7 @@ def test_check_bytes_notices_every_payload_byte(writer: Writer, name: str) -> No
 
 
 def test_state_removed_from_outside(writer: Writer, name: str) -> None:
-    """The writer notices within its check interval, closes the orphan and starts a new life; readers follow."""
+    """Within its check interval the writer detects it, closes the orphan and creates an incarnation; readers follow."""
     writer.write("old")
     with Reader(name) as attached:
         assert attached.get() == "old"
@@ -174,7 +174,7 @@ def test_state_removed_from_outside(writer: Writer, name: str) -> None:
         assert attached.get() == "new"
 
 
-def test_data_removed_from_outside_is_made_anew(writer: Writer, name: str) -> None:
+def test_data_removed_from_outside_is_created_again(writer: Writer, name: str) -> None:
     for number in range(2):
         writer.write(number)
     for index in range(2):
