@@ -1,4 +1,4 @@
-"""The original's own test, carried over with its entity, and the interface of the handles."""
+"""The test of the original library, ported with its entity, and the interface of the handles."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_timeout_waits_for_the_first_value(writer: Writer, name: str) -> None:
         timer.join()
 
 
-def test_unlinked_and_published_anew(writer: Writer, name: str) -> None:
+def test_unlinked_and_published_again(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         writer.write_raw(b"old")
         kept = reader.get()
@@ -166,7 +166,7 @@ def test_close_is_idempotent_and_unlinks_nothing(name: str) -> None:
         sync.get()
 
 
-def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: str) -> None:
+def test_a_second_writer_is_told_who_holds_the_lock(writer: Writer, name: str) -> None:
     writer.write(1)
     with Writer(name) as second:
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {os.getpid()}, since"):
@@ -176,12 +176,12 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
         assert writer.write(3).version.seq == 2
         writer.close()
         assert second.write(4).version.seq == 3
-        assert second.stats().takeovers == 0  # the first closed in good order
+        assert second.stats().takeovers == 0  # the first writer was closed normally
         second.unlink()
 
 
 def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a signal handler writes: it would fill the segment that it has just published from inside."""
+    """As when a signal handler writes: the outer write would overwrite the segment that the inner one has published."""
     copy_into = _gather.copy_into
 
     def interrupted(target: memoryview, payload: Payload) -> int:
@@ -276,7 +276,7 @@ def test_a_closed_handle_is_named_by_its_type() -> None:
             handle.get()
 
 
-def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
+def test_repr_shows_name_and_state(writer: Writer, name: str) -> None:
     reader = Reader(name)
     assert repr(reader) == f"<Reader {name!r}, detached>"
     writer.write(5)
@@ -289,7 +289,7 @@ def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
     assert repr(reader) == f"<Reader {name!r}, closed>"
 
 
-def test_every_error_is_also_the_builtin_that_one_would_catch() -> None:
+def test_every_error_is_also_a_builtin_exception() -> None:
     builtins = {
         "StateReadError": OSError,
         "StateNotFoundError": FileNotFoundError,
