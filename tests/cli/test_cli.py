@@ -44,7 +44,7 @@ def command(*args: str, before: str = "") -> list[str]:
 
 
 def only(prefix: str) -> str:
-    """Return what has the command line see only names and segments that begin so, whatever else is on this host."""
+    """Return code that limits the command line to names and segments with a prefix, independent of other programs."""
     return f"""
 import shmsync
 from shmsync.cli import _checks

@@ -41,7 +41,7 @@ def unpacked(payload: Payload) -> Any:
 
 
 @given(VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_plain_values_read_back_equal(value: Any) -> None:
     assert unpacked(msgpack.encode(value)) == value
 

@@ -1,4 +1,4 @@
-"""The original's own test, carried over with its entity, and the interface of the handles."""
+"""The test of the original library, ported with its entity, and the interface of the handles."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_timeout_waits_for_the_first_value(writer: Writer, name: str) -> None:
         timer.join()
 
 
-def test_unlinked_and_published_anew(writer: Writer, name: str) -> None:
+def test_unlinked_and_published_again(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         writer.write_raw(b"old")
         kept = reader.get()
@@ -166,7 +166,7 @@ def test_close_is_idempotent_and_unlinks_nothing(name: str) -> None:
         sync.get()
 
 
-def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: str) -> None:
+def test_a_second_writer_is_told_who_holds_the_lock(writer: Writer, name: str) -> None:
     writer.write(1)
     with Writer(name) as second:
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {os.getpid()}, since"):
@@ -176,12 +176,12 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
         assert writer.write(3).version.seq == 2
         writer.close()
         assert second.write(4).version.seq == 3
-        assert second.stats().takeovers == 0  # the first closed in good order
+        assert second.stats().takeovers == 0  # the first writer was closed normally
         second.unlink()
 
 
 def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a signal handler writes: it would fill the segment that it has just published from inside."""
+    """As when a signal handler writes: the outer write would overwrite the segment that the inner one has published."""
     copy_into = _gather.copy_into
 
     def interrupted(target: memoryview, payload: Payload) -> int:
@@ -276,7 +276,7 @@ def test_a_closed_handle_is_named_by_its_type() -> None:
             handle.get()
 
 
-def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
+def test_repr_shows_name_and_state(writer: Writer, name: str) -> None:
     reader = Reader(name)
     assert repr(reader) == f"<Reader {name!r}, detached>"
     writer.write(5)
@@ -289,7 +289,7 @@ def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
     assert repr(reader) == f"<Reader {name!r}, closed>"
 
 
-def test_every_error_is_also_the_builtin_that_one_would_catch() -> None:
+def test_every_error_is_also_a_builtin_exception() -> None:
     builtins = {
         "StateReadError": OSError,
         "StateNotFoundError": FileNotFoundError,
@@ -324,15 +324,15 @@ def test_uninitialized_state(name: str) -> None:
             reader.get()
         with Reader(name) as reader:
             assert reader.get(default=3) == 3
-        with Writer(name) as writer:  # whoever made it died there: the next writer goes on
+        with Writer(name) as writer:  # its creator died there: the next writer takes over
             assert writer.write(1).version.seq == 1
             writer.unlink()
     finally:
         (SHM / f"{name}_state").unlink(missing_ok=True)
 
 
-def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
-    """It waited with the handle's lock in hand: closing took as long, and the time-outs of threads added up."""
+def test_a_waiting_read_does_not_block_close(name: str) -> None:
+    """Regression: a read waited under the handle's lock, so close blocked and the timeouts of threads added up."""
     reader = Reader(name, timeout=NEVER)
     raised: list[Exception] = []
 
@@ -360,7 +360,7 @@ def test_a_buffer_that_its_user_releases(writer: Writer, name: str) -> None:
 
 
 def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
-    """Nobody could attach any more; the next writer begins anew, and readers that are attached follow."""
+    """New readers could not attach, so the next writer creates a new incarnation, and attached readers follow."""
     writer.write(1)
     with Reader(name) as reader:
         assert reader.get() == 1
@@ -373,14 +373,14 @@ def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
             assert late.get() == 2
 
 
-def test_readers_of_others_never_get_to_write_by_a_mode(name: str) -> None:
+def test_a_mode_that_only_lets_others_write_gives_them_no_access(name: str) -> None:
     with Writer(name, mode=0o622) as writer:
         writer.write(1)
         assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")} == {0o600}
         writer.unlink()
 
 
-def test_a_synchronizer_tells_what_it_read_and_wrote(name: str) -> None:
+def test_a_synchronizer_has_statistics_of_reads_and_writes(name: str) -> None:
     with Synchronizer[int](name) as both:
         both.write(1)
         both.write(2)

@@ -1,4 +1,4 @@
-"""Known-bad variants of the shipped code. The explorer must find what is wrong with each."""
+"""Known-bad variants of the shipped code. The explorer must find a violation in each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.scenarios import a_reader, cast, copies, forks, gets, reads, views
+from model.scenarios import a_reader, copies, forks, gets, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
 from shmsync._core.layout import PAGE
 from shmsync._handles import reader, snapshot
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the shipped code that breaks it.
+    """A change to the shipped code that breaks it.
 
     Attributes:
-        name: what is wrong.
-        module: where.
-        before, after: source text, which stands there once, and what takes its place.
-        scenario: a small one that shows it.
+        name: the defect.
+        module: the module that is changed.
+        before, after: source text, which must occur exactly once, and its replacement.
+        scenario: a small scenario that exposes the defect.
     """
 
     name: str
@@ -39,10 +39,11 @@ class Mutant:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the functions of the module the changed code."""
+        """Replace the code of the module's functions for the duration of a block."""
         source = inspect.getsource(self.module)
         if source.count(self.before) != 1:
-            raise AssertionError(f"{self.name}: stands {source.count(self.before)} times in {self.module.__name__}")
+            count = source.count(self.before)
+            raise AssertionError(f"{self.name}: text to replace occurs {count} times in {self.module.__name__}")
         changed = types.ModuleType(self.module.__name__)
         exec(compile(source.replace(self.before, self.after), str(self.module.__file__), "exec"), changed.__dict__)
         functions = [
@@ -75,55 +76,55 @@ def _functions(module: types.ModuleType) -> dict[str, types.FunctionType]:
 
 
 def one_read() -> Scenario:
-    return cast("one reader, one read", a_reader(reads), last=5)
+    return make_scenario("one reader, one read", a_reader(reads), last=5)
 
 
 def two_reads() -> Scenario:
-    return cast("one reader, two reads", a_reader(reads, reads), last=6)
+    return make_scenario("one reader, two reads", a_reader(reads, reads), last=6)
 
 
 def new_reader() -> Scenario:
-    return cast("a reader attaches", a_reader(reads, attached=False), last=4)
+    return make_scenario("a reader attaches", a_reader(reads, attached=False), last=4)
 
 
 def killed() -> Scenario:
-    return cast("one reader, killed", a_reader(reads, closes=True), last=6, mortal=(1,), counted=True)
+    return make_scenario("one reader, killed", a_reader(reads, closes=True), last=6, killable=(1,), counted=True)
 
 
 def two_gets() -> Scenario:
-    return cast("one reader gets", a_reader(gets, gets), last=5, retains=True)
+    return make_scenario("one reader gets", a_reader(gets, gets), last=5, retains=True)
 
 
 def three_views() -> Scenario:
-    return cast("one reader takes views", a_reader(views, views, views), last=6, retains=True)
+    return make_scenario("one reader takes views", a_reader(views, views, views), last=6, retains=True)
 
 
 def small_copies() -> Scenario:
-    return cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
+    return make_scenario("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
 
 
 def threads_with_views() -> Scenario:
-    return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
+    return make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
 
 
 def successor() -> Scenario:
-    return cast("the writer is killed", a_reader(reads), last=4, mortal=(0,), successor=True)
+    return make_scenario("the writer is killed", a_reader(reads), last=4, killable=(0,), successor=True)
 
 
 def fork() -> Scenario:
-    return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
+    return make_scenario("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
 MUTANTS = [
     Mutant(
-        "the second look at the version is left out (rule A)",
+        "the second load of the version is skipped (rule A)",
         protocol,
         "    if version.load() == seq:\n        return seq\n",
         "    if version.load():\n        return seq\n",
         one_read,
     ),
     Mutant(
-        "the count is moved without an announcement",
+        "a pin moves to the other segment without an announcement",
         protocol,
         "    slot.words.pin.bind_add(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
         "    slot.words.pin.bind_add(ONE[index_of(seq)] - ANNOUNCE)()",
@@ -139,7 +140,7 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "an evicted holder's inode is not replaced (rule C)",
+        "the inode of an evicted reader is not replaced (rule C)",
         protocol,
         "return {(number, index)} - self._evictions_settled, reset",
         "return set(), reset",
@@ -171,7 +172,7 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "a reader is evicted without being told",
+        "a reader is evicted without setting EVICTED",
         protocol,
         "                words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name\n"
         "                reset = True\n",
@@ -193,7 +194,7 @@ MUTANTS = [
         two_reads,
     ),
     Mutant(
-        "the generation is bumped before the name leads to the new inode",
+        "the generation is bumped before the new inode has its name",
         protocol,
         "            self._segments.replace(index, generation, size)\n            word.store(generation)\n",
         "            word.store(generation)\n            self._segments.replace(index, generation, size)\n",
@@ -207,14 +208,14 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "a claimed slot is not announced by the high-water mark",
+        "the high-water mark does not include a claimed slot",
         slots,
         "            _raise_high_water(table, index + 1)",
         "            _raise_high_water(table, index)",
         new_reader,
     ),
     Mutant(
-        "a dead reader's counts stay",
+        "the pins of a dead reader are not cleared",
         slots,
         "            return False  # its reader has released it properly since the writer saw a pin\n"
         "        _zero(words)\n",
@@ -236,14 +237,14 @@ MUTANTS = [
         two_gets,
     ),
     Mutant(
-        "the version is not looked at after a copy",
+        "the version is not checked after a copy",
         attachment,
         "        if self.version.load() != seq:\n            return None\n        header",
         "        header",
         small_copies,
     ),
     Mutant(
-        "a copy is taken from whatever inode is mapped",
+        "a copy is taken from a mapping of an older generation",
         attachment,
         "        if mapping.generation != self._generations[mapping.index].load():\n",
         "        if self._generations[mapping.index].load() == -1:\n",
@@ -311,7 +312,7 @@ MUTANTS = [
         fork,
     ),
     Mutant(
-        "the child frees what it shares with its parent",
+        "a child frees the slot that it shares with its parent",
         slots,
         "        if self.shared:\n            self.lock.close()\n        elif",
         "        if",

@@ -1,4 +1,4 @@
-"""Segments that are foreign, damaged, truncated or gone: the error of the table, and the last value stays readable."""
+"""Foreign, damaged, truncated or missing segments raise the documented error; the last value stays readable."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refused_by_both(name: str, error: type[ShmSyncError], match: str) -> None:
 
 
 def test_foreign_segment(name: str) -> None:
-    (SHM / f"{name}_state").write_bytes(b"somebody else's data".ljust(STATE_SIZE))
+    (SHM / f"{name}_state").write_bytes(b"another program's data".ljust(STATE_SIZE))
     refused_by_both(name, LayoutMismatchError, "not a shmsync segment")
     with Writer(name) as writer, pytest.raises(LayoutMismatchError):
         writer.unlink()
@@ -101,7 +101,7 @@ def test_truncated_reader_table(name: str, size: int) -> None:
         writer.unlink()
 
 
-def test_reader_table_of_another_life(writer: Writer, name: str) -> None:
+def test_reader_table_of_another_incarnation(writer: Writer, name: str) -> None:
     writer.write(1)
     patch(f"{name}_readers", 16, b"\0" * 8)
     with Reader(name) as reader, pytest.raises(StateReadError, match="does not belong"):
@@ -121,7 +121,7 @@ def test_truncated_data(writer: Writer, name: str, size: int) -> None:
         assert bytes(reader.get()) == b"next"
 
 
-def test_data_name_gone(writer: Writer, name: str) -> None:
+def test_data_segment_missing(writer: Writer, name: str) -> None:
     writer.write("value")
     with Reader(name) as attached, Reader(name) as late:
         assert attached.get() == "value"
@@ -161,7 +161,7 @@ def test_check_bytes_notices_every_payload_byte(writer: Writer, name: str) -> No
 
 
 def test_state_removed_from_outside(writer: Writer, name: str) -> None:
-    """The writer notices within its check interval, closes the orphan and starts a new life; readers follow."""
+    """Within its check interval the writer detects it, closes the orphan and creates an incarnation; readers follow."""
     writer.write("old")
     with Reader(name) as attached:
         assert attached.get() == "old"
@@ -174,7 +174,7 @@ def test_state_removed_from_outside(writer: Writer, name: str) -> None:
         assert attached.get() == "new"
 
 
-def test_data_removed_from_outside_is_made_anew(writer: Writer, name: str) -> None:
+def test_data_removed_from_outside_is_created_again(writer: Writer, name: str) -> None:
     for number in range(2):
         writer.write(number)
     for index in range(2):
@@ -217,7 +217,7 @@ def test_readers_full(name: str) -> None:
         writer.unlink()
 
 
-def test_a_life_whose_writer_died_while_unlinking(writer: Writer, name: str) -> None:
+def test_an_incarnation_whose_writer_died_while_unlinking(writer: Writer, name: str) -> None:
     writer.write("value")
     with Reader(name) as reader:
         assert reader.get() == "value"
@@ -228,20 +228,20 @@ def test_a_life_whose_writer_died_while_unlinking(writer: Writer, name: str) -> 
             late.get()
         writer.close()
         with Writer(name) as successor:
-            assert successor.write("anew").version.seq == 1
-            assert reader.get() == "anew"
+            assert successor.write("again").version.seq == 1
+            assert reader.get() == "again"
             successor.unlink()
 
 
-@pytest.mark.parametrize("left", ["zeroes", "of another life"])
+@pytest.mark.parametrize("left", ["zeroes", "of another incarnation"])
 def test_successor_trusts_no_inode_but_its_generations(name: str, left: str) -> None:
-    """As when the predecessor died between the new inode and the new generation, or somebody put a file there."""
+    """As after the predecessor died between the new inode and the new generation, or another program replaced it."""
     with Writer(name) as writer, Reader(name) as reader:
         for number in range(2):
             writer.write(number)
             assert reader.get() == number
         content = b"\0" * 4096
-        if left == "of another life":
+        if left == "of another incarnation":
             with Writer(f"{name}x") as other:
                 other.write("foreign")
                 content = (SHM / f"{name}x_data_0").read_bytes()
@@ -258,7 +258,7 @@ def test_successor_trusts_no_inode_but_its_generations(name: str, left: str) -> 
 
 @pytest.mark.parametrize("evicted", [0, EVICTED])
 def test_a_claimed_slot_starts_clean(writer: Writer, name: str, evicted: int) -> None:
-    """What a dead reader left in the slot is not held against its next owner."""
+    """The words that a dead reader left in a slot do not affect its next owner."""
     writer.write(1)
     patch(f"{name}_readers", SLOTS_AT, struct.pack("=QQQ", evicted | 5 | 7 << 24, 1, 1))
     with Reader(name) as reader:
