@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,9 +95,9 @@ def name() -> str:
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
     """A writer of `name`; the name is unlinked after the test."""
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:  # the name is acquired by the first write
         yield writer
-    with Writer(name) as last:
+    with closing(Writer(name)) as last:
         last.unlink()
 
 

@@ -98,9 +98,7 @@ class Writer(Generic[T]):
                 f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
             )
         self.name = name
-        self._create_options = CreateOptions(
-            names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff")
-        )
+        self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
         self._codec: Codec = codecs.by_name(codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,7 +178,7 @@ def test_another_writer_does_not_share_the_memory_of_the_block(writer: Writer, n
     with pytest.raises(ClosedError), writer.reserve(6) as slot:
         stale = slot.buffer[:]
         writer.close()
-        with Writer(name) as second, Reader(name) as reader:
+        with closing(Writer(name)) as second, Reader(name) as reader:
             second.write_raw(b"second")
             stale[:] = b"stale!"
             assert reader.get() == b"second"
@@ -375,7 +376,7 @@ def test_forked_in_the_block(name: str) -> None:
             assert child.call(leave_block) == "published"
             assert reader.get() == b"half"
         forked.close()
-        with pytest.raises(WriteLockConflictError), Writer(name) as second:
+        with pytest.raises(WriteLockConflictError), closing(Writer(name)) as second:
             second.unlink()
     with Writer(name) as last:
         last.unlink()

@@ -167,7 +167,8 @@ MUTANTS = [
         "the version is published before the payload",
         protocol,
         "        checksum = self._segments.write(index, generation, seq, value)\n",
-        "        self._advance()\n        checksum = self._segments.write(index, generation, seq, value)\n"
+        "        self._version.compare_exchange(seq - 1, seq)\n"
+        "        checksum = self._segments.write(index, generation, seq, value)\n"
         "        return checksum\n",
         one_read,
     ),

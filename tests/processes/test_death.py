@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -280,7 +280,7 @@ def test_a_reader_killed_at_each_step(writer: Writer, name: str, reads_before: i
 
 
 def test_a_killed_writer_releases_the_write_lock(name: str) -> None:
-    with Child() as child, Writer(name) as successor:
+    with Child() as child, closing(Writer(name)) as successor:
         child.call(write, name, "first")
         with pytest.raises(shmsync.WriteLockConflictError, match=rf"already has a writer \(pid {child.pid}, "):
             successor.write("second")

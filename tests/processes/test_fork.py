@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -295,7 +296,7 @@ def close_writer(state: State) -> None:
 
 
 def test_a_writer_is_not_inherited(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         assert parent.call(write, 1) == 1
         forked = parent.fork()
@@ -315,7 +316,7 @@ def test_a_writer_is_not_inherited(name: str) -> None:
 
 
 def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         parent.call(write, 1)
         forked = parent.fork()
@@ -331,7 +332,7 @@ def keep_ownership(state: State) -> None:
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         parent.call(write, 1)
         parent.call(keep_ownership)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def refused_by_both(name: str, error: type[ShmSyncError], match: str) -> None:
     before = (SHM / f"{name}_state").read_bytes()
     with Reader(name) as reader, pytest.raises(error, match=match):
         reader.get()
-    with Writer(name) as writer, pytest.raises(error, match=match):
+    with closing(Writer(name)) as writer, pytest.raises(error, match=match):
         writer.write(1)
     assert (SHM / f"{name}_state").read_bytes() == before
 
@@ -51,7 +52,7 @@ def refused_by_both(name: str, error: type[ShmSyncError], match: str) -> None:
 def test_foreign_segment(name: str) -> None:
     (SHM / f"{name}_state").write_bytes(b"another program's data".ljust(STATE_SIZE))
     refused_by_both(name, LayoutMismatchError, "not a shmsync segment")
-    with Writer(name) as writer, pytest.raises(LayoutMismatchError):
+    with closing(Writer(name)) as writer, pytest.raises(LayoutMismatchError):
         writer.unlink()
     (SHM / f"{name}_state").unlink()
 
@@ -85,7 +86,7 @@ def test_truncated_state(name: str, size: int) -> None:
         writer.write(1)
     truncate(f"{name}_state", size)
     refused_by_both(name, StateReadError, f"truncated: {size} of {STATE_SIZE} bytes")
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:
         writer.unlink()
         assert writer.write(1).version.seq == 1
         writer.unlink()
@@ -96,9 +97,13 @@ def test_truncated_reader_table(name: str, size: int) -> None:
     with Writer(name) as writer:
         writer.write(1)
     truncate(f"{name}_readers", size)
-    refused_by_both(name, StateReadError, "truncated")
-    with Writer(name) as writer:
-        writer.unlink()
+    with Reader(name) as reader:
+        with pytest.raises(StateReadError, match="truncated"):
+            reader.get()
+        with Writer(name) as writer:
+            assert writer.write(2).version.seq == 1  # no reader could attach: the writer has begun a new incarnation
+            assert reader.get() == 2
+            writer.unlink()
 
 
 def test_reader_table_of_another_incarnation(writer: Writer, name: str) -> None:
