@@ -381,7 +381,10 @@ class Writer(Generic[T]):
 
 
 def _octal(mode: object) -> str:
-    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+    """Return a mode in octal, and also in decimal if it may be an octal number without its prefix 0o."""
+    if not isinstance(mode, int):
+        return repr(mode)
+    return f"{mode:#o}" if mode & ~0o777 == 0 else f"{mode:#o} ({mode} in decimal)"
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

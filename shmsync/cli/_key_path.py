@@ -48,9 +48,7 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
         for candidate in _candidates(key):
             if candidate in value:
                 return value[candidate]
-        keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
-        more = ", ..." if len(value) > _MAX_LISTED else ""
-        raise NoSuchKeyError(f"no key {key!r} in {where}, which has {count_text(len(value), 'key')}: {keys}{more}")
+        raise NoSuchKeyError(f"no key {key!r} in {where}, which {_keys_text(value)}")
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
         raise NoSuchKeyError(f"no key {key!r} in {where}, which is of type {type(value).__name__}; shorten the path")
     try:
@@ -59,6 +57,14 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
         raise NoSuchKeyError(f"{where} is a sequence and {key!r} is not an integer; use an index") from None
     except IndexError:
         raise NoSuchKeyError(f"no item {key} in {where}, which has {count_text(len(value), 'item')}") from None
+
+
+def _keys_text(value: Mapping[Any, Any]) -> str:
+    """Return a clause about the keys of a map."""
+    if not value:
+        return "is empty"
+    keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
+    return f"has {count_text(len(value), 'key')}: {keys}{', ...' if len(value) > _MAX_LISTED else ''}"
 
 
 def _candidates(key: str) -> list[Any]:
