@@ -101,7 +101,7 @@ class Reservation:
             offset: offset of its first element in bytes; the memory itself begins on a cache line.
 
         Raises:
-            InvalidArgumentError: it does not fit into the memory, or the dtype contains references.
+            InvalidArgumentError: the array does not fit into the memory, or the dtype contains references.
             MissingExtraError: NumPy is not installed.
             ClosedError: outside the block.
         """

@@ -76,7 +76,7 @@ class DataSegments:
 
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
-            DataWriteError: it cannot be created.
+            DataWriteError: the segment cannot be created.
         """
         need = PAYLOAD_AT + size
         previous = self._mappings[index]
