@@ -218,7 +218,7 @@ def _held_time(
     """Return bounds on how long a reader has held a data segment, in seconds; the upper one is None if unknown.
 
     Args:
-        result: the scan.
+        result: the scan that found the reader.
         newest: sequence number of the newest version.
         idx: index of the data segment.
         attached: seconds since the reader attached; None if unknown.

@@ -24,7 +24,7 @@ def resolve(value: Any, keys: Sequence[str]) -> Any:
     """Return the part of a value at a path.
 
     Args:
-        value: the value.
+        value: the value to look into.
         keys: applied one after the other. Each is a key, an index, or several of them separated by dots.
 
     Raises:

@@ -39,8 +39,8 @@ class Column:
     """One column.
 
     Attributes:
-        archive: the archive that contains it.
-        header: its header.
+        archive: the archive that contains the column.
+        header: header of the column.
     """
 
     # No column may refer to itself, e.g. through a bound method: memory must be released with the last reference,
