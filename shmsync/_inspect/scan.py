@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 _WORD = struct.Struct("=Q")
-_ATTEMPTS = 20  # to read a matching pair of state and data header while a fast writer changes them
+_ATTEMPTS = 20  # a fast writer may change state and data header while they are read
 
 
 class _StateWords(NamedTuple):

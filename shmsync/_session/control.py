@@ -51,7 +51,7 @@ def map_control_segment(segment: Segment, *, writable: bool) -> mmap:
         return segment.map(writable=writable)
     except (OSError, ValueError) as error:
         code = getattr(error, "errno", None) or errno.EIO
-        raise StateReadError(code, f"cannot map {segment.name}: {reason(error)}") from error
+        raise StateReadError(code, f"cannot map {segment.name}: {reason(error)}; see `shmsync inspect NAME`") from error
 
 
 def map_state(names: Names, segment: Segment, *, writable: bool = False) -> mmap:

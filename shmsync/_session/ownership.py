@@ -265,7 +265,9 @@ def _create_segment(segment_name: str, size: int, mode: int) -> Segment:
     except (CapacityError, FileExistsError):
         raise
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}") from error
+        raise DataWriteError(
+            error.errno or 0, f"cannot create {segment_name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
+        ) from error
 
 
 def remove_segments(names: Names) -> bool:
@@ -289,4 +291,7 @@ def _remove_segment(segment_name: str) -> bool:
     try:
         return unlink_segment(segment_name)
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot remove {segment_name}: {reason(error)}") from error
+        raise DataWriteError(
+            error.errno or 0,
+            f"cannot remove {segment_name}: {reason(error)}; remove /dev/shm{segment_name} as its owner",
+        ) from error

@@ -88,7 +88,7 @@ def to_json(value: Any) -> Any:
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         return {_key_text(key): to_json(item) for key, item in value.items()}
-    for method in ("tolist", "to_pylist"):  # of NumPy arrays and scalars, and of Arrow tables
+    for method in ("tolist", "to_pylist"):  # NumPy arrays and scalars; Arrow tables
         if hasattr(value, method):
             return to_json(getattr(value, method)())
     return [to_json(item) for item in value] if isinstance(value, Sequence) else str(value)

@@ -161,7 +161,7 @@ def _wrap_large(value: object) -> object:
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
-    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # which is a named tuple
+    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # an ExtType is a named tuple
 
 
 def decode(payload: memoryview) -> Any:
