@@ -84,7 +84,7 @@ class Writer(Generic[T]):
         max_backoff: float | timedelta = 0.002,
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
-            raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
+            raise InvalidArgumentError(f"max_readers must be an int from 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
             raise InvalidArgumentError(
                 f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
@@ -151,7 +151,7 @@ class Writer(Generic[T]):
             InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
+            raise InvalidArgumentError(f"size must be an int from 0 to {LAST_SEQ - PAYLOAD_AT}, in bytes, not {size!r}")
         if not self._usable:
             self._refuse()
         return Reservation(self, size, grace_duration)
@@ -381,7 +381,10 @@ class Writer(Generic[T]):
 
 
 def _octal(mode: object) -> str:
-    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+    """Return a mode in octal, and also in decimal if it may be an octal number without its prefix 0o."""
+    if not isinstance(mode, int):
+        return repr(mode)
+    return f"{mode:#o}" if mode & ~0o777 == 0 else f"{mode:#o} ({mode} in decimal)"
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

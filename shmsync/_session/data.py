@@ -76,7 +76,7 @@ class DataSegments:
 
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
-            DataWriteError: it cannot be created.
+            DataWriteError: the segment cannot be created.
         """
         need = PAYLOAD_AT + size
         previous = self._mappings[index]
@@ -102,7 +102,9 @@ class DataSegments:
         except CapacityError:
             raise
         except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+            raise DataWriteError(
+                error.errno or 0, f"cannot create {name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
+            ) from error
 
     def payload_view(self, index: int, size: int) -> memoryview:
         """Return a writable view of the memory of the next payload."""

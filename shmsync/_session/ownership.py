@@ -140,7 +140,7 @@ def acquire(options: CreateOptions) -> Ownership:
     """Take over the current incarnation of a name, or create one.
 
     Raises:
-        WriteLockConflictError: its writer is alive.
+        WriteLockConflictError: the name has a live writer.
         LayoutMismatchError, StateReadError: the existing segments cannot be used; nothing was changed.
         CapacityError, DataWriteError: the segments cannot be created; nothing is left behind.
     """
@@ -159,7 +159,7 @@ def acquire(options: CreateOptions) -> Ownership:
 
 
 def _join(options: CreateOptions, state: Segment) -> Ownership | None:
-    """Own the incarnation whose lock is held; return None if it has ended, and its segments are removed."""
+    """Take over the incarnation of a locked state segment. If it has ended, remove its segments and return None."""
     names = options.names
     if state.status().st_size == 0:
         state.reserve(STATE_SIZE)  # its creator died before reserving it, or is waiting for our lock
@@ -265,14 +265,16 @@ def _create_segment(segment_name: str, size: int, mode: int) -> Segment:
     except (CapacityError, FileExistsError):
         raise
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}") from error
+        raise DataWriteError(
+            error.errno or 0, f"cannot create {segment_name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
+        ) from error
 
 
 def remove_segments(names: Names) -> bool:
     """Remove all segments of a name; return whether there were any.
 
     Raises:
-        DataWriteError: one cannot be removed; the others were.
+        DataWriteError: a segment cannot be removed; the others have been.
     """
     found, failed = 0, None
     for segment_name in (*names.data, names.readers, names.state):  # the state last: other processes look for it
@@ -289,4 +291,7 @@ def _remove_segment(segment_name: str) -> bool:
     try:
         return unlink_segment(segment_name)
     except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot remove {segment_name}: {reason(error)}") from error
+        raise DataWriteError(
+            error.errno or 0,
+            f"cannot remove {segment_name}: {reason(error)}; remove /dev/shm{segment_name} as its owner",
+        ) from error
