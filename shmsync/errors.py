@@ -91,12 +91,14 @@ def format_error(error: Exception) -> str:
 def not_found(name: str) -> StateNotFoundError:
     """Return the error for a name that does not exist."""
     return StateNotFoundError(
-        errno.ENOENT, f"nothing is published as {name!r}; start its writer first, or pass timeout= to the Reader"
+        errno.ENOENT,
+        f"nothing is published as {name!r}; start its writer first, or wait for it with Reader(timeout=...)",
     )
 
 
 def not_published(name: str) -> UninitializedStateError:
     """Return the error for a name that exists but has no value yet."""
     return UninitializedStateError(
-        f"{name!r} has no value yet: its writer is about to publish the first one; try again, or pass timeout="
+        f"{name!r} has no value yet: its writer is about to publish the first one; try again, or wait for it with "
+        "Reader(timeout=...)"
     )

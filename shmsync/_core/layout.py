@@ -150,7 +150,8 @@ def parse_state_header(segment: str, raw: memoryview) -> StateHeader | None:
     _check_layout(segment, layout)
     if word != WORD or not 1 <= max_readers <= MAX_READERS:
         raise LayoutMismatchError(
-            f"{segment} has a damaged header (word size {word}, {max_readers} readers); remove it"
+            f"{segment} has a damaged header (word size {word}, {max_readers} readers); "
+            "remove it with `shmsync rm --force NAME`"
         )
     return StateHeader(incarnation, max_readers, created_ns)
 
@@ -179,15 +180,19 @@ def _check_magic(segment: str, magic: int, expected: int) -> None:
     if magic == expected:
         return
     if magic == int.from_bytes(expected.to_bytes(WORD, "little"), "big"):
-        raise LayoutMismatchError(f"{segment} was created on a machine with another byte order; remove it")
-    raise LayoutMismatchError(f"{segment} is not a shmsync segment; choose another name or remove it")
+        raise LayoutMismatchError(
+            f"{segment} was created on a machine with another byte order; remove it with `shmsync rm --force NAME`"
+        )
+    raise LayoutMismatchError(
+        f"{segment} is not a shmsync segment; choose another name, or remove it with `shmsync rm --force NAME`"
+    )
 
 
 def _check_layout(segment: str, layout: int) -> None:
     if layout != LAYOUT_VERSION:
         raise LayoutMismatchError(
             f"{segment} has layout version {layout}, but this shmsync reads version {LAYOUT_VERSION}; "
-            "run the same shmsync in writer and readers, or remove the segment"
+            "run the same shmsync in writer and readers, or remove the segment with `shmsync rm --force NAME`"
         )
 
 
@@ -219,8 +224,8 @@ def parse_data_header(segment: str, raw: bytes, segment_size: int) -> DataHeader
     """Return the header of a data segment; its payload is within the segment.
 
     Args:
-        segment: its name, for messages.
-        raw: its first 64 bytes or more; fewer if the segment is shorter.
+        segment: name of the segment, for messages.
+        raw: the first 64 bytes of the segment or more; fewer if it is shorter.
         segment_size: size of the segment in bytes.
 
     Raises:

@@ -170,8 +170,9 @@ def claim(table: Table) -> Slot:
             return Slot(index, words, lock)
     raise ReadersFullError(
         errno.EAGAIN,
-        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}); close some, share "
-        "one handle between threads, or unlink the name and create it with a larger max_readers",
+        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}), as `shmsync readers "
+        "NAME` shows; close some, share one handle between threads, or unlink the name and create it with a larger "
+        "max_readers",
     )
 
 

@@ -92,7 +92,7 @@ class Writer(Generic[T]):
         lock_timeout: float | timedelta = 0.0,
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
-            raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
+            raise InvalidArgumentError(f"max_readers must be an int from 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
             raise InvalidArgumentError(
                 f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
@@ -163,7 +163,7 @@ class Writer(Generic[T]):
             InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
+            raise InvalidArgumentError(f"size must be an int from 0 to {LAST_SEQ - PAYLOAD_AT}, in bytes, not {size!r}")
         if not self._usable:
             self._refuse()
         return Reservation(self, size, grace_duration)
@@ -171,18 +171,20 @@ class Writer(Generic[T]):
     # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
-        if self._ownership is None:
-            self._wait_for_lock()
-        with self._lock:
-            if self._busy or self._reservation is not None:
-                self._wait_for_turn()
-            try:
-                self._busy = True
-                return self._write(codec.ID, payload, grace_duration)
-            finally:
-                self._busy = False  # before any call, because a signal handler may raise in each
-                self._finish()
-                release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
+        try:
+            if self._ownership is None:
+                self._wait_for_lock()
+            with self._lock:
+                if self._busy or self._reservation is not None:
+                    self._wait_for_turn()
+                try:
+                    self._busy = True
+                    return self._write(codec.ID, payload, grace_duration)
+                finally:
+                    self._busy = False  # before any call, because a signal handler may raise in each
+                    self._finish()
+        finally:
+            release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
 
     def _wait_for_lock(self) -> None:
         """Acquire the name; wait for another writer for as long as `lock_timeout`. The handle is not locked meanwhile.
@@ -532,7 +534,10 @@ atexit.register(_close_open_writers)
 
 
 def _octal(mode: object) -> str:
-    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+    """Return a mode in octal, and also in decimal if it may be an octal number without its prefix 0o."""
+    if not isinstance(mode, int):
+        return repr(mode)
+    return f"{mode:#o}" if mode & ~0o777 == 0 else f"{mode:#o} ({mode} in decimal)"
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

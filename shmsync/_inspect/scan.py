@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 _WORD = struct.Struct("=Q")
-_ATTEMPTS = 20  # to read a matching pair of state and data header while a fast writer changes them
+_ATTEMPTS = 20  # a fast writer may change state and data header while they are read
 
 
 class _StateWords(NamedTuple):
@@ -77,10 +77,10 @@ class Scan:
         layout: version of the memory layout; None if the state segment does not belong to shmsync.
         header: header of the state segment; None if it is incomplete.
         words: shared words of the state segment, read together with the data headers.
-        writer: the writer.
+        writer: the newest writer of the name, which may have closed or died.
         readers: slots in use; None if the reader table cannot be read.
         data: header of each data segment; None if it is missing or damaged.
-        problems: one message each.
+        problems: one message for each problem of the segments.
         readable: whether this process may read the state segment.
     """
 

@@ -164,7 +164,9 @@ class Attachment:
                 return TrackedMapping(segment, index, generation, self._lock)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or 0
-            raise DataReadError(code, f"cannot map {segment_name}: {reason(error)}") from error
+            raise DataReadError(
+                code, f"cannot map {segment_name}: {reason(error)}; see `shmsync inspect NAME`"
+            ) from error
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

@@ -26,8 +26,8 @@ def open_control_segment(names: Names, segment_name: str, *, writable: bool) -> 
         writable: whether to open it for writing, too.
 
     Raises:
-        StateNotFoundError: it does not exist.
-        StateReadError: it exists, but this process may not open it.
+        StateNotFoundError: the segment does not exist.
+        StateReadError: the segment exists, but this process cannot open it.
     """
     try:
         return open_segment(segment_name, writable=writable)
@@ -45,21 +45,21 @@ def map_control_segment(segment: Segment, *, writable: bool) -> mmap:
     """Map the state segment or the reader table.
 
     Raises:
-        StateReadError: it cannot be mapped.
+        StateReadError: the segment cannot be mapped.
     """
     try:
         return segment.map(writable=writable)
     except (OSError, ValueError) as error:
         code = getattr(error, "errno", None) or errno.EIO
-        raise StateReadError(code, f"cannot map {segment.name}: {reason(error)}") from error
+        raise StateReadError(code, f"cannot map {segment.name}: {reason(error)}; see `shmsync inspect NAME`") from error
 
 
 def map_state(names: Names, segment: Segment, *, writable: bool = False) -> mmap:
     """Map a state segment.
 
     Raises:
-        UninitializedStateError: it is empty: its writer is creating it, or died while doing so.
-        StateReadError: it is truncated.
+        UninitializedStateError: the segment is empty, because its writer is creating it or died while doing so.
+        StateReadError: the segment is truncated.
     """
     size = segment.status().st_size
     if size == 0:

@@ -80,7 +80,7 @@ class DataSegments:
 
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
-            DataWriteError: it cannot be created.
+            DataWriteError: the segment cannot be created.
             StaleIncarnationError: the name does not lead to this incarnation any more.
         """
         need = PAYLOAD_AT + size
@@ -111,7 +111,9 @@ class DataSegments:
         except FileExistsError:
             return False
         except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+            raise DataWriteError(
+                error.errno or 0, f"cannot create {name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
+            ) from error
         return True
 
     def payload_view(self, index: int, size: int) -> memoryview:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_VERSION_WORDS = futex.MAX_WORDS - 1
 _MAX_SLEEP = 1.0
-_LINGER = 1.0  # before the thread ends: a watcher unsubscribes after each version and subscribes again at once
+_LINGER = 1.0  # the thread outlives its last watcher, which may only be between two versions, by this many seconds
 _POLL_INTERVAL = 0.005
 """Seconds between two polls where the kernel cannot wait for several words, or not for that many."""
 

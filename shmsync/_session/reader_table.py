@@ -39,7 +39,7 @@ class ReaderTable:
         header: header of the state segment that it belongs to.
 
     Raises:
-        StateReadError: it is truncated, or belongs to another state segment.
+        StateReadError: the reader table is truncated, or belongs to another state segment.
     """
 
     def __init__(self, names: Names, segment: Segment, header: StateHeader) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shmsync._core.layout import (
+    LINE,
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
@@ -122,8 +123,10 @@ class StateFile:
             return False
         if size < STATE_SIZE:
             raise truncated_state(self._names.state, size)
-        memory = self._map()
-        header = None if memory is None else parse_state_header(self._names.state, memoryview(memory))
+        # Read, not mapped: without magic, no second descriptor is needed to find out.
+        raw = os.pread(self._locks.fd, LINE, 0)
+        header = parse_state_header(self._names.state, memoryview(raw))
+        memory = None if header is None else self._map()
         if memory is None or header is None:
             return False
         self.header = header
@@ -269,7 +272,7 @@ class SegmentDirectory:
     def _is_table_of(self, state: StateFile) -> bool:
         try:
             with open_control_segment(self._names, self._names.readers, writable=True) as segment:
-                raw = os.pread(segment.fd, 64, 0)
+                raw = os.pread(segment.fd, LINE, 0)
                 size = segment.status().st_size
         except StateNotFoundError:
             return False
@@ -308,7 +311,9 @@ class SegmentDirectory:
         try:
             unlink_segment(name)
         except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot remove {name}: {reason(error)}") from error
+            raise DataWriteError(
+                error.errno or 0, f"cannot remove {name}: {reason(error)}; remove /dev/shm{name} as its owner"
+            ) from error
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""
@@ -327,4 +332,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _cannot_create(segment_name: str, error: OSError) -> DataWriteError:
-    return DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}")
+    return DataWriteError(
+        error.errno or 0, f"cannot create {segment_name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
+    )

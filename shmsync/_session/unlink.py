@@ -16,7 +16,7 @@ def unlink_name(names: Names) -> bool:
     """End the current incarnation of a name as its writer would; return whether there was one.
 
     Raises:
-        WriteLockConflictError: its writer is alive.
+        WriteLockConflictError: the name has a live writer.
         LayoutMismatchError: the segments have another layout, or belong to another program; nothing was changed.
     """
     owner = NameOwner(SegmentDirectory(CreateOptions(names), ignored=(StateReadError,)))

@@ -68,7 +68,7 @@ def test_an_exception_publishes_nothing(writer: Writer, name: str) -> None:
 
 
 def test_an_exception_in_a_first_block_leaves_nothing(name: str) -> None:
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:
         with pytest.raises(ZeroDivisionError), writer.reserve(100):
             print(1 // 0)
         assert not list(SHM.glob(f"{name}*"))
@@ -132,7 +132,7 @@ def test_arrays_that_do_not_fit(writer: Writer, name: str, shape: Any, dtype: An
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10", None, True, 2**63, 2**63 - 1])
 def test_bad_sizes(writer: Writer, size: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="must be 0 to 9223372036854775743 bytes"):
+    with pytest.raises(InvalidArgumentError, match="must be an int from 0 to 9223372036854775743, in bytes"):
         writer.reserve(size)
 
 

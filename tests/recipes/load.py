@@ -45,17 +45,17 @@ class Answer(NamedTuple):
 
 @dataclass
 class Load:
-    """The result of the load.
+    """The results of the load test.
 
     Attributes:
-        requests: number of requests, each on its own connection.
-        repeated: requests that were repeated because their worker died.
-        failed: requests that failed twice.
-        versions: versions published during the load.
-        stale: requests that began after a publish had returned but were answered from an older version.
-        delays: seconds from the return of a publish until every worker had answered with that version or a later one,
-            for publishes before and after which all workers answered.
-        new_workers: workers started to replace the one that was killed.
+        requests: number of requests, each on a new connection.
+        repeated: requests that were made again, because their worker was killed before it answered.
+        failed: requests that were not answered at the second attempt either.
+        versions: number of publishes during the requests.
+        stale: requests that began after a publish had returned, and were answered from an older version.
+        delays: seconds from the return of a publish until each worker had answered with its version or a later one, for
+            each publish before and after which all workers answered.
+        new_workers: workers that were started in place of the killed one.
     """
 
     requests: int
@@ -74,9 +74,10 @@ class Load:
     def __str__(self) -> str:
         median, longest = 1000 * statistics.median(self.delays), 1000 * self.longest
         return (
-            f"{self.requests:,} requests, {self.failed} failed, {self.repeated} repeated because their worker was "
-            f"killed; {self.versions} publishes, {self.stale} stale answers; from a publish until all {WORKERS} "
-            f"workers had answered with it ({len(self.delays)} times): median {median:.1f} ms, longest {longest:.1f} ms"
+            f"{self.requests:,} requests, {self.failed} failed, {self.repeated} repeated because "
+            f"their worker was killed; {self.versions} publishes, {self.stale} stale answers; from a publish until all "
+            f"{WORKERS} workers had answered with it ({len(self.delays)} times): median {median:.1f} ms, "
+            f"longest {longest:.1f} ms"
         )
 
 
