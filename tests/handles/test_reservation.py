@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
-    with Writer(name, grace_duration=0) as writer:
+    with closing(Writer(name, grace_duration=0)) as writer:
         yield writer
     with Writer(name) as last:
         last.unlink()
