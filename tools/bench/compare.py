@@ -44,11 +44,12 @@ class Effort(NamedTuple):
     block: float  # seconds of a block of unchanged calls
 
 
+_MAP = (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01))
 _EFFORT = {
     "config": (Effort(10, 3, 2, 30, 0.02), Effort(3, 1, 1, 10, 0.01)),
     "array": (Effort(10, 4, 2, 5, 0.02), Effort(2, 1, 1, 2, 0.01)),
-    "int map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
-    "str map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
+    "int map": _MAP,
+    "str map": _MAP,
 }
 
 
@@ -84,7 +85,7 @@ class Entry:
 
     def start(self) -> None:
         """Start both processes, check that the reader reads what is written, and see how long that takes."""
-        work = self.stack.enter_context(workload(self.peer, self.shape, 0, readers=1, source=True))
+        work = self.stack.enter_context(workload(self.peer, self.shape, readers=1))
         self.writer, self.reader = work.writer, work.readers[0]
         written, key = self._write()
         read = self._read_idle(key)
@@ -108,9 +109,7 @@ class Entry:
         for _ in range(self.versions):
             written, key = self._write(_WRITES if self.shape == "config" else 1)
             self.samples[WRITE].append(written)
-            if (
-                self.shape == "config"
-            ):  # a call is too short to be timed alone; the reader is asked for the next version
+            if self.shape == "config":  # the last call was not timed alone: the reader is asked for the next version
                 self._read_idle(key)
                 _, key = self._write()
             self.samples[IDLE].append(self._read_idle(key))
@@ -148,9 +147,6 @@ class Entry:
             raise RuntimeError("wrong value")
 
 
-# --------------------------------------------------------------------------------------------------- in the writer
-
-
 def write(state: State, times: int) -> tuple[float, Any, int]:
     """Publish the next version; return the seconds per call, the key that has changed, and the version."""
     source: Source = state.source
@@ -166,9 +162,6 @@ def write_paced(state: State, count: int, pause: float) -> None:
         value = state.writer.prepare(state.source.value)
         time.sleep(pause if number else _PAUSE)
         state.writer.write(value)
-
-
-# --------------------------------------------------------------------------------------------------- in the reader
 
 
 def check(state: State, expected: Any) -> bool:

@@ -19,16 +19,16 @@ import numpy as np
 import psutil
 
 from bench import settings as rows
-from bench.peers import SHMSYNC
 from bench.peers.own import channel
-from bench.processes import child, clock, per_peer, private_memory, server_memory, workload
+from bench.processes import child, clock, private_memory, publish_next, server_memory, workload
 from bench.results import Result, result
 from bench.settings import KIB, LARGE, MIB, TIMEOUT
 from bench.values import items, some_keys
 from shmsync import ArrayMap, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from bench.peers import Peer
     from bench.processes import Child, State, Workload
@@ -43,15 +43,10 @@ _LOOKUPS = 100_000
 _WORKERS = 4
 
 
-def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Result]:
-    """Measure the memory in use after many publishes; with a stopped reader, that of shmsync only."""
-    reader = {rows.SPACE_FREE: None, rows.SPACE_HOLDING: _holding, rows.SPACE_STOPPED: _stopped}[row]
-    included = [peer for peer in peers if row != rows.SPACE_STOPPED or peer is SHMSYNC]
-    return per_peer(row, "array")(_after_publishes)(included, quick=quick, row=row, reader=reader)
-
-
-def _after_publishes(peer: Peer, plan: Settings, row: str, reader: Any) -> Iterator[Result]:
-    """Measure the memory in use.
+def after_publishes(
+    peer: Peer, plan: Settings, row: str, reader: Callable[[Child], AbstractContextManager[None]] | None = None
+) -> Iterator[Result]:
+    """Measure the memory in use after many publishes.
 
     The file system is asked, as files that are unlinked but mapped count, too. Other programs may use it at the same
     time: a result counts only if all is as before once everything is closed. Memory of servers is added.
@@ -79,13 +74,15 @@ def _in_use() -> int:
 
 
 @contextmanager
-def _holding(reader: Child) -> Iterator[None]:
+def holding(reader: Child) -> Iterator[None]:
+    """Have the reader hold a value."""
     reader.call(hold)
     yield
 
 
 @contextmanager
-def _stopped(reader: Child) -> Iterator[None]:
+def stopped(reader: Child) -> Iterator[None]:
+    """Have the reader stopped while it has a version pinned."""
     resumed = reader.submit(stop_inside)
     deadline = clock() + TIMEOUT
     try:
@@ -99,12 +96,11 @@ def _stopped(reader: Child) -> Iterator[None]:
     resumed(TIMEOUT)
 
 
-@per_peer(rows.PRIVATE, "array")
 def holders(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Measure USS and PSS of each of several readers that hold the same array and have touched all of it."""
     with (
-        workload(peer, "array", 4 * KIB, readers=0) as tiny,
-        workload(peer, "array", LARGE, readers=0, spare=max(plan.holders)) as work,
+        workload(peer, "array", 4 * KIB) as tiny,
+        workload(peer, "array", spare=max(plan.holders)) as work,
     ):
         attached = 0
         for count in plan.holders:
@@ -201,7 +197,7 @@ def publish_many(state: State, count: int, seconds: float) -> tuple[int, int, st
     end = clock() + seconds
     try:
         while published < count and clock() < end:
-            state.writer.write(next(state.values))
+            publish_next(state)
             published += 1
     except Exception as failure:  # noqa: BLE001 - a peer may raise anything
         error = type(failure).__name__

@@ -124,7 +124,7 @@ def _in_turn() -> Iterator[Target]:
 
 def _beside_a_writer() -> Iterator[Target]:
     for value in rows.PINNED:
-        beside, alone, changed, paused = ((row.format(value), None) for row in rows.BESIDE_ROWS)
+        beside, alone, changed, paused = ((row, None) for row in rows.beside(value))
         name = f"W4 {value}: p99 of get(), writer at full speed / no writer"
         yield Target(name, _own(_time_ratio, "p99", beside, alone), 3)
         name = f"W4 {value}: p99 of get() that found a change, writer at full speed / pausing between versions"

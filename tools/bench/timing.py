@@ -33,6 +33,14 @@ class Latencies:
     durations: array[int] = field(default_factory=lambda: array("q"))  # nanoseconds; empty if calls were only counted
     failures: Counter[str] = field(default_factory=Counter)  # by the name of the exception
     rate: float = 0.0  # calls per second
+    begin: int = 0  # nanoseconds; the durations follow each other without a gap
+
+    def longest(self, split: float, end: float) -> tuple[float, float]:
+        """Return the longest call that ended before `split`, and the longest after it, also if it never succeeded."""
+        ends = (self.begin + np.cumsum(self.durations)) * 1e-9
+        durations, is_after = merged([self]), ends >= split
+        unfinished = max(0.0, end - (ends[-1] if len(ends) else self.begin * 1e-9))
+        return durations[~is_after].max(initial=0.0), durations[is_after].max(initial=unfinished)
 
 
 def merged(parts: Iterable[Latencies]) -> Any:
@@ -53,17 +61,17 @@ def sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - clock()))
 
 
-def timed(call: Callable[[], object], begin: float, seconds: float) -> Latencies:
+def timed(call: Callable[[], object], begin: float, seconds: float, warm_up: float = WARM_UP) -> Latencies:
     """Time calls in a loop for some seconds, after a warm-up."""
     sleep_until(begin)
-    _timed(call, begin + WARM_UP)
-    return _timed(call, begin + WARM_UP + seconds)
+    _timed(call, begin + warm_up)
+    return _timed(call, begin + warm_up + seconds)
 
 
 def _timed(call: Callable[[], object], until: float) -> Latencies:
     found = Latencies()
     append, read_clock, end = found.durations.append, time.monotonic_ns, int(until * 1e9)
-    now = start = read_clock()
+    now = start = found.begin = read_clock()
     while now < end:
         try:
             call()
@@ -114,26 +122,6 @@ def timed_complete(
     if now > start and found.durations:
         found.durations.append(round((now - start) * 1e9))
     return found, changed
-
-
-def longest(call: Callable[[], object], begin: float, split: float, end: float) -> tuple[float, float, Counter[str]]:
-    """Return the longest call that ended before `split`, the longest that ended after it, and the failures."""
-    sleep_until(begin)
-    found = [0.0, 0.0]
-    failed: Counter[str] = Counter()
-    now = last = clock()
-    while now < end:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - a peer may raise anything
-            failed[type(error).__name__] += 1
-            now = clock()
-            continue
-        now = clock()
-        found[now >= split] = max(found[now >= split], now - last)
-        last = now
-    found[1] = max(found[1], now - last)
-    return found[0], found[1], failed
 
 
 def counted(call: Callable[[], object], begin: float, seconds: float) -> Latencies:
