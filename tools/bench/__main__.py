@@ -48,9 +48,6 @@ def main() -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="measure only rows whose name contains TEXT")
     parser.add_argument("--peers", metavar="NAMES", default="all", help="compare with these peers, separated by commas")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw charts and write tables into DIR")
-    parser.add_argument(
-        "--from", metavar="FILE", type=Path, dest="file", help="read results from FILE, measure nothing"
-    )
     options = parser.parse_args()
     try:
         peers = chosen(options.peers)

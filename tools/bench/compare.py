@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.processes import State, call_method, last_line, workload
 from bench.results import Result, result
 from bench.settings import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
-from bench.timing import per_call
+from bench.timing import per_call, timed_read
 from bench.values import Source, agrees, counter_of
 
 if TYPE_CHECKING:
@@ -168,20 +168,9 @@ def check(state: State, expected: Any) -> bool:
     return agrees(state.shape, state.reader, expected)
 
 
-def _read(state: State, key: Any) -> tuple[float, Any, Any]:
-    """Return the duration of a read, the value, and the row of the key."""
-    get, look_up = state.reader.get, state.reader.look_up
-    row = None
-    start = time.perf_counter()
-    value = get()
-    if key is not None:
-        row = look_up(value, key)
-    return time.perf_counter() - start, value, row
-
-
 def time_one(state: State, key: Any) -> tuple[float, int]:
     """Read once; return the duration and the version."""
-    duration, value, row = _read(state, key)
+    duration, value, row = timed_read(state.reader, key)
     return duration, counter_of(state.shape, value, row)
 
 
@@ -200,11 +189,11 @@ def time_unchanged(state: State, keys: list[Any], times: int) -> float:
 def poll(state: State, key: Any, last: int) -> list[float]:
     """Read in a loop until version `last` is there; return the durations of the reads that found a new version."""
     found = []
-    _, value, row = _read(state, key)
+    _, value, row = timed_read(state.reader, key)
     seen = counter_of(state.shape, value, row)
     while seen < last:
         value = row = None  # a reference would pin the version, and the writer would need more memory
-        duration, value, row = _read(state, key)
+        duration, value, row = timed_read(state.reader, key)
         counter = counter_of(state.shape, value, row)
         if counter != seen:
             found.append(duration)

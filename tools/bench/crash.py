@@ -168,9 +168,9 @@ def prepare(state: State) -> None:
 def take_over(state: State, peer: Peer, address: Any) -> float | None:
     """Publish as the next writer; return how long that took, or None if the peer does not support it."""
     start = clock()
-    writer = peer.next_writer("array", LARGE, address)
-    if writer is None:
+    if not peer.writer.can_replace:
         return None
+    writer = peer.writer("array", LARGE, address)
     state.closing.callback(writer.close)
     writer.write(state.value)
     return clock() - start

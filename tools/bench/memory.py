@@ -120,7 +120,7 @@ def _hold(work: Workload, readers: list[Child], tiny: Any) -> None:
         one.call(hold)
 
 
-def map_reader(rounds: int, kind: str) -> list[Pair]:
+def map_reader(kind: str, rounds: int) -> list[Pair]:
     """Look up 100,000 of a million keys; the baseline unpacks all of them."""
     given = items(kind)
     keys = some_keys(given.keys, _LOOKUPS)

@@ -233,7 +233,7 @@ def die_with_parent() -> None:
 
 def load(_: State, peer: Peer) -> None:
     die_with_parent()
-    peer.load()
+    peer.load("Reader")
 
 
 def open_writer(state: State, peer: Peer, shape: str, size: int) -> Any:

@@ -9,7 +9,6 @@ import rich.table
 
 from bench.peers import CRASH_SAFE, PEERS, SHMSYNC
 from bench.results import Document, Result, digits, formatted
-from bench.settings import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,23 +50,13 @@ def baseline_table(rows: Sequence[dict[str, Any]]) -> Table:
 def _baseline_line(row: dict[str, Any]) -> tuple[str, ...]:
     if "error" in row:
         return row["row"], "", "", "", row["baseline"], "", "", "", row["error"]
-    unit, subject, baseline, limit = _scaled(row)
-    spread = (formatted(subject[name], unit) for name in ("min", "median", "p99"))
+    unit, limit = row["unit"], row["limit"]
+    spread = (formatted(row["subject"][name], unit) for name in ("min", "median", "p99"))
     target = "" if limit is None else f"<= {formatted(limit, unit)}"
     if row["target_ratio"] is not None:
         target = f"<= {row['target_ratio']:g} x"
-    base = formatted(baseline["median"], unit)
+    base = formatted(row["reference"]["median"], unit)
     return row["row"], *spread, row["baseline"], base, f"{row['ratio'] + 0.0:.2f}", target, _VERDICTS[row["met"]]
-
-
-def _scaled(row: dict[str, Any]) -> tuple[str, dict[str, float], dict[str, float], float | None]:
-    """Return unit, subject, baseline and limit of a row in seconds or bytes."""
-    unit, name, scale = ("s", "us", 1e-6) if "subject_us" in row else ("bytes", "mib", float(MIB))
-    subject, baseline = (
-        {key: value * scale for key, value in row[f"{which}_{name}"].items()} for which in ("subject", "baseline")
-    )
-    limit = row.get(f"limit_{name}")
-    return unit, subject, baseline, limit and limit * scale
 
 
 def target_table(document: Document) -> Table:
@@ -77,11 +66,10 @@ def target_table(document: Document) -> Table:
 
 
 def _baseline_target(row: dict[str, Any]) -> tuple[str, ...]:
-    unit, subject, baseline, limit = _scaled(row)
-    median = formatted(subject["median"], unit)
+    median, base = (formatted(row[name]["median"], row["unit"]) for name in ("subject", "reference"))
     if row["target_ratio"] is None:
-        return row["row"], f"<= {formatted(limit or 0.0, unit)}", median, _VERDICTS[row["met"]]
-    measured = f"{row['ratio']:.2f} ({median} / {formatted(baseline['median'], unit)})"
+        return row["row"], f"<= {formatted(row['limit'], row['unit'])}", median, _VERDICTS[row["met"]]
+    measured = f"{row['ratio']:.2f} ({median} / {base})"
     return f"{row['row']} / {row['baseline']}", f"<= {row['target_ratio']:g}", measured, _VERDICTS[row["met"]]
 
 

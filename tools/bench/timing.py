@@ -22,6 +22,8 @@ from bench.settings import WARM_UP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bench.peers.base import Reader
+
 Pair = tuple[list[float], list[float]]
 """The samples of a subject and of its baseline."""
 
@@ -51,6 +53,17 @@ def merged(parts: Iterable[Latencies]) -> Any:
 def failures(parts: Iterable[Latencies]) -> str:
     """Return the number of failures in several loops, by the name of the exception."""
     return listed(sum((part.failures for part in parts), Counter()))
+
+
+def timed_read(reader: Reader, key: Any) -> tuple[float, Any, Any]:
+    """Return the duration of a read, the value, and the row of the key."""
+    get, look_up = reader.get, reader.look_up
+    row = None
+    start = time.perf_counter()
+    value = get()
+    if key is not None:
+        row = look_up(value, key)
+    return time.perf_counter() - start, value, row
 
 
 def listed(counts: Counter[str]) -> str:

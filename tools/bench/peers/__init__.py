@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench.peers.base import Reader, Writer
-
 SHAPES = frozenset({"config", "array", "int map", "str map"})
 """What is published: a dict that packs to 1 KiB, a float32 array of 64 MiB, `Items` with a million keys."""
 
@@ -60,25 +58,20 @@ class Peer:
             found += f" with server {answer.stdout.partition('v=')[2].partition(' ')[0]}"
         return found
 
-    def load(self, kind: str = "Reader") -> Any:
+    @property
+    def writer(self) -> Any:
+        """The class of its writers, which take a shape, a size and perhaps an address."""
+        return self.load("Writer")
+
+    @property
+    def reader(self) -> Any:
+        """The class of its readers, which take a shape and an address."""
+        return self.load("Reader")
+
+    def load(self, kind: str) -> Any:
         """Import the module and its package, and return one of the classes."""
         module, _, prefix = self.module.partition(".")
         return getattr(importlib.import_module(f"{__name__}.{module}"), f"{prefix}{kind}")
-
-    def writer(self, shape: str, size: int) -> Writer:
-        """Return a Writer for values of `size` bytes."""
-        made: Writer = self.load("Writer")(shape, size)
-        return made
-
-    def next_writer(self, shape: str, size: int, address: Any) -> Writer | None:
-        """Return a Writer that replaces a killed one; None if the peer does not support that."""
-        made: Writer | None = self.load("Writer").resume(shape, size, address)
-        return made
-
-    def reader(self, shape: str, address: Any) -> Reader:
-        """Return a Reader."""
-        made: Reader = self.load()(shape, address)
-        return made
 
 
 _ARRAY, _COLUMNS = frozenset({"array"}), SHAPES - {"config"}
