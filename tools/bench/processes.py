@@ -226,13 +226,9 @@ def last_line(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------ in a child
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the benchmark ends, even if it is stopped or blocked."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def load(_: State, peer: Peer) -> None:
-    die_with_parent()
+    """Import a peer; have the kernel kill this process with the parent, even if it is stopped or blocked."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     peer.load("Reader")
 
 
