@@ -6,6 +6,8 @@ reader is a new process that has read a tiny value before, so that the packages 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import os
 import signal
@@ -20,14 +22,14 @@ import psutil
 
 from bench import settings as rows
 from bench.peers.own import channel
-from bench.processes import child, clock, private_memory, publish_next, server_memory, workload
+from bench.processes import child, clock, publish_next, server_memory, workload
 from bench.results import Result, result
 from bench.settings import KIB, LARGE, MIB, TIMEOUT
 from bench.values import items, some_keys
 from shmsync import ArrayMap, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from bench.peers import Peer
@@ -41,6 +43,7 @@ _TRIES = 5
 _PUBLISH_TIMEOUT = 10.0
 _LOOKUPS = 100_000
 _WORKERS = 4
+_libc = ctypes.CDLL(None)
 
 
 def after_publishes(
@@ -104,9 +107,8 @@ def holders(peer: Peer, plan: Settings) -> Iterator[Result]:
     ):
         attached = 0
         for count in plan.holders:
-            new = work.readers[attached:count]
+            _hold(work, work.readers[attached:count], tiny.address)
             attached = count
-            _hold(work, new, tiny.address)
             private, proportional = zip(*(one.call(growth) for one in work.readers[:count]), strict=True)
             yield result(rows.PRIVATE, peer.name, "bytes", private, count)
             yield result(rows.PROPORTIONAL, peer.name, "bytes", proportional, count)
@@ -123,20 +125,21 @@ def _hold(work: Workload, readers: list[Child], tiny: Any) -> None:
 def map_reader(kind: str, rounds: int) -> list[Pair]:
     """Look up 100,000 of a million keys; the baseline unpacks all of them."""
     given = items(kind)
-    keys = some_keys(given.keys, _LOOKUPS)
-    with channel("map", codec="archive") as (writer, _), channel("packed") as (packed, _):
-        writer.write(given.array_map())
-        packed.write_raw(msgpack.packb(given.as_dict()))
-        return [(_growths(rounds, look_up, writer.name, keys), _growths(1, unpack, packed.name, keys))]
+    return _against_unpacked(rounds, given.array_map(), given.as_dict(), some_keys(given.keys, _LOOKUPS))
 
 
 def array_reader(rounds: int) -> list[Pair]:
     """Sum an array of 64 MiB; the baseline unpacks it."""
     array = np.ones(LARGE // 4, np.float32)
-    with channel("array") as (writer, _), channel("packed") as (packed, _):
-        writer.write({"w": array})
-        packed.write_raw(msgpack.packb({"w": array.tobytes()}))
-        return [(_growths(rounds, sum_arrays, writer.name), _growths(1, unpack, packed.name))]
+    return _against_unpacked(rounds, {"w": array}, {"w": array.tobytes()})
+
+
+def _against_unpacked(rounds: int, value: Any, plain: Any, keys: Sequence[Any] = ()) -> list[Pair]:
+    codec = "archive" if keys else "msgpack"
+    with channel("value", codec=codec) as (writer, _), channel("packed") as (packed, _):
+        writer.write(value)
+        packed.write_raw(msgpack.packb(plain))
+        return [(_growths(rounds, use, writer.name, keys), _growths(1, unpack, packed.name, keys))]
 
 
 def _growths(rounds: int, function: Callable[..., Any], *args: Any) -> list[float]:
@@ -151,7 +154,7 @@ def _growths(rounds: int, function: Callable[..., Any], *args: Any) -> list[floa
 def _growth(reader: Child, function: Callable[..., Any], *args: Any) -> float:
     with channel("tiny", codec="archive") as (tiny, _):
         tiny.write({"map": ArrayMap(list(range(100)), np.zeros((100, 10), "f4")), "array": np.zeros(100, "f4")})
-        return reader.call(measure, tiny.name, function, *args)
+        return float(reader.call(growth_by, tiny.name, function, *args)[0])
 
 
 def model(rounds: int) -> list[Pair]:
@@ -165,10 +168,9 @@ def model(rounds: int) -> list[Pair]:
             writer.write(weights)
             del weights
             workers = [children.enter_context(child()) for _ in range(_WORKERS)]
-            private += [_growth(worker, sum_arrays, writer.name) for worker in workers]
-            maps = [
-                one for pid in (os.getpid(), *(w.pid for w in workers)) for one in psutil.Process(pid).memory_maps()
-            ]
+            private += [_growth(worker, use, writer.name) for worker in workers]
+            pids = (os.getpid(), *(worker.pid for worker in workers))
+            maps = [one for pid in pids for one in psutil.Process(pid).memory_maps()]
             shared.append(float(sum(one.pss for one in maps if one.path.startswith(f"/dev/shm/{writer.name}_"))))
     return [(shared, sizes), (private, _growths(1, load_and_sum, path))]
 
@@ -228,6 +230,17 @@ def warm_up(state: State, peer: Peer, tiny: Any) -> None:
     state.before = _memory()
 
 
+def growth_by(state: State, tiny: str, function: Callable[..., Any], *args: Any) -> tuple[int, int]:
+    """Return the growth with a function of shmsync and what it returns; a tiny map and array are read before."""
+    with Reader[Any](tiny) as reader:
+        reader.get()["map"][1].sum()
+        reader.get()["array"].sum()
+    _memory()
+    state.before = _memory()
+    state.value = function(*args)
+    return growth(state)
+
+
 def growth(state: State) -> tuple[int, int]:
     """Return by how many bytes USS and PSS have grown."""
     private, proportional = _memory()
@@ -235,41 +248,31 @@ def growth(state: State) -> tuple[int, int]:
 
 
 def _memory() -> tuple[int, int]:
-    return private_memory(), int(psutil.Process().memory_full_info().pss)
+    gc.collect()
+    if hasattr(_libc, "malloc_trim"):  # memory that was freed before would be reused, and not be seen to grow
+        _libc.malloc_trim(0)
+    found = psutil.Process().memory_full_info()
+    return found.uss, found.pss
 
 
-def measure(state: State, tiny: str, function: Callable[..., Any], *args: Any) -> float:
-    """Return by how much the private memory grows with a function and what it returns."""
-    with Reader[Any](tiny) as reader:
-        reader.get()["map"][1].sum()
-        reader.get()["array"].sum()
-    before = private_memory()
-    state.value = function(*args)
-    return float(private_memory() - before)
-
-
-def look_up(name: str, keys: list[Any]) -> Any:
+def use(name: str, keys: Sequence[Any] = ()) -> Any:
+    """Look up keys in a map, or sum arrays."""
     reader = Reader[Any](name)
     found = reader.get()
     for key in keys:
         found[key]
-    return reader
-
-
-def sum_arrays(name: str) -> Any:
-    reader = Reader[Any](name)
-    for array in reader.get().values():
+    for array in () if keys else found.values():
         array.sum()
     return reader
 
 
-def unpack(name: str, keys: list[Any] | None = None) -> Any:
+def unpack(name: str, keys: Sequence[Any]) -> Any:
     """Look up keys in a private copy of a map, or sum a private copy of an array."""
     with Reader[Any](name) as reader:
         found = msgpack.unpackb(reader.get(), strict_map_key=False)
-    for key in keys or ():
+    for key in keys:
         found[key]
-    if keys is None:
+    if not keys:
         np.frombuffer(found["w"], "f4").sum()
     return found
 

@@ -7,7 +7,6 @@ when its pipe is closed; the kernel closes it if the parent is killed.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import signal
 import subprocess
@@ -260,14 +259,6 @@ def call_method(state: State, path: str, *args: Any) -> Any:
 
 def read_once(state: State) -> None:
     state.reader.get()
-
-
-def private_memory() -> int:
-    """Return the unique set size (USS) of this process."""
-    gc.collect()
-    if hasattr(_libc, "malloc_trim"):  # memory that was freed before would be reused, and not be seen to grow
-        _libc.malloc_trim(0)
-    return int(psutil.Process().memory_full_info().uss)
 
 
 def server_memory() -> int:
