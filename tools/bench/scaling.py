@@ -11,7 +11,7 @@ from bench import settings as rows
 from bench.peers.own import channel
 from bench.processes import Child, State, child
 from bench.results import Result, result
-from bench.timing import once, per_call
+from bench.timing import per_call
 from bench.values import config
 from shmsync import Reader
 
@@ -61,7 +61,7 @@ def by_size(peer: Peer, plan: Settings) -> Iterator[Result]:
         for number in range(plan.rounds + 2):
             for size, (writer, reader) in channels.items():
                 durations = {
-                    rows.SCALED_WRITE_RAW: once(partial(writer.write_raw, values[size])),
+                    rows.SCALED_WRITE_RAW: per_call(partial(writer.write_raw, values[size]), 1),
                     rows.SCALED_CHANGED: per_call(partial(_read, reader), 1),
                     rows.SCALED_READ: per_call(partial(_read, reader), _READS),
                     rows.SCALED_GET: per_call(reader.get, _GETS),

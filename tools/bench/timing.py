@@ -167,11 +167,6 @@ def per_call(call: Callable[[], object], count: int) -> float:
     return per_loop("call()", count, call=call)
 
 
-def once(call: Callable[[], object]) -> float:
-    """Return the seconds of one call."""
-    return per_call(call, 1)
-
-
 def paired(rounds: int, subject: Callable[[], float], *baselines: Callable[[], float]) -> list[Pair]:
     """Measure the subject and its baselines in turn; return a pair for each baseline. The first round is a warm-up."""
     pairs: list[Pair] = [([], []) for _ in baselines]
