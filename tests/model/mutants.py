@@ -16,6 +16,7 @@ from shmsync._session import attachment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from model.explore import Scenario
 
@@ -37,29 +38,33 @@ class Mutant:
     after: str
     scenario: Callable[[], Scenario]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Replace the code of the module's functions for the duration of a block."""
-        source = inspect.getsource(self.module)
-        if source.count(self.before) != 1:
-            count = source.count(self.before)
-            raise AssertionError(f"{self.name}: text to replace occurs {count} times in {self.module.__name__}")
-        changed = types.ModuleType(self.module.__name__)
-        exec(compile(source.replace(self.before, self.after), str(self.module.__file__), "exec"), changed.__dict__)
-        functions = [
-            (function, _functions(changed)[name])
-            for name, function in _functions(self.module).items()
-            if function.__code__ != _functions(changed)[name].__code__
-        ]
-        assert functions
-        originals = [function.__code__ for function, _ in functions]
-        try:
-            for function, other in functions:
-                function.__code__ = other.__code__
-            yield
-        finally:
-            for (function, _), code in zip(functions, originals, strict=True):
-                function.__code__ = code
+        return replaced(self.name, self.module, self.before, self.after)
+
+
+@contextmanager
+def replaced(name: str, module: types.ModuleType, before: str, after: str) -> Iterator[None]:
+    """Replace a text in the functions of a module for the duration of a block."""
+    source = inspect.getsource(module)
+    if source.count(before) != 1:
+        raise AssertionError(f"{name}: text to replace occurs {source.count(before)} times in {module.__name__}")
+    changed = types.ModuleType(module.__name__)
+    exec(compile(source.replace(before, after), str(module.__file__), "exec"), changed.__dict__)
+    functions = [
+        (function, _functions(changed)[key])
+        for key, function in _functions(module).items()
+        if function.__code__ != _functions(changed)[key].__code__
+    ]
+    assert functions
+    originals = [function.__code__ for function, _ in functions]
+    try:
+        for function, other in functions:
+            function.__code__ = other.__code__
+        yield
+    finally:
+        for (function, _), code in zip(functions, originals, strict=True):
+            function.__code__ = code
 
 
 def _functions(module: types.ModuleType) -> dict[str, types.FunctionType]:
