@@ -13,8 +13,9 @@ from shmsync._core.layout import (
     parse_data_header,
 )
 from shmsync._shm.segment import Mapping, create_segment, open_segment, unlink_segment
+from shmsync._util.os_errors import raised_as
 from shmsync.codecs import _gather
-from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
+from shmsync.errors import CapacityError, DataReadError, DataWriteError
 
 if TYPE_CHECKING:
     from shmsync.codecs._gather import Payload
@@ -95,14 +96,10 @@ class DataSegments:
 
     def _create(self, index: int, generation: int, size: int) -> None:
         name = self._names[index]
-        try:
-            unlink_segment(name)
-            with create_segment(name, -(-size // PAGE) * PAGE, self._mode) as segment:
-                self._mappings[index] = Mapping(segment, index, generation, writable=True)
-        except CapacityError:
-            raise
-        except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+        unlink_segment(name)
+        created = create_segment(name, -(-size // PAGE) * PAGE, self._mode)
+        with created as segment, raised_as(DataWriteError, f"map {name}"):
+            self._mappings[index] = Mapping(segment, index, generation, writable=True)
 
     def payload_view(self, index: int, size: int) -> memoryview:
         """Return a writable view of the memory of the next payload."""

@@ -7,7 +7,6 @@ the next writer finds everything that it needs in the segments.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
@@ -35,16 +34,15 @@ from shmsync._session.data import DataSegments, Encoded
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import WriterTable
 from shmsync._session.state import StateWords
+from shmsync._session.write_lock import take_write_lock
 from shmsync._shm import atomics, ofd_locks
 from shmsync._shm.segment import Segment, create_segment, unlink_segment
-from shmsync.errors import CapacityError, DataWriteError, StateNotFoundError, WriteLockConflictError, reason
+from shmsync.errors import DataWriteError, StateNotFoundError
 
 if TYPE_CHECKING:
     from mmap import mmap
 
     from shmsync._core.protocol import PreparedWrite
-
-_LOCK_AT = 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def acquire(options: CreateOptions) -> Ownership:
         try:
             ownership = _join(options, state)
         except BaseException:
-            if not any(os.pread(state.fd, WORD, 0)):  # no magic: no reader has attached
+            if not any(state.read(0, WORD)):  # no magic: no reader has attached
                 remove_segments(options.names)
             state.close()
             raise
@@ -184,9 +182,10 @@ def _join(options: CreateOptions, state: Segment) -> Ownership | None:
 def _open_and_lock(options: CreateOptions) -> Segment:
     """Open or create the state segment and lock it."""
     names = options.names
+    ofd_locks.check_available()
     while True:
         try:
-            state = _create_segment(names.state, STATE_SIZE, options.mode & ~0o022)
+            state = create_segment(names.state, STATE_SIZE, options.mode & ~0o022)
         except FileExistsError:
             try:
                 state = open_control_segment(names, names.state, writable=True)
@@ -200,25 +199,6 @@ def _open_and_lock(options: CreateOptions) -> Segment:
         if state.status().st_nlink:
             return state
         state.close()  # unlinked before we had the lock
-
-
-def take_write_lock(names: Names, state: Segment) -> None:
-    """Take the write lock of an open state segment.
-
-    Raises:
-        WriteLockConflictError: a writer is alive.
-    """
-    if ofd_locks.try_lock(state.fd, _LOCK_AT):
-        return
-    holder = ""
-    if state.status().st_size >= STATE_SIZE:
-        pid, since_ns = WRITER.unpack_from(state.map(writable=False), WRITER_AT)
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
-        holder = f" (pid {pid}, since {since})" if pid else ""
-    raise WriteLockConflictError(
-        errno.EAGAIN,
-        f"{names.name!r} already has a writer{holder}; a name has only one at a time; close that one first",
-    )
 
 
 def _map_whole(names: Names, state: Segment) -> mmap | None:
@@ -242,11 +222,11 @@ def _create(options: CreateOptions, memory: mmap) -> StateHeader:
     names = options.names
     header = StateHeader(secrets.randbits(63) + 1, options.max_readers, time.time_ns())
     for segment_name in (names.readers, *names.data):
-        _remove_segment(segment_name)  # leftovers of an incarnation whose state segment another program removed
+        unlink_segment(segment_name)  # leftovers of an incarnation whose state segment another program removed
     group_writes = (options.mode & 0o044) >> 1
     mode = options.mode & ~0o022 | group_writes
     try:
-        with _create_segment(names.readers, readers_size(header.max_readers), mode) as segment:
+        with create_segment(names.readers, readers_size(header.max_readers), mode) as segment:
             readers = map_control_segment(segment, writable=True)
             raw = pack_readers_header(header)
             readers[: len(raw)] = raw
@@ -259,15 +239,6 @@ def _create(options: CreateOptions, memory: mmap) -> StateHeader:
     return header
 
 
-def _create_segment(segment_name: str, size: int, mode: int) -> Segment:
-    try:
-        return create_segment(segment_name, size, mode)
-    except (CapacityError, FileExistsError):
-        raise
-    except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot create {segment_name}: {reason(error)}") from error
-
-
 def remove_segments(names: Names) -> bool:
     """Remove all segments of a name; return whether there were any.
 
@@ -277,16 +248,9 @@ def remove_segments(names: Names) -> bool:
     found, failed = 0, None
     for segment_name in (*names.data, names.readers, names.state):  # the state last: other processes look for it
         try:
-            found += _remove_segment(segment_name)
+            found += unlink_segment(segment_name)
         except DataWriteError as error:  # noqa: PERF203 - the others still have to be removed
             failed = failed or error
     if failed is not None:
         raise failed
     return found > 0
-
-
-def _remove_segment(segment_name: str) -> bool:
-    try:
-        return unlink_segment(segment_name)
-    except OSError as error:
-        raise DataWriteError(error.errno or 0, f"cannot remove {segment_name}: {reason(error)}") from error

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from shmsync._core.layout import CLOSED, STATE_SIZE, VERSION_AT, parse_state_header
 from shmsync._session import notify
 from shmsync._session.control import map_control_segment, open_control_segment
-from shmsync._session.ownership import remove_segments, take_write_lock
+from shmsync._session.ownership import remove_segments
 from shmsync._session.state import StateWords
+from shmsync._session.write_lock import take_write_lock
 from shmsync.errors import LayoutMismatchError, StateNotFoundError, StateReadError, WriteLockConflictError
 
 if TYPE_CHECKING:
