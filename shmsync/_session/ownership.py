@@ -64,7 +64,10 @@ class CreateOptions:
 
 class _Clock:
     now = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)  # looked up each time: gevent or eventlet may replace it after this module is imported
 
 
 class Ownership:
