@@ -227,8 +227,10 @@ class Writer(Generic[T]):
 
     def _end_incarnation(self, owned: Ownership) -> None:
         self._ownership = None
-        owned.end_incarnation()
-        owned.release()
+        try:
+            owned.end_incarnation()
+        finally:
+            owned.release()
 
     # The interface `ReservingWriter` of `reservation`.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from shmsync._session.state import StateWords
 from shmsync._session.write_lock import take_write_lock
 from shmsync._shm import atomics, ofd_locks
 from shmsync._shm.segment import Segment, create_segment, unlink_segment
-from shmsync.errors import DataWriteError, StateNotFoundError
+from shmsync.errors import DataWriteError, ShmSyncError, StateNotFoundError
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -150,13 +151,18 @@ def acquire(options: CreateOptions) -> Ownership:
         try:
             ownership = _join(options, state)
         except BaseException:
-            if not any(state.read(0, WORD)):  # no magic: no reader has attached
-                remove_segments(options.names)
-            state.close()
+            _abandon(options.names, state)
             raise
         if ownership is not None:
             return ownership
         state.close()
+
+
+def _abandon(names: Names, state: Segment) -> None:
+    """Remove what a failed creation has left, and release the lock. The error that it failed with says more."""
+    with state, suppress(ShmSyncError):
+        if not any(state.read(0, WORD)):  # no magic: no reader has attached
+            remove_segments(names)
 
 
 def _join(options: CreateOptions, state: Segment) -> Ownership | None:
@@ -169,8 +175,8 @@ def _join(options: CreateOptions, state: Segment) -> Ownership | None:
         return None
     header = parse_state_header(names.state, memoryview(memory))
     if header is None:
-        header = _create(options, memory)
-    elif StateWords(memory).version.load() == CLOSED:
+        return _join_created(options, state, memory)
+    if StateWords(memory).version.load() == CLOSED:
         remove_segments(names)  # its writer died while it was unlinking
         return None
     try:
@@ -180,6 +186,18 @@ def _join(options: CreateOptions, state: Segment) -> Ownership | None:
         StateWords(memory).version.store(CLOSED)
         remove_segments(names)
         return None
+
+
+def _join_created(options: CreateOptions, state: Segment, memory: mmap) -> Ownership:
+    """Create an incarnation and own it. If that fails, no reader has been given anything: remove it under the lock."""
+    header = _create(options, memory)
+    try:
+        return Ownership(options, state, memory, header)
+    except BaseException:
+        StateWords(memory).version.store(CLOSED)
+        with suppress(ShmSyncError):
+            remove_segments(options.names)
+        raise
 
 
 def _open_and_lock(options: CreateOptions) -> Segment:
@@ -199,7 +217,12 @@ def _open_and_lock(options: CreateOptions) -> Segment:
         except BaseException:
             state.close()
             raise
-        if state.status().st_nlink:
+        try:
+            is_linked = state.status().st_nlink > 0
+        except BaseException:
+            _abandon(names, state)
+            raise
+        if is_linked:
             return state
         state.close()  # unlinked before we had the lock
 
@@ -234,7 +257,8 @@ def _create(options: CreateOptions, memory: mmap) -> StateHeader:
             raw = pack_readers_header(header)
             readers[: len(raw)] = raw
     except BaseException:
-        remove_segments(names)
+        with suppress(ShmSyncError):  # the first error says more
+            remove_segments(names)
         raise
     raw = pack_state_header(header, 0)
     memory[:] = raw.ljust(STATE_SIZE, b"\0")
@@ -254,6 +278,9 @@ def remove_segments(names: Names) -> bool:
             found += unlink_segment(segment_name)
         except DataWriteError as error:  # noqa: PERF203 - the others still have to be removed
             failed = failed or error
-    if failed is not None:
-        raise failed
+    try:
+        if failed is not None:
+            raise failed
+    finally:
+        del failed  # its traceback refers to this frame: a cycle, which would keep the caller's locked segment open
     return found > 0

@@ -56,7 +56,7 @@ def _describe(name: str, state: Segment) -> str:
             f"container; a name has only one at a time; to find it, run `lslocks` or `fuser /dev/shm{state.name}` as "
             "root outside of containers"
         )
-    if os.getpid() in found:
+    if pid and os.getpid() in found:
         return (
             f"{name!r} cannot be written: {gone}, but this process (pid {os.getpid()}) was forked by it, in C, and "
             "still holds its write lock; end this process, or close inherited descriptors after the fork"

@@ -38,7 +38,10 @@ def holders(fd: int, offset: int, limit: float) -> list[int]:
 
 def holds(pid: int, fd: int, offset: int) -> bool:
     """Return whether a process is seen to hold the lock on a byte of the open file `fd`."""
-    wanted = os.fstat(fd)
+    try:
+        wanted = os.fstat(fd)
+    except OSError:
+        return False
     return any(_has_lock(pid, other, offset) for other in _descriptors(pid, wanted))
 
 

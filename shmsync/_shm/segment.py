@@ -184,7 +184,7 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
             code = errno.ENFILE if "system" in str(error) else errno.EMFILE
             raise OSError(code, os.strerror(code), name) from error
         raise
-    if not stat.S_ISREG(segment.status().st_mode):
+    if not flags and not stat.S_ISREG(segment.status().st_mode):
         segment.close()
         raise _foreign(name)
     return segment
