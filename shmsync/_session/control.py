@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shmsync._core.layout import STATE_SIZE
 from shmsync._shm.segment import access_of, open_segment, status_of
-from shmsync._util.os_errors import explain
+from shmsync._util.os_errors import explain, raised_as
 from shmsync.errors import StateReadError, not_found, not_published
 
 if TYPE_CHECKING:
@@ -65,12 +65,13 @@ def _open_created(names: Names) -> Segment:
     """Open a state segment that could not be opened, perhaps because it was just being created."""
     if _is_being_created(names.state):
         raise not_published(names.name)
-    try:  # again: its creator may have finished since
-        return open_segment(names.state, writable=False)
-    except FileNotFoundError:
-        raise not_found(names.name) from None
-    except PermissionError as error:
-        raise _forbidden(names.state, error, writable=False) from error
+    with raised_as(StateReadError, f"open {names.state}"):
+        try:  # again: its creator may have finished since
+            return open_segment(names.state, writable=False)
+        except FileNotFoundError:
+            raise not_found(names.name) from None
+        except PermissionError as error:
+            raise _forbidden(names.state, error, writable=False) from error
 
 
 def _is_being_created(segment_name: str) -> bool:

@@ -169,6 +169,7 @@ def _join(options: CreateOptions, state: Segment) -> Ownership | None:
     """Own the incarnation whose lock is held; return None if it has ended, and its segments are removed."""
     names = options.names
     if state.status().st_size == 0:
+        state.set_mode(options.mode & ~0o022)
         state.reserve(STATE_SIZE)  # its creator died before reserving it, or is waiting for our lock
     memory = _map_whole(names, state)
     if memory is None:

@@ -43,32 +43,38 @@ def conflict(names: Names, state: Segment) -> WriteLockConflictError:
 def _describe(name: str, state: Segment) -> str:
     pid, since_ns = _recorded(state)
     since = since_ns / 1e9
-    if pid and _is_writer(pid, since, state):
-        text = f"{name!r} already has a writer (pid {pid}, since {_local_time(since)}"
-        if pid == os.getpid():
-            return f"{text}, another Writer of this process); a name has only one at a time; close it, or write with it"
-        return f"{text}); a name has only one at a time; close that one first"
+    if not (pid and _is_writer(pid, since, state)):
+        return _describe_unrecorded(name, state, pid, since)
+    text = f"{name!r} already has a writer (pid {pid}, since {_local_time(since)}"
+    if pid == os.getpid():
+        return f"{text}, another Writer of this process); a name has only one at a time; close it, or write with it"
+    return f"{text}); a name has only one at a time; close that one first"
+
+
+def _describe_unrecorded(name: str, state: Segment, pid: int, since: float) -> str:
+    """Describe a lock that the recorded writer does not hold: it has died (pid is not 0), or closed."""
     found = lock_holders.holders(state.fd, _LOCK_AT, _SEARCH_LIMIT)
-    gone = f"its writer (pid {pid}, since {_local_time(since)}) has ended" if pid else "its writer has closed"
+    pids = ", ".join(map(str, found))
     if not found:
         return (
             f"{name!r} already has a writer, in a process that this one cannot see: of another user, or in another "
-            f"container; a name has only one at a time; to find it, run `lslocks` or `fuser /dev/shm{state.name}` as "
-            "root outside of containers"
+            f"container; a name has only one at a time; to find it, run `fuser /dev/shm{state.name}` as root outside "
+            "of containers"
         )
-    if pid and os.getpid() in found:
+    if not pid:  # a writer that has the lock, but is not recorded yet, looks the same
         return (
-            f"{name!r} cannot be written: {gone}, but this process (pid {os.getpid()}) was forked by it, in C, and "
-            "still holds its write lock; end this process, or close inherited descriptors after the fork"
+            f"{name!r} already has a writer (pid {pids}), which is opening the name, or was forked in C by one that "
+            "has closed; a name has only one at a time; close that one first"
         )
-    if not pid:  # a writer that has the lock, but has not recorded itself yet, looks the same
+    gone = f"{name!r} cannot be written: its writer (pid {pid}, since {_local_time(since)}) has ended"
+    if os.getpid() in found:
         return (
-            f"{name!r} already has a writer (pid {_pids(found)}), which is opening the name, or was forked in C by one "
-            "that has closed; a name has only one at a time; close that one first"
+            f"{gone}, but this process (pid {os.getpid()}) was forked by it, in C, and still holds its write lock; end "
+            "this process, or close inherited descriptors after the fork"
         )
     return (
-        f"{name!r} cannot be written: {gone}, but a process that it forked holds the write lock: pid {_pids(found)}; "
-        "end that process, or wait until it ends"
+        f"{gone}, but a process that it forked holds the write lock: pid {pids}; end that process, or wait until it "
+        "ends"
     )
 
 
@@ -91,7 +97,3 @@ def _is_writer(pid: int, since: float, state: Segment) -> bool:
 
 def _local_time(since: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-
-
-def _pids(found: list[int]) -> str:
-    return ", ".join(map(str, found))

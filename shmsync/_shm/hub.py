@@ -12,8 +12,9 @@ import sys
 
 def is_patched() -> bool:
     """Return whether `time.sleep` switches to another greenlet."""
-    gevent = sys.modules.get("gevent.monkey")
-    if gevent is not None and gevent.is_module_patched("time"):
-        return True
-    eventlet = sys.modules.get("eventlet.patcher")
-    return eventlet is not None and bool(eventlet.is_monkey_patched("time"))
+    # The functions are missing while another thread imports the package.
+    for module, function in (("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")):
+        is_module_patched = getattr(sys.modules.get(module), function, None)
+        if is_module_patched is not None and is_module_patched("time"):
+            return True
+    return False

@@ -60,6 +60,15 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         with raised_as(StateReadError, f"read {self.name}"):
             return os.pread(self.fd, size, start)
 
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits, regardless of the umask.
+
+        Raises:
+            DataWriteError: the kernel refuses.
+        """
+        with raised_as(DataWriteError, f"give {self.name} mode {mode:#o}"):
+            os.fchmod(self.fd, mode)
+
     def reserve(self, size: int) -> None:
         """Give an empty segment its size, and allocate the memory.
 
@@ -114,8 +123,7 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
     with raised_as(DataWriteError, f"create {name}"):
         segment = _open(name, flags=posix_ipc.O_CREX, writable=True)
     try:
-        with raised_as(DataWriteError, f"create {name} with mode {mode:#o}"):
-            os.fchmod(segment.fd, mode)  # regardless of the umask
+        segment.set_mode(mode)
         segment.reserve(size)
     except BaseException:
         segment.close()

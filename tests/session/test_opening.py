@@ -8,7 +8,7 @@ import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import Child, State
+from helpers import SHM, Child, State
 
 from shmsync import CapacityError, Reader, StateReadError, UninitializedStateError, Writer
 from shmsync._session import control
@@ -126,6 +126,14 @@ def test_a_read_only_mount(writer: Writer, name: str, monkeypatch: pytest.Monkey
     ):
         reader.get()
     assert raised.value.errno == errno.EROFS
+
+
+@pytest.mark.usefixtures("_empty")
+def test_the_next_writer_sets_the_permissions_that_a_dead_creator_has_not_set(name: str) -> None:
+    with Writer(name, mode=0o644) as writer:
+        writer.write(1)
+        assert (SHM / f"{name}_state").stat().st_mode & 0o777 == 0o644
+        writer.unlink()
 
 
 def write_under_a_limit(_state: State, name: str) -> tuple[int, str, int]:

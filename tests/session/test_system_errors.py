@@ -20,7 +20,7 @@ import pytest
 from helpers import SHM
 from typer.testing import CliRunner
 
-from shmsync import Reader, ShmSyncError, Writer, info, names, readers
+from shmsync import Reader, ShmSyncError, StateReadError, Writer, info, names, readers
 from shmsync._session import notify_async
 from shmsync._shm import futex, lock_holders, ofd_locks, segment
 from shmsync._shm.ffi import ffi
@@ -313,3 +313,11 @@ def test_while_a_value_is_published(name: str, call: str, what: str) -> None:
             works(name)
             if faults.calls < nth:
                 break
+
+
+@pytest.mark.parametrize("code", ["EINVAL", "ENOLCK"])
+def test_nothing_is_created_where_locks_are_refused(name: str, code: str) -> None:
+    faults = Faults("fcntl", getattr(errno, code), 1, lasting=True)
+    with failing(faults), Writer(name) as writer, pytest.raises(StateReadError, match="cannot lock a file: "):
+        writer.write(OLD)
+    assert not list(SHM.glob(f"{name}_*"))
