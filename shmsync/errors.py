@@ -18,7 +18,7 @@ class InvalidArgumentError(ShmSyncError, ValueError):
 
 
 class StateReadError(ShmSyncError, OSError):
-    """The state segment or the reader table cannot be opened or read."""
+    """The state segment or the reader table cannot be opened, read or locked."""
 
 
 class StateNotFoundError(StateReadError, FileNotFoundError):
@@ -34,11 +34,15 @@ class DataReadError(ShmSyncError, OSError):
 
 
 class DataWriteError(ShmSyncError, OSError):
-    """A segment cannot be created or written."""
+    """A segment cannot be created, written or removed."""
 
 
 class CapacityError(ShmSyncError, OSError):
-    """The shared memory file system is too small for the value (errno is ENOSPC)."""
+    """There is not enough shared memory for the value.
+
+    The errno says why: ENOSPC: the file system is full; EFBIG: a limit on file sizes; ENOMEM: a memory limit; EDQUOT: a
+    quota.
+    """
 
 
 class EntityWriteError(ShmSyncError, ValueError):
@@ -62,7 +66,7 @@ class LayoutMismatchError(ShmSyncError, RuntimeError):
 
 
 class WriteLockConflictError(ShmSyncError, BlockingIOError):
-    """Another live writer owns the name."""
+    """Another live writer owns the name, or a process that it forked still holds its lock."""
 
 
 class ReadersFullError(ShmSyncError, BlockingIOError):

@@ -41,8 +41,6 @@ from shmsync.errors import DataWriteError, ShmSyncError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shmsync._core.ports import Word
-
 DATA = (0, 1)
 READERS = 2
 STATE = 3
@@ -53,14 +51,22 @@ class StaleIncarnationError(Exception):
     """The incarnation has ended, or the name leads to another one: acquire again. Handled by the Writer."""
 
 
+class VersionWord(Protocol):
+    """The version word, as the life cycle uses it."""
+
+    def load(self) -> int:
+        """Read the word."""
+
+    def store(self, value: int) -> None:
+        """Write the word."""
+
+
 class StateSegment(Protocol):
-    """An open inode of the state segment. Its locks belong to this open file description.
+    """An open inode of the state segment. Its locks belong to this open file description."""
 
-    Attributes:
-        version: the version word; only of an initialized segment.
-    """
-
-    version: Word
+    @property
+    def version(self) -> VersionWord:
+        """The version word; only of an initialized segment."""
 
     def is_named(self) -> bool:
         """Return whether the name leads to this inode."""

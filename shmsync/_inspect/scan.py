@@ -7,7 +7,6 @@ the scan do no harm. The kernel locks show which processes are alive.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +63,7 @@ class _StateWords(NamedTuple):
 
     @classmethod
     def read(cls, segment: Segment) -> Self:
-        raw = os.pread(segment.fd, STATE_SIZE, 0).ljust(STATE_SIZE, b"\0")
+        raw = segment.read(0, STATE_SIZE).ljust(STATE_SIZE, b"\0")
         seq, *generations = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
         return cls(seq, (generations[0], generations[1]))
 
@@ -119,7 +118,7 @@ def scan(name: str, segments: Names) -> Scan:
 
 def _scan_state(result: Scan, segment: Segment) -> None:
     size = segment.status().st_size
-    raw = os.pread(segment.fd, STATE_SIZE, 0)
+    raw = segment.read(0, STATE_SIZE)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
         result.writer = WriterInfo("alive" if locked else "unknown")
@@ -171,7 +170,7 @@ def _data_header(name: str) -> DataHeader | str:
     """Return the header of a data segment, or a message that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
-            raw = os.pread(segment.fd, PAYLOAD_AT, 0)
+            raw = segment.read(0, PAYLOAD_AT)
             return parse_data_header(name, raw, segment.status().st_size)
     except FileNotFoundError:
         return f"{name} is missing; the next write creates it again"
@@ -201,7 +200,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
     assert header is not None
     try:
         with open_control_segment(segments, segments.readers, writable=False) as segment:
-            raw = os.pread(segment.fd, readers_size(header.max_readers), 0)
+            raw = segment.read(0, readers_size(header.max_readers))
             if len(raw) < readers_size(header.max_readers):
                 result.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; {_remove(result)}")
             elif not readers_belong(memoryview(raw), header):

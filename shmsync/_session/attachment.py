@@ -13,7 +13,8 @@ from shmsync._session.state import NO_VALUE, attach
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
-from shmsync.errors import DataReadError, StateReadError, not_published, reason
+from shmsync._util.os_errors import raised_as
+from shmsync.errors import DataReadError, StateReadError, not_published
 
 if TYPE_CHECKING:
     from threading import RLock
@@ -159,14 +160,8 @@ class Attachment:
 
     def _open(self, index: int, generation: int) -> TrackedMapping:
         segment_name = self._names.data[index]
-        try:
-            with open_segment(segment_name, writable=False) as segment:
-                return TrackedMapping(segment, index, generation, self._lock)
-        except (OSError, ValueError) as error:
-            code = getattr(error, "errno", None) or 0
-            raise DataReadError(
-                code, f"cannot map {segment_name}: {reason(error)}; see `shmsync inspect NAME`"
-            ) from error
+        with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
+            return TrackedMapping(segment, index, generation, self._lock)
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

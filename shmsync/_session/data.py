@@ -13,8 +13,9 @@ from shmsync._core.layout import (
     parse_data_header,
 )
 from shmsync._shm.segment import Mapping, create_segment, open_segment
+from shmsync._util.os_errors import raised_as
 from shmsync.codecs import _gather
-from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
+from shmsync.errors import CapacityError, DataReadError, DataWriteError
 
 if TYPE_CHECKING:
     from shmsync._core.lifecycle import NameOwner
@@ -104,16 +105,11 @@ class DataSegments:
     def _create_named(self, index: int, generation: int, size: int) -> bool:
         name = self._names[index]
         try:
-            with create_segment(name, size, self._mode) as segment:
-                self._mappings[index] = Mapping(segment, index, generation, writable=True)
-        except CapacityError:
-            raise
+            created = create_segment(name, size, self._mode)
         except FileExistsError:
             return False
-        except OSError as error:
-            raise DataWriteError(
-                error.errno or 0, f"cannot create {name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
-            ) from error
+        with created as segment, raised_as(DataWriteError, f"map {name}"):
+            self._mappings[index] = Mapping(segment, index, generation, writable=True)
         return True
 
     def payload_view(self, index: int, size: int) -> memoryview:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 class _Clock:
     now = staticmethod(time.monotonic)
-    sleep = staticmethod(time.sleep)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)  # looked up each time: gevent or eventlet may replace it after this module is imported
 
 
 class Ownership:

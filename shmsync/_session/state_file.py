@@ -14,8 +14,6 @@ from shmsync._core.layout import (
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
-    WRITER,
-    WRITER_AT,
     Names,
     StateHeader,
     pack_readers_header,
@@ -27,17 +25,15 @@ from shmsync._core.layout import (
 from shmsync._session import notify
 from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
 from shmsync._session.state import StateWords
+from shmsync._session.write_lock import LOCK_AT, conflict, try_write_lock
 from shmsync._shm import atomics, ofd_locks
 from shmsync._shm.segment import Segment, create_empty_segment, create_segment, status_of, unlink_segment
 from shmsync._util.backoff import backoff
 from shmsync.errors import (
-    CapacityError,
-    DataWriteError,
     LayoutMismatchError,
     StateNotFoundError,
     StateReadError,
     WriteLockConflictError,
-    reason,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
 
 Ignored = tuple["type[LayoutMismatchError | StateReadError]", ...]
 
-_WRITE_LOCK_AT = 0
 _NAMES_LOCK_AT = 1
 _NAMES_LOCK_TIMEOUT = 10.0  # seconds; its holder needs microseconds, and for a large segment the time to allocate it
 
@@ -124,7 +119,7 @@ class StateFile:
         if size < STATE_SIZE:
             raise truncated_state(self._names.state, size)
         # Read, not mapped: without magic, no second descriptor is needed to find out.
-        raw = os.pread(self._locks.fd, LINE, 0)
+        raw = self._locks.read(0, LINE)
         header = parse_state_header(self._names.state, memoryview(raw))
         memory = None if header is None else self._map()
         if memory is None or header is None:
@@ -148,11 +143,11 @@ class StateFile:
 
     def try_lock_writer(self) -> bool:
         """Take the write lock; return False if another open file description holds it."""
-        return ofd_locks.try_lock(self._locks.fd, _WRITE_LOCK_AT)
+        return try_write_lock(self._locks)
 
     def unlock_writer(self) -> None:
         """Release the write lock."""
-        self._unlock(_WRITE_LOCK_AT)
+        self._unlock(LOCK_AT)
 
     def lock_names(self) -> None:
         """Take the names lock.
@@ -186,7 +181,7 @@ class StateFile:
         Raises:
             CapacityError: not enough memory.
         """
-        os.fchmod(self._locks.fd, self._options.mode & ~0o022)  # regardless of the umask
+        self._locks.set_mode(self._options.mode & ~0o022)
         if self._locks.status().st_size == 0:
             self._locks.reserve(STATE_SIZE)
         self.header = StateHeader(secrets.randbits(63) + 1, self._options.max_readers, time.time_ns())
@@ -203,12 +198,9 @@ class StateFile:
         """Wake all readers that sleep on the version word."""
         notify.wake(self.memory, VERSION_AT)
 
-    def writer(self) -> tuple[int, int]:
-        """Return pid and start time in nanoseconds of the last writer. For messages only."""
-        if self._locks.status().st_size < STATE_SIZE:
-            return 0, 0
-        pid, since_ns = WRITER.unpack(os.pread(self._locks.fd, WRITER.size, WRITER_AT))
-        return pid, since_ns
+    def conflict(self) -> WriteLockConflictError:
+        """Return the error for a write lock that another process holds."""
+        return conflict(self._names, self._locks)
 
     def close(self) -> None:
         """Close the descriptor. The mapping stays."""
@@ -252,12 +244,11 @@ class SegmentDirectory:
         Raises:
             DataWriteError: it cannot be created.
         """
+        ofd_locks.check_available()
         try:
             segment = create_empty_segment(self._names.state)
         except FileExistsError:
             return None
-        except OSError as error:
-            raise _cannot_create(self._names.state, error) from error
         return StateFile(self._options, segment, self._ignored)
 
     def has_table(self, state: StateFile) -> bool:
@@ -272,7 +263,7 @@ class SegmentDirectory:
     def _is_table_of(self, state: StateFile) -> bool:
         try:
             with open_control_segment(self._names, self._names.readers, writable=True) as segment:
-                raw = os.pread(segment.fd, LINE, 0)
+                raw = segment.read(0, LINE)
                 size = segment.status().st_size
         except StateNotFoundError:
             return False
@@ -291,10 +282,6 @@ class SegmentDirectory:
             segment = create_segment(self._names.readers, size, mode & ~0o022 | group_writes)
         except FileExistsError:
             return False
-        except CapacityError:
-            raise
-        except OSError as error:
-            raise _cannot_create(self._names.readers, error) from error
         with segment:
             readers = map_control_segment(segment, writable=True)
             raw = pack_readers_header(state.header)
@@ -307,31 +294,12 @@ class SegmentDirectory:
         Raises:
             DataWriteError: it cannot be removed.
         """
-        name = self._segments[segment]
-        try:
-            unlink_segment(name)
-        except OSError as error:
-            raise DataWriteError(
-                error.errno or 0, f"cannot remove {name}: {reason(error)}; remove /dev/shm{name} as its owner"
-            ) from error
+        unlink_segment(self._segments[segment])
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""
-        pid, since_ns = state.writer()
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ns / 1e9))
-        holder = f" (pid {pid}, since {since})" if pid else ""
-        return WriteLockConflictError(
-            errno.EAGAIN,
-            f"{self._names.name!r} already has a writer{holder}; a name has only one at a time; close that one first, "
-            "or wait for it with lock_timeout=",
-        )
+        return state.conflict()
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _cannot_create(segment_name: str, error: OSError) -> DataWriteError:
-    return DataWriteError(
-        error.errno or 0, f"cannot create {segment_name}: {reason(error)}; `shmsync doctor` checks /dev/shm"
-    )

@@ -1,7 +1,8 @@
 """Named POSIX shared memory segments, their mappings and views of these: the only importer of posix_ipc and mmap.
 
-Errors are raised as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError. The
-callers, which know the purpose of the segment, translate them.
+Opening a segment raises builtins (FileNotFoundError, PermissionError, FileExistsError, OSError), which the callers
+translate, because they know the purpose of the segment. Everything else here raises a ShmSyncError, so a caller that
+does not expect an error cannot let a bare one pass.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import posix_ipc
 
-from shmsync.errors import CapacityError
+from shmsync._util.os_errors import explain, raised_as
+from shmsync.errors import CapacityError, DataWriteError, StateReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,28 +43,58 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     __del__ = close
 
     def status(self) -> os.stat_result:
-        """Return size, inode and link count."""
-        return os.fstat(self.fd)
+        """Return size, inode and link count.
+
+        Raises:
+            StateReadError: the kernel refuses to tell.
+        """
+        with raised_as(StateReadError, f"inspect {self.name}"):
+            return os.fstat(self.fd)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return a copy of a part of the segment; less of it beyond the end.
+
+        Raises:
+            StateReadError: the kernel refuses.
+        """
+        with raised_as(StateReadError, f"read {self.name}"):
+            return os.pread(self.fd, size, start)
+
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits, regardless of the umask.
+
+        Raises:
+            DataWriteError: the kernel refuses.
+        """
+        with raised_as(DataWriteError, f"give {self.name} mode {mode:#o}"):
+            os.fchmod(self.fd, mode)
 
     def reserve(self, size: int) -> None:
         """Give an empty segment its size, and allocate the memory.
 
         Raises:
-            CapacityError: not enough memory.
+            CapacityError: not enough memory, or a limit forbids that much.
+            DataWriteError: it failed for another reason.
         """
         try:
             # ftruncate alone would succeed on a full file system, and the first store would raise SIGBUS.
             os.posix_fallocate(self.fd, 0, size)
         except OverflowError:
-            raise _no_space(self.name, size) from None
+            raise _too_large(self.name, size, errno.ENOSPC) from None
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM}:
-                raise _no_space(self.name, size) from None
-            raise
+            if error.errno is None:  # raised by a signal handler
+                raise
+            raise _allocation_error(self.name, size, error) from error
 
     def map(self, *, writable: bool) -> mmap.mmap:
-        """Map the whole segment. Raises ValueError if it is empty."""
-        return mmap.mmap(self.fd, self.status().st_size, prot=_protection(writable=writable))
+        """Map the whole segment.
+
+        Raises:
+            StateReadError: it is empty, or cannot be mapped.
+        """
+        size = self.status().st_size
+        with raised_as(StateReadError, f"map {self.name}"):
+            return mmap.mmap(self.fd, size, prot=_protection(writable=writable))
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +117,10 @@ def create_empty_segment(name: str) -> Segment:
 
     Raises:
         FileExistsError: the name is taken.
+        DataWriteError: it cannot be created.
     """
-    return _open(name, flags=posix_ipc.O_CREX, writable=True)
+    with raised_as(DataWriteError, f"create {name}"):
+        return _open(name, flags=posix_ipc.O_CREX, writable=True)
 
 
 def create_segment(name: str, size: int, mode: int) -> Segment:
@@ -92,29 +128,35 @@ def create_segment(name: str, size: int, mode: int) -> Segment:
 
     Raises:
         FileExistsError: the name is taken.
-        CapacityError: not enough memory; nothing is left behind.
+        CapacityError: not enough memory, or a limit forbids that much; nothing is left behind.
+        DataWriteError: it failed for another reason; nothing is left behind.
     """
     segment = create_empty_segment(name)
     try:
-        os.fchmod(segment.fd, mode)  # regardless of the umask
+        segment.set_mode(mode)
         segment.reserve(size)
     except BaseException:
         segment.close()
-        unlink_segment(name)
+        with suppress(DataWriteError):  # the first error says more
+            unlink_segment(name)
         raise
     return segment
 
 
 def unlink_segment(name: str) -> bool:
-    """Remove a segment name; return whether it existed. Mappings of the segment stay valid."""
-    try:
-        posix_ipc.unlink_shared_memory(name)
-    except posix_ipc.ExistentialError:
-        return False
-    except posix_ipc.PermissionsError as error:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from error
-    except OSError as error:  # a directory, a read-only file system
-        raise OSError(error.errno, error.strerror, name) from error
+    """Remove a segment name; return whether it existed. Mappings of the segment stay valid.
+
+    Raises:
+        DataWriteError: it cannot be removed.
+    """
+    with raised_as(DataWriteError, f"remove {name}"):
+        try:
+            posix_ipc.unlink_shared_memory(name)
+        except posix_ipc.ExistentialError:
+            return False
+        except posix_ipc.PermissionsError:
+            text = f"{os.strerror(errno.EACCES)}: {access_of(name)}; remove it as its owner"
+            raise PermissionError(errno.EACCES, text) from None
     return True
 
 
@@ -124,16 +166,26 @@ def segment_names() -> list[str]:
 
 
 def status_of(name: str) -> os.stat_result | None:
-    """Return size, inode and mode of a segment, even without permission to open it; None if it does not exist."""
+    """Return size, inode and mode of a segment, even without permission to open it; None if it does not exist.
+
+    Raises:
+        StateReadError: the kernel refuses to tell.
+    """
     try:
-        return os.lstat(f"{_DIRECTORY}{name}")
-    except OSError:
-        return None
+        with raised_as(StateReadError, f"inspect {name}"):
+            return os.lstat(f"{_DIRECTORY}{name}")
+    except StateReadError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return None
+        raise
 
 
 def access_of(name: str) -> str:
     """Describe who may open a segment that this process may not open."""
-    status = status_of(name)
+    try:
+        status = status_of(name)
+    except StateReadError:
+        status = None
     if status is None:
         return "its mode is unknown"
     return f"its mode is {stat.S_IMODE(status.st_mode):#o}, its owner user {status.st_uid} and group {status.st_gid}"
@@ -143,33 +195,57 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
     try:
         # Any user may create a FIFO there, and opening one would block until another process opens its other end.
         segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
-    except posix_ipc.ExistentialError:  # exists already, or does not exist: posix_ipc does not say which
-        if not flags:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
-        if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
-            text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
-            raise FileNotFoundError(errno.ENOENT, text, name) from None
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
-    except posix_ipc.PermissionsError:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
-    except ValueError:
-        raise _foreign(name) from None
+    except (posix_ipc.Error, ValueError) as error:
+        raise _builtin(error, name, creating=bool(flags)) from None
     except OSError as error:
-        if error.errno is None:  # too many open files: posix_ipc raises this without an errno
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
-        raise OSError(error.errno, error.strerror, name) from error
-    if not stat.S_ISREG(segment.status().st_mode):
+        if type(error) is OSError and error.errno is None:  # posix_ipc: too many open files, here or on the system
+            code = errno.ENFILE if "system" in str(error) else errno.EMFILE
+            raise OSError(code, os.strerror(code), name) from error
+        raise
+    if not flags and not stat.S_ISREG(segment.status().st_mode):
         segment.close()
         raise _foreign(name)
     return segment
 
 
-def _no_space(segment: str, size: int) -> CapacityError:
-    return CapacityError(
-        errno.ENOSPC,
-        f"{os.strerror(errno.ENOSPC)}: {segment} needs {size:,} bytes and {_DIRECTORY} has {_free_space()} left; "
-        f"enlarge {_DIRECTORY} (docker run --shm-size=...) or publish less",
-    )
+def _builtin(error: Exception, name: str, *, creating: bool) -> OSError:
+    """Return the builtin for an error of posix_ipc when it opens or creates a segment."""
+    if isinstance(error, posix_ipc.PermissionsError):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    if isinstance(error, ValueError):
+        is_too_long = "long" in str(error)
+        return OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name) if is_too_long else _foreign(name)
+    # It exists already, or does not exist: posix_ipc does not say which.
+    if not creating:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
+        text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
+        return FileNotFoundError(errno.ENOENT, text, name)
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _allocation_error(segment: str, size: int, error: OSError) -> OSError:
+    """Return the error to raise when the kernel has not allocated `size` bytes."""
+    code = error.errno or errno.EIO
+    if code in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EDQUOT}:
+        return _too_large(segment, size, code)
+    return DataWriteError(code, f"cannot allocate {size:,} bytes for {segment}: {explain(error)}")
+
+
+def _too_large(segment: str, size: int, code: int) -> CapacityError:
+    text = f"{os.strerror(code)}: {segment} needs {size:,} bytes and "
+    if code == errno.EFBIG:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        text += f"this process may write files of {limit:,} bytes only (RLIMIT_FSIZE); raise that limit (ulimit -f, "
+        text += "LimitFSIZE=) or publish less"
+    elif code == errno.ENOMEM:
+        text += "the memory limit of this container or cgroup is reached; raise it or publish less"
+    elif code == errno.EDQUOT:
+        text += f"the quota of user {os.geteuid()} on {_DIRECTORY} is reached; raise it or publish less"
+    else:
+        text += f"{_DIRECTORY} has {_free_space()} left; enlarge {_DIRECTORY} (docker run --shm-size=...) or "
+        text += "publish less"
+    return CapacityError(code, text)
 
 
 def _free_space() -> str:

@@ -364,9 +364,9 @@ def test_waiting_uses_no_cpu_time(writer: Writer, name: str, monkeypatch: pytest
     sleeps: list[float] = []
     wait = futex.Futex.wait
 
-    def counted(self: futex.Futex, seen: int, timeout: float) -> None:
+    def counted(self: futex.Futex, seen: int, timeout: float) -> bool:
         sleeps.append(timeout)
-        wait(self, seen, timeout)
+        return wait(self, seen, timeout)
 
     monkeypatch.setattr(futex.Futex, "wait", counted)
     writer.write("a")

@@ -61,6 +61,7 @@ class Process:
         return (self.op, fds, self.hit, self.window, self.ended, self.expected, self.floor, self.value)
 
 
+_NEW_STATE = (0, 0, 0, False, FREE, FREE, False)
 NEW_PROCESS: tuple[Any, ...] = ("", (), False, False, False, 0, 0, 0)
 
 
@@ -80,7 +81,7 @@ class World:
 
     def __init__(self, frozen: Frozen) -> None:
         names, inodes, processes, checks = frozen
-        self.names = list(names)
+        self.names: list[int] = list(names)
         self.inodes = [list(inode) for inode in inodes]
         self.processes = [Process(fields) for fields in processes]
         self.newest, self.published, self.floor, self.dirty, self.outside, self.failures = checks
@@ -118,12 +119,12 @@ class World:
 
     def has_value(self, inode: int) -> bool:
         """Return whether a state inode belongs to an incarnation that can be read."""
-        return inode >= 0 and self.inodes[inode][READY] and self.inodes[inode][VERSION] not in {0, CLOSED}
+        return inode >= 0 and bool(self.inodes[inode][READY]) and self.inodes[inode][VERSION] not in {0, CLOSED}
 
     def has_table(self, state: int) -> bool:
         """Return whether the reader table of an incarnation is under its name."""
         table = self.names[READERS]
-        return table >= 0 and self.inodes[table][1] == state
+        return table >= 0 and bool(self.inodes[table][1] == state)
 
     def is_data(self, inode: int, index: int, state: int, version: int) -> bool:
         """Return whether an inode contains a version of an incarnation."""
@@ -234,7 +235,7 @@ class World:
     def _create_state(self, _me: int, process: Process, _: Any) -> int | None:
         if self.names[STATE] >= 0:
             return None
-        return self._opened(process, self._create(STATE, 0, 0, 0, False, FREE, FREE, False))
+        return self._opened(process, self._create(STATE, *_NEW_STATE))
 
     def _close(self, me: int, process: Process, fd: int, _: Any) -> None:
         inode = self.inodes[process.fds[fd]]
@@ -249,9 +250,6 @@ class World:
         if named and process.op not in {READ, LOOK} and self._locked(me) < 0:
             process.hit = False  # this is the look with which a write begins
         return named
-
-    def _link_count(self, me: int, process: Process, fd: int, _: Any) -> bool:
-        return self._is_named(me, process, fd, True) or bool(self._state_of(me, fd)[RENAMED])
 
     def _is_ready(self, me: int, _process: Process, fd: int, _: Any) -> bool:
         return bool(self._state_of(me, fd)[READY])
@@ -350,10 +348,6 @@ class World:
             return None
         return self._opened(process, inode)
 
-    def _adopt_any(self, _me: int, process: Process, _fd: int, index: int, _generation: int, _: Any) -> int | None:
-        inode = self.names[index]
-        return None if inode < 0 else self._opened(process, inode)
-
     def _reusable(self, _me: int, process: Process, fd: int, index: int, chance: Any) -> bool:
         return bool(chance) and self.names[index] == process.fds[fd]
 
@@ -429,7 +423,6 @@ _HANDLERS: dict[str, Any] = {
     "create state": World._create_state,
     "close": World._close,
     "is named": World._is_named,
-    "link count": World._link_count,
     "is ready": World._is_ready,
     "lock": World._lock,
     "unlock": World._unlock,
@@ -445,7 +438,6 @@ _HANDLERS: dict[str, Any] = {
     "store": World._store,
     "exchange": World._exchange,
     "adopt": World._adopt,
-    "adopt any": World._adopt_any,
     "reusable": World._reusable,
     "create data": World._create_data,
     "reserve data": World._reserve,

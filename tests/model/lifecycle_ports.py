@@ -287,7 +287,7 @@ class Reader:
                 closed = True
                 self.detach()
             elif found == "value" or not self.map(number):
-                self.port.do("finish read", number if found == "value" else 0, False)
+                self.port.do("finish read", number if found == "value" else 0, False)  # noqa: FBT003
                 return
 
     def attach(self) -> bool:

@@ -42,8 +42,9 @@ class ModelFutex:
     def __init__(self, port: Port) -> None:
         self.port = port
 
-    def wait(self, seen: int, _: float) -> None:
+    def wait(self, seen: int, _: float) -> bool:
         self.port.do("sleep", seen)
+        return True
 
     def wake(self) -> None:
         self.port.do("wake")
