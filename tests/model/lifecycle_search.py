@@ -22,21 +22,13 @@ _IDLE: Op = ("idle",)
 # These follow the step before them without a scheduling point. What the others do in between they could as well do
 # before that step: it took a lock, and what is looked at here is compared or changed only by the holder of the lock. Or
 # the step released something, and this releases more; or it only concerns the process itself.
-_AT_ONCE = {
-    "begin",
-    "finish read",
-    "is named",
-    "is ready",
-    "close",
-    "unlock",
-    "unlock names",
-    "published",
-    "link count",
-}
+_AT_ONCE = {"begin", "finish read", "is named", "is ready", "close", "unlock", "unlock names", "published"}
+_SUCCESS = True
+_MAX_STEPS = 1000
 _LOCKS = {"lock", "lock names"}
 
 State = tuple[Any, tuple[int, ...], tuple[int, ...], int, int]
-"""The frozen world; by process, its node and the reads that it has left; deaths left; removals by another program left."""
+"""The frozen world; by process, its node and the reads that it has left; how many may still die; removals left."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +100,9 @@ class Search:
                         came_from[after] = (state, step)
                         waiting.append(after)
                 self.states = len(came_from)
-                writers_left = any(node != _ENDED for node in state[1][: self._writers])
-                if writers_left and is_stuck:
-                    raise Violation("d: a writer waits for a lock that no process releases")
-                if not writers_left and (key := (state[0], state[1])) not in checked:
+                if any(node != _ENDED for node in state[1][: self._writers]):
+                    self._check_progress(is_stuck=is_stuck)
+                elif (key := (state[0], state[1])) not in checked:
                     checked.add(key)
                     self._check_next_writer(state)
             except Violation:
@@ -120,7 +111,12 @@ class Search:
                     self.trace.insert(0, step)
                 raise
 
-    def _moves(self, state: State) -> Iterator[tuple[State, str, bool]]:
+    @staticmethod
+    def _check_progress(*, is_stuck: bool) -> None:
+        if is_stuck:
+            raise Violation("d: a writer waits for a lock that no process releases")
+
+    def _moves(self, state: State) -> Iterator[tuple[State, str, bool]]:  # noqa: C901
         """Yield each next state, the step, and whether a process makes it, not another program or a death."""
         frozen, nodes, left, deaths, removals = state
         for me, node in enumerate(nodes[: self._last]):
@@ -169,14 +165,14 @@ class Search:
         automaton = self._next_writer if me == self._last else self._automata[me]
         node = automaton.after(nodes[me], 0, result)
         while _is_at_once(world, op := automaton.nodes[node].ops[0], after_lock=after_lock):
-            node = automaton.after(node, 0, world.apply(me, op, True))
+            node = automaton.after(node, 0, world.apply(me, op, _SUCCESS))
         if not automaton.nodes[node].is_done:
             return _with(nodes, me, node)
         world.kill(me)  # its exit releases its locks
         return _with(nodes, me, _ENDED)
 
     def _check_next_writer(self, state: State) -> None:
-        """Let one more writer run alone: it heals the name, the readers find its value, and it leaves nothing behind."""
+        """Let one more writer run alone: it heals the name, the readers find its value, and nothing is left behind."""
         frozen, nodes, *_ = state
         world = World(frozen)
         world.failures = 0
@@ -201,13 +197,15 @@ class Search:
 
     def _run_alone(self, world: World, nodes: tuple[int, ...], me: int, until: str = "") -> tuple[int, ...]:
         automaton = self._next_writer if me == self._last else self._automata[me]
-        while nodes[me] != _ENDED and (op := automaton.nodes[nodes[me]].ops[0]) != _IDLE:
+        for _ in range(_MAX_STEPS):
+            if nodes[me] == _ENDED or (op := automaton.nodes[nodes[me]].ops[0]) == _IDLE:
+                return nodes
             if not world.is_enabled(me, op):
-                raise Violation("d: the next writer is blocked")
-            nodes = self._step(world, nodes, me, op, True)
-            if until and world.processes[me].op == until:
                 break
-        return nodes
+            nodes = self._step(world, nodes, me, op, _SUCCESS)
+            if until and world.processes[me].op == until:
+                return nodes
+        raise Violation("d: the next writer is blocked")
 
 
 def _is_at_once(world: World, op: Op, *, after_lock: bool) -> bool:
