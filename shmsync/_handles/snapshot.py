@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync._session.pinned import UNSET
+from shmsync._shm import fork
+from shmsync._shm.fork import alive
 from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Snapshot(Generic[T]):
         >>> writer.unlink(); writer.close()
     """
 
-    __slots__ = ("_pinned", "_reader", "_slot", "_value", "_viewed", "is_switched")
+    __slots__ = ("_open", "_pinned", "_reader", "_slot", "_value", "_viewed", "is_switched")
 
     def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
@@ -65,7 +67,8 @@ class Snapshot(Generic[T]):
         self._viewed = False
         self._value: Any = UNSET
         self.is_switched = False
-        self._slot: Slot | None = slot
+        self._slot = slot
+        self._open: dict[int, bool] = {0: True}  # `close` pops it: of two threads that close, one unpins
 
     @property
     def version(self) -> InstanceVersion:
@@ -74,8 +77,9 @@ class Snapshot(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether the snapshot was closed."""
-        return self._slot is None
+        """Whether the snapshot was closed, or lost in a fork that Python did not announce."""
+        fork.check()
+        return not self._open or self._slot.unprotected
 
     @property
     def value(self) -> T:
@@ -84,18 +88,18 @@ class Snapshot(Generic[T]):
         Raises:
             EntityReadError: the bytes cannot be decoded, or not as the reader's type.
             MissingExtraError: decoding needs a package that is not installed.
-            ClosedError: the snapshot was closed.
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
         """
         value = self._pinned.value
-        if value is UNSET or self._slot is None:
+        if value is UNSET or not self._open or self._slot.unprotected or not alive[0]:
             return self._decode()
         return value  # type: ignore[no-any-return]
 
     def _decode(self) -> T:
+        self._check_open()
         pinned = self._pinned
         with self._reader.lock:  # so that all threads get the same object
-            if self._slot is None:
-                raise _closed()
+            self._check_open()
             value = self._value if pinned.value is UNSET else pinned.value
             if value is UNSET:
                 self._viewed = True
@@ -105,7 +109,7 @@ class Snapshot(Generic[T]):
                     self._value = value
                 else:
                     pinned.value = value
-            if self._slot is None:  # checked last, as in `buffer`
+            if not self._open:  # checked last, as in `buffer`
                 self._value = UNSET
                 raise _closed()
         return value  # type: ignore[no-any-return]
@@ -115,21 +119,34 @@ class Snapshot(Generic[T]):
         """The payload, zero-copy and read-only.
 
         Raises:
-            ClosedError: the snapshot was closed.
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
         """
+        self._check_open()
         self._viewed = True
         view = self._pinned.export()  # a new one each time: the caller may release it
-        if self._slot is None:  # checked last: a `close` in another thread has seen the view, or we see the close
+        if not self._open:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
+    def _check_open(self) -> None:
+        fork.check()
+        if self._slot.unprotected:
+            raise ClosedError(
+                f"this snapshot of {self._reader.name!r} was opened before a fork that Python did not announce, or whose "
+                "hooks failed: its memory may have been overwritten; read again in this process, or fork before reading "
+                "(uWSGI: set py-call-uwsgi-fork-hooks or lazy-apps)"
+            )
+        if not self._open:
+            raise _closed()
+
     def close(self) -> None:
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
+        if not alive[0]:
+            fork.check()  # in a child, the pin is the parent's
         slot = self._slot
-        if slot is None:
-            return
         try:
-            self._slot = None
+            if not self._open.pop(0, False):
+                return
             self._value = UNSET
             # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
             if self._viewed and self._pinned.mapping.views.has_views():
@@ -155,7 +172,7 @@ class Snapshot(Generic[T]):
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_slot", None) is not None and not is_finalizing():  # see `Slot.__del__`
+        if getattr(self, "_open", False) and not is_finalizing():  # see `Slot.__del__`
             self.close()
 
     def __reduce__(self) -> NoReturn:

@@ -18,6 +18,7 @@ from shmsync._session import ownership
 from shmsync._session.log import WriterLog
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
+from shmsync._shm.fork import alive
 from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
@@ -125,13 +126,13 @@ class Writer(Generic[T]):
             DataWriteError: a segment cannot be created.
             ClosedError: this writer is closed.
         """
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(self._codec, self._codec.encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(raw, raw.encode(data), grace_duration)
 
@@ -152,7 +153,7 @@ class Writer(Generic[T]):
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return Reservation(self, size, grace_duration)
 
@@ -235,6 +236,7 @@ class Writer(Generic[T]):
     def _open_reservation(
         self, reservation: Reservation, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, memoryview]:
+        fork.check()
         with self._lock:
             self._wait_for_turn()
             try:
@@ -253,6 +255,7 @@ class Writer(Generic[T]):
         return opened, buffer
 
     def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+        fork.check()
         with self._lock:
             if opened is None or self._reservation is not opened:
                 if not publish:
@@ -295,6 +298,7 @@ class Writer(Generic[T]):
             LayoutMismatchError: the segments have another layout version, or belong to another program.
             ClosedError: this writer is closed.
         """
+        fork.check()
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -315,6 +319,7 @@ class Writer(Generic[T]):
 
     def close(self) -> None:
         """Release the write lock. The name stays, and readers keep reading. Idempotent."""
+        fork.check()
         with self._lock:
             self._invalidate_reservation()
             self._closed = True
@@ -326,6 +331,7 @@ class Writer(Generic[T]):
                 owned.release()
 
     def _refuse(self) -> NoReturn:
+        fork.check()
         if self._closed:
             raise ClosedError(f"the Writer of {self.name!r} is closed; open a new one")
         raise WriteLockConflictError(
@@ -356,9 +362,12 @@ class Writer(Generic[T]):
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        owned = getattr(self, "_ownership", None)
-        if owned is not None and not is_finalizing():
-            with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+        if getattr(self, "_ownership", None) is None or is_finalizing():
+            return
+        with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+            fork.check()  # in a child, the lock is the parent's
+            owned = self._ownership
+            if owned is not None:
                 owned.release()
 
     def _options(self) -> dict[str, Any]:

@@ -99,6 +99,9 @@ class Attachment:
             if self.channel.is_current():
                 raise
             raise StaleAttachmentError from None
+        if fork.in_progress:  # the slot may have been looked at before this pin
+            self.channel.seals.seal(0)
+            self.channel.seals.seal(1)
         pinned = self._pinned_version(seq, mapping)
         if check_bytes:
             pinned.verify()
@@ -143,7 +146,7 @@ class Attachment:
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
         if self._slot is None or self._slot.poisoned:
-            self._slot = slots.claim(self.channel.table)
+            self._slot = slots.claim(self.channel.table, self.channel.seals)
             fork.call_before(self._slot)
             self._counters.claimed += 1
             logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)

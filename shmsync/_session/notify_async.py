@@ -186,6 +186,7 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
     if channel is None:
         await asyncio.sleep(timeout)
         return
+    fork.check()
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
     try:

@@ -7,6 +7,7 @@ callers, which know the purpose of the segment, translate them.
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import stat
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import posix_ipc
 
+from shmsync._shm import fork
 from shmsync.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -28,10 +30,10 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     """An open segment, with an open file description of its own, so that it can carry a lock.
 
     Opened and closed in C: an exception from a signal handler finds either no descriptor, or one that is closed with
-    this object.
+    this object. Closed in a forked child, see `_open`.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     name: str
     fd: int
@@ -130,10 +132,25 @@ def access_of(name: str) -> str:
     return f"its mode is {stat.S_IMODE(status.st_mode):#o}, its owner user {status.st_uid} and group {status.st_gid}"
 
 
+class _Opened(list[Segment]):
+    """The place of a segment that is being opened."""
+
+    __slots__ = ("__weakref__",)
+
+    def close(self) -> None:
+        """Close it in a forked child."""
+        for segment in self:
+            segment.close()
+
+
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
+    # A child must not keep a descriptor that only a local variable of another thread of its parent knows: it may carry
+    # a lock. So the place for the segment is registered first, and the segment opened and put there in one C call.
+    opened = _Opened()
+    fork.descriptors.add(opened)
     try:
         # Any user may create a FIFO there, and opening one would block until another process opens its other end.
-        segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
+        opened.extend(itertools.starmap(Segment, ((name, flags | os.O_NONBLOCK, 0o600, 0, not writable),)))
     except posix_ipc.ExistentialError:  # exists already, or does not exist: posix_ipc does not say which
         if not flags:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
@@ -149,6 +166,8 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
         if error.errno is None:  # too many open files: posix_ipc raises this without an errno
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
         raise OSError(error.errno, error.strerror, name) from error
+    segment = opened[0]
+    fork.descriptors.add(segment)
     if not stat.S_ISREG(segment.status().st_mode):
         segment.close()
         raise _foreign(name)

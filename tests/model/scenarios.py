@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from model.explore import Role, Scenario, all_gone
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
-from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
+from model.world import FIRST_SLOT, GENERATION, SEALED, VERSION, WORDS_PER_SLOT, Violation
 from shmsync._core.layout import PAGE, index_of
 from shmsync._core.protocol import INITIAL_BACKOFF, PreparedWrite, Publisher
 from shmsync._handles.reader import Reader
+from shmsync._shm.fork import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def reads(port: Port, reader: Reader) -> int:
 def gets(port: Port, reader: Reader) -> int:
     """Get without a block; look at the content after the count is gone."""
     value = reader.get()
-    seq = reader._latest[1]
+    seq = reader._cached[1]
     assert reader._fast is not None
     record = reader._fast[2]
     if record.seq != seq:
@@ -92,7 +93,7 @@ def copies(port: Port, reader: Reader) -> int:
     """Get what may be copied without a pin; the model compares the parts of the copy."""
     reader.get()
     port.do("use")
-    return reader._latest[1]
+    return reader._cached[1]
 
 
 def views(port: Port, reader: Reader) -> int:
@@ -104,6 +105,13 @@ def views(port: Port, reader: Reader) -> int:
     use(port, record)
     del view
     return record.seq
+
+
+def stop_clock(handle: Reader) -> None:
+    """Never check whether the name was created again: the check depends on the time, and here it never is."""
+    handle._checked_until = float("inf")
+    handle._check_superseded = lambda: None  # type: ignore[method-assign]
+    handle._calls = MAX_CALLS
 
 
 def use(port: Port, record: object) -> None:
@@ -131,6 +139,7 @@ def reader(
         handle = Reader("model")
         handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
         handle._attachment = ModelAttachment(port, slots, handle.lock, size)
+        stop_clock(handle)
 
         def body(thread: int) -> None:
             if attached and thread == 0:
@@ -157,19 +166,22 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
         handle = Reader("model")
         handle.lock = NoMutex()  # type: ignore[assignment]
         handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+        stop_clock(handle)
 
         def body() -> None:
             handle.read().close()
             port.do("ready")
             with handle.read() as snapshot:
+                use(port, snapshot._pinned)
                 slot = snapshot._slot
-                assert slot is not None
                 slot.before_fork()
                 forked = port.do("fork", child) == "child"
                 if forked:
+                    slot.inherit(sealed=True)
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
                     handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+                    stop_clock(handle)
                 del slot
                 use(port, snapshot._pinned)
             if forked:
@@ -223,6 +235,8 @@ def cast(
     slots = slots or len(readers)
     hazard_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
     constant = frozenset() if retains else frozenset(hazard_words)
+    if not forked:
+        constant |= {*SEALED}
     writers = constant | {VERSION, *GENERATION}
     roles = [Role("the writer", publishes(slots, last, counted=counted, gives_up=gives_up), 0 in mortal, writers)]
     roles += [
@@ -251,7 +265,7 @@ def standard() -> list[Scenario]:
         cast(
             "writes are given up half-way, values are kept", a_reader(gets, gets), last=4, retains=True, gives_up=True
         ),
-        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, retains=True),
+        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=2, forked=True, retains=True),
         cast(
             "a slot claimed while another is reaped",
             a_reader(reads),
