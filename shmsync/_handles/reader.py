@@ -2,8 +2,8 @@
 
 `get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
 version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple (`_fast` for `read`,
-the items of `_latest` for `get`), which is replaced as a whole, so that a thread never mixes the slot of one incarnation
-with the version word of another. Between the two, `get` copies a small plain value without a pin: see
+the items of `_latest` for `get`). The tuple is replaced as a whole, so that a thread never mixes the slot of one
+incarnation with the version word of another. Between the two, `get` copies a small plain value without a pin: see
 `Attachment.seqlock_read`.
 
 If another program removes the name, its version word does not change. So from time to time both check whether the name

@@ -132,9 +132,9 @@ class Snapshot(Generic[T]):
         fork.check()
         if self._slot.unprotected:
             raise ClosedError(
-                f"this snapshot of {self._reader.name!r} was opened before a fork that Python did not announce, or whose "
-                "hooks failed: its memory may have been overwritten; read again in this process, or fork before reading "
-                "(uWSGI: set py-call-uwsgi-fork-hooks or lazy-apps)"
+                f"this snapshot of {self._reader.name!r} was opened before a fork that Python did not announce (or its "
+                "hooks failed), so its memory may have been overwritten; read again in this process, or fork through "
+                "Python (uWSGI: start it with --py-call-uwsgi-fork-hooks or --lazy-apps)"
             )
         if not self._open:
             raise _closed()

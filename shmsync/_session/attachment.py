@@ -10,6 +10,7 @@ from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import attach
+from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
@@ -62,6 +63,7 @@ class Attachment:
         self._pinned: PinnedVersion | None = None
         counters.attached += 1
         logger.debug("attached to %s", names.state)
+        warn_if_it_forks_silently(names.name)
 
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.

@@ -2,8 +2,9 @@
 
 **Detection.** `alive` is a private page that the kernel wipes in every child (MADV_WIPEONFORK, Linux 4.14). Each public
 call looks at it before it uses anything inherited, and calls `check` if it is zero. `check` resets what the child has
-inherited: it closes the inherited descriptors, with their share of the kernel locks, and resets each registered object. The at-fork hook in the child only calls `check`. So the reset takes place whether or not
-Python has run the hook, and if an exception interrupts it, the next call repeats it.
+inherited: it closes the inherited descriptors, with their share of the kernel locks, and resets each registered object.
+The at-fork hook in the child only calls `check`. So the reset takes place whether or not Python has run the hook, and
+if an exception interrupts it, the next call repeats it.
 
 **Sharing.** A child shares no slot, count or lock with its parent. What was pinned or retained at a fork is *sealed*
 before: the writer never writes to that memory again (see `shmsync._core.sealing`). Sealing needs the hook in the
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shmsync._util.weak import WeakRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 MAX_CALLS = 1024
 """The length of `alive`: how many calls of `Reader.get` may follow each other on the fast path."""
@@ -79,7 +80,7 @@ def _wiped_page() -> mmap.mmap | None:
 
 
 _page = _wiped_page()
-alive: Sequence[int] | Any = _ByProcess() if _page is None else memoryview(_page)[:MAX_CALLS]
+alive: Any = _ByProcess() if _page is None else memoryview(_page)[:MAX_CALLS]
 """Bytes that are 1, and 0 in a child until `check` has reset it."""
 
 

@@ -114,10 +114,14 @@ def fork() -> Scenario:
     return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
-_NOT_REUSABLE = (
-    "        # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from\n"
-    "        # that in the state, or it has none.\n"
-)
+def fork_and_read() -> Scenario:
+    return cast("a fork", lambda slots: forks(slots, 2, both_read=True), last=5, slots=2, forked=True, retains=True)
+
+
+_NOT_REUSABLE = """\
+        # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
+        # that in the state, or it has none.
+"""
 
 MUTANTS = [
     Mutant(
@@ -318,7 +322,8 @@ MUTANTS = [
     Mutant(
         "the seal is looked at before the slots are scanned",
         protocol,
-        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n" + _NOT_REUSABLE
+        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
+        + _NOT_REUSABLE
         + "        held = bool(evicted) or retained or self._seals.cover(index, generation)  #",
         "        sealed = self._seals.cover(index, generation)\n"
         "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
@@ -337,6 +342,6 @@ MUTANTS = [
         slots,
         "        self.poison()\n        self.unprotected = not sealed\n",
         "        self.unprotected = not sealed\n",
-        fork,
+        fork_and_read,
     ),
 ]

@@ -319,7 +319,7 @@ class ModelTable:
         self.port = port
         self.max_readers = max_readers
         self.high_water: Word = ModelWord(port, HIGH_WATER)
-        self.sealed = (ModelWord(port, SEALED[0]), ModelWord(port, SEALED[1]))
+        self.sealed: tuple[Word, Word] = (ModelWord(port, SEALED[0]), ModelWord(port, SEALED[1]))
 
     def slot(self, index: int) -> SlotWords:
         pin, *hazards = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))

@@ -159,8 +159,8 @@ def reader(
     return spec
 
 
-def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
-    """Return the spec of a reader that forks while it holds a snapshot; both use it, and the child reads anew."""
+def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port], Bodies]:
+    """Return the spec of a reader that forks while it holds a snapshot; both use it, and the child reads again."""
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
@@ -184,7 +184,7 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
                     stop_clock(handle)
                 del slot
                 use(port, snapshot._pinned)
-            if forked:
+            if forked or both_read:
                 reads(port, handle)
 
         return [body]
