@@ -19,6 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from itertools import compress, repeat
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
@@ -28,7 +29,7 @@ from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
-from shmsync._shm.fork import MAX_CALLS, alive
+from shmsync._shm.fork import MAX_CALLS, alive, in_progress
 from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder
@@ -59,7 +60,7 @@ _GROWTH = 4  # of the number of calls of `get` between two checks, if they come 
 class Reader(Generic[T]):
     """Reads the newest value published under a name. Attaches at the first read. Creates no segments.
 
-    Thread-safe. After a fork it works in parent and child. It pickles by name. When the writer unlinks the name and
+    Thread-safe. After a fork it works in parent and child, also if Python did not announce the fork. It pickles by name. When the writer unlinks the name and
     publishes again, the next read attaches to the new incarnation.
 
     Args:
@@ -185,7 +186,7 @@ class Reader(Generic[T]):
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
-        if fast is None or check_bytes or fast[0].poisoned or not alive[0] or time.monotonic() > self._checked_until:
+        if fast is None or check_bytes or fast[0].poisoned or not alive[0] or monotonic() > self._checked_until:
             return self._read_changed(check_bytes=check_bytes)
         slot, version, pinned = fast
         try:
@@ -193,7 +194,7 @@ class Reader(Generic[T]):
             # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
             # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
             # before it writes here again. It cannot have done so yet: a later version would be in this segment.
-            if seq == pinned.seq == self._seen and not fork.in_progress:
+            if seq == pinned.seq == self._seen and not in_progress:
                 return Snapshot(self, slot, pinned)
             slot.leave[index_of(seq)]()
         except BaseException:
@@ -335,7 +336,7 @@ class Reader(Generic[T]):
                 raise
 
     def _attached(self) -> Attachment:
-        if time.monotonic() > self._checked_until:
+        if monotonic() > self._checked_until:
             self._check_superseded()
         attachment = self._attachment
         if attachment is None:
@@ -345,7 +346,7 @@ class Reader(Generic[T]):
 
     def _check_superseded(self) -> None:
         """Detach if the name was removed and created again. Call under the lock."""
-        now = time.monotonic()
+        now = monotonic()
         since, self._checked_until = now - self._checked_until + _CHECK_INTERVAL, now + _CHECK_INTERVAL
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS

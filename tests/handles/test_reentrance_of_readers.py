@@ -211,7 +211,7 @@ def test_read_finds_a_name_that_was_created_again(
         for number in range(3):
             writer.write(number)
     now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("shmsync._handles.reader.monotonic", lambda: now)
     with Reader(name) as reader:
         assert call(reader) == call(reader) == 3
         create_again(name)
@@ -227,7 +227,7 @@ def test_the_rate_of_checks_follows_the_rate_of_calls(
     """A slow poller finds out at its next call, and a fast one pays little."""
     writer.write("value")
     now, checks = 1000.0, 0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("shmsync._handles.reader.monotonic", lambda: now)
     with Reader(name) as reader:
         reader.get()
         assert reader._attachment is not None
