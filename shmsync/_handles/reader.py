@@ -60,8 +60,9 @@ _GROWTH = 4  # of the number of calls of `get` between two checks, if they come 
 class Reader(Generic[T]):
     """Reads the newest value published under a name. Attaches at the first read. Creates no segments.
 
-    Thread-safe. After a fork it works in parent and child, also if Python did not announce the fork. It pickles by name. When the writer unlinks the name and
-    publishes again, the next read attaches to the new incarnation.
+    Thread-safe. After a fork it works in parent and child, also if Python did not announce the fork. It pickles by
+    name. When the writer unlinks the name and publishes again, the next read attaches to the new incarnation. If
+    another program removed the name, that is noticed within a bounded number of calls.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.

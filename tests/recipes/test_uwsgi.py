@@ -80,7 +80,12 @@ def test_no_worker_sees_a_torn_array(tmp_path: Path, writer: Writer[Any], option
             answer = get_json(port)
             workers.add(answer["worker"])
             assert answer["torn"] == []
-        until(lambda: workers.add(get_json(port)["worker"]) or len(workers) == WORKERS)
+
+        def all_have_answered() -> bool:
+            workers.add(get_json(port)["worker"])
+            return len(workers) == WORKERS
+
+        until(all_have_answered)
         in_master = "--lazy-apps" not in options
         assert len(slots_locked(writer.name)) == WORKERS + in_master
         assert ("forks its workers without Python's fork hooks" in log.read_text()) == (options == ())
