@@ -28,7 +28,7 @@ from shmsync._util.weak import WeakRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_CALLS = 1024
+MAX_CALLS = 2048
 """The length of `alive`: how many calls of `Reader.get` may follow each other on the fast path."""
 
 _MADV_WIPEONFORK = 18
