@@ -263,3 +263,11 @@ def test_an_older_seal_does_not_undo_a_newer_one(meanwhile: int | None, after: i
     sealed.meanwhile = meanwhile
     Seals((_Word(7), _Word(0)), (sealed, _Word(0))).seal(0)  # type: ignore[arg-type]
     assert sealed.value == after
+
+
+def test_the_process_id_replaces_the_wiped_page_on_old_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = fork._ByProcess()
+    assert alive[0] == 1
+    assert len(list(alive)) == fork.MAX_CALLS  # type: ignore[call-overload]
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert alive[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -202,4 +203,24 @@ def test_the_first_call_closes_what_was_inherited(writer: Writer, name: str) -> 
         assert len(forked.call(descriptors, name)) < before
         parent.kill()
         assert not slots_locked(name)
+        forked.close()
+
+
+def wait_for_another(state: State, timeout: float) -> int | None:
+    found: int | None = asyncio.run(state.reader.wait_async(timeout=timeout))
+    return found
+
+
+def test_a_coroutine_waits_in_the_child(writer: Writer, name: str) -> None:
+    """The thread that sleeps for all coroutines is not there."""
+    writer.write(1)
+    with Child() as parent:
+        parent.call(open_reader, name)
+        parent.call(get_value)
+        assert parent.call(wait_for_another, 0.01) is None
+        forked = parent.fork(in_c=True)
+        assert forked.call(get_value) == 1
+        forked.send(wait_for_another, NEVER)
+        writer.write(2)
+        assert forked.receive() == 2
         forked.close()
