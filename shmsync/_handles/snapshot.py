@@ -59,7 +59,7 @@ class Snapshot(Generic[T]):
         >>> writer.unlink(); writer.close()
     """
 
-    __slots__ = ("_open", "_pinned", "_reader", "_slot", "_value", "_viewed", "is_switched")
+    __slots__ = ("_pinned", "_reader", "_slots", "_value", "_viewed", "is_switched")
 
     def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
@@ -67,8 +67,7 @@ class Snapshot(Generic[T]):
         self._viewed = False
         self._value: Any = UNSET
         self.is_switched = False
-        self._slot = slot
-        self._open: dict[int, bool] = {0: True}  # `close` pops it: of two threads that close, one unpins
+        self._slots = {0: slot}  # `close` pops it: of two threads that close, one unpins; and the slot may be freed
 
     @property
     def version(self) -> InstanceVersion:
@@ -79,7 +78,8 @@ class Snapshot(Generic[T]):
     def closed(self) -> bool:
         """Whether the snapshot was closed, or lost in a fork that Python did not announce."""
         fork.check()
-        return not self._open or self._slot.unprotected
+        slot = self._slots.get(0)
+        return slot is None or slot.unprotected
 
     @property
     def value(self) -> T:
@@ -91,7 +91,8 @@ class Snapshot(Generic[T]):
             ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
         """
         value = self._pinned.value
-        if value is UNSET or not self._open or self._slot.unprotected or not alive[0]:
+        slot = self._slots.get(0)
+        if value is UNSET or slot is None or slot.unprotected or not alive[0]:
             return self._decode()
         return value  # type: ignore[no-any-return]
 
@@ -109,7 +110,7 @@ class Snapshot(Generic[T]):
                     self._value = value
                 else:
                     pinned.value = value
-            if not self._open:  # checked last, as in `buffer`
+            if not self._slots:  # checked last, as in `buffer`
                 self._value = UNSET
                 raise _closed()
         return value  # type: ignore[no-any-return]
@@ -124,28 +125,31 @@ class Snapshot(Generic[T]):
         self._check_open()
         self._viewed = True
         view = self._pinned.export()  # a new one each time: the caller may release it
-        if not self._open:  # checked last: a `close` in another thread has seen the view, or we see the close
+        if not self._slots:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
     def _check_open(self) -> None:
         fork.check()
-        if self._slot.unprotected:
+        slot = self._slots.get(0)
+        if slot is None:
+            raise _closed()
+        if slot.unprotected:
             raise ClosedError(
                 f"this snapshot of {self._reader.name!r} was opened before a fork that Python did not announce (or its "
                 "hooks failed), so its memory may have been overwritten; read again in this process, or fork through "
                 "Python (uWSGI: start it with --py-call-uwsgi-fork-hooks or --lazy-apps)"
             )
-        if not self._open:
-            raise _closed()
 
     def close(self) -> None:
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
         if not alive[0]:
             fork.check()  # in a child, the pin is the parent's
-        slot = self._slot
+        slot = self._slots.get(0)
+        if slot is None:
+            return
         try:
-            if not self._open.pop(0, False):
+            if self._slots.pop(0, None) is None:
                 return
             self._value = UNSET
             # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
@@ -172,7 +176,7 @@ class Snapshot(Generic[T]):
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_open", False) and not is_finalizing():  # see `Slot.__del__`
+        if getattr(self, "_slots", None) and not is_finalizing():  # see `Slot.__del__`
             self.close()
 
     def __reduce__(self) -> NoReturn:

@@ -240,7 +240,7 @@ def test_interrupted_reads_of_a_kept_value_cost_no_slots(writer: Writer, name: s
         held = reader.get()
         for _ in range(50):
             snapshot = reader.read()
-            slot, view = snapshot._slot, snapshot.buffer
+            slot, view = snapshot._slots[0], snapshot.buffer
             assert slot is not None
             reader.discard_slot(slot)  # as after an exception of a signal handler
             snapshot.close()

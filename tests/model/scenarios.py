@@ -173,7 +173,7 @@ def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port]
             port.do("ready")
             with handle.read() as snapshot:
                 use(port, snapshot._pinned)
-                slot = snapshot._slot
+                slot = snapshot._slots[0]
                 slot.before_fork()
                 forked = port.do("fork", child) == "child"
                 if forked:
