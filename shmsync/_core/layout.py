@@ -11,6 +11,8 @@
       0    magic u64 | layout u32 | max readers u32 | incarnation u64
       64   high-water word: one more than the highest slot ever claimed
       72   waiters word: not 0 if a reader may be waiting for the next version
+      80   sealed generation of data_0: it and all older ones are never written to again
+      88   sealed generation of data_1
       128  slot 0, 64 bytes: pin word | hazard word 0 | hazard word 1 | pid u64 | since u64 (ns) | unused
       192  slot 1 ...
 
@@ -60,6 +62,7 @@ WRITER = struct.Struct("=QQ")
 READERS_HEADER = struct.Struct("=QIIQ")
 HIGH_WATER_AT = 64
 WAITERS_AT = 72
+SEALED_AT = (80, 88)
 SLOTS_AT = 128
 SLOT_SIZE = LINE
 HAZARD_AT = (8, 16)

@@ -21,6 +21,7 @@ from shmsync._session.ownership import Ownership
 from shmsync._session.state_file import CreateOptions, SegmentDirectory
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
+from shmsync._shm.fork import alive
 from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
@@ -137,13 +138,13 @@ class Writer(Generic[T]):
             DataWriteError: a segment cannot be created.
             ClosedError: this writer is closed.
         """
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(self._codec, self._codec.encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(raw, raw.encode(data), grace_duration)
 
@@ -164,7 +165,7 @@ class Writer(Generic[T]):
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
             raise InvalidArgumentError(f"size must be an int from 0 to {LAST_SEQ - PAYLOAD_AT}, in bytes, not {size!r}")
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return Reservation(self, size, grace_duration)
 
@@ -316,6 +317,7 @@ class Writer(Generic[T]):
     def _open_reservation(
         self, reservation: Reservation, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, memoryview]:
+        fork.check()
         if self._ownership is None:
             self._wait_for_lock()
         with self._lock:
@@ -345,6 +347,7 @@ class Writer(Generic[T]):
                 self._next_name_check = 0.0
 
     def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+        fork.check()
         with self._lock:
             if opened is None or self._reservation is not opened:
                 if not publish:
@@ -396,6 +399,7 @@ class Writer(Generic[T]):
             LayoutMismatchError: the segments have another layout version, or belong to another program.
             ClosedError: this writer is closed.
         """
+        fork.check()
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -428,6 +432,7 @@ class Writer(Generic[T]):
 
         At the exit of the interpreter, open writers are closed.
         """
+        fork.check()
         with self._lock:
             if self._busy:
                 self._deferred.add("close")
@@ -450,6 +455,7 @@ class Writer(Generic[T]):
         self._owner.abort()
 
     def _refuse(self) -> NoReturn:
+        fork.check()
         if self._closed:
             raise ClosedError(f"the Writer of {self.name!r} is closed; open a new one")
         raise WriteLockConflictError(
@@ -477,6 +483,7 @@ class Writer(Generic[T]):
         Raises:
             WriteLockConflictError: another writer is alive, and `lock_timeout` is over.
         """
+        fork.check()
         if not self._usable:
             self._refuse()
         self._entered += 1
@@ -495,8 +502,11 @@ class Writer(Generic[T]):
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         owner = getattr(self, "_owner", None)
-        if owner is not None and owner.state is not None and not is_finalizing():
-            with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+        if owner is None or owner.state is None or is_finalizing():
+            return
+        with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+            fork.check()  # in a child, the lock is the parent's
+            if owner.state is not None:
                 self._release()
 
     def _options(self) -> dict[str, Any]:

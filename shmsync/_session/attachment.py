@@ -10,6 +10,7 @@ from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import NO_VALUE, attach
+from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
@@ -60,6 +61,7 @@ class Attachment:
         self._pinned: PinnedVersion | None = None
         counters.attached += 1
         logger.debug("attached to %s", names.state)
+        warn_if_it_forks_silently(names.name)
 
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.
@@ -97,6 +99,9 @@ class Attachment:
             if self.channel.is_current():
                 raise
             raise StaleAttachmentError from None
+        if fork.in_progress:  # the slot may have been looked at before this pin
+            self.channel.seals.seal(0)
+            self.channel.seals.seal(1)
         pinned = self._pinned_version(seq, mapping)
         if check_bytes:
             pinned.verify()
@@ -141,7 +146,7 @@ class Attachment:
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
         if self._slot is None or self._slot.poisoned:
-            self._slot = slots.claim(self.channel.table)
+            self._slot = slots.claim(self.channel.table, self.channel.seals)
             fork.call_before(self._slot)
             self._counters.claimed += 1
             logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)

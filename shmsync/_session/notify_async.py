@@ -203,6 +203,7 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
     if hub.is_patched():
         await _poll(channel, seen, timeout)
         return
+    fork.check()
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
     try:

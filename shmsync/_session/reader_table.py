@@ -13,6 +13,7 @@ from shmsync._core.layout import (
     HIGH_WATER_AT,
     OWNER,
     OWNER_AT,
+    SEALED_AT,
     WAITERS_AT,
     Names,
     StateHeader,
@@ -54,6 +55,7 @@ class ReaderTable:
             raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {remedy}")
         self.high_water: Word = atomics.bind(self._memory, HIGH_WATER_AT)
         self.waiters: Word = atomics.bind(self._memory, WAITERS_AT)
+        self.sealed = atomics.bind(self._memory, SEALED_AT[0]), atomics.bind(self._memory, SEALED_AT[1])
 
     def slot(self, index: int) -> SlotWords:
         """Return the words of a slot."""
@@ -76,7 +78,22 @@ class ReaderTable:
             return None
         # The owner's pid: for messages and tools only, never for a decision.
         OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
-        return segment
+        return _SlotLock(segment, slot_offset(index))
+
+
+class _SlotLock:
+    """The lock of a reader's own slot."""
+
+    __slots__ = ("_offset", "_segment")
+
+    def __init__(self, segment: Segment, offset: int) -> None:
+        self._segment = segment
+        self._offset = offset
+
+    def close(self) -> None:
+        # Unlocked explicitly: a child forked in C may have a copy of the descriptor, and closing ours is not enough.
+        ofd_locks.unlock(self._segment.fd, self._offset)
+        self._segment.close()
 
 
 class _ReapLock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shmsync._core.layout import CLOSED, GENERATION_AT, VERSION_AT, Names, parse_state_header
+from shmsync._core.sealing import Seals
 from shmsync._session.control import map_state, open_control_segment
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import ReaderTable
@@ -38,9 +39,13 @@ class StateWords:
 class Channel:
     """One incarnation of a name: the state segment mapped read-only, and the reader table."""
 
-    __slots__ = ("_inode", "_memory", "_names", "generations", "header", "notifier", "table", "version", "version_cell")
+    __slots__ = (
+        *("_inode", "_memory", "_names", "generations", "header", "notifier", "seals", "table"),
+        *("version", "version_cell"),
+    )
 
     table: ReaderTable
+    seals: Seals
     notifier: Notifier
 
     def __init__(self, names: Names) -> None:
@@ -68,6 +73,7 @@ class Channel:
         with open_control_segment(self._names, self._names.readers, writable=True) as segment:
             self.table = ReaderTable(self._names, segment, self.header)
         self.notifier = Notifier(self._memory, VERSION_AT, self.version, self.table.waiters)
+        self.seals = Seals(self.generations, self.table.sealed)
 
     def is_current(self) -> bool:
         """Return whether the name still refers to this incarnation: neither unlinked nor removed by another program."""

@@ -8,6 +8,7 @@ does not expect an error cannot let a bare one pass.
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import resource
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import posix_ipc
 
+from shmsync._shm import fork
 from shmsync._util.os_errors import explain, raised_as
 from shmsync.errors import CapacityError, DataWriteError, StateReadError
 
@@ -32,10 +34,10 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     """An open segment, with an open file description of its own, so that it can carry a lock.
 
     Opened and closed in C: an exception from a signal handler finds either no descriptor, or one that is closed with
-    this object.
+    this object. Closed in a forked child, see `_open`.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     name: str
     fd: int
@@ -191,10 +193,25 @@ def access_of(name: str) -> str:
     return f"its mode is {stat.S_IMODE(status.st_mode):#o}, its owner user {status.st_uid} and group {status.st_gid}"
 
 
+class _Opened(list[Segment]):
+    """The place of a segment that is being opened."""
+
+    __slots__ = ("__weakref__",)
+
+    def close(self) -> None:
+        """Close it in a forked child."""
+        for segment in self:
+            segment.close()
+
+
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
+    # A child must not keep a descriptor that only a local variable of another thread of its parent knows: it may carry
+    # a lock. So the place for the segment is registered first, and the segment opened and put there in one C call.
+    opened = _Opened()
+    fork.descriptors.add(opened)
     try:
         # Any user may create a FIFO there, and opening one would block until another process opens its other end.
-        segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
+        opened.extend(itertools.starmap(Segment, ((name, flags | os.O_NONBLOCK, 0o600, 0, not writable),)))
     except (posix_ipc.Error, ValueError) as error:
         raise _builtin(error, name, creating=bool(flags)) from None
     except OSError as error:
@@ -202,6 +219,8 @@ def _open(name: str, *, flags: int, writable: bool) -> Segment:
             code = errno.ENFILE if "system" in str(error) else errno.EMFILE
             raise OSError(code, os.strerror(code), name) from error
         raise
+    segment = opened[0]
+    fork.descriptors.add(segment)
     if not flags and not stat.S_ISREG(segment.status().st_mode):
         segment.close()
         raise _foreign(name)

@@ -97,7 +97,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
     with Reader(name) as reader:
         reader.read().close()
         assert reader._fast is not None
-        slot, version, _ = reader._fast
+        slot, version, *_ = reader._fast
         steps, load = slot.enter, version.load
         replaced: list[int] = []
 
@@ -121,7 +121,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
             steps[0]()
 
         slot.enter = (late, steps[1])
-        reader._fast = (slot, Moving(), reader._fast[2])  # type: ignore[assignment]
+        reader._fast = (slot, Moving(), *reader._fast[2:])  # type: ignore[assignment]
         with reader.read() as snapshot:
             assert bytes(snapshot.buffer) == PAYLOADS[3]
             assert replaced == [1]

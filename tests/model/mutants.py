@@ -120,6 +120,17 @@ def fork() -> Scenario:
     return make_scenario("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
+def fork_and_read() -> Scenario:
+    return make_scenario(
+        "a fork", lambda slots: forks(slots, 2, both_read=True), last=5, slots=2, forked=True, retains=True
+    )
+
+
+_NOT_REUSABLE = """\
+        # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
+        # that in the state, or it has none.
+"""
+
 MUTANTS = [
     Mutant(
         "the second load of the version is skipped (rule A)",
@@ -311,17 +322,35 @@ MUTANTS = [
         successor,
     ),
     Mutant(
-        "a fork leaves the slot to the parent alone",
-        slots,
-        "        self.poison()\n        self._claim.shared = True",
-        "        pass",
+        "a sealed inode is written to (rule E)",
+        protocol,
+        " or self._seals.cover(index, generation)  # rule E",
+        "  # rule E",
         fork,
     ),
     Mutant(
-        "a child frees the slot that it shares with its parent",
-        slots,
-        "        if self.shared:\n            self.lock.close()\n        elif",
-        "        if",
+        "the seal is looked at before the slots are scanned",
+        protocol,
+        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
+        + _NOT_REUSABLE
+        + "        held = bool(evicted) or retained or self._seals.cover(index, generation)  #",
+        "        sealed = self._seals.cover(index, generation)\n"
+        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
+        "        held = bool(evicted) or retained or sealed  #",
         fork,
+    ),
+    Mutant(
+        "what is pinned at a fork is not sealed",
+        slots,
+        "                self._seals.seal(index)\n",
+        "                pass\n",
+        fork,
+    ),
+    Mutant(
+        "the child takes back what its parent counted",
+        slots,
+        "        self.poison()\n        self.unprotected = not sealed\n",
+        "        self.unprotected = not sealed\n",
+        fork_and_read,
     ),
 ]

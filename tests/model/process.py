@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import greenlet
 
-from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
+from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync._core import slots
 from shmsync._core.layout import PAYLOAD_AT, DataHeader, names_of
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
+from shmsync._core.sealing import Seals
 from shmsync._session.attachment import Attachment, ReaderCounters
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
@@ -319,6 +320,7 @@ class ModelTable:
         self.port = port
         self.max_readers = max_readers
         self.high_water: Word = ModelWord(port, HIGH_WATER)
+        self.sealed: tuple[Word, Word] = (ModelWord(port, SEALED[0]), ModelWord(port, SEALED[1]))
 
     def slot(self, index: int) -> SlotWords:
         pin, *hazards = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
@@ -439,12 +441,16 @@ class ModelAttachment(Attachment):
         self._lock = lock
         self.version = ModelWord(port, VERSION)
         self._names = NAMES
+        table = ModelTable(port, slots)
+        generations = (ModelWord(port, GENERATION[0]), ModelWord(port, GENERATION[1]))
         self.channel = SimpleNamespace(  # type: ignore[assignment]
             version=self.version,
-            generations=tuple(ModelWord(port, word) for word in GENERATION),
-            table=ModelTable(port, slots),
+            generations=generations,
+            table=table,
+            seals=Seals(generations, table.sealed),
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
+            is_superseded=lambda: False,
             key=None,
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )

@@ -140,8 +140,8 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, Scenario]] = {
     "CLOSED is set after the names are unlinked": (
         lifecycle,
         "    if state.is_initialized():\n"
-        "        state.version.store(CLOSED)  # before the first unlink: if we die in between, no reader gets the removed "
-        "value\n"
+        "        state.version.store(CLOSED)  # before the first unlink: if we die in between, no reader gets the "
+        "removed value\n"
         "        state.wake_readers()\n"
         "    if is_named:\n"
         "        unlink_all(directory)\n",

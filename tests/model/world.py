@@ -16,7 +16,8 @@ MODULUS = 1 << 64
 VERSION = 0
 GENERATION = (1, 2)
 HIGH_WATER = 3
-FIRST_SLOT = 4
+SEALED = (4, 5)
+FIRST_SLOT = 6
 WORDS_PER_SLOT = 3
 
 Op = tuple[Any, ...]
@@ -61,7 +62,7 @@ def first_world(slots: int, nodes: tuple[int, ...], *, counted: bool) -> World:
 def word_name(word: int) -> str:
     """Return the name of a word."""
     if word < FIRST_SLOT:
-        return ("version", "generation 0", "generation 1", "high-water mark")[word]
+        return ("version", "generation 0", "generation 1", "high-water mark", "sealed 0", "sealed 1")[word]
     slot, which = divmod(word - FIRST_SLOT, WORDS_PER_SLOT)
     return f"{('pin', 'hazard 0', 'hazard 1')[which]} of slot {slot}"
 
@@ -213,12 +214,11 @@ def _check(world: World) -> None:
 
 
 def _fork(world: World, me: int, child: int, node: int) -> tuple[World, str]:
-    # Parent and child share the open file description: the kernel releases the lock once both have closed it.
-    locks = tuple(holders | {child} if me in holders else holders for holders in world.locks)
+    # The child closes the descriptors that it inherits: it holds no lock of its parent.
     shared = [(child, inode, version) for process, inode, version in world.held if process == me]
     nodes = (*world.nodes[:child], node, *world.nodes[child + 1 :])
     held = tuple(sorted([*world.held, *shared]))
-    return world._replace(locks=locks, held=held, nodes=nodes, forked=True), "parent"
+    return world._replace(held=held, nodes=nodes, forked=True), "parent"
 
 
 def _reset(world: World, _me: int) -> tuple[World, None]:
