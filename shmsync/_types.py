@@ -160,7 +160,7 @@ class Info(NamedTuple):
     """The state of a name, seen from outside. A field is None if it cannot be determined.
 
     Attributes:
-        name: the name.
+        name: the name that was inspected.
         seq: sequence number of the newest version; 0 if nothing has been published yet.
         version: the newest version.
         codec: name of the codec of the newest version.
@@ -170,7 +170,7 @@ class Info(NamedTuple):
         layout: version of the memory layout.
         incarnation: random number that is drawn whenever the name is created.
         max_readers: number of slots in the reader table.
-        writer: the writer.
+        writer: the newest writer of the name, which may have closed or died.
         readers: slots of the reader table that are in use.
         segments: state segment, reader table, data segments 0 and 1.
         held: data segments that were replaced, and that attached readers still have mapped.

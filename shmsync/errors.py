@@ -18,7 +18,7 @@ class InvalidArgumentError(ShmSyncError, ValueError):
 
 
 class StateReadError(ShmSyncError, OSError):
-    """The state segment or the reader table cannot be opened or read."""
+    """The state segment or the reader table cannot be opened, read or locked."""
 
 
 class StateNotFoundError(StateReadError, FileNotFoundError):
@@ -34,11 +34,15 @@ class DataReadError(ShmSyncError, OSError):
 
 
 class DataWriteError(ShmSyncError, OSError):
-    """A segment cannot be created or written."""
+    """A segment cannot be created, written or removed."""
 
 
 class CapacityError(ShmSyncError, OSError):
-    """The shared memory file system is too small for the value (errno is ENOSPC)."""
+    """There is not enough shared memory for the value.
+
+    The errno says why: ENOSPC: the file system is full; EFBIG: a limit on file sizes; ENOMEM: a memory limit; EDQUOT: a
+    quota.
+    """
 
 
 class EntityWriteError(ShmSyncError, ValueError):
@@ -62,7 +66,7 @@ class LayoutMismatchError(ShmSyncError, RuntimeError):
 
 
 class WriteLockConflictError(ShmSyncError, BlockingIOError):
-    """Another live writer owns the name."""
+    """Another live writer owns the name, or a process that it forked still holds its lock."""
 
 
 class ReadersFullError(ShmSyncError, BlockingIOError):
@@ -91,12 +95,14 @@ def format_error(error: Exception) -> str:
 def not_found(name: str) -> StateNotFoundError:
     """Return the error for a name that does not exist."""
     return StateNotFoundError(
-        errno.ENOENT, f"nothing is published as {name!r}; start its writer first, or pass timeout= to the Reader"
+        errno.ENOENT,
+        f"nothing is published as {name!r}; start its writer first, or wait for it with Reader(timeout=...)",
     )
 
 
 def not_published(name: str) -> UninitializedStateError:
     """Return the error for a name that exists but has no value yet."""
     return UninitializedStateError(
-        f"{name!r} has no value yet: its writer is about to publish the first one; try again, or pass timeout="
+        f"{name!r} has no value yet: its writer is about to publish the first one; try again, or wait for it with "
+        "Reader(timeout=...)"
     )

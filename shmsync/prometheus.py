@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from shmsync import _inspect
@@ -11,7 +12,7 @@ from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, StateNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from prometheus_client.registry import Collector as _Base
 
@@ -42,7 +43,7 @@ class Collector(_Base):
         names: names to inspect; None for all names on this host at the time of each scrape.
 
     Raises:
-        InvalidArgumentError: a name is not valid, or `names` is a single string.
+        InvalidArgumentError: a name is not valid, or `names` is not an iterable of names.
         MissingExtraError: prometheus-client is not installed.
 
     Example:
@@ -59,8 +60,8 @@ class Collector(_Base):
 
     def __init__(self, names: Iterable[str] | None = None) -> None:
         self._core: Any = import_optional("prometheus_client.core", "prometheus", "shmsync.prometheus")
-        if isinstance(names, str):
-            raise InvalidArgumentError(f"names must be an iterable of names, not the string {names!r}; use [{names!r}]")
+        if isinstance(names, (str, bytes)) or not isinstance(names, (Iterable, type(None))):
+            raise InvalidArgumentError(f"names must be an iterable of names, not {names!r}; use [{names!r}]")
         self._names = None if names is None else list(dict.fromkeys(names))
         for name in self._names or ():
             names_of(name)

@@ -1,4 +1,4 @@
-"""Names of their own for every test, and a check that nothing is left behind."""
+"""A unique name for each test, and a check that no test leaves anything behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ _PREFIX = f"test-{os.getpid()}-"
 
 
 def _descriptors() -> dict[str, str]:
-    listing = os.listdir("/proc/self/fd")  # noqa: PTH208 - closes its own descriptor before it is looked at
+    listing = os.listdir("/proc/self/fd")  # noqa: PTH208 - it closes its own descriptor before the next line
     return {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in listing if os.path.lexists(f"/proc/self/fd/{fd}")}  # noqa: PTH115
 
 
@@ -59,7 +59,7 @@ def _children() -> set[int]:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collections after each test what is there before the first: two thirds of their time."""
+    """Exclude the objects that exist before the first test from the collection after each test: it takes a third."""
     gc.collect()
     gc.freeze()
 
@@ -95,18 +95,18 @@ def name() -> str:
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
     """A writer of `name`; the name is unlinked after the test."""
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:  # the name is acquired by the first write
         yield writer
-    with Writer(name) as last:
+    with closing(Writer(name)) as last:
         last.unlink()
 
 
-# ------------------------------------------------------------------------------------------------------ slow machines
+# --------------------------------------------------------------------- no test depends on the speed of the machine
 
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("any machine")
+hypothesis.settings.load_profile("any speed")
 
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
@@ -115,12 +115,12 @@ DURATION = "about 2 minutes on 2 idle cores; --slow adds the long part (about 1 
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say how long it takes, if all is to be run."""
+    """Print how long a run of all tests takes."""
     return DURATION if config.args_source is pytest.Config.ArgsSource.TESTPATHS else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is slow unless it is asked for, by --slow, -m or name; the slow ones come first."""
+    """Deselect slow tests unless --slow, -m or a test's name selects them; run slow tests first."""
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = [item for item in items if not item.get_closest_marker("slow")]
     asked_for = config.getoption("--slow") or config.getoption("-m") or any("::" in arg for arg in config.args)

@@ -6,6 +6,7 @@ no other threads, has it call functions of the test module, and may fork, suspen
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -179,9 +180,13 @@ class Child(Connection):
             )
         self.pid = self.process.pid
 
-    def fork(self) -> Connection:
-        """Fork the process; return the connection to the fork once it has started."""
-        self.call(_FORK)
+    def fork(self, *, in_c: bool = False) -> Connection:
+        """Fork the process; return the connection to the fork once it has started.
+
+        Args:
+            in_c: call fork(2) as a C library does: Python's at-fork hooks do not run.
+        """
+        self.call(_FORK, in_c)
         connection = Connection(self._fork_pipe)
         connection.receive()
         return connection
@@ -224,7 +229,7 @@ class Child(Connection):
 # ------------------------------------------------------------------------------------------------------- in the process
 
 
-def _FORK(state: State) -> None:  # noqa: N802 - a marker that `_serve` handles
+def _FORK(state: State, in_c: bool) -> None:  # noqa: N802, FBT001 - a marker that `_serve` handles
     """Fork."""
 
 
@@ -237,7 +242,7 @@ def _serve(pipe: PipeEnd, fork_pipe: PipeEnd) -> None:
         except EOFError:
             break
         if function.__name__ == _FORK.__name__:
-            forked = os.fork()
+            forked = ctypes.PyDLL(None).fork() if args[0] else os.fork()
             unused = fork_pipe if forked else pipe
             unused.close()
             pipe = pipe if forked else fork_pipe  # both send a result, each over its own pipe

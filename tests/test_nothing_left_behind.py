@@ -1,4 +1,4 @@
-"""The check of conftest.py: whoever leaves something fails, in the middle of a test as well; and it is cleaned up."""
+"""The check in conftest.py: a test that leaves something behind fails, even if it failed before, and it is removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers import SHM, TIMEOUT
+from helpers import SHM, TIMEOUT, environment
 
 LEAVING = """
 import os, subprocess, sys
@@ -48,7 +48,7 @@ def test_what_is_left_fails_the_test_and_is_removed(tmp_path: Path) -> None:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=environment(),
     ) as pytest:
         out, _ = pytest.communicate(timeout=TIMEOUT)
     for test, left in (

@@ -11,6 +11,8 @@
       0    magic u64 | layout u32 | max readers u32 | incarnation u64
       64   high-water word: claims:32 | high-water mark:32; the mark is one more than the highest slot in use or more
       72   waiters word: not 0 if a reader may be waiting for the next version
+      80   sealed generation of data_0: it and all older ones are never written to again
+      88   sealed generation of data_1
       128  slot 0, 64 bytes: pin word | hazard word 0 | hazard word 1 | pid u64 | since u64 (ns) | unused
       192  slot 1 ...
 
@@ -63,6 +65,7 @@ HIGH_WATER = (1 << 32) - 1
 """The bits of the high-water word that are the mark. The others count the claims: see `protocol`."""
 ONE_CLAIM = 1 << 32
 WAITERS_AT = 72
+SEALED_AT = (80, 88)
 SLOTS_AT = 128
 SLOT_SIZE = LINE
 HAZARD_AT = (8, 16)
@@ -158,7 +161,8 @@ def parse_state_header(segment: str, raw: memoryview) -> StateHeader | None:
     _check_layout(segment, layout)
     if word != WORD or not 1 <= max_readers <= MAX_READERS:
         raise LayoutMismatchError(
-            f"{segment} has a damaged header (word size {word}, {max_readers} readers); remove it"
+            f"{segment} has a damaged header (word size {word}, {max_readers} readers); "
+            "remove it with `shmsync rm --force NAME`"
         )
     return StateHeader(incarnation, max_readers, created_ns)
 
@@ -187,15 +191,19 @@ def _check_magic(segment: str, magic: int, expected: int) -> None:
     if magic == expected:
         return
     if magic == int.from_bytes(expected.to_bytes(WORD, "little"), "big"):
-        raise LayoutMismatchError(f"{segment} was created on a machine with another byte order; remove it")
-    raise LayoutMismatchError(f"{segment} is not a shmsync segment; choose another name or remove it")
+        raise LayoutMismatchError(
+            f"{segment} was created on a machine with another byte order; remove it with `shmsync rm --force NAME`"
+        )
+    raise LayoutMismatchError(
+        f"{segment} is not a shmsync segment; choose another name, or remove it with `shmsync rm --force NAME`"
+    )
 
 
 def _check_layout(segment: str, layout: int) -> None:
     if layout != LAYOUT_VERSION:
         raise LayoutMismatchError(
             f"{segment} has layout version {layout}, but this shmsync reads version {LAYOUT_VERSION}; "
-            "run the same shmsync in writer and readers, or remove the segment"
+            "run the same shmsync in writer and readers, or remove the segment with `shmsync rm --force NAME`"
         )
 
 
@@ -227,8 +235,8 @@ def parse_data_header(segment: str, raw: bytes, segment_size: int) -> DataHeader
     """Return the header of a data segment; its payload is within the segment.
 
     Args:
-        segment: its name, for messages.
-        raw: its first 64 bytes or more; fewer if the segment is shorter.
+        segment: name of the segment, for messages.
+        raw: the first 64 bytes of the segment or more; fewer if it is shorter.
         segment_size: size of the segment in bytes.
 
     Raises:

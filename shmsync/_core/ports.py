@@ -47,7 +47,7 @@ class SlotLock(Protocol):
     """The held kernel lock of one slot. The kernel releases it when the process exits or is killed."""
 
     def close(self) -> None:
-        """Release this process's share of the lock. Forked processes that share it keep theirs."""
+        """Release the lock, also for processes that a fork in C has left with a share of it."""
 
 
 class Table(Protocol):
@@ -55,6 +55,7 @@ class Table(Protocol):
 
     max_readers: int
     high_water: Word
+    sealed: tuple[Word, Word]
 
     def slot(self, index: int) -> SlotWords:
         """Return the words of a slot."""

@@ -3,7 +3,7 @@
 One writer and many readers share a version word, two data segments with a generation each, and one slot of words per
 reader. The writer always fills the segment that is not current and then advances the version word.
 
-Invariant: the writer never writes into an inode that a live reader is reading. The proof relies on four rules. Without
+Invariant: the writer never writes into an inode that a live reader is reading. The proof relies on five rules. Without
 any one of them, an exhaustive search of the protocol's model finds a torn read:
 
 - A. A reader pins, then checks that the version is still the one that it pinned.
@@ -11,6 +11,7 @@ any one of them, an exhaustive search of the protocol's model finds a torn read:
 - C. If a reader is evicted while it pins a segment, that segment's inode is replaced, never overwritten.
 - D. A segment whose current generation is in the hazard word of a live reader is replaced, never overwritten. The
   writer first waits for the hazard to be cleared, but not longer than a replacement would take.
+- E. A segment whose current generation is sealed is replaced, never overwritten: see `shmsync._core.sealing`.
 
 One check for EVICTED, after mapping, is enough. Only the writer sets the bit, and it cannot be cleared while this
 reader's own pin is counted (clearing needs a pin word without counts). So the one check sees an eviction from before
@@ -35,7 +36,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from shmsync._core import slots
-from shmsync._core.layout import ANNOUNCE, EVICTED, HIGH_WATER, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._core.layout import ANNOUNCE, CLOSED, EVICTED, HIGH_WATER, HOLDS, LAST_SEQ, ONE, index_of, new
+from shmsync._core.lifecycle import StaleIncarnationError
+from shmsync._core.sealing import Seals
 from shmsync._util.backoff import backoff
 from shmsync.errors import DataReadError, InvalidInstanceVersionError
 
@@ -135,7 +138,7 @@ class PreparedWrite(NamedTuple):
         reset: whether a dead reader's slot was zeroed, or a reader was evicted at the end of the grace duration.
         replaced: whether the data segment got a new inode.
         generation: generation of the segment's inode.
-        held: whether it got one because a reader was evicted there, or retains it.
+        held: whether it got one because a reader was evicted there or retains it, or a fork has sealed it.
     """
 
     seq: int
@@ -172,9 +175,9 @@ class Publisher(Generic[ValueT]):
         max_backoff: float,
     ) -> None:
         self._version = version
-        self._advance = version.bind_add(1)  # bound once, it costs a third of a store
         self._generations = generations
         self._table = table
+        self._seals = Seals(generations, table.sealed)
         self._segments = segments
         self._clock = clock
         self._max_backoff = max_backoff
@@ -193,11 +196,16 @@ class Publisher(Generic[ValueT]):
         Args:
             size: size of the payload in bytes.
             grace: the longest time to wait for readers, in seconds.
+
+        Raises:
+            StaleIncarnationError: the incarnation was ended.
         """
         seq = self._version.load() + 1
+        if seq > CLOSED:
+            raise StaleIncarnationError
         if seq > LAST_SEQ:
             raise InvalidInstanceVersionError(
-                f"no version can follow {seq - 1:#x}: the name is closed or its state segment is damaged; unlink it"
+                f"no version can follow {seq - 1:#x}: the state segment is damaged; unlink the name"
             )
         index = index_of(seq)
         word = self._generations[index]
@@ -207,7 +215,7 @@ class Publisher(Generic[ValueT]):
             reset |= slots.lower_high_water(self._table, self._words)
         # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
         # that in the state, or it has none.
-        held = bool(evicted) or retained
+        held = bool(evicted) or retained or self._seals.cover(index, generation)  # rule E: after the scan
         replaced = held or not self._segments.is_reusable(index, generation, size)
         if replaced:
             if generation >= LAST_SEQ:
@@ -221,11 +229,17 @@ class Publisher(Generic[ValueT]):
         return new(PreparedWrite, (seq, index, reset, replaced, generation, held))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
-        """Fill the prepared segment with a value and publish it; return the checksum of its payload."""
+        """Fill the prepared segment with a value and publish it; return the checksum of its payload.
+
+        Raises:
+            StaleIncarnationError: the incarnation was ended; nothing was published.
+        """
         seq, index, _, _, generation, _ = prepared
         checksum = self._segments.write(index, generation, seq, value)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
-        self._advance()
+        # Compared, because a forced removal may have set CLOSED, which a plain store would overwrite.
+        if not self._version.compare_exchange(seq - 1, seq):
+            raise StaleIncarnationError
         return checksum
 
     def _scan(

@@ -6,9 +6,12 @@ zeroes a slot whose lock it holds.
 
 Lifetime: a `Slot` is freed with the last reference to it. The reader that enters through it, each snapshot that is
 pinned in it, and each mapping whose generation it retains refer to it. A slot that can no longer be used for entering
-(evicted, interrupted in the middle of a step, shared by a fork) is *poisoned*: its reader drops it and claims another,
-its counts are no longer changed, and the last reference zeroes and unlocks it as a whole. That corrects a count that
-may be wrong after an exception from a signal handler.
+(evicted, interrupted in the middle of a step) is *poisoned*: its reader drops it and claims another, its counts are no
+longer changed, and the last reference zeroes and unlocks it as a whole. That corrects a count that may be wrong after
+an exception from a signal handler.
+
+A forked child never changes a slot of its parent: what the parent counted, the parent takes back. Before a fork, the
+parent seals what it has pinned or retained (`shmsync._core.sealing`), so the child may go on using it without a slot.
 
 Nothing may use a slot after it is freed. When the cyclic collector frees a slot together with snapshots that are pinned
 in it, it runs their finalizers in any order, and a snapshot's may still set a hazard or unpin. So the resources to
@@ -25,11 +28,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import CLOSED, HIGH_WATER, ONE, ONE_CLAIM
+from shmsync._core.layout import CLOSED, HIGH_WATER, HOLDS, ONE, ONE_CLAIM
 from shmsync.errors import ReadersFullError
 
 if TYPE_CHECKING:
     from shmsync._core.ports import SlotLock, SlotWords, Table, WriterTable
+    from shmsync._core.sealing import Seals
 
 Step = Callable[[], None]
 
@@ -44,24 +48,23 @@ _UNREFERENCED = 2  # references to a claim: `_claims`, and the argument of getre
 
 
 def _no_op() -> None:
-    """Replace the unpin of a poisoned slot: all its counts are cleared together when it is freed."""
+    """Replace the unpin of a poisoned slot (its counts are cleared together when it is freed), or of the parent's."""
 
 
 class _Claim:
     """The resources that are released when a slot is freed."""
 
-    __slots__ = ("lock", "owner", "shared", "words")
+    __slots__ = ("inherited", "lock", "owner", "words")
 
     def __init__(self, words: SlotWords, lock: SlotLock) -> None:
         self.words = words
         self.lock = lock
         self.owner = os.getpid()
-        self.shared = False
+        self.inherited = False
 
     def release(self) -> None:
-        if self.shared:
-            self.lock.close()
-        elif self.owner == os.getpid():  # a child whose fork ran no hooks must not zero its parent's pins
+        # The process is compared, too: a finalizer may run in a child that has not reset what it inherited yet.
+        if not self.inherited and self.owner == os.getpid():
             _zero(self.words)
             self.lock.close()
 
@@ -79,7 +82,7 @@ def _release_claim(number: int) -> None:
 
 def _release_forgotten_claims() -> None:
     """Release the claims whose finalizer was interrupted by an exception from a signal handler."""
-    for number in tuple(_claims):
+    for number in list(_claims.copy()):  # copied: see `shmsync._util.weak`; a list, without references to the claims
         if sys.getrefcount(_claims.get(number)) == _UNREFERENCED:
             _release_claim(number)
 
@@ -105,17 +108,22 @@ class Slot:
         words: the shared words.
         enter, leave: the bound steps that pin and unpin, by index of the data segment.
         poisoned: whether the slot can no longer be used for entering.
+        unprotected: whether it was inherited by a fork that sealed nothing: what is pinned here may be overwritten.
     """
 
-    __slots__ = ("__weakref__", "_claim", "_number", "_sentinel", "enter", "index", "leave", "poisoned", "words")
+    __slots__ = (
+        *("__weakref__", "_claim", "_number", "_seals", "_sentinel"),
+        *("enter", "index", "leave", "poisoned", "unprotected", "words"),
+    )
 
-    def __init__(self, index: int, words: SlotWords, lock: SlotLock) -> None:
+    def __init__(self, index: int, words: SlotWords, lock: SlotLock, seals: Seals) -> None:
         pin = words.pin
         self.index = index
         self.words = words
         self.enter: tuple[Step, Step] = (pin.bind_add(ONE[0]), pin.bind_add(ONE[1]))
         self.leave: tuple[Step, Step] = (pin.bind_add(-ONE[0]), pin.bind_add(-ONE[1]))
-        self.poisoned = False
+        self.poisoned = self.unprotected = False
+        self._seals = seals
         self._number = _new_number()
         self._claim = _Claim(words, lock)
         _claims[self._number] = self._claim
@@ -131,27 +139,32 @@ class Slot:
         Call while pinned here. One word per index is enough: while the pin is counted, the generation cannot advance
         without an eviction, after which no reader enters here, and a generation that was replaced is never written.
         """
-        self.words.hazards[index].store(generation)
+        if not self._claim.inherited:  # else it is the parent's word, and the inode is sealed or already lost
+            self.words.hazards[index].store(generation)
 
     def clear_hazard(self, index: int, generation: int) -> None:
-        """Clear a hazard, unless the other side of a fork may still need it. Call under the reader's lock."""
+        """Clear a hazard. Call under the reader's lock."""
         hazard = self.words.hazards[index]
-        if not self._claim.shared and hazard.load_relaxed() == generation:  # stored only here, and under the lock
+        if not self._claim.inherited and hazard.load_relaxed() == generation:  # stored only here, and under the lock
             hazard.store(0)
 
     def before_fork(self) -> None:
-        """Share the pins of this slot with the child.
+        """Seal what is pinned or retained here, so that the child may go on using it."""
+        pin = self.words.pin.load()
+        for index, hazard in enumerate(self.words.hazards):
+            # An older generation in the hazard word was replaced: it is never written to again.
+            if pin & HOLDS[index] or hazard.load() == self._seals.generation(index) > 0:
+                self._seals.seal(index)
 
-        Both processes then refer to the same counts and hold the same kernel lock (one open file description). Neither
-        unpins any more, and the lock is free once both have released it, by closing or by dying; then the writer or
-        the next claimer zeroes the slot. So neither can release what the other still reads.
+    def inherit(self, *, sealed: bool) -> None:
+        """Leave this slot to the parent, in a child. Idempotent.
 
-        This is done even if nothing is pinned: another thread may enter between here and the fork. Either it finds the
-        slot poisoned and has to claim another, which waits for the fork (see `shmsync._shm.fork`), or it is past that
-        check, and its pin is counted here like the others.
+        Args:
+            sealed: whether what is pinned or retained here was sealed before the fork.
         """
+        self._claim.inherited = True  # first: if interrupted after this, nothing here touches the parent's words
         self.poison()
-        self._claim.shared = True
+        self.unprotected = not sealed
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if is_finalizing():  # globals may have been deleted; the kernel is about to release the lock
@@ -161,8 +174,12 @@ class Slot:
             self._sentinel = _Sentinel(number)
 
 
-def claim(table: Table) -> Slot:
+def claim(table: Table, seals: Seals) -> Slot:
     """Take the first free slot.
+
+    Args:
+        table: the reader table.
+        seals: the seals of the data segments, for forks.
 
     Raises:
         ReadersFullError: every slot is held by a live reader.
@@ -174,11 +191,12 @@ def claim(table: Table) -> Slot:
             words = table.slot(index)
             _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
             _add_claim(table, index + 1)  # before the first pin, or the writer would not scan it
-            return Slot(index, words, lock)
+            return Slot(index, words, lock, seals)
     raise ReadersFullError(
         errno.EAGAIN,
-        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}); close some, share "
-        "one handle between threads, or unlink the name and create it with a larger max_readers",
+        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}), as `shmsync readers "
+        "NAME` shows; close some, share one handle between threads, or unlink the name and create it with a larger "
+        "max_readers",
     )
 
 

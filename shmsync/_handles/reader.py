@@ -1,16 +1,26 @@
 """Reader: attach by name, return the newest value.
 
 `get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
-version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple, `_fast`, which is
-replaced as a whole, so that a thread never mixes the slot of one incarnation with the version word of another. Between
-the two, `get` copies a small plain value without a pin: see `Attachment.seqlock_read`.
+version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple (`_fast` for `read`,
+the items of `_latest` for `get`). The tuple is replaced as a whole, so that a thread never mixes the slot of one
+incarnation with the version word of another. Between the two, `get` copies a small plain value without a pin: see
+`Attachment.seqlock_read`.
+
+If another program removes the name, its version word does not change. So from time to time both check whether the name
+was created again: `read` by the clock, and `get`, for which the clock costs too much, by exhausting an iterator, in C.
+Its length follows the rate of the calls.
+
+In a forked child the fast path must not return a view of shared memory, which is retained for the parent only. So views
+come from an iterator that stops in a child. Decoded values may be returned.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from itertools import compress, repeat
 from sys import getrefcount
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core import protocol
@@ -21,13 +31,14 @@ from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
+from shmsync._shm.fork import MAX_CALLS, alive, in_progress
 from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder, are_intact
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
     from datetime import timedelta
     from types import TracebackType
 
@@ -45,13 +56,16 @@ R = TypeVar("R")
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
 _NOTHING_SHARED: Any = ((None,), -1, None, ())
+_CHECK_INTERVAL = 0.1  # seconds between two checks whether the name was created again
+_GROWTH = 4  # of the number of calls of `get` between two checks, if they come fast
 
 
 class Reader(Generic[T]):
     """Reads the newest value published under a name. Attaches at the first read. Creates no segments.
 
-    Thread-safe. After a fork it works in parent and child. It pickles by name. When the writer unlinks the name and
-    publishes again, the next read attaches to the new incarnation.
+    Thread-safe. After a fork it works in parent and child, also if Python did not announce the fork. It pickles by
+    name. When the writer unlinks the name and publishes again, the next read attaches to the new incarnation. If
+    another program removed the name, that is noticed within a bounded number of calls.
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
@@ -116,9 +130,13 @@ class Reader(Generic[T]):
         """Reset everything that belongs to one incarnation. Snapshots and views have their own references."""
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, PinnedVersion] | None = None
-        self._latest: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
-        # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`.
+        self._cached: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
+        # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`. Then the first
+        # cell in `_cached` is one that never matches.
         self._shared: tuple[Any, int, Any, Sequence[memoryview]] = _NOTHING_SHARED
+        self._latest: Iterator[tuple[Any, int, Any]] = repeat(_NOTHING, 0)  # `_cached`, for the next calls of `get`
+        self._calls = 1  # how many calls of `get` follow each other before the next check
+        self._checked_until = 0.0  # when `read` checks next
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
         self._waited = -1  # sequence number that `wait` returned last
 
@@ -154,10 +172,13 @@ class Reader(Generic[T]):
             ClosedError: this handle is closed.
         """
         # A relaxed load is enough here: it only decides whether the cached value is still the newest.
-        cell, seq, value = self._latest
-        if cell[0] == seq:
-            return value
-        del value  # otherwise its memory would count as used in the slow path
+        for cell, seq, value in self._latest:
+            if cell[0] == seq:
+                return value
+            del value  # otherwise its memory would count as used in the slow path
+            break
+        else:
+            return self._get_checked(default)
         return self._get_changed(default)
 
     def read(self, *, check_bytes: bool = False) -> Snapshot[T]:
@@ -173,7 +194,14 @@ class Reader(Generic[T]):
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
-        if fast is None or check_bytes or fast[0].poisoned or getrefcount(fast[0]) > MAX_REFERENCES:
+        if (
+            fast is None
+            or check_bytes
+            or fast[0].poisoned
+            or not alive[0]
+            or getrefcount(fast[0]) > MAX_REFERENCES
+            or monotonic() > self._checked_until
+        ):
             return self._read_changed(check_bytes=check_bytes)
         slot, version, pinned = fast
         try:
@@ -181,7 +209,7 @@ class Reader(Generic[T]):
             # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
             # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
             # before it writes here again. It cannot have done so yet: a later version would be in this segment.
-            if seq == pinned.seq == self._seen:
+            if seq == pinned.seq == self._seen and not in_progress:
                 return Snapshot(self, slot, pinned)
             slot.leave[index_of(seq)]()
         except BaseException:
@@ -191,28 +219,73 @@ class Reader(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------- the slow path
 
+    def _get_checked(self, default: Any) -> Any:
+        """Continue `get` where no call of the fast path is left: nothing is cached, or the name has to be checked."""
+        if not alive[0]:
+            fork.check()
+        with self.lock:
+            self._check_superseded()
+            if self._cached is not _NOTHING:
+                calls = repeat(self._cached, self._calls)
+                self._latest = compress(calls, alive) if isinstance(self._latest, compress) else calls
+        cell, seq, value = self._cached
+        if cell[0] == seq:
+            return value
+        del value
+        return self._get_changed(default)
+
     def _get_changed(self, default: Any) -> Any:
+        if not alive[0]:
+            fork.check()
         cell, newest, value, views = self._shared
         if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
             return memoryview(value) if type(value) is memoryview else value
         del value, views  # as in `get`
         with self.lock:
-            attachment = self._attachment
-            if attachment is not None and (copied := attachment.seqlock_read()) is not None:
-                seq, codec, payload = copied
-                value = self.decoder.decode_plain(codec, payload)
-                if value is not NOT_PLAIN:
-                    self._shared = _NOTHING_SHARED
-                    self._latest = (attachment.channel.version_cell, seq, value)
-                    self._counters.values += 1
-                    attachment.release_unused()
-                    return value
+            try:
+                value = self._copy_small()
+            finally:
+                self._forget_if_closed()
+        if value is not NOT_PLAIN:
+            return value
         try:
             return self._retry_until_published(self._take)
         except (StateNotFoundError, UninitializedStateError):
             if default is _RAISE:
                 raise
             return default
+
+    def _copy_small(self) -> Any:
+        """Return a small plain value, copied without a pin; NOT_PLAIN if it is not one."""
+        attachment = self._attachment
+        if attachment is None or (copied := attachment.seqlock_read()) is None:
+            return NOT_PLAIN
+        seq, codec, payload = copied
+        value = self.decoder.decode_plain(codec, payload)
+        if value is not NOT_PLAIN:
+            self._remember(attachment, seq, value, has_views=False)
+            self._counters.values += 1
+            attachment.release_unused()
+        return value
+
+    def _remember(
+        self, attachment: Attachment, seq: int, value: Any, exposed: Sequence[memoryview] = (), *, has_views: bool
+    ) -> Any:
+        """Return this value from the next calls of `get`, as long as the version is `seq`.
+
+        A caller may release each of the exposed views. Returns what to hand out now.
+        """
+        cell = attachment.channel.version_cell
+        if exposed:
+            self._shared = (cell, seq, value, exposed)
+            cached = self._cached = (_NOTHING[0], seq, None)
+            self._latest = repeat(cached, self._calls)
+            return memoryview(value) if type(value) is memoryview else value
+        self._shared = _NOTHING_SHARED
+        cached = self._cached = (cell, seq, value)
+        calls = repeat(cached, self._calls)
+        self._latest = compress(calls, alive) if has_views else calls
+        return value
 
     def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
         """Unpin; return the value, retained if it is a view of the segment: it outlives the pin."""
@@ -226,19 +299,9 @@ class Reader(Generic[T]):
             if not exposed:
                 pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
-        value = self._cache(attachment.channel.version_cell, pinned.seq, value, exposed)
+        value = self._remember(attachment, pinned.seq, value, exposed, has_views=pinned.mapping.views.has_views())
         self._counters.values += 1
         attachment.release_unused()
-        return value
-
-    def _cache(self, cell: memoryview, seq: int, value: Any, exposed: list[memoryview]) -> Any:
-        """Cache the value of `get`; return what to hand out. A caller may release each of the exposed views."""
-        if exposed:
-            self._shared = (cell, seq, value, exposed)
-            self._latest = (_NOTHING[0], seq, None)
-            return memoryview(value) if type(value) is memoryview else value
-        self._shared = _NOTHING_SHARED
-        self._latest = (cell, seq, value)
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
@@ -246,8 +309,12 @@ class Reader(Generic[T]):
 
     def _read_now(self) -> Snapshot[T]:
         """Pin the newest version. Raises if nothing is published, without waiting."""
+        fork.check()
         with self.lock:
-            return self._pin_and(self._snapshot, check_bytes=False)
+            try:
+                return self._pin_and(self._snapshot, check_bytes=False)
+            finally:
+                self._forget_if_closed()
 
     def _snapshot(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Snapshot[T]:
         snapshot = Snapshot(self, slot, pinned)
@@ -268,8 +335,12 @@ class Reader(Generic[T]):
         deadline, pauses = -1.0, None
         while True:
             try:
+                fork.check()
                 with self.lock:
-                    return self._pin_and(use, check_bytes=check_bytes)
+                    try:
+                        return self._pin_and(use, check_bytes=check_bytes)
+                    finally:
+                        self._forget_if_closed()
             except (StateNotFoundError, UninitializedStateError):
                 now = time.monotonic()
                 if pauses is None:
@@ -284,8 +355,8 @@ class Reader(Generic[T]):
             attachment = self._attached()
             try:
                 slot, pinned = attachment.pin(check_bytes=check_bytes)
-                if pinned.value is UNSET and self._latest[:2] == (attachment.channel.version_cell, pinned.seq):
-                    pinned.value = self._latest[2]  # decoded without a pin: see `Attachment.seqlock_read`
+                if pinned.value is UNSET and self._cached[:2] == (attachment.channel.version_cell, pinned.seq):
+                    pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.seqlock_read`
                 self._fast = (slot, attachment.version, pinned)
                 return use(attachment, slot, pinned)
             except StaleAttachmentError:
@@ -299,10 +370,28 @@ class Reader(Generic[T]):
                 raise
 
     def _attached(self) -> Attachment:
-        if self._attachment is None:
+        if monotonic() > self._checked_until:
+            self._check_superseded()
+        attachment = self._attachment
+        if attachment is None:
             self._check_open()
-            self._attachment = Attachment(self._names, self.decoder, self.lock, self._counters)
-        return self._attachment
+            attachment = self._attachment = Attachment(self._names, self.decoder, self.lock, self._counters)
+        return attachment
+
+    def _check_superseded(self) -> None:
+        """Detach if the name was removed and created again. Call under the lock."""
+        now = monotonic()
+        since, self._checked_until = now - self._checked_until + _CHECK_INTERVAL, now + _CHECK_INTERVAL
+        # At a steady rate, the calls of `get` between two checks take a check interval.
+        expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
+        self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
+        if self._attachment is not None and self._attachment.channel.is_superseded():
+            self._detach()
+
+    def _forget_if_closed(self) -> None:
+        """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
+        if self._closed:
+            self._detach()
 
     def discard_slot(self, slot: Slot) -> None:
         """Poison a slot whose counts may be wrong, and stop entering through it; its last reference frees it."""
@@ -373,24 +462,27 @@ class Reader(Generic[T]):
     # The interface `VersionSource` of `waiting`.
 
     def _newest(self) -> tuple[Channel, int] | None:
+        fork.check()
         with self.lock:
             try:
                 channel = self._attached().channel
             except (StateNotFoundError, UninitializedStateError):
                 return None
+            finally:
+                self._forget_if_closed()
             seq = channel.version.load()
             if seq == CLOSED:
                 self._detach()
             return None if seq in {0, CLOSED} else (channel, seq)
 
     def _last_returned(self) -> int:
-        return max(self._latest[1], self._seen, self._waited)
+        return max(self._cached[1], self._seen, self._waited)
 
     def _note_waited(self, seq: int) -> None:
         self._waited = seq
 
-    def _detach_if_removed(self, channel: Channel, seen: int) -> None:
-        if channel.version.load_relaxed() == seen and not channel.is_current():
+    def _detach_if_superseded(self, channel: Channel, seen: int) -> None:
+        if channel.version.load_relaxed() == seen and channel.is_superseded():
             with self.lock:
                 self._detach()
 
@@ -410,8 +502,10 @@ class Reader(Generic[T]):
         A handle holds the version that it has read last until its next read. In a worker that is about to be idle,
         this lets the writer reuse or free the memory at once. The handle stays attached; the next read maps again.
         """
+        fork.check()
         with self.lock:
-            self._latest = (_NOTHING[0], self._latest[1], None)
+            self._cached = (_NOTHING[0], self._cached[1], None)
+            self._latest = repeat(_NOTHING, 0)
             self._shared = _NOTHING_SHARED
             self._fast = None
             if self._attachment is not None:
@@ -427,6 +521,7 @@ class Reader(Generic[T]):
 
         Threads that wait with this handle raise ClosedError within a second, coroutines within five.
         """
+        fork.check()
         with self.lock:
             self._closed = True
             attachment = self._attachment
@@ -439,7 +534,7 @@ class Reader(Generic[T]):
             raise ClosedError(f"the {type(self).__name__} of {self.name!r} is closed; open a new one")
 
     def after_fork_in_child(self) -> None:
-        """Attach again at the next read. Slots of live snapshots are shared with the parent."""
+        """Attach again at the next read, with a slot of this process."""
         self.lock = threading.RLock()  # the old one may belong to a thread of the parent
         self._detach()
 

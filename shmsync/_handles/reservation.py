@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Reservation:
             offset: offset of its first element in bytes; the memory itself begins on a cache line.
 
         Raises:
-            InvalidArgumentError: it does not fit into the memory, or the dtype contains references.
+            InvalidArgumentError: the array does not fit into the memory, or the dtype contains references.
             MissingExtraError: NumPy is not installed.
             ClosedError: outside the block.
         """
@@ -113,6 +114,7 @@ class Reservation:
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidArgumentError(
                 f"no array of shape {shape!r} and dtype {dtype!r} fits at offset {offset} in {self.size} bytes: {error}"
+                "; pass another shape, dtype or offset, or reserve more bytes"
             ) from None
         self._arrays.append(array)
         return array
@@ -150,6 +152,7 @@ def _array_on(numpy: Any, memory: memoryview, shape: Any, dtype: Any, offset: in
     # NumPy would accept these here.
     if kind.hasobject:
         raise TypeError("the dtype contains references")
-    if numpy.min(shape, initial=0) < 0 or offset < 0:
+    dimensions = [operator.index(each) for each in (shape if numpy.iterable(shape) else [shape])]
+    if min(dimensions, default=0) < 0 or operator.index(offset) < 0:
         raise ValueError("negative dimensions or offset")
     return numpy.ndarray(shape, kind, memory, offset)

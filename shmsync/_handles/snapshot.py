@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync._session.pinned import UNSET, PinnedVersion
+from shmsync._shm import fork
+from shmsync._shm.fork import alive
 from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Snapshot(Generic[T]):
         >>> writer.unlink(); writer.close()
     """
 
-    __slots__ = ("_pinned", "_reader", "_slot", "_value", "_viewed", "is_switched")
+    __slots__ = ("_pinned", "_reader", "_slots", "_value", "_viewed", "is_switched")
 
     def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
@@ -65,7 +67,7 @@ class Snapshot(Generic[T]):
         self._viewed = False
         self._value: Any = UNSET
         self.is_switched = False
-        self._slot: Slot | None = slot
+        self._slots = {0: slot}  # `close` pops it: of two threads that close, one unpins; and the slot may be freed
 
     @property
     def version(self) -> InstanceVersion:
@@ -74,8 +76,10 @@ class Snapshot(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether the snapshot was closed."""
-        return self._slot is None
+        """Whether the snapshot was closed, or lost in a fork that Python did not announce."""
+        fork.check()
+        slot = self._slots.get(0)
+        return slot is None or slot.unprotected
 
     @property
     def value(self) -> T:
@@ -84,17 +88,20 @@ class Snapshot(Generic[T]):
         Raises:
             EntityReadError: the bytes cannot be decoded, or not as the reader's type.
             MissingExtraError: decoding needs a package that is not installed.
-            ClosedError: the snapshot was closed.
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
         """
         value = self._pinned.value
-        if value is UNSET or self._slot is None:
+        slot = self._slots.get(0)
+        if value is UNSET or slot is None or slot.unprotected or not alive[0]:
             return self._decode()
         return value  # type: ignore[no-any-return]
 
     def _decode(self) -> T:
+        self._check_open()
         pinned = self._pinned
         with self._reader.lock:  # so that all threads get the same object
-            if self._slot is None or not isinstance(pinned, PinnedVersion):
+            self._check_open()
+            if not isinstance(pinned, PinnedVersion):
                 raise _closed()
             value = self._value if pinned.value is UNSET else pinned.value
             if value is UNSET:
@@ -105,7 +112,7 @@ class Snapshot(Generic[T]):
                     self._value = value
                 else:
                     pinned.value = value
-            if self._slot is None:  # checked last, as in `buffer`
+            if not self._slots:  # checked last, as in `buffer`
                 self._value = UNSET
                 raise _closed()
         # A new view each time: the caller may release it.
@@ -116,24 +123,40 @@ class Snapshot(Generic[T]):
         """The payload, zero-copy and read-only.
 
         Raises:
-            ClosedError: the snapshot was closed.
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
         """
+        self._check_open()
         pinned = self._pinned
         if not isinstance(pinned, PinnedVersion):
             raise _closed()
         self._viewed = True
         view = pinned.export()  # a new one each time: the caller may release it
-        if self._slot is None:  # checked last: a `close` in another thread has seen the view, or we see the close
+        if not self._slots:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
 
+    def _check_open(self) -> None:
+        fork.check()
+        slot = self._slots.get(0)
+        if slot is None:
+            raise _closed()
+        if slot.unprotected:
+            raise ClosedError(
+                f"this snapshot of {self._reader.name!r} was opened before a fork that Python did not announce (or its "
+                "hooks failed), so its memory may have been overwritten; read again in this process, or fork through "
+                "Python (uWSGI: start it with --py-call-uwsgi-fork-hooks or --lazy-apps)"
+            )
+
     def close(self) -> None:
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
-        slot, pinned = self._slot, self._pinned
+        if not alive[0]:
+            fork.check()  # in a child, the pin is the parent's
+        slot, pinned = self._slots.get(0), self._pinned
         if slot is None or not isinstance(pinned, PinnedVersion):
             return
         try:
-            self._slot = None
+            if self._slots.pop(0, None) is None:
+                return
             self._value = UNSET
             # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
             if self._viewed and pinned.mapping.views.has_views():
@@ -160,7 +183,7 @@ class Snapshot(Generic[T]):
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_slot", None) is not None and not is_finalizing():  # see `Slot.__del__`
+        if getattr(self, "_slots", None) and not is_finalizing():  # see `Slot.__del__`
             self.close()
 
     def __reduce__(self) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 from shmsync._handles.reader import Reader
 from shmsync._handles.snapshot import T
 from shmsync._handles.writer import Writer
+from shmsync._shm import fork
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -77,6 +78,7 @@ class Synchronizer(Reader[T]):
     ) -> None:
         super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
         self._writer: Writer[T] = Writer(name, **writer)
+        self._is_inherited = False  # whether the writer is that of the parent process
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish a value. See `Writer.write`."""
@@ -100,18 +102,23 @@ class Synchronizer(Reader[T]):
 
     def close(self) -> None:
         """Release the write lock and the reader slot. The name stays. Idempotent."""
+        fork.check()
         self._writer.close()
         super().close()
 
     def after_fork_in_child(self) -> None:
         """Attach again at the next read; take the write lock at the next write."""
         super().after_fork_in_child()
-        if not self._closed:
-            self._writer = Writer(self.name, **self._writer._options())
+        self._is_inherited = True
 
     def _writing(self) -> Writer[T]:
-        self._check_open()
-        return self._writer
+        fork.check()
+        with self.lock:
+            self._check_open()
+            if self._is_inherited:
+                self._writer = Writer(self.name, **self._writer._options())
+                self._is_inherited = False
+            return self._writer
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), **self._writer._options()}

@@ -54,7 +54,7 @@ class VersionSource(Protocol[T]):
     def _note_waited(self, seq: int) -> None:
         """Record that a wait has returned a sequence number."""
 
-    def _detach_if_removed(self, channel: Channel, seen: int) -> None:
+    def _detach_if_superseded(self, channel: Channel, seen: int) -> None:
         """Detach if the name was removed by another program while the version stayed at `seen`."""
 
     def _read_now(self) -> Snapshot[T]:
@@ -182,7 +182,7 @@ def _rounds(
             yield _Sleep(None, 0, min(next(pauses), left))
         else:
             yield _Sleep(*newest, min(max_sleep, left))
-            source._detach_if_removed(*newest)
+            source._detach_if_superseded(*newest)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import sys
 import threading
@@ -12,17 +13,21 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from shmsync import codecs
 from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, new
+from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
-from shmsync._session import ownership
 from shmsync._session.log import WriterLog
+from shmsync._session.ownership import Ownership
+from shmsync._session.state_file import CreateOptions, SegmentDirectory
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
+from shmsync._shm.fork import alive
 from shmsync._types import InstanceVersion, WriteResult, WriterStats
+from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
-from shmsync.errors import ClosedError, InvalidArgumentError, WriteLockConflictError
+from shmsync.errors import ClosedError, InvalidArgumentError, StateNotFoundError, WriteLockConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +38,12 @@ if TYPE_CHECKING:
 
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
-    from shmsync._session.ownership import Ownership
     from shmsync.codecs import Codec
     from shmsync.codecs._gather import Payload
 
-_LINK_CHECK_INTERVAL = 1.0
+_NAME_CHECK_INTERVAL = 1.0
+_LOCK_BACKOFF = (0.0005, 0.05)  # seconds, the first and the longest pause while another process holds the write lock
+_EXIT_TIMEOUT = 1.0
 _TURN_POLL_INTERVAL = 0.1
 _OWNER_BITS = 0o600
 
@@ -60,6 +66,8 @@ class Writer(Generic[T]):
         max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created.
         max_backoff: the longest pause between two polls while a write waits for a reader, in seconds or as a
             timedelta. The pauses grow exponentially up to it.
+        lock_timeout: how long to wait for another writer of this name to close or die, before WriteLockConflictError
+            is raised; in seconds or as a timedelta. 0 raises at once.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
@@ -82,17 +90,16 @@ class Writer(Generic[T]):
         grace_duration: float | timedelta = 1.0,
         max_readers: int = 256,
         max_backoff: float | timedelta = 0.002,
+        lock_timeout: float | timedelta = 0.0,
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
-            raise InvalidArgumentError(f"max_readers must be 1 to {MAX_READERS}, not {max_readers!r}")
+            raise InvalidArgumentError(f"max_readers must be an int from 1 to {MAX_READERS}, not {max_readers!r}")
         if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
             raise InvalidArgumentError(
                 f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
             )
         self.name = name
-        self._create_options = ownership.CreateOptions(
-            names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff")
-        )
+        self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
         self._codec: Codec = codecs.by_name(codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
@@ -101,11 +108,17 @@ class Writer(Generic[T]):
         self._reservation: OpenReservation | None = None
         self._closed = False
         self._usable = True  # neither closed, nor inherited by a fork
+        self._lock_timeout = seconds(lock_timeout, "lock_timeout")
+        self._entered = 0
+        self._deferred: set[str] = set()
+        self._owner = NameOwner(SegmentDirectory(self._create_options))
         self._ownership: Ownership | None = None
-        self._next_link_check = 0.0
+        self._heals = False
+        self._next_name_check = 0.0
         self._writes = self._resets = self._replaced = self._takeovers = 0
         self._log = WriterLog(name)
         fork.call_after(self)
+        _open_writers.add(self)
 
     def write(self, value: T, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish a value, encoded with the writer's codec. After an error the last value is still published.
@@ -125,13 +138,13 @@ class Writer(Generic[T]):
             DataWriteError: a segment cannot be created.
             ClosedError: this writer is closed.
         """
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(self._codec, self._codec.encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
-        if not self._usable:
+        if not self._usable or not alive[0]:
             self._refuse()
         return self._publish(raw, raw.encode(data), grace_duration)
 
@@ -151,34 +164,68 @@ class Writer(Generic[T]):
             InvalidArgumentError: the size is not valid.
         """
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be 0 to {LAST_SEQ - PAYLOAD_AT} bytes, not {size!r}")
-        if not self._usable:
+            raise InvalidArgumentError(f"size must be an int from 0 to {LAST_SEQ - PAYLOAD_AT}, in bytes, not {size!r}")
+        if not self._usable or not alive[0]:
             self._refuse()
         return Reservation(self, size, grace_duration)
 
     # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
+        try:
+            if self._ownership is None:
+                self._wait_for_lock()
+            with self._lock:
+                if self._busy or self._reservation is not None:
+                    self._wait_for_turn()
+                try:
+                    self._busy = True
+                    return self._write(codec.ID, payload, grace_duration)
+                finally:
+                    self._busy = False  # before any call, because a signal handler may raise in each
+                    self._finish()
+        finally:
+            release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
+
+    def _wait_for_lock(self) -> None:
+        """Acquire the name; wait for another writer for as long as `lock_timeout`. The handle is not locked meanwhile.
+
+        Raises:
+            WriteLockConflictError: the other writer is still alive.
+        """
+        deadline = time.monotonic() + self._lock_timeout
+        pauses = backoff(*_LOCK_BACKOFF)
+        while True:
+            try:
+                self._acquire()
+            except WriteLockConflictError:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._usable:
+                    raise
+            else:
+                return
+            time.sleep(min(next(pauses), left))
+
+    def _acquire(self) -> None:
         with self._lock:
             if self._busy or self._reservation is not None:
                 self._wait_for_turn()
             try:
                 self._busy = True
-                now = time.monotonic()
-                size = len(payload)
-                owned, prepared = self._prepare(size, now, grace_duration)
-                return self._commit(owned, prepared, size, (payload, codec.ID, now))
-            finally:
-                self._busy = False  # before any call, because a signal handler may raise in each
+                self._current_ownership(time.monotonic())
+                self._busy = False
+            except BaseException:
+                self._busy = False
                 self._finish()
-                release(payload)  # a stored exception keeps this frame alive, and with it the caller's buffer
+                raise
 
     def _wait_for_turn(self) -> None:
         """Wait until no Reservation of another thread is open. Discard one whose block ended without `__exit__`."""
         if self._busy:  # two interleaved publishes would write into what the inner one has just published
             raise WriteLockConflictError(
                 errno.EAGAIN,
-                f"a signal handler called write on {self.name!r} during a write; publish after it has returned",
+                f"a signal handler wrote to {self.name!r} during another call of this Writer; write after that call "
+                "has returned",
             )
         while (opened := self._reservation) is not None:
             if opened.is_abandoned():
@@ -186,17 +233,30 @@ class Writer(Generic[T]):
             else:
                 self._turn.wait(_TURN_POLL_INTERVAL)
 
+    def _write(self, codec_id: int, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
+        size = len(payload)
+        while True:
+            now = time.monotonic()
+            try:
+                owned, prepared = self._prepare(size, now, grace_duration)
+                return self._commit(owned, prepared, size, (payload, codec_id, now))
+            except StaleIncarnationError:
+                self._next_name_check = 0.0  # it was ended by force, or the name leads elsewhere: acquire again
+
     def _prepare(
         self, size: int, now: float, grace_duration: float | timedelta | None
     ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        if not self._usable:
-            self._refuse()
-        owned = self._current_ownership(now)
+        owned = self._ownership
+        if owned is None or now >= self._next_name_check or not self._usable:
+            owned = self._current_ownership(now)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
         checksum = owned.commit(prepared, value)
+        if self._heals:
+            self._heals = False
+            self._owner.published()
         seq, index, reset, replaced, _, _ = prepared
         self._writes += 1
         if reset or replaced:
@@ -206,53 +266,88 @@ class Writer(Generic[T]):
         return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum))))
 
     def _finish(self) -> None:
-        owned = self._ownership
-        if owned is not None and owned.is_unpublished and owned.version.load() == 0:
-            self._end_incarnation(owned)  # nothing was published: remove the segments
+        """Leave nothing behind of an incarnation without a value; do what signal handlers asked for."""
+        owned, state = self._ownership, self._owner.state
+        if owned is None or owned.state is not state:
+            self._forget_ownership()
+            self._owner.abort()  # interrupted while it acquired the name
+        elif owned.is_unpublished and not self._entered and owned.version.load() == 0:
+            self._forget_ownership()
+            self._owner.end()
+        if self._deferred:
+            self._run_deferred()
+
+    def _run_deferred(self) -> None:
+        if "unlink" in self._deferred:
+            self._deferred.discard("unlink")
+            self.unlink()
+        if "close" in self._deferred:
+            self._deferred.discard("close")
+            self.close()
 
     def _current_ownership(self, now: float) -> Ownership:
-        owned = self._ownership
-        if owned is not None and now >= self._next_link_check:
-            self._next_link_check = now + _LINK_CHECK_INTERVAL
-            owned.data.forget_unlinked()
-            if not owned.is_linked():
-                self._end_incarnation(owned)  # another program removed the name: send the readers to the new one
-                owned = None
-        if owned is None:
-            owned = self._ownership = ownership.acquire(self._create_options)
+        """Return the incarnation that the name leads to, owned by this writer."""
+        if not self._usable:
+            self._refuse()
+        self._next_name_check = now + _NAME_CHECK_INTERVAL
+        while True:
+            state = self._owner.acquire(check_name=True)
+            owned = self._ownership
+            if owned is not None and owned.state is state:
+                owned.data.forget_unlinked()
+                return owned
+            self._forget_ownership()
+            self._heals = True
+            try:
+                owned = self._ownership = Ownership(self._create_options, self._owner, state)
+            except StateNotFoundError:
+                continue  # its reader table was removed just now
             if owned.previous_owner_pid:
                 self._takeovers += 1
                 self._log.took_over(owned.previous_owner_pid)
-        return owned
+            return owned
 
-    def _end_incarnation(self, owned: Ownership) -> None:
-        self._ownership = None
-        owned.end_incarnation()
-        owned.release()
+    def _forget_ownership(self) -> None:
+        owned, self._ownership = self._ownership, None
+        if owned is not None:
+            owned.close()
 
     # The interface `ReservingWriter` of `reservation`.
 
     def _open_reservation(
         self, reservation: Reservation, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, memoryview]:
+        fork.check()
+        if self._ownership is None:
+            self._wait_for_lock()
         with self._lock:
             self._wait_for_turn()
             try:
                 self._busy = True
-                owned, prepared = self._prepare(reservation.size, time.monotonic(), grace_duration)
+                owned, prepared = self._reserve(reservation.size, grace_duration)
                 buffer = owned.data.payload_view(prepared.idx, reservation.size)
                 opened = OpenReservation(
                     weakref.ref(reservation), reservation.size, threading.current_thread(), owned, prepared
                 )
                 self._reservation = opened
             except BaseException:
+                self._busy = False
                 self._finish()
                 raise
-            finally:
-                self._busy = False
+            self._busy = False
+            if self._deferred:
+                self._run_deferred()
         return opened, buffer
 
+    def _reserve(self, size: int, grace_duration: float | timedelta | None) -> tuple[Ownership, PreparedWrite]:
+        while True:
+            try:
+                return self._prepare(size, time.monotonic(), grace_duration)
+            except StaleIncarnationError:  # noqa: PERF203 - not in a normal write
+                self._next_name_check = 0.0
+
     def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+        fork.check()
         with self._lock:
             if opened is None or self._reservation is not opened:
                 if not publish:
@@ -265,16 +360,22 @@ class Writer(Generic[T]):
                 )
             try:
                 self._busy = True
-                if not publish:
-                    return None
-                # The time is that of the publish: the block may have taken a while.
-                value: Encoded = (uninitialized(opened.size), raw.ID, time.monotonic())
-                return self._commit(opened.ownership, opened.prepared, opened.size, value)
+                return self._publish_reserved(opened) if publish else None
             finally:
                 self._busy = False
                 self._reservation = None
                 self._turn.notify_all()
                 self._finish()
+
+    def _publish_reserved(self, opened: OpenReservation) -> WriteResult:
+        # The time is that of the publish: the block may have taken a while.
+        value: Encoded = (uninitialized(opened.size), raw.ID, time.monotonic())
+        try:
+            return self._commit(opened.ownership, opened.prepared, opened.size, value)
+        except StaleIncarnationError:  # removed by force during the block: copy the value into the next incarnation
+            self._next_name_check = 0.0
+            view = opened.ownership.data.payload_view(opened.prepared.idx, opened.size)
+            return self._write(raw.ID, raw.encode(view), None)
 
     def _invalidate_reservation(self) -> None:
         """Make an open Reservation fail. If its block still writes to its memory, no reader reads that memory."""
@@ -284,6 +385,9 @@ class Writer(Generic[T]):
         self._turn.notify_all()
 
     # The handle.
+
+    # A signal handler may interrupt any of these calls, and call another one. One rule: `write` and `reserve` fail at
+    # once, `unlink` and `close` take effect when the outer call ends.
 
     def unlink(self) -> None:
         """Remove the name and its segments. Attached readers notice at their next call; open snapshots stay valid.
@@ -295,14 +399,24 @@ class Writer(Generic[T]):
             LayoutMismatchError: the segments have another layout version, or belong to another program.
             ClosedError: this writer is closed.
         """
+        fork.check()
         with self._lock:
             if not self._usable:
                 self._refuse()
-            self._invalidate_reservation()
-            if self._ownership is not None:
-                self._end_incarnation(self._ownership)
-            else:
-                unlink_name(self._create_options.names)
+            if self._busy:
+                self._deferred.add("unlink")
+                return
+            try:
+                self._busy = True
+                self._invalidate_reservation()
+                if self._owner.state is None:
+                    unlink_name(self._create_options.names)
+                else:
+                    self._forget_ownership()
+                    self._owner.unlink()
+            finally:
+                self._busy = False
+                self._finish()
 
     def stats(self) -> WriterStats:
         """Return the counters of this handle."""
@@ -311,21 +425,37 @@ class Writer(Generic[T]):
     @property
     def closed(self) -> bool:
         """Whether the writer is closed."""
-        return self._closed
+        return self._closed or "close" in self._deferred
 
     def close(self) -> None:
-        """Release the write lock. The name stays, and readers keep reading. Idempotent."""
+        """Release the write lock. The name stays, and readers keep reading. Idempotent.
+
+        At the exit of the interpreter, open writers are closed.
+        """
+        fork.check()
         with self._lock:
-            self._invalidate_reservation()
-            self._closed = True
-            self._usable = False
-            owned, self._ownership = self._ownership, None
-            if owned is not None:
-                if owned.version.load() == 0:
-                    owned.end_incarnation()  # closed inside the block of a first reserve: remove the segments
-                owned.release()
+            if self._busy:
+                self._deferred.add("close")
+                return
+            try:
+                self._busy = True
+                self._invalidate_reservation()
+                self._closed = True
+                self._usable = False
+                self._release()
+            finally:
+                self._busy = False
+                self._deferred.clear()
+
+    def _release(self) -> None:
+        owned = self._ownership
+        if owned is not None and owned.state is self._owner.state:
+            owned.record_release()
+        self._forget_ownership()
+        self._owner.abort()
 
     def _refuse(self) -> NoReturn:
+        fork.check()
         if self._closed:
             raise ClosedError(f"the Writer of {self.name!r} is closed; open a new one")
         raise WriteLockConflictError(
@@ -341,25 +471,43 @@ class Writer(Generic[T]):
         self._busy = False
         self._reservation = None
         self._usable = False
-        owned, self._ownership = self._ownership, None
-        if owned is not None:
-            owned.close_inherited()
+        self._deferred.clear()
+        self._forget_ownership()
+        self._owner.close_inherited()
 
     def __enter__(self) -> Self:
+        """Acquire the name, so that what the block reads is what its write replaces.
+
+        Until the first write of a new name, readers find it without a value (UninitializedStateError).
+
+        Raises:
+            WriteLockConflictError: another writer is alive, and `lock_timeout` is over.
+        """
+        fork.check()
         if not self._usable:
             self._refuse()
+        self._entered += 1
+        try:
+            self._wait_for_lock()
+        except BaseException:
+            self._entered -= 1
+            raise
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._entered -= 1
         self.close()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        owned = getattr(self, "_ownership", None)
-        if owned is not None and not is_finalizing():
-            with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
-                owned.release()
+        owner = getattr(self, "_owner", None)
+        if owner is None or owner.state is None or is_finalizing():
+            return
+        with suppress(Exception):  # the interpreter may be shutting down; the kernel releases the lock in any case
+            fork.check()  # in a child, the lock is the parent's
+            if owner.state is not None:
+                self._release()
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the constructor, without the name."""
@@ -370,6 +518,7 @@ class Writer(Generic[T]):
             "grace_duration": self._grace,
             "max_readers": created.max_readers,
             "max_backoff": created.max_backoff,
+            "lock_timeout": self._lock_timeout,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -380,8 +529,25 @@ class Writer(Generic[T]):
         return f"<{type(self).__name__} {self.name!r}, {state}, {self._writes} writes>"
 
 
+def _close_open_writers() -> None:
+    for writer in list(_open_writers):
+        if writer._lock.acquire(timeout=_EXIT_TIMEOUT):  # a daemon thread may be writing
+            try:
+                with suppress(Exception):  # the kernel releases the lock in any case
+                    writer.close()
+            finally:
+                writer._lock.release()
+
+
+_open_writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
+atexit.register(_close_open_writers)
+
+
 def _octal(mode: object) -> str:
-    return f"{mode:#o}" if isinstance(mode, int) else repr(mode)
+    """Return a mode in octal, and also in decimal if it may be an octal number without its prefix 0o."""
+    if not isinstance(mode, int):
+        return repr(mode)
+    return f"{mode:#o}" if mode & ~0o777 == 0 else f"{mode:#o} ({mode} in decimal)"
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from shmsync._inspect.scan import Scan
 
 _SUFFIX = "_state"
-_ATTEMPTS = 3  # before a problem is reported: another process may be creating the name
+_ATTEMPTS = 3  # a problem is reported only if each of them finds it: another process may be creating the name
 _RETRY_AFTER = 0.002
-_RESOLUTION = 1.0  # of the publish time in the data header, in seconds
+_RESOLUTION = 1.0  # the data header contains the time of the publish in whole seconds
 _BLOCK = 512  # unit of st_blocks, in bytes
 
 
@@ -235,7 +235,7 @@ def _held_time(
     """Return bounds on how long a reader has held a data segment, in seconds; the upper one is None if unknown.
 
     Args:
-        result: the scan.
+        result: the scan that found the reader.
         newest: sequence number of the newest version.
         idx: index of the data segment.
         attached: seconds since the reader attached; None if unknown.

@@ -7,7 +7,6 @@ the scan do no harm. The kernel locks show which processes are alive.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 _WORD = struct.Struct("=Q")
-_ATTEMPTS = 20  # to read a matching pair of state and data header while a fast writer changes them
+_ATTEMPTS = 20  # a fast writer may change state and data header while they are read
 
 
 class _StateWords(NamedTuple):
@@ -65,7 +64,7 @@ class _StateWords(NamedTuple):
 
     @classmethod
     def read(cls, segment: Segment) -> Self:
-        raw = os.pread(segment.fd, STATE_SIZE, 0).ljust(STATE_SIZE, b"\0")
+        raw = segment.read(0, STATE_SIZE).ljust(STATE_SIZE, b"\0")
         seq, *generations = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
         return cls(seq, (generations[0], generations[1]))
 
@@ -78,10 +77,10 @@ class Scan:
         layout: version of the memory layout; None if the state segment does not belong to shmsync.
         header: header of the state segment; None if it is incomplete.
         words: shared words of the state segment, read together with the data headers.
-        writer: the writer.
+        writer: the newest writer of the name, which may have closed or died.
         readers: slots in use; None if the reader table cannot be read.
         data: header of each data segment; None if it is missing or damaged.
-        problems: one message each.
+        problems: one message for each problem of the segments.
         readable: whether this process may read the state segment.
     """
 
@@ -120,7 +119,7 @@ def scan(name: str, segments: Names) -> Scan:
 
 def _scan_state(result: Scan, segment: Segment) -> None:
     size = segment.status().st_size
-    raw = os.pread(segment.fd, STATE_SIZE, 0)
+    raw = segment.read(0, STATE_SIZE)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
         result.writer = WriterInfo("alive" if locked else "unknown")
@@ -172,7 +171,7 @@ def _data_header(name: str) -> DataHeader | str:
     """Return the header of a data segment, or a message that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
-            raw = os.pread(segment.fd, PAYLOAD_AT, 0)
+            raw = segment.read(0, PAYLOAD_AT)
             return parse_data_header(name, raw, segment.status().st_size)
     except FileNotFoundError:
         return f"{name} is missing; the next write creates it again"
@@ -202,7 +201,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
     assert header is not None
     try:
         with open_control_segment(segments, segments.readers, writable=False) as segment:
-            raw = os.pread(segment.fd, readers_size(header.max_readers), 0)
+            raw = segment.read(0, readers_size(header.max_readers))
             if len(raw) < readers_size(header.max_readers):
                 result.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; {_remove(result)}")
             elif not readers_belong(memoryview(raw), header):

@@ -10,20 +10,19 @@ from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, in
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
-from shmsync._session.state import attach
+from shmsync._session.state import NO_VALUE, attach
+from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
-from shmsync.errors import DataReadError, StateReadError, not_published, reason
+from shmsync._util.os_errors import raised_as
+from shmsync.errors import DataReadError, StateReadError, not_published
 
 if TYPE_CHECKING:
     from threading import RLock
 
     from shmsync._core.slots import Slot
     from shmsync.codecs import Decoder
-
-
-_NO_VALUE = frozenset({0, CLOSED})
 
 
 class ReaderCounters:
@@ -63,6 +62,7 @@ class Attachment:
         self._pinned: PinnedVersion | None = None
         counters.attached += 1
         logger.debug("attached to %s", names.state)
+        warn_if_it_forks_silently(names.name)
 
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.
@@ -100,6 +100,9 @@ class Attachment:
             if self.channel.is_current():
                 raise
             raise StaleAttachmentError from None
+        if fork.in_progress:  # the slot may have been looked at before this pin
+            self.channel.seals.seal(0)
+            self.channel.seals.seal(1)
         pinned = self._pinned_version(seq, mapping)
         if check_bytes:
             pinned.verify()
@@ -151,7 +154,7 @@ class Attachment:
         if getrefcount(self._slot) > slots.MAX_REFERENCES and self._slot is not None:
             self.discard()  # its snapshots keep it
         if self._slot is None or self._slot.poisoned:
-            self._slot = slots.claim(self.channel.table)
+            self._slot = slots.claim(self.channel.table, self.channel.seals)
             fork.call_before(self._slot)
             self._counters.claimed += 1
             logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)
@@ -159,7 +162,7 @@ class Attachment:
 
     def map(self, seq: int) -> TrackedMapping | None:
         """Return the mapping of the segment that holds `seq`; None if no segment contains it (0 and CLOSED)."""
-        if seq in _NO_VALUE:
+        if seq in NO_VALUE:
             return None
         index = index_of(seq)
         generation = self._generations[index].load()
@@ -170,12 +173,8 @@ class Attachment:
 
     def _open(self, index: int, generation: int) -> TrackedMapping:
         segment_name = self._names.data[index]
-        try:
-            with open_segment(segment_name, writable=False) as segment:
-                return TrackedMapping(segment, index, generation, self._lock)
-        except (OSError, ValueError) as error:
-            code = getattr(error, "errno", None) or 0
-            raise DataReadError(code, f"cannot map {segment_name}: {reason(error)}") from error
+        with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
+            return TrackedMapping(segment, index, generation, self._lock)
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,10 +24,15 @@ from shmsync._shm.segment import (
     status_of,
     unlink_segment,
 )
+from shmsync._util.os_errors import raised_as
 from shmsync.codecs import _gather
-from shmsync.errors import CapacityError, DataReadError, DataWriteError, reason
+from shmsync.errors import CapacityError, DataReadError, DataWriteError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shmsync._core.lifecycle import NameOwner
+    from shmsync._session.state_file import StateFile
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -41,13 +47,6 @@ _HEADROOM = 8
 _ALLOCATION_RATE = 1e9  # bytes per second that the kernel allocates: 7 ms were measured for 8 MiB, 70 ms for 64
 
 
-def remove_staged(names: Names) -> None:
-    """Remove the inodes that a writer which died has not finished, as far as this user may."""
-    for staged in names.staged:
-        with suppress(OSError):
-            unlink_segment(staged)
-
-
 class DataSegments:
     """The data segments of one incarnation.
 
@@ -55,10 +54,12 @@ class DataSegments:
         names: the segment names.
         incarnation: incarnation of the state segment.
         mode: permission bits; readers never write here.
+        owner: the hold on the name, without which no name is changed.
     """
 
-    def __init__(self, names: Names, incarnation: int, mode: int) -> None:
+    def __init__(self, names: Names, incarnation: int, mode: int, owner: NameOwner[StateFile]) -> None:
         self._names = names
+        self._owner = owner
         self._incarnation = incarnation
         self._mode = mode & ~0o022
         self._mappings: list[Mapping | None] = [None, None]
@@ -77,7 +78,7 @@ class DataSegments:
 
     def _adopt(self, index: int, generation: int) -> Mapping | None:
         """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
-        remove_staged(self._names)
+        self._owner.unlink_staged(index)
         try:
             with open_segment(self._names.data[index], writable=True) as segment:
                 mapping = Mapping(segment, index, generation, writable=True)
@@ -101,7 +102,8 @@ class DataSegments:
 
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
-            DataWriteError: it cannot be created.
+            DataWriteError: the segment cannot be created.
+            StaleIncarnationError: the name does not lead to this incarnation any more.
         """
         need = PAYLOAD_AT + size
         previous = self._mappings[index]
@@ -109,9 +111,14 @@ class DataSegments:
         spare = need // _HEADROOM if previous is not None and _SMALL < need > previous.size else 0
         del previous  # its memory may be about to be released
         self._opened[index] = True
-        for least in (need + spare, need) if spare else (need,):
+        if spare:
             with suppress(CapacityError):
-                return self._create(index, generation, least)
+                return self._create(index, generation, need + spare)
+        try:
+            return self._create(index, generation, need)
+        except CapacityError as error:
+            if error.errno == errno.EFBIG:  # a limit of this process, which no released memory changes
+                raise
         try:
             self._release(index, need)
             return self._create(index, generation, need)
@@ -119,22 +126,29 @@ class DataSegments:
             raise CapacityError(error.errno, f"{error.strerror}{describe_held(self._names)}") from None
 
     def _create(self, index: int, generation: int, size: int) -> None:
+        size = -(-size // PAGE) * PAGE
+        self._owner.replace(lambda check: self._create_named(index, generation, size, check))
+
+    def _create_named(self, index: int, generation: int, size: int, check: Callable[[], None]) -> bool:
         name = self._names.data[index]
+        staged = self._staging_name(index)
         try:
-            staged = self._staging_name(index)
-            with create_segment(staged, -(-size // PAGE) * PAGE, self._mode) as segment:
-                try:
+            created = create_segment(staged, size, self._mode)
+        except FileExistsError:
+            return False
+        with created as segment:
+            try:
+                with raised_as(DataWriteError, f"map {name}"):
                     mapping = Mapping(segment, index, generation, writable=True)
-                    self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
-                    rename_segment(staged, name)
-                except BaseException:
+                check()
+                self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
+                rename_segment(staged, name)
+            except BaseException:
+                with suppress(DataWriteError):  # the first error says more
                     unlink_segment(staged)
-                    raise
-                self._mappings[index] = mapping
-        except CapacityError:
-            raise
-        except OSError as error:
-            raise DataWriteError(error.errno or 0, f"cannot create {name}: {reason(error)}") from error
+                raise
+            self._mappings[index] = mapping
+        return True
 
     def _staging_name(self, index: int) -> str:
         """Return the name under which to create an inode: a free one next to that of the segment.
@@ -143,7 +157,7 @@ class DataSegments:
         """
         try:
             unlink_segment(self._names.staged[index])  # left behind by a writer that died
-        except OSError:
+        except DataWriteError:
             self._mappings[index] = None
             unlink_segment(self._names.data[index])
             return self._names.data[index]
@@ -153,8 +167,7 @@ class DataSegments:
         """Release the memory of the segment to be replaced, if `need` bytes then fit."""
         status = status_of(self._names.data[index])
         if status is not None and free_bytes() + status.st_blocks * _BLOCK >= need:
-            self._mappings[index] = None
-            unlink_segment(self._names.data[index])
+            self.discard(index)
 
     def payload_view(self, index: int, size: int) -> memoryview:
         """Return a writable view of the memory of the next payload."""
@@ -179,7 +192,7 @@ class DataSegments:
     def discard(self, index: int) -> None:
         """Unlink a segment that is not current: no reader, and no later writer, uses its memory again."""
         self._mappings[index] = None
-        unlink_segment(self._names.data[index])
+        self._owner.unlink_data(index)
 
     def forget_unlinked(self) -> None:
         """Forget the segments whose name another program removed, so that the next publish creates them again."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from shmsync._shm import futex
+from shmsync._shm import futex, hub
 from shmsync._util.backoff import backoff
 
 if TYPE_CHECKING:
@@ -83,11 +83,13 @@ class Notifier:
         return self._version.load() == seen
 
     def wait(self, seen: int, timeout: float) -> None:
-        """Sleep while the version is `seen`, for at most `timeout` seconds. May return early."""
-        if not futex.AVAILABLE:
+        """Sleep while the version is `seen`, for at most `timeout` seconds. May return early.
+
+        Polls where the kernel has no futexes for this process, and under gevent and eventlet, where the sleep of one
+        greenlet must not stop the others.
+        """
+        if not futex.AVAILABLE or hub.is_patched() or (self.arm(seen) and not self.futex.wait(seen, timeout)):
             self._poll(seen, timeout)
-        elif self.arm(seen):
-            self.futex.wait(seen, timeout)
 
     def _poll(self, seen: int, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -1,5 +1,7 @@
 """Waiting in asyncio: one thread per process sleeps for all coroutines.
 
+Under gevent and eventlet, where a thread is a greenlet, and where no thread can be started, each coroutine polls.
+
 The thread sleeps on the version words of all channels that have subscribers, and on a word of its own, which changes
 when a coroutine subscribes. The first subscriber starts it; it ends a second or two after the last has unsubscribed.
 """
@@ -15,7 +17,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shmsync._shm import fork, futex
+from shmsync._shm import fork, futex, hub
+from shmsync._util.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 _MAX_VERSION_WORDS = futex.MAX_WORDS - 1
 _MAX_SLEEP = 1.0
 _LINGER = 1.0  # before the thread ends: a watcher unsubscribes after each version and subscribes again at once
+_MIN_POLL, _MAX_POLL = 0.0005, 0.01  # between two polls of a coroutine that no thread serves
 _POLL_INTERVAL = 0.005
 """Seconds between two polls where the kernel cannot wait for several words, or not for that many."""
 
@@ -75,8 +79,8 @@ class _Poller:
         self._counter = itertools.count(1)
         self._wake_futex = futex.Futex(self._wakeups, 0)
 
-    def subscribe(self, channel: Channel, waiter: _Waiter) -> None:
-        """Start to wait."""
+    def subscribe(self, channel: Channel, waiter: _Waiter) -> bool:
+        """Start to wait; return False if no thread can be started."""
         with self._lock:
             self._process_queues()
             subscription = self._subscriptions.get(channel.key)
@@ -85,9 +89,20 @@ class _Poller:
             subscription.waiters.add(waiter)
             if subscription.seen != waiter.seen:
                 self._wake_thread()
-            if self._thread is None or not self._thread.is_alive():  # a signal handler may have interrupted its start
-                self._thread = threading.Thread(target=self._run, name="shmsync-poller", daemon=True)
-                self._thread.start()
+            # Not alive: a signal handler may have interrupted its start.
+            if (self._thread is not None and self._thread.is_alive()) or self._start_thread():
+                return True
+            self._subscriptions.clear()  # nobody serves them; their waiters time out, and then poll
+            return False
+
+    def _start_thread(self) -> bool:
+        self._thread = threading.Thread(target=self._run, name="shmsync-poller", daemon=True)
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError):  # a limit on threads or memory, or the interpreter is shutting down
+            self._thread = None
+            return False
+        return True
 
     def unsubscribe(self, channel: Channel, waiter: _Waiter) -> None:
         """Stop waiting."""
@@ -160,10 +175,9 @@ class _Poller:
 
     @staticmethod
     def _sleep(words: list[tuple[futex.Futex, int]], wanted: int) -> None:
-        if not futex.MANY_AVAILABLE:
+        longest = _POLL_INTERVAL if wanted > _MAX_VERSION_WORDS else _MAX_SLEEP
+        if not futex.MANY_AVAILABLE or not futex.wait_for_any(words, longest):
             time.sleep(_POLL_INTERVAL)
-        else:
-            futex.wait_for_any(words, _POLL_INTERVAL if wanted > _MAX_VERSION_WORDS else _MAX_SLEEP)
 
     def after_fork_in_child(self) -> None:
         """Reset: thread and waiters belong to the parent."""
@@ -186,11 +200,25 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
     if channel is None:
         await asyncio.sleep(timeout)
         return
+    if hub.is_patched():
+        await _poll(channel, seen, timeout)
+        return
+    fork.check()
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
     try:
-        _poller.subscribe(channel, waiter)
-        await waiter.future
+        if _poller.subscribe(channel, waiter):
+            await waiter.future
+        else:
+            await _poll(channel, seen, timeout)
     finally:
         timer.cancel()
         _poller.unsubscribe(channel, waiter)
+
+
+async def _poll(channel: Channel, seen: int, timeout: float) -> None:
+    """Wait without a thread."""
+    deadline = time.monotonic() + timeout
+    pauses = backoff(_MIN_POLL, _MAX_POLL)
+    while channel.version.load_relaxed() == seen and (left := deadline - time.monotonic()) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(min(next(pauses), left))  # not an event: another process publishes

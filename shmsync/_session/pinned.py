@@ -72,7 +72,7 @@ class PinnedVersion(ClosedVersion):
         """Compare the payload with its checksum.
 
         Raises:
-            IntegrityError: they differ.
+            IntegrityError: payload and checksum do not match.
         """
         found = checksum_of(self.view())
         if found != self._header.checksum:

@@ -14,6 +14,7 @@ from shmsync._core.layout import (
     HIGH_WATER_AT,
     OWNER,
     OWNER_AT,
+    SEALED_AT,
     WAITERS_AT,
     Names,
     StateHeader,
@@ -40,7 +41,7 @@ class ReaderTable:
         header: header of the state segment that it belongs to.
 
     Raises:
-        StateReadError: it is truncated, or belongs to another state segment.
+        StateReadError: the reader table is truncated, or belongs to another state segment.
     """
 
     def __init__(self, names: Names, segment: Segment, header: StateHeader) -> None:
@@ -55,6 +56,7 @@ class ReaderTable:
             raise StateReadError(errno.ESTALE, f"{segment.name} does not belong to its state segment; {remedy}")
         self.high_water: Word = atomics.bind(self._memory, HIGH_WATER_AT)
         self.waiters: Word = atomics.bind(self._memory, WAITERS_AT)
+        self.sealed = atomics.bind(self._memory, SEALED_AT[0]), atomics.bind(self._memory, SEALED_AT[1])
 
     def slot(self, index: int) -> SlotWords:
         """Return the words of a slot."""
@@ -77,7 +79,22 @@ class ReaderTable:
             return None
         # The owner's pid: for messages and tools only, never for a decision.
         OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
-        return segment
+        return _SlotLock(segment, slot_offset(index))
+
+
+class _SlotLock:
+    """The lock of a reader's own slot."""
+
+    __slots__ = ("_offset", "_segment")
+
+    def __init__(self, segment: Segment, offset: int) -> None:
+        self._segment = segment
+        self._offset = offset
+
+    def close(self) -> None:
+        # Unlocked explicitly: a child forked in C may have a copy of the descriptor, and closing ours is not enough.
+        ofd_locks.unlock(self._segment.fd, self._offset)
+        self._segment.close()
 
 
 class _ReapLock:

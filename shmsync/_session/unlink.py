@@ -1,15 +1,12 @@
-"""Unlink a name that this process does not write: end its incarnation and remove its segments, under the write lock."""
+"""Unlink a name that this process does not write: end its incarnation and remove its segments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import CLOSED, STATE_SIZE, VERSION_AT, parse_state_header
-from shmsync._session import notify
-from shmsync._session.control import map_control_segment, open_control_segment
-from shmsync._session.ownership import remove_segments, take_write_lock
-from shmsync._session.state import StateWords
-from shmsync.errors import LayoutMismatchError, StateNotFoundError, StateReadError, WriteLockConflictError
+from shmsync._core.lifecycle import NameOwner, force_unlink, unlink_all
+from shmsync._session.state_file import CreateOptions, SegmentDirectory
+from shmsync.errors import LayoutMismatchError, StateReadError
 
 if TYPE_CHECKING:
     from shmsync._core.layout import Names
@@ -19,34 +16,28 @@ def unlink_name(names: Names) -> bool:
     """End the current incarnation of a name as its writer would; return whether there was one.
 
     Raises:
-        WriteLockConflictError: its writer is alive.
+        WriteLockConflictError: the name has a live writer.
         LayoutMismatchError: the segments have another layout, or belong to another program; nothing was changed.
     """
+    owner = NameOwner(SegmentDirectory(CreateOptions(names), ignored=(StateReadError,)))
     try:
-        state = open_control_segment(names, names.state, writable=True)
-    except StateNotFoundError:
-        return False
-    with state:
-        take_write_lock(names, state)
-        if state.status().st_size >= STATE_SIZE:
-            memory = map_control_segment(state, writable=True)
-            if parse_state_header(names.state, memoryview(memory)) is not None:
-                StateWords(memory).version.store(CLOSED)
-                notify.wake(memory, VERSION_AT)
-        remove_segments(names)
-    return True
+        return owner.unlink()
+    finally:
+        owner.release()
 
 
 def force_unlink_name(names: Names) -> bool:
     """Remove the segments of a name, even if they are damaged or foreign; return whether there were any.
 
-    A live writer notices at its next write, and starts a new incarnation.
+    A live writer notices before it publishes or changes a name, and starts a new incarnation.
 
     Raises:
         DataWriteError: a segment cannot be removed: it belongs to another user, or is a directory.
+        WriteLockConflictError: another process holds the names lock, and is stopped.
     """
+    directory = SegmentDirectory(CreateOptions(names), ignored=(StateReadError, LayoutMismatchError))
     try:
-        found = unlink_name(names)  # if it can be unlinked properly, attached readers notice at once
-    except (WriteLockConflictError, LayoutMismatchError, StateReadError):
-        found = False
-    return remove_segments(names) or found
+        return force_unlink(directory)
+    except StateReadError:  # the state segment cannot be opened, so no writer has locked it
+        unlink_all(directory)
+        return True

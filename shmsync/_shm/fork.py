@@ -1,63 +1,176 @@
-"""Callbacks before and after the process forks.
+"""Forks: announced by Python, or made in C without its at-fork hooks (uWSGI, billiard, daemon(3), C libraries).
 
-An object that holds a lock, a slot or a writer registers here once. It is called in the parent before a fork, or in the
-child after it. References are weak: registering does not keep an object alive.
+**Detection.** `alive` is a private page that the kernel wipes in every child (MADV_WIPEONFORK, Linux 4.14). Each public
+call looks at it before it uses anything inherited, and calls `check` if it is zero. `check` resets what the child has
+inherited: it closes the inherited descriptors, with their share of the kernel locks, and resets each registered object.
+The at-fork hook in the child only calls `check`. So the reset takes place whether or not Python has run the hook, and
+if an exception interrupts it, the next call repeats it.
+
+**Sharing.** A child shares no slot, count or lock with its parent. What was pinned or retained at a fork is *sealed*
+before: the writer never writes to that memory again (see `shmsync._core.sealing`). Sealing needs the hook in the
+parent. Without it, snapshots from before the fork raise ClosedError in the child.
+
+**Hooks that fail.** Python prints exceptions of at-fork hooks and forks all the same. Signal handlers may raise in
+them, and near the recursion limit they cannot even be called. So each hook is idempotent, repeated on an exception, and
+registered twice. If the seal fails for all that, the child knows it, because `_before` records success last. Nothing is
+held across a fork that another thread could wait for.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
-import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shmsync._util.weak import WeakRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_CALLS = 2048
+"""The length of `alive`: how many calls of `Reader.get` may follow each other on the fast path."""
+
+_MADV_WIPEONFORK = 18
+
+
+class Descriptor(Protocol):
+    """An open descriptor that may carry a kernel lock."""
+
+    def close(self) -> None:
+        """Close it without unlocking: the lock is the parent's. Idempotent."""
 
 
 class BeforeFork(Protocol):
-    """An object that prepares for a fork in the parent."""
+    """An object that holds something which a child would go on using."""
 
     def before_fork(self) -> None:
-        """Prepare."""
+        """Seal what is held, so that a child may use it. Idempotent."""
+
+    def inherit(self, *, sealed: bool) -> None:
+        """Leave it to the parent, in a child; `sealed` says whether `before_fork` was called. Idempotent."""
 
 
 class AfterFork(Protocol):
-    """An object that has to be reset in the child: no other thread runs there, and their work was interrupted."""
+    """An object that has to be reset in a child: no other thread runs there, and their work was interrupted."""
 
     def after_fork_in_child(self) -> None:
-        """Reset."""
+        """Reset. Idempotent."""
 
 
-_before_objects: weakref.WeakSet[BeforeFork] = weakref.WeakSet()
-_after_objects: weakref.WeakSet[AfterFork] = weakref.WeakSet()
-_lock = threading.RLock()  # held across the fork, so that no object is registered during it
+class _ByProcess:
+    """Replaces the wiped page where the kernel has none: compares the process id."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+    def __getitem__(self, index: int) -> int:
+        if index >= MAX_CALLS:
+            raise IndexError(index)
+        return int(self.pid == os.getpid())
+
+
+def _wiped_page() -> mmap.mmap | None:
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        page.madvise(_MADV_WIPEONFORK)
+    except OSError:  # an older kernel, or a sandbox
+        return None
+    return page
+
+
+_page = _wiped_page()
+alive: Any = _ByProcess() if _page is None else memoryview(_page)[:MAX_CALLS]
+"""Bytes that are 1, and 0 in a child until `check` has reset it."""
+
+
+def _arm() -> None:
+    if _page is None:
+        alive.pid = os.getpid()
+    else:
+        _page[:MAX_CALLS] = b"\1" * MAX_CALLS
+
+
+_arm()
+
+descriptors: WeakRegistry[Descriptor] = WeakRegistry()
+"""All open descriptors that may carry a lock, those in local variables of other threads included."""
+_sealing: WeakRegistry[BeforeFork] = WeakRegistry()
+_resetting: WeakRegistry[AfterFork] = WeakRegistry()
+_locks: dict[int, threading.RLock] = {}  # by process: that of the parent may be held by a thread that is not here
+
+in_progress: dict[int, bool] = {}
+"""By thread: a fork has begun; whether everything was sealed. Whoever pins meanwhile has to seal what it pins."""
 
 
 def call_before(item: BeforeFork) -> None:
-    """Call `item.before_fork` before every later fork, as long as it is alive."""
-    with _lock:
-        _before_objects.add(item)
+    """Call `item.before_fork` before every later fork, and `item.inherit` in the child, as long as it is alive."""
+    _sealing.add(item)
 
 
 def call_after(item: AfterFork) -> None:
-    """Call `item.after_fork_in_child` after every later fork, as long as it is alive."""
-    with _lock:
-        _after_objects.add(item)
+    """Call `item.after_fork_in_child` in every later child, as long as it is alive."""
+    check()
+    _resetting.add(item)
+
+
+def check() -> None:
+    """Reset what was inherited if this is a child that has not done so yet."""
+    if not alive[0]:
+        _reset()
+
+
+def _reset() -> None:
+    me = os.getpid()
+    with _locks.setdefault(me, threading.RLock()):
+        if alive[0]:
+            return
+        for descriptor in descriptors.items():
+            descriptor.close()
+        sealed = in_progress.get(threading.get_ident(), False)  # the forking thread keeps its number in the child
+        for holder in _sealing.items():
+            holder.inherit(sealed=sealed)
+        for item in _resetting.items():
+            item.after_fork_in_child()
+        for process in _locks.copy():
+            if process != me:
+                _locks.pop(process, None)
+        in_progress.clear()
+        _arm()  # last: an interrupted reset is repeated
+
+
+def _seal() -> None:
+    thread = threading.get_ident()
+    if in_progress.get(thread):
+        return
+    in_progress[thread] = False  # first: from here on, other threads seal what they pin
+    for item in _sealing.items():
+        item.before_fork()
+    in_progress[thread] = True
+
+
+def _end() -> None:
+    in_progress.pop(threading.get_ident(), None)
+
+
+def _twice(step: Callable[[], None]) -> Callable[[], None]:
+    """Return a hook that repeats a step if an exception from a signal handler interrupts it."""
+
+    def hook() -> None:
+        try:
+            step()
+        except BaseException:
+            step()
+            raise
+
+    return hook
 
 
 def _before() -> None:
-    _lock.acquire()
-    for item in list(_before_objects):
-        item.before_fork()
+    _end()  # of an earlier fork, if its hook failed
+    _seal()
 
 
-def _after_in_parent() -> None:
-    _lock.release()
-
-
-def _after_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the old one may belong to a thread of the parent
-    _lock = threading.RLock()
-    for item in list(_after_objects):
-        item.after_fork_in_child()
-
-
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+# `before` hooks run in reverse order of registration. The second set repeats what the first could not do.
+os.register_at_fork(before=_twice(_seal), after_in_parent=_twice(_end), after_in_child=_twice(check))
+os.register_at_fork(before=_twice(_before), after_in_parent=_twice(_end), after_in_child=_twice(check))

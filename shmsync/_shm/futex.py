@@ -30,6 +30,7 @@ _WAITER = struct.Struct("=QQII")  # struct futex_waitv: value, address, flags, r
 _TIMESPEC = ffi.typeof("long[2]")
 _LOW_HALF = 0 if sys.byteorder == "little" else 4
 _MASK = 0xFFFFFFFF
+_EXPECTED = frozenset({errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR})
 
 MAX_WORDS = 128
 """How many words one call can wait for (FUTEX_WAITV_MAX)."""
@@ -55,11 +56,15 @@ class Futex:
         self._base = ffi.from_buffer(BYTES, mapping)
         self.address = int(ffi.cast("uintptr_t", self._base)) + offset + _LOW_HALF
 
-    def wait(self, seen: int, timeout: float) -> None:
-        """Sleep while the word is `seen`, for at most `timeout` seconds. May return early, as after a signal."""
+    def wait(self, seen: int, timeout: float) -> bool:
+        """Sleep while the word is `seen`, for at most `timeout` seconds. May return early, as after a signal.
+
+        Return False if the kernel refuses, as after a sandbox was entered: then poll.
+        """
         span = _timespec(timeout)
         if _call(_NUMBER, self.address, _WAIT, seen & _MASK, int(ffi.cast("uintptr_t", span)), 0, 0) < 0:
-            _check(ffi.errno)
+            return ffi.errno in _EXPECTED
+        return True
 
     def wake(self) -> None:
         """Wake all waiters of the word; takes half a microsecond if there are none."""
@@ -67,14 +72,18 @@ class Futex:
             _call(_NUMBER, self.address, _WAKE, _ALL, 0, 0, 0)
 
 
-def wait_for_any(words: Sequence[tuple[Futex, int]], timeout: float) -> None:
-    """Sleep while each word has the value seen, for at most `timeout` seconds. May return early."""
+def wait_for_any(words: Sequence[tuple[Futex, int]], timeout: float) -> bool:
+    """Sleep while each word has the value seen, for at most `timeout` seconds. May return early.
+
+    Return False if the kernel refuses: then poll.
+    """
     waiters = bytearray(b"".join(_WAITER.pack(seen & _MASK, futex.address, _SIZE_U32, 0) for futex, seen in words))
     array = ffi.from_buffer(BYTES, waiters)
     deadline = _timespec(time.clock_gettime(time.CLOCK_MONOTONIC) + timeout)
     addresses = [int(ffi.cast("uintptr_t", each)) for each in (array, deadline)]
     if _call(_WAITV, addresses[0], len(words), 0, addresses[1], time.CLOCK_MONOTONIC, 0) < 0:
-        _check(ffi.errno)
+        return ffi.errno in _EXPECTED
+    return True
 
 
 def _timespec(seconds: float) -> Any:
@@ -82,24 +91,12 @@ def _timespec(seconds: float) -> Any:
     return ffi.new(_TIMESPEC, [whole, int((seconds - whole) * 1e9) if seconds < 1 << 40 else 0])
 
 
-def _check(code: int) -> None:
-    if code not in {errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}:
-        raise OSError(code, f"futex: {errno.errorcode.get(code, code)}")
-
-
 def _probe(*, many: bool) -> bool:
     """Return whether the kernel has the system call and this process may use it."""
     if _call is None:
         return False
     futex = Futex(bytearray(8), 0)
-    try:
-        if many:
-            wait_for_any([(futex, 1)], 0.0)
-        else:
-            futex.wait(1, 0.0)
-    except OSError:
-        return False
-    return True
+    return wait_for_any([(futex, 1)], 0.0) if many else futex.wait(1, 0.0)
 
 
 AVAILABLE = _probe(many=False)

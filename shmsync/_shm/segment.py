@@ -1,25 +1,31 @@
 """Named POSIX shared memory segments, their mappings and views of these: the only importer of posix_ipc and mmap.
 
-Errors are raised as builtins (FileNotFoundError, PermissionError, FileExistsError, OSError) or as CapacityError. The
-callers, which know the purpose of the segment, translate them.
+Opening a segment raises builtins (FileNotFoundError, PermissionError, FileExistsError, OSError), which the callers
+translate, because they know the purpose of the segment. Everything else here raises a ShmSyncError, so a caller that
+does not expect an error cannot let a bare one pass.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import math
 import mmap
 import os
+import resource
 import stat
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import posix_ipc
 
+from shmsync._shm import fork
 from shmsync._shm.ffi import BYTES, ffi
-from shmsync.errors import CapacityError
+from shmsync._util.os_errors import explain, raised_as
+from shmsync.errors import CapacityError, DataWriteError, StateReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +63,10 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     """An open segment, with an open file description of its own, so that it can carry a lock.
 
     Opened and closed in C: an exception from a signal handler finds either no descriptor, or one that is closed with
-    this object.
+    this object. Closed in a forked child, see `_open`.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     name: str
     fd: int
@@ -68,23 +74,47 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
     __del__ = close
 
     def status(self) -> os.stat_result:
-        """Return size, inode and link count."""
-        return os.fstat(self.fd)
+        """Return size, inode and link count.
+
+        Raises:
+            StateReadError: the kernel refuses to tell.
+        """
+        with raised_as(StateReadError, f"inspect {self.name}"):
+            return os.fstat(self.fd)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return a copy of a part of the segment; less of it beyond the end.
+
+        Raises:
+            StateReadError: the kernel refuses.
+        """
+        with raised_as(StateReadError, f"read {self.name}"):
+            return os.pread(self.fd, size, start)
+
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits, regardless of the umask.
+
+        Raises:
+            DataWriteError: the kernel refuses.
+        """
+        with raised_as(DataWriteError, f"give {self.name} mode {mode:#o}"):
+            os.fchmod(self.fd, mode)
 
     def reserve(self, size: int) -> None:
         """Give an empty segment its size, and allocate the memory.
 
         Raises:
-            CapacityError: not enough memory.
+            CapacityError: not enough memory, or a limit forbids that much.
+            DataWriteError: it failed for another reason.
         """
         try:
             self._allocate(size)
         except OverflowError:
-            raise _no_space(self.name, size) from None
+            raise _too_large(self.name.removesuffix(STAGED), size, errno.ENOSPC) from None
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM}:
-                raise _no_space(self.name, size) from None
-            raise
+            if error.errno is None:  # raised by a signal handler
+                raise
+            raise _allocation_error(self.name.removesuffix(STAGED), size, error) from error
 
     def _allocate(self, size: int) -> None:
         if size > free_bytes(self.fd):
@@ -96,8 +126,14 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
             os.posix_fallocate(self.fd, at, min(_STEP, size - at))
 
     def map(self, *, writable: bool) -> mmap.mmap:
-        """Map the whole segment. Raises ValueError if it is empty."""
-        return _map(mmap.mmap, self, self.status().st_size, writable=writable)
+        """Map the whole segment.
+
+        Raises:
+            StateReadError: it is empty, or cannot be mapped.
+        """
+        size = self.status().st_size
+        with raised_as(StateReadError, f"map {self.name}"):
+            return _map(mmap.mmap, self, size, writable=writable)
 
     def __enter__(self) -> Self:
         return self
@@ -131,39 +167,61 @@ def open_segment(name: str, *, writable: bool) -> Segment:
     return _open(name, flags=0, writable=writable)
 
 
+def create_empty_segment(name: str) -> Segment:
+    """Create a segment of 0 bytes that only its owner may open.
+
+    Raises:
+        FileExistsError: the name is taken.
+        DataWriteError: it cannot be created.
+    """
+    with raised_as(DataWriteError, f"create {name.removesuffix(STAGED)}"):
+        return _open(name, flags=posix_ipc.O_CREX, writable=True)
+
+
 def create_segment(name: str, size: int, mode: int) -> Segment:
     """Create a segment of `size` bytes, zeroed, with its memory allocated.
 
     Raises:
         FileExistsError: the name is taken.
-        CapacityError: not enough memory; nothing is left behind.
+        CapacityError: not enough memory, or a limit forbids that much; nothing is left behind.
+        DataWriteError: it failed for another reason; nothing is left behind.
     """
-    segment = _open(name, flags=posix_ipc.O_CREX, writable=True)
+    segment = create_empty_segment(name)
     try:
-        os.fchmod(segment.fd, mode)  # regardless of the umask
+        segment.set_mode(mode)
         segment.reserve(size)
     except BaseException:
         segment.close()
-        unlink_segment(name)
+        with suppress(DataWriteError):  # the first error says more
+            unlink_segment(name)
         raise
     return segment
 
 
 def rename_segment(name: str, new_name: str) -> None:
-    """Rename a segment; it replaces one that has the new name. Mappings of either stay valid."""
-    os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - the errors name both
+    """Rename a segment; it replaces one that has the new name. Mappings of either stay valid.
+
+    Raises:
+        DataWriteError: it cannot be renamed.
+    """
+    with raised_as(DataWriteError, f"replace {new_name}"):
+        os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
 
 
 def unlink_segment(name: str) -> bool:
-    """Remove a segment name; return whether it existed. Mappings of the segment stay valid."""
-    try:
-        posix_ipc.unlink_shared_memory(name)
-    except posix_ipc.ExistentialError:
-        return False
-    except posix_ipc.PermissionsError as error:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from error
-    except OSError as error:  # a directory, a read-only file system
-        raise OSError(error.errno, error.strerror, name) from error
+    """Remove a segment name; return whether it existed. Mappings of the segment stay valid.
+
+    Raises:
+        DataWriteError: it cannot be removed.
+    """
+    with raised_as(DataWriteError, f"remove {name}"):
+        try:
+            posix_ipc.unlink_shared_memory(name)
+        except posix_ipc.ExistentialError:
+            return False
+        except posix_ipc.PermissionsError:
+            text = f"{os.strerror(errno.EACCES)}: {access_of(name)}; remove it as its owner"
+            raise PermissionError(errno.EACCES, text) from None
     return True
 
 
@@ -173,58 +231,113 @@ def segment_names() -> list[str]:
 
 
 def status_of(name: str) -> os.stat_result | None:
-    """Return size, inode and mode of a segment, even without permission to open it; None if it does not exist."""
+    """Return size, inode and mode of a segment, even without permission to open it; None if it does not exist.
+
+    Raises:
+        StateReadError: the kernel refuses to tell.
+    """
     try:
-        return os.lstat(f"{_DIRECTORY}{name}")
-    except OSError:
-        return None
+        with raised_as(StateReadError, f"inspect {name}"):
+            return os.lstat(f"{_DIRECTORY}{name}")
+    except StateReadError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return None
+        raise
 
 
 def access_of(name: str) -> str:
     """Describe who may open a segment that this process may not open."""
-    status = status_of(name)
+    try:
+        status = status_of(name)
+    except StateReadError:
+        status = None
     if status is None:
         return "its mode is unknown"
     return f"its mode is {stat.S_IMODE(status.st_mode):#o}, its owner user {status.st_uid} and group {status.st_gid}"
 
 
+class _Opened(list[Segment]):
+    """The place of a segment that is being opened."""
+
+    __slots__ = ("__weakref__",)
+
+    def close(self) -> None:
+        """Close it in a forked child."""
+        for segment in self:
+            segment.close()
+
+
 def _open(name: str, *, flags: int, writable: bool) -> Segment:
+    # A child must not keep a descriptor that only a local variable of another thread of its parent knows: it may carry
+    # a lock. So the place for the segment is registered first, and the segment opened and put there in one C call.
+    opened = _Opened()
+    fork.descriptors.add(opened)
     try:
         # Any user may create a FIFO there, and opening one would block until another process opens its other end.
-        segment = Segment(name, flags | os.O_NONBLOCK, mode=0o600, size=0, read_only=not writable)
-    except posix_ipc.ExistentialError:  # exists already, or does not exist: posix_ipc does not say which
-        if not flags:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
-        if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
-            text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
-            raise FileNotFoundError(errno.ENOENT, text, name) from None
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
-    except posix_ipc.PermissionsError:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name) from None
-    except ValueError:
-        raise _foreign(name) from None
+        opened.extend(itertools.starmap(Segment, ((name, flags | os.O_NONBLOCK, 0o600, 0, not writable),)))
+    except (posix_ipc.Error, ValueError) as error:
+        raise _builtin(error, name, creating=bool(flags)) from None
     except OSError as error:
-        if error.errno is None:  # too many open files: posix_ipc raises this without an errno
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name) from error
-        raise OSError(error.errno, error.strerror, name) from error
-    if not stat.S_ISREG(segment.status().st_mode):
+        if type(error) is OSError and error.errno is None:  # posix_ipc: too many open files, here or on the system
+            code = errno.ENFILE if "system" in str(error) else errno.EMFILE
+            raise OSError(code, os.strerror(code), name) from error
+        raise
+    segment = opened[0]
+    fork.descriptors.add(segment)
+    if not flags and not stat.S_ISREG(segment.status().st_mode):
         segment.close()
         raise _foreign(name)
     return segment
 
 
-def _no_space(segment: str, size: int) -> CapacityError:
-    segment = segment.removesuffix(STAGED)
-    return CapacityError(
-        errno.ENOSPC,
-        f"{os.strerror(errno.ENOSPC)}: {segment} needs {size:,} bytes and {_DIRECTORY} has {_free_space()} left; "
-        f"enlarge {_DIRECTORY} (docker run --shm-size=...) or publish less",
-    )
+def _builtin(error: Exception, name: str, *, creating: bool) -> OSError:
+    """Return the builtin for an error of posix_ipc when it opens or creates a segment."""
+    if isinstance(error, posix_ipc.PermissionsError):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    if isinstance(error, ValueError):
+        is_too_long = "long" in str(error)
+        return OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name) if is_too_long else _foreign(name)
+    # It exists already, or does not exist: posix_ipc does not say which.
+    if not creating:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
+        text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
+        return FileNotFoundError(errno.ENOENT, text, name)
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _allocation_error(segment: str, size: int, error: OSError) -> OSError:
+    """Return the error to raise when the kernel has not allocated `size` bytes."""
+    code = error.errno or errno.EIO
+    if code in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EDQUOT}:
+        return _too_large(segment, size, code)
+    return DataWriteError(code, f"cannot allocate {size:,} bytes for {segment}: {explain(error)}")
+
+
+def _too_large(segment: str, size: int, code: int) -> CapacityError:
+    text = f"{os.strerror(code)}: {segment} needs {size:,} bytes and "
+    if code == errno.EFBIG:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        text += f"this process may write files of {limit:,} bytes only (RLIMIT_FSIZE); raise that limit (ulimit -f, "
+        text += "LimitFSIZE=) or publish less"
+    elif code == errno.ENOMEM:
+        text += "the memory limit of this container or cgroup is reached; raise it or publish less"
+    elif code == errno.EDQUOT:
+        text += f"the quota of user {os.geteuid()} on {_DIRECTORY} is reached; raise it or publish less"
+    else:
+        text += f"{_DIRECTORY} has {_free_space()} left; enlarge {_DIRECTORY} (docker run --shm-size=...) or "
+        text += "publish less"
+    return CapacityError(code, text)
 
 
 def free_bytes(path: str | int = _DIRECTORY) -> float:
-    """Return how many bytes the file system of the segments has left; infinity if it has no limit."""
-    status = os.statvfs(path)
+    """Return how many bytes the file system of the segments has left; infinity if it has no limit.
+
+    Raises:
+        DataWriteError: the kernel refuses to tell.
+    """
+    with raised_as(DataWriteError, f"inspect {_DIRECTORY}"):
+        status = os.statvfs(path)
     return status.f_bavail * status.f_frsize if status.f_blocks else math.inf
 
 

@@ -12,7 +12,7 @@ def import_optional(module: str, extra: str, purpose: str) -> Any:
     """Import and return an optional module.
 
     Args:
-        module: its dotted name.
+        module: dotted name of the module.
         extra: the extra of shmsync that installs it.
         purpose: the feature that requires it, as the subject of the error message.
 

@@ -21,8 +21,8 @@ _EPILOG = """
 put and rm change a name. bench and demo create temporary names and remove them, and doctor a temporary segment. All
 other commands only read; get and watch occupy a reader slot while they run. Every command accepts --json.
 
-Exit status: 0: success. 1: error, not found, or unhealthy; stderr gives the reason and the remedy. 2: invalid usage.
-130: interrupted. 141: the reader of the output closed the pipe.
+The exit status is 0 for success; 1 for an error, a name that is not found, or an unhealthy host (stderr gives the
+reason and the remedy); 2 for invalid usage; 130 after Ctrl-C; and 141 if the reader of the output closed the pipe.
 """
 
 app = typer.Typer(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SHM = Path("/dev/shm")  # noqa: S108 - the mount point of POSIX shared memory on Linux
 _MIB = 1 << 20
-_DOCKER_SIZE = 64 * _MIB  # of /dev/shm in a container, by default
+_DOCKER_SIZE = 64 * _MIB  # the default size of /dev/shm in a container
 _PAGE = 4096
 _LOW_SPACE = 0.1  # part of /dev/shm that should be free
 _INIT_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, the same on every Linux

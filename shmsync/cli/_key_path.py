@@ -24,7 +24,7 @@ def resolve(value: Any, keys: Sequence[str]) -> Any:
     """Return the part of a value at a path.
 
     Args:
-        value: the value.
+        value: the value to look into.
         keys: applied one after the other. Each is a key, an index, or several of them separated by dots.
 
     Raises:
@@ -48,9 +48,7 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
         for candidate in _candidates(key):
             if candidate in value:
                 return value[candidate]
-        keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
-        more = ", ..." if len(value) > _MAX_LISTED else ""
-        raise NoSuchKeyError(f"no key {key!r} in {where}, which has {count_text(len(value), 'key')}: {keys}{more}")
+        raise NoSuchKeyError(f"no key {key!r} in {where}, which {_keys_text(value)}")
     if isinstance(value, str | bytes) or not hasattr(value, "__getitem__"):
         raise NoSuchKeyError(f"no key {key!r} in {where}, which is of type {type(value).__name__}; shorten the path")
     try:
@@ -59,6 +57,14 @@ def _step(value: Any, key: str, done: list[str]) -> Any:
         raise NoSuchKeyError(f"{where} is a sequence and {key!r} is not an integer; use an index") from None
     except IndexError:
         raise NoSuchKeyError(f"no item {key} in {where}, which has {count_text(len(value), 'item')}") from None
+
+
+def _keys_text(value: Mapping[Any, Any]) -> str:
+    """Return a clause about the keys of a map."""
+    if not value:
+        return "is empty"
+    keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
+    return f"has {count_text(len(value), 'key')}: {keys}{', ...' if len(value) > _MAX_LISTED else ''}"
 
 
 def _candidates(key: str) -> list[Any]:
@@ -82,7 +88,7 @@ def to_json(value: Any) -> Any:
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         return {_key_text(key): to_json(item) for key, item in value.items()}
-    for method in ("tolist", "to_pylist"):  # of NumPy arrays and scalars, and of Arrow tables
+    for method in ("tolist", "to_pylist"):  # NumPy arrays and scalars; Arrow tables
         if hasattr(value, method):
             return to_json(getattr(value, method)())
     return [to_json(item) for item in value] if isinstance(value, Sequence) else str(value)

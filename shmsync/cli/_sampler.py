@@ -49,7 +49,7 @@ class _Hold(NamedTuple):
         name, incarnation: the name.
         slot, since: the reader.
         idx: index of the data segment.
-        retained: its generation if it is retained for views; 0 if a snapshot is open.
+        retained: generation of the segment if it is retained for views; 0 if a snapshot is open.
     """
 
     name: str

@@ -15,7 +15,7 @@ def doctor(*, json: Json = False) -> None:
 
     Prints what to do about each problem. Creates a temporary segment of 4 KiB.
 
-    Exit status 1 if a check fails; warnings do not count as failures.
+    Exits with status 1 if a check fails; warnings do not count as failures.
     """
     checks = list(_checks.run_all())
     if json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def inspect(name: Name, *, json: Json = False) -> None:
     """Show the header, segments and readers of a name.
 
-    Exit status 1 if its segments have a problem.
+    Exits with status 1 if its segments have a problem.
     """
     info = info_or_fail(name)
     if json:

@@ -9,15 +9,15 @@ from shmsync.cli._output import Json, Name, fail, print_json, print_note, reader
 def readers(name: Name, *, json: Json = False) -> None:
     """List the readers of a name and what they hold.
 
-    STATE: idle; reading: a read is in progress or a snapshot is open; retaining: views of an earlier read are still
-    referenced; evicted: a read took longer than the writer's grace duration; dead: the process was killed during a
-    read and its slot has not been reclaimed yet.
+    STATE is "reading" if a read is in progress or a snapshot is open, "retaining" if views of an earlier read are still
+    referenced, "evicted" if a read took longer than the writer's grace duration, "dead" if the process was killed
+    during a read and its slot has not been reclaimed yet, and otherwise "idle".
 
-    HELD: how long the oldest pinned version has been held, as a lower and an upper bound.
+    HELD is how long the reader has held the oldest version that it pins or retains, as a lower and an upper bound.
 
     OLD MEMORY: memory of replaced segments that the process still has mapped; "-" if this user may not see that.
 
-    Exit status 1 if the reader table cannot be read.
+    Exits with status 1 if the reader table cannot be read.
     """
     info = info_or_fail(name)
     if info.max_readers is None:

@@ -36,9 +36,10 @@ def top(
 
     q or Ctrl-C quits; arrow and page keys scroll. If stdout is not a terminal, a table is printed for each sample.
 
-    HOLDERS: readers with a read in progress, an open snapshot or a referenced view. EVICTED: readers whose read took
-    longer than the writer's grace duration. LAG: how many versions the oldest held version is behind; ">" marks a lower
-    bound. REPL: how often a data segment was replaced because a reader held it or the size changed.
+    HOLDERS counts the readers with a read in progress, an open snapshot or a referenced view. EVICTED counts the
+    readers whose read took longer than the writer's grace duration. LAG is how many versions the oldest held version is
+    behind the newest; ">" marks a lower bound. REPL is how often a data segment was replaced, because a reader held it
+    or the size changed.
     """
     sampler = Sampler()
     try:

@@ -64,7 +64,7 @@ def by_id(number: int) -> Codec:
     """Return the codec with this number, as stored in a data header.
 
     Raises:
-        EntityReadError: this version of shmsync does not have it.
+        EntityReadError: this version of shmsync does not have the codec.
     """
     codec = _BY_ID.get(number)
     if codec is None:

@@ -65,18 +65,23 @@ def unpack(payload: memoryview) -> tuple[memoryview, list[memoryview]]:
         EntityReadError: the payload is not a frame, or its body or a buffer extends beyond its end.
     """
     if len(payload) < _HEADER.size or not is_frame(payload):
-        raise EntityReadError(f"the published bytes are not a valid frame: {bytes(payload[:16])!r} is not a header")
+        raise EntityReadError(
+            f"the published bytes are not a valid frame: {bytes(payload[:16])!r} is not a header; "
+            "publish the value again"
+        )
     _, count, body_size = _HEADER.unpack_from(payload)
     body_at = _HEADER.size + _DESCRIPTOR.size * count
     if body_at + body_size > len(payload):
         raise EntityReadError(
-            f"the published frame is damaged: its body ends at byte {body_at + body_size} of {len(payload)}"
+            f"the published frame is damaged: its body ends at byte {body_at + body_size} of {len(payload)}; "
+            "publish the value again"
         )
     buffers = []
     for offset, size in _DESCRIPTOR.iter_unpack(payload[_HEADER.size : body_at]):
         if offset + size > len(payload):
             raise EntityReadError(
-                f"the published frame is damaged: a buffer ends at byte {offset + size} of {len(payload)}"
+                f"the published frame is damaged: a buffer ends at byte {offset + size} of {len(payload)}; "
+                "publish the value again"
             )
         buffers.append(payload[offset : offset + size])
     return payload[body_at : body_at + body_size], buffers

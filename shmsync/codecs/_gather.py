@@ -36,12 +36,12 @@ class GatherList:
         """Append a buffer.
 
         Args:
-            source: its content.
-            size: its size in bytes; required if `source` is a function.
-            align: its offset is rounded up to a multiple of this many bytes.
+            source: content of the buffer.
+            size: size of the buffer in bytes; required if `source` is a function.
+            align: the offset of the buffer is rounded up to a multiple of this many bytes.
 
         Returns:
-            Its offset in the payload, in bytes.
+            The offset of the buffer in the payload, in bytes.
         """
         count = size if size is not None else len(source)  # type: ignore[arg-type]
         at = self.next_offset(align)

@@ -125,11 +125,9 @@ def text_to_dtype(text: str) -> Any:
         described = ast.literal_eval(text) if text[:1] in {"[", "("} else text
         dtype = numpy.lib.format.descr_to_dtype(described)
     except (ValueError, TypeError, SyntaxError, IndexError, KeyError, MemoryError, RecursionError) as error:
-        raise EntityReadError(f"the published array is damaged: {text[:60]!r} is not a valid dtype") from error
+        raise _damaged(f"{text[:60]!r} is not a valid dtype") from error
     if dtype.hasobject:
-        raise EntityReadError(
-            f"the published array is damaged: dtype {text[:60]!r} contains references to Python objects"
-        )
+        raise _damaged(f"dtype {text[:60]!r} contains references to Python objects")
     return dtype
 
 
@@ -166,18 +164,19 @@ def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[
     numpy = require_numpy()
     parsed = text_to_dtype(dtype)
     if order not in ("C", "F") or len(shape) > _MAX_DIMENSIONS:
-        raise EntityReadError(
-            f"the published array is damaged: order {order!r} and {len(shape)} dimensions "
-            f"instead of 'C' or 'F' and at most {_MAX_DIMENSIONS}"
-        )
+        raise _damaged(f"order {order!r} and {len(shape)} dimensions instead of 'C' or 'F' and up to {_MAX_DIMENSIONS}")
     try:
         if len(view):
             # Not ndarray(buffer=view): its base would be the object that the view was made from, which is writable.
             return numpy.frombuffer(view, parsed).reshape(shape, order=order)
         array = numpy.ndarray(shape, parsed, order=order)
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise EntityReadError(f"the published array is damaged: {error}") from error
+        raise _damaged(str(error)) from error
     if array.nbytes:
-        raise EntityReadError(f"the published array is damaged: it needs {array.nbytes} bytes and has none")
+        raise _damaged(f"it needs {array.nbytes} bytes and has none")
     array.flags.writeable = False
     return array
+
+
+def _damaged(what: str) -> EntityReadError:
+    return EntityReadError(f"the published array is damaged: {what}; publish the value again")

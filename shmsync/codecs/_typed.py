@@ -11,6 +11,8 @@ from shmsync.errors import EntityReadError, InvalidArgumentError
 if TYPE_CHECKING:
     from shmsync.codecs import Codec
 
+_REMEDY = "make Reader(type=...) and the writer's value agree"
+
 
 class TypedDecoder:
     """Decodes into one type.
@@ -30,7 +32,9 @@ class TypedDecoder:
         try:
             self._decoder = self._msgspec.msgpack.Decoder(type_)
         except (TypeError, NameError) as error:  # NameError: an annotation that cannot be resolved
-            raise InvalidArgumentError(f"cannot decode into type={type_!r}: {error}") from error
+            raise InvalidArgumentError(
+                f"cannot decode into type={type_!r}: {error}; use a type that msgspec supports, such as a dataclass"
+            ) from error
 
     def decode(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
         """Return the value; append the memoryviews in it to `exposed`.
@@ -48,6 +52,8 @@ class TypedDecoder:
             return self._msgspec.convert(value, self._type)
         except self._msgspec.ValidationError as error:
             name = getattr(self._type, "__name__", self._type)
-            raise EntityReadError(f"the published value is not of type {name}: {error}") from error
+            raise EntityReadError(f"the published value is not of type {name}: {error}; {_REMEDY}") from error
         except (self._msgspec.MsgspecError, AttributeError, TypeError, RecursionError) as error:
-            raise EntityReadError(f"the published value cannot be decoded into {self._type}: {error}") from error
+            raise EntityReadError(
+                f"the published value cannot be decoded into {self._type}: {error}; {_REMEDY}"
+            ) from error

@@ -69,23 +69,26 @@ def decode(payload: memoryview) -> Any:
     if bytes(body) not in {_TABLE, _BATCH} or len(buffers) != 1:
         raise EntityReadError(
             "the published bytes are not a valid Arrow table: "
-            f"body {bytes(body[:16])!r} and {len(buffers)} buffers instead of b'table' or b'batch' and 1"
+            f"body {bytes(body[:16])!r} and {len(buffers)} buffers instead of b'table' or b'batch' and 1; "
+            "publish the table again"
         )
     try:
         with arrow.ipc.open_stream(arrow.py_buffer(buffers[0])) as stream:
             return stream.read_all() if bytes(body) == _TABLE else stream.read_next_batch()
     except (arrow.ArrowException, OSError, ValueError, StopIteration) as error:
-        raise EntityReadError(f"the published bytes are not a valid Arrow table: {error}") from error
+        raise EntityReadError(
+            f"the published bytes are not a valid Arrow table: {error}; publish the table again"
+        ) from error
 
 
 def check(payload: memoryview) -> None:
     """Validate the whole table.
 
     Raises:
-        EntityReadError: its offsets or values are invalid.
+        EntityReadError: an offset or a value of the table is invalid.
     """
     table = decode(payload)
     try:
         table.validate(full=True)
     except (_pyarrow().ArrowException, ValueError) as error:
-        raise EntityReadError(f"the published Arrow table is damaged: {error}") from error
+        raise EntityReadError(f"the published Arrow table is damaged: {error}; publish it again") from error

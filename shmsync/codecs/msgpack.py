@@ -81,8 +81,9 @@ def encode(value: object) -> Payload:
     except _ERRORS as error:
         raise EntityWriteError(
             f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
-            "bytes, list, tuple, dict and NumPy arrays; convert other types (a set to a list, a datetime to a number), "
-            'publish a buffer with write_raw, or use codec="pickle" between processes that trust each other'
+            "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a "
+            "list, a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
+            'codec="pickle" between processes that trust each other'
         ) from error
     body = memoryview(packed)[1:]
     return _frame.pack(body, buffers) if buffers else body
@@ -160,7 +161,7 @@ def _wrap_large(value: object) -> object:
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
-    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # which is a named tuple
+    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # an ExtType is a named tuple
 
 
 def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
@@ -199,7 +200,9 @@ def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> An
     except EntityReadError:
         raise
     except _ERRORS as error:
-        raise EntityReadError(f"the published bytes are not a valid msgpack value: {_text(error)}") from error
+        raise EntityReadError(
+            f"the published bytes are not a valid msgpack value: {_text(error)}; publish the value again"
+        ) from error
 
 
 def _text(error: Exception) -> str:
@@ -221,7 +224,8 @@ def resolve_extension(
         view = buffers[index]
     except (*_ERRORS, IndexError) as error:
         raise EntityReadError(
-            f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer"
+            f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer; "
+            "publish the value again"
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)

@@ -64,4 +64,7 @@ def decode(payload: memoryview) -> Any:
     try:
         return pickle.loads(body, buffers=buffers)  # noqa: S301 - only with allow_pickle
     except _ERRORS as error:
-        raise EntityReadError(f"the published object cannot be unpickled in this process: {error}") from error
+        raise EntityReadError(
+            f"the published object cannot be unpickled in this process: {error}; "
+            "define its class in a module that writer and readers can import"
+        ) from error

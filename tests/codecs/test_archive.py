@@ -69,7 +69,7 @@ def same_types(found: Any, value: Any) -> bool:
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_plain_values_round_trip(value: Any) -> None:
     found = archived(value)
     assert same(found, value)
@@ -77,7 +77,6 @@ def test_plain_values_round_trip(value: Any) -> None:
 
 
 @given(st.dictionaries(KEYS, SCALARS, max_size=200), st.lists(KEYS, max_size=20))
-@settings(deadline=None)
 def test_lookups_match_those_of_the_dict(value: dict[Any, Any], others: list[Any]) -> None:
     for large in (False, True):
         if large:

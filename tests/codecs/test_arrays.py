@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgpack import ExtType, Timestamp
@@ -49,14 +49,12 @@ def assert_same(found: Any, array: Any) -> None:
 
 
 @given(ARRAYS)
-@settings(deadline=None)
 def test_arrays_round_trip(array: Any) -> None:
     assert_same(round_trip(msgpack, array), array)
     assert_same(round_trip(archive, array), array)
 
 
 @given(ARRAYS, st.data())
-@settings(deadline=None)
 def test_array_views_round_trip(array: Any, data: st.DataObject) -> None:
     turned = array.T if data.draw(st.booleans()) else array
     cut = turned[data.draw(hnp.basic_indices(turned.shape, allow_ellipsis=True, allow_newaxis=True))]
@@ -262,7 +260,6 @@ def test_lists_of_arrays_in_archives() -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None)
 def test_a_damaged_reference_is_rejected(data: bytes) -> None:
     view = memoryview(bytes(100))
     if data[:1] == b"\x91" and data[1:] in {b"\x00", b"\xff"}:

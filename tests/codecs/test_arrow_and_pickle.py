@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import Child, State
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shmsync import EntityReadError, EntityWriteError, IntegrityError, Reader, Synchronizer, Writer
@@ -80,7 +80,6 @@ CELLS = st.one_of(
 
 
 @given(st.lists(CELLS, min_size=1, max_size=4), st.integers(0, 3), st.booleans())
-@settings(deadline=None)
 def test_tables_round_trip(columns: list[Any], cut: int, batch: bool) -> None:  # noqa: FBT001
     value = pa.table({str(number): pa.array(column) for number, column in enumerate(columns)}).slice(cut)
     if batch:
@@ -119,7 +118,6 @@ def test_other_values_are_rejected(tables: Writer, name: str, value: Any) -> Non
 
 
 @given(st.integers(0, 700), st.integers(0, 255))
-@settings(deadline=None)
 def test_damaged_tables(at: int, byte: int) -> None:
     payload = bytearray(bytes(arrow.encode(pa.table({"a": [1, 2], "b": ["x", "yz"]}))))
     payload[at % len(payload)] = byte
@@ -221,7 +219,6 @@ class NotThere:
 
 
 @given(st.integers(0, 300), st.integers(0, 255))
-@settings(deadline=None)
 def test_damaged_pickle_frames(at: int, byte: int) -> None:
     payload = bytearray(bytes(pickles.encode([1, 2.5, "x" * 100, np.arange(5)])))
     header_size = 32

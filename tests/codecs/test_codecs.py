@@ -7,6 +7,7 @@ import datetime as dt
 import enum
 import math
 from collections import OrderedDict
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -41,7 +42,7 @@ def unpacked(payload: Payload) -> Any:
 
 
 @given(VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_plain_values_read_back_equal(value: Any) -> None:
     assert unpacked(msgpack.encode(value)) == value
 
@@ -184,7 +185,7 @@ def test_a_stored_exception_does_not_hold_the_callers_buffer(writer: Writer, nam
     writer.write("before")
     data = bytearray(b"x" * 5000)
     stored: list[Exception] = []
-    with Writer(name) as second:
+    with closing(Writer(name)) as second:
         for write, value in ((second.write_raw, data), (second.write, data), (second.write, {"a": [data]})):
             try:
                 write(value)

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shmsync import EntityReadError
@@ -18,7 +18,6 @@ SIZES = st.one_of(st.integers(0, 200), st.sampled_from([4095, 4096, 5000, 2**20,
 
 
 @given(st.lists(st.tuples(SIZES, st.sampled_from([1, 8, 64]), st.booleans()), max_size=8))
-@settings(deadline=None)
 def test_buffers_are_aligned_with_zero_padding(sizes: list[tuple[int, int, bool]]) -> None:
     payload = GatherList()
     expected = bytearray()

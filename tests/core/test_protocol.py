@@ -1,7 +1,6 @@
-"""The four rules of the protocol, and what an interruption leaves, each in the one interleaving that needs it.
+"""The four rules of the protocol, and recovery from interruptions, each in the interleaving that requires it.
 
-Real handles over real segments; only the order of steps is arranged. (The exhaustive search over all orders is the
-business of a model explorer.)
+The handles and segments are real; only the order of steps is controlled. (tests/model searches all orders.)
 """
 
 from __future__ import annotations
@@ -51,22 +50,22 @@ def pin_word(reader: Reader) -> int:
     return reader._attachment.slot().words.pin.load()
 
 
-def test_rule_a_a_count_for_a_version_gone_by_protects_nothing(
+def test_rule_a_a_pin_on_an_outdated_version_protects_nothing(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reader peeks at version 1, counts only after the writer has scanned for version 3, and must notice."""
-    peeked, go, entered, filled = (threading.Event() for _ in range(4))
+    """The reader loads version 1, but pins only after the writer has scanned for version 3; it must detect that."""
+    loaded, go, entered, filled = (threading.Event() for _ in range(4))
     seen: list[bytes] = []
     with Reader(name) as reader:
         reader.read().close()
         assert reader._fast is not None
         slot = reader._fast[0]
-        count = slot.enter[0]
+        pin = slot.enter[0]
 
         def late() -> None:
-            peeked.set()
+            loaded.set()
             assert go.wait(TIMEOUT)
-            count()
+            pin()
 
         def read() -> None:
             with reader.read() as snapshot:
@@ -78,14 +77,14 @@ def test_rule_a_a_count_for_a_version_gone_by_protects_nothing(
         slot.enter = (late, slot.enter[1])
         thread = threading.Thread(target=read)
         thread.start()
-        assert peeked.wait(TIMEOUT)
+        assert loaded.wait(TIMEOUT)
         writer.write_raw(PAYLOADS[2])
 
-        def let_it_count() -> None:
+        def let_it_pin() -> None:
             go.set()
             assert entered.wait(TIMEOUT)
 
-        during_fill(monkeypatch, let_it_count)
+        during_fill(monkeypatch, let_it_pin)
         writer.write_raw(PAYLOADS[3])
         filled.set()
         thread.join()
@@ -94,16 +93,16 @@ def test_rule_a_a_count_for_a_version_gone_by_protects_nothing(
 
 
 def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) -> None:
-    """A writer that meets an announcement may not start in place, whichever segment is next."""
+    """A writer that finds an announcement must replace the inode, whichever segment is next."""
     with Reader(name) as reader:
         reader.read().close()
         assert reader._fast is not None
-        slot, version, _ = reader._fast
+        slot, version, *_ = reader._fast
         steps, load = slot.enter, version.load
         replaced: list[int] = []
 
         class Moving:
-            """The version word; the writer publishes behind the reader's peek, and again behind its announcement."""
+            """The version word; the writer publishes after the reader's first load and after its announcement."""
 
             load_relaxed = staticmethod(version.load_relaxed)
             loads = 0
@@ -122,7 +121,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
             steps[0]()
 
         slot.enter = (late, steps[1])
-        reader._fast = (slot, Moving(), reader._fast[2])  # type: ignore[assignment]
+        reader._fast = (slot, Moving(), *reader._fast[2:])  # type: ignore[assignment]
         with reader.read() as snapshot:
             assert bytes(snapshot.buffer) == PAYLOADS[3]
             assert replaced == [1]
@@ -134,7 +133,7 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
 def test_rule_b_what_was_mapped_under_eviction_is_not_used(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the count and the opening of the name, the writer evicts the reader and gives the name away."""
+    """After the reader pins and before it opens the name, the writer evicts it and replaces the inode."""
     opened = segment.open_segment
     calls = []
 
@@ -155,7 +154,7 @@ def test_rule_b_what_was_mapped_under_eviction_is_not_used(
 def test_rule_b_a_name_missing_under_eviction_is_no_error(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The evicted reader opens the name between its removal and its return."""
+    """The evicted reader opens the name after it is unlinked and before it is created again."""
     create = DataSegments._create
     opened = segment.open_segment
     reader = Reader(name)
@@ -170,18 +169,18 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
 
     def late(segment: str, *, writable: bool) -> Any:
         monkeypatch.setattr("shmsync._session.attachment.open_segment", opened)
-        counted.set()
+        pinned.set()
         assert go.wait(TIMEOUT)
         try:
             return opened(segment, writable=writable)
         finally:
             gone.set()
 
-    counted, go, gone = (threading.Event() for _ in range(3))
+    pinned, go, gone = (threading.Event() for _ in range(3))
     monkeypatch.setattr("shmsync._session.attachment.open_segment", late)
     thread = threading.Thread(target=lambda: results.append(bytes(reader.get())))
     thread.start()
-    assert counted.wait(TIMEOUT)
+    assert pinned.wait(TIMEOUT)
     writer.write_raw(PAYLOADS[2])
     monkeypatch.setattr(DataSegments, "_create", read_in_between)
     writer.write_raw(PAYLOADS[3])
@@ -190,7 +189,7 @@ def test_rule_b_a_name_missing_under_eviction_is_no_error(
     reader.close()
 
 
-def test_rule_c_an_evicted_holder_costs_one_inode_for_each_index(writer: Writer, name: str) -> None:
+def test_rule_c_an_evicted_reader_costs_one_inode_for_each_index(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         first = reader.read()
         writer.write_raw(PAYLOADS[2])
@@ -207,7 +206,7 @@ def test_rule_c_an_evicted_holder_costs_one_inode_for_each_index(writer: Writer,
         second.close()
 
 
-def test_an_eviction_is_cleared_when_nobody_counts(writer: Writer, name: str) -> None:
+def test_an_eviction_is_cleared_when_nothing_is_pinned(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         snapshot = reader.read()
         writer.write_raw(PAYLOADS[2])
@@ -216,7 +215,7 @@ def test_an_eviction_is_cleared_when_nobody_counts(writer: Writer, name: str) ->
         snapshot.close()
         assert bytes(reader.get()) == PAYLOADS[3]
         assert pin_word(reader) == 0
-        # Evicted anew, it is owed anew.
+        # A second eviction requires a second replacement.
         snapshot = reader.read()
         writer.write_raw(PAYLOADS[4])
         writer.write_raw(PAYLOADS[5])
@@ -224,7 +223,7 @@ def test_an_eviction_is_cleared_when_nobody_counts(writer: Writer, name: str) ->
         snapshot.close()
 
 
-def test_rule_d_a_kept_generation_is_replaced_without_waiting(name: str) -> None:
+def test_rule_d_a_retained_generation_is_replaced_without_waiting(name: str) -> None:
     with Writer(name, grace_duration=3600) as writer, Reader(name) as reader:
         writer.write_raw(PAYLOADS[1])
         view = reader.get()
@@ -250,7 +249,7 @@ class Clock:
 
 
 def test_all_readers_together_cost_one_grace(writer: Writer, name: str) -> None:
-    """Invariant 3: the grace duration bounds the whole write, however many slots hold it up."""
+    """Invariant 3: the grace duration bounds the whole write, however many slots block it."""
     readers = [Reader(name) for _ in range(5)]
     snapshots = [reader.read() for reader in readers]
     writer.write_raw(PAYLOADS[2])
@@ -267,14 +266,14 @@ def test_all_readers_together_cost_one_grace(writer: Writer, name: str) -> None:
         reader.close()
 
 
-def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Writer, name: str) -> None:
-    """A reader that polls drops what it had with its next `get`; then there is nothing to replace."""
+def test_rule_d_a_writer_waits_for_a_hazard_no_longer_than_a_replacement_takes(writer: Writer, name: str) -> None:
+    """A reader that polls drops its value with its next `get`; then there is nothing to replace."""
     large = bytes(50 << 20)
     with Reader(name) as reader:
-        kept: list[Any] = []
+        values: list[Any] = []
         for _ in range(2):
             writer.write_raw(large)
-            kept = [reader.get()]
+            values = [reader.get()]
         writer.write_raw(large)
         assert writer._ownership is not None
         publisher = writer._ownership._publisher
@@ -285,18 +284,18 @@ def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Wr
         def sleep(seconds: float) -> None:
             Clock.sleep(clock, seconds)
             if clock.time > 0.005:
-                kept[:] = [reader.get()]
+                values[:] = [reader.get()]
 
         replaced = writer.stats().replaced
-        for grace, waited in ((0.0, 0.0), (0.003, 0.003), (3600.0, cost)):  # it lets go of nothing
-            kept = [reader.get()]
+        for grace, waited in ((0.0, 0.0), (0.003, 0.003), (3600.0, cost)):  # the reader keeps its value
+            values = [reader.get()]
             writer.write_raw(large)
             before = clock.time
             writer.write_raw(large, grace_duration=grace)
             assert clock.time - before == pytest.approx(waited, abs=2e-4)
             replaced += 1
             assert writer.stats().replaced == replaced
-        kept = [reader.get()]
+        values = [reader.get()]
         clock.sleep = sleep  # type: ignore[method-assign]
         clock.time = 0
         for _ in range(2):
@@ -306,7 +305,7 @@ def test_rule_d_a_writer_waits_for_a_keep_as_long_as_new_memory_costs(writer: Wr
 
 
 def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: str) -> None:
-    """The new inode has its name already; written under the old generation, it would be taken for the old one."""
+    """The new inode already has its name; written under the old generation, it would be mistaken for the old inode."""
     large = [payload * 100 for payload in PAYLOADS]
     with Reader(name) as reader:
         for number in range(2, 4):
@@ -333,10 +332,10 @@ def test_an_interruption_before_the_generation_is_bumped(writer: Writer, name: s
 
 
 @pytest.mark.parametrize("step", ["replace", "write"])
-def test_an_interrupted_replacement_is_still_owed(
+def test_an_interrupted_replacement_is_made_by_the_next_write(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """A signal handler raises in the middle of a publish; the evicted holder's inode must not be reused after it."""
+    """A signal handler raises in the middle of a publish; the next write must not reuse the evicted reader's inode."""
     with Reader(name) as reader, reader.read() as snapshot:
         writer.write_raw(PAYLOADS[2])
         original = getattr(DataSegments, step)
@@ -354,24 +353,24 @@ def test_an_interrupted_replacement_is_still_owed(
         assert bytes(snapshot.buffer) == PAYLOADS[1]
 
 
-def test_an_interrupted_enter_or_leave_leaves_no_count(writer: Writer, name: str) -> None:
-    """An exception right behind the count, where nobody can tell whether it stands: the slot goes as a whole."""
+def test_an_interrupted_enter_or_leave_leaks_no_pin(writer: Writer, name: str) -> None:
+    """After an exception right after the pin, it is unknown whether it was counted: the whole slot is freed."""
     with Reader(name) as reader:
-        for road in ("enter", "leave"):
+        for direction in ("enter", "leave"):
             reader.read().close()
             assert reader._fast is not None
             slot = reader._fast[0]
-            steps = getattr(slot, road)
+            steps = getattr(slot, direction)
 
-            def counted_and_interrupted(step: Callable[[], None] = steps[0]) -> None:
+            def step_and_raise(step: Callable[[], None] = steps[0]) -> None:
                 step()
                 raise KeyboardInterrupt
 
-            setattr(slot, road, (counted_and_interrupted, counted_and_interrupted))
+            setattr(slot, direction, (step_and_raise, step_and_raise))
             with pytest.raises(KeyboardInterrupt), reader.read():
                 pass
             words = slot.words
-            del slot, steps, counted_and_interrupted
+            del slot, steps, step_and_raise
             assert words.pin.load() == 0
             with reader.read() as snapshot:
                 assert bytes(snapshot.buffer) == PAYLOADS[1]
@@ -379,8 +378,8 @@ def test_an_interrupted_enter_or_leave_leaves_no_count(writer: Writer, name: str
         assert not writer.write_raw(PAYLOADS[3]).reset
 
 
-def test_a_reader_that_has_let_go_is_not_taken_for_dead(writer: Writer, name: str) -> None:
-    """Found by the explorer: a write that had seen its count reported a reset when the slot was free a moment later."""
+def test_a_released_slot_is_not_reaped(writer: Writer, name: str) -> None:
+    """Regression: a write that had seen a pin reported a reset if the slot was released a moment later."""
     writer.write(1)
     with Reader(name) as reader:
         reader.get()

@@ -16,7 +16,7 @@ from shmsync import Writer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# ------------------------------------------------------------------------------------------- the reader, by the page
+# ----------------------------------------------------------------------------- the reader, written from the page only
 
 
 def opened(name: str) -> mmap.mmap:
@@ -66,7 +66,7 @@ def from_msgpack(payload: bytes) -> Any:
 
 
 class Msgpack:
-    """Reads msgpack, in which extensions stand for buffers."""
+    """Reads msgpack, in which extensions refer to buffers."""
 
     def __init__(self, raw: bytes, buffers: list[bytes]) -> None:
         self.raw = raw
@@ -145,7 +145,7 @@ def words(archive: bytes, at: int, count: int, code: str = "Q") -> tuple[Any, ..
     return struct.unpack_from(f"={count}{code}", archive, at)
 
 
-def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 - as many as the page has rows
+def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 - one case for each row of the page
     """Return element i of a column."""
     kind, zero, n, *word = struct.unpack_from("=II7Q", archive, header)
     assert zero == 0
@@ -189,7 +189,7 @@ def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 
 
 
 def looked_up(archive: bytes, header: int, key: Any) -> int | None:
-    """Look a key up in the hash table of a map."""
+    """Find a key in the hash table of a map."""
     _, keys, _, table, buckets = struct.unpack_from("=5Q", archive, header + 16)
     (kind,) = words(archive, keys, 1, "I")
     if kind in {3, 4}:

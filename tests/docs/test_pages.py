@@ -16,7 +16,7 @@ import shmsync
 from shmsync import Writer
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = {  # and the least number of blocks
+PAGES = {  # with their minimum number of blocks
     "README.md": 4,
     "docs/index.md": 1,
     "docs/quickstart.md": 10,
@@ -37,7 +37,7 @@ def blocks_of(page: str) -> list[str]:
 
 
 def run(block: str, variables: dict[str, object]) -> None:
-    """Run a block. The comment after an expression is the repr that it must have."""
+    """Run a block. The comment after an expression is its expected repr."""
     expected = {block[: found.start()].count("\n") + 1: found["value"] for found in EXPECTED.finditer(block)}
     for statement in ast.parse(block).body:
         if isinstance(statement, ast.Expr):

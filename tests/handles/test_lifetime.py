@@ -1,4 +1,4 @@
-"""Invariants 1 and 6: what was handed out stays as it is, for as long as it is referenced; and no longer."""
+"""Invariants 1 and 6: a returned value does not change while it is referenced; its memory is released afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHM = Path("/dev/shm")
 
 
 def slots_in_use(name: str) -> list[bytes]:
-    """Return the words (pin, keep 0, keep 1) of the slots that are not all zero."""
+    """Return the words (pin, hazard 0, hazard 1) of the slots that are not all zero."""
     table = (SHM / f"{name}_readers").read_bytes()
     words = (table[at : at + 24] for at in range(SLOTS_AT, len(table), SLOT_SIZE))
     return [slot for slot in words if any(slot)]
@@ -44,7 +44,7 @@ def writer(name: str) -> Iterator[Writer]:
         writer.unlink()
 
 
-def test_views_outlive_block_handle_and_publishes(writer: Writer, name: str) -> None:
+def test_views_outlive_block_handle_and_later_publishes(writer: Writer, name: str) -> None:
     payload = os.urandom(1000)
     writer.write_raw(payload)
     reader = Reader(name)
@@ -62,7 +62,7 @@ def test_views_outlive_block_handle_and_publishes(writer: Writer, name: str) -> 
     assert not slots_in_use(name)
 
 
-def test_get_keeps_without_a_block(writer: Writer, name: str) -> None:
+def test_get_retains_its_value_without_a_block(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         views, payloads = [], []
         for number in range(8):
@@ -74,7 +74,7 @@ def test_get_keeps_without_a_block(writer: Writer, name: str) -> None:
         assert [bytes(view) for view in views] == payloads
 
 
-def test_memory_goes_back_with_the_last_view(writer: Writer, name: str) -> None:
+def test_memory_is_released_with_the_last_view(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         views = []
         for number in range(6):
@@ -118,7 +118,7 @@ def test_views_of_two_generations_of_one_segment(writer: Writer, name: str) -> N
         assert bytes(old_view) == b"0" * 100
 
 
-def test_snapshot_dropped_without_close_counts_out(writer: Writer, name: str) -> None:
+def test_a_snapshot_dropped_without_close_unpins(writer: Writer, name: str) -> None:
     writer.write(1)
     with Reader(name) as reader:
         reader.read()
@@ -156,7 +156,7 @@ def test_snapshots_nest_and_leave_in_any_order(writer: Writer, name: str) -> Non
         assert not slots_in_use(name)
 
 
-def test_arrays_hold_the_memory(writer: Writer, name: str) -> None:
+def test_arrays_retain_the_memory(writer: Writer, name: str) -> None:
     numpy = pytest.importorskip("numpy")
     values = numpy.arange(1000, dtype="f4")
     writer.write_raw(values)
@@ -171,13 +171,13 @@ def test_arrays_hold_the_memory(writer: Writer, name: str) -> None:
 
 
 def test_threads_share_a_handle(writer: Writer, name: str) -> None:
-    """Readers at full speed in four threads while the writer never waits: nothing torn, nothing left behind."""
+    """Four threads read at full speed while the writer never waits: no read is torn, and no slot is leaked."""
     writer.write_raw(bytes(4096))
     errors: list[str] = []
     with Reader(name) as reader:
         done = threading.Event()
 
-        def look() -> None:
+        def read() -> None:
             while not done.is_set():
                 with reader.read() as snapshot:
                     if len(set(bytes(snapshot.buffer))) != 1:
@@ -185,7 +185,7 @@ def test_threads_share_a_handle(writer: Writer, name: str) -> None:
                 if len(set(bytes(reader.get()))) != 1:
                     errors.append("torn get")
 
-        threads = [threading.Thread(target=look) for _ in range(4)]
+        threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
             thread.start()
         for number in range(1500):

@@ -1,4 +1,4 @@
-"""Publish in place: what stands in the memory when the block is left is the next version, or nothing is."""
+"""Publish in place: leaving the block publishes the content of its memory as the next version, or publishes nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
-    with Writer(name, grace_duration=0) as writer:
+    with closing(Writer(name, grace_duration=0)) as writer:
         yield writer
     with Writer(name) as last:
         last.unlink()
@@ -67,7 +68,7 @@ def test_an_exception_publishes_nothing(writer: Writer, name: str) -> None:
 
 
 def test_an_exception_in_a_first_block_leaves_nothing(name: str) -> None:
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:
         with pytest.raises(ZeroDivisionError), writer.reserve(100):
             print(1 // 0)
         assert not list(SHM.glob(f"{name}*"))
@@ -88,7 +89,7 @@ def test_arrays_in_place(writer: Writer, name: str) -> None:
         assert (np.frombuffer(found, "i8", 25, 800) == 7).all()
         writer.write("next")
         del found
-    assert weights.shape == (10, 20)  # it may stand in a variable for as long as it likes
+    assert weights.shape == (10, 20)  # it may outlive the block
 
 
 def test_the_buffer_ends_with_the_block(writer: Writer) -> None:
@@ -101,7 +102,7 @@ def test_the_buffer_ends_with_the_block(writer: Writer) -> None:
         with pytest.raises(ClosedError, match="inside its `with` block"):
             use()
     with writer.reserve(10) as slot:
-        array = np.frombuffer(slot.buffer, "u1")  # somebody holds on to it: no BufferError
+        array = np.frombuffer(slot.buffer, "u1")  # an export that is still alive: no BufferError
     assert slot.result is not None
     assert len(array) == 10
 
@@ -131,18 +132,18 @@ def test_arrays_that_do_not_fit(writer: Writer, name: str, shape: Any, dtype: An
 
 @pytest.mark.parametrize("size", [-1, 1.5, "10", None, True, 2**63, 2**63 - 1])
 def test_bad_sizes(writer: Writer, size: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="must be 0 to 9223372036854775743 bytes"):
+    with pytest.raises(InvalidArgumentError, match="must be an int from 0 to 9223372036854775743, in bytes"):
         writer.reserve(size)
 
 
-def test_no_bytes_at_all(writer: Writer, name: str) -> None:
+def test_a_reservation_of_zero_bytes(writer: Writer, name: str) -> None:
     with writer.reserve(0):
         pass
     with Reader(name) as reader:
         assert bytes(reader.get()) == b""
 
 
-def test_more_than_there_is(writer: Writer, name: str) -> None:
+def test_a_reservation_larger_than_memory(writer: Writer, name: str) -> None:
     writer.write("before")
     with pytest.raises(CapacityError), writer.reserve(2**55):
         pass
@@ -152,8 +153,8 @@ def test_more_than_there_is(writer: Writer, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["write", "reserve"])
-def test_a_write_from_the_block_goes_before_it(writer: Writer, name: str, kind: str) -> None:
-    """It has a segment of its own: what is still written into the block's memory is nobody's."""
+def test_a_write_inside_the_block_supersedes_it(writer: Writer, name: str, kind: str) -> None:
+    """It uses another segment, so later writes to the block's memory are never published."""
     with Reader(name) as reader:
         for number in range(3):
             with pytest.raises(ClosedError, match="nothing was published"), writer.reserve(5) as slot:
@@ -172,12 +173,12 @@ def test_a_write_from_the_block_goes_before_it(writer: Writer, name: str, kind: 
             assert writer.stats().writes == number + 1
 
 
-def test_another_writer_has_memory_of_its_own(writer: Writer, name: str) -> None:
+def test_another_writer_does_not_share_the_memory_of_the_block(writer: Writer, name: str) -> None:
     writer.write_raw(b"before")
     with pytest.raises(ClosedError), writer.reserve(6) as slot:
         stale = slot.buffer[:]
         writer.close()
-        with Writer(name) as second, Reader(name) as reader:
+        with closing(Writer(name)) as second, Reader(name) as reader:
             second.write_raw(b"second")
             stale[:] = b"stale!"
             assert reader.get() == b"second"
@@ -205,7 +206,7 @@ def test_left_in_another_thread(writer: Writer, name: str) -> None:
 
 
 def test_never_left(writer: Writer, name: str) -> None:
-    """Dropped, or its thread has ended, or left by an exception of a signal handler: the next write goes on."""
+    """The block was dropped, its thread ended, or a signal handler raised: the next write succeeds."""
     writer.write("before")
     writer.reserve(3).__enter__()
     other = threading.Thread(target=writer.write, args=("dropped",))
@@ -249,7 +250,7 @@ class Alarm(Exception):  # noqa: N818
 
 
 def interrupted_writes(_: State, name: str, attempts: int) -> None:
-    """Write and reserve while a timer raises at any instruction, until so many did, and so many did not go through."""
+    """Write and reserve while a timer raises at any instruction, until enough attempts succeeded and failed."""
 
     def raise_alarm(*_: object) -> None:
         raise Alarm
@@ -311,8 +312,8 @@ def test_closed_or_unlinked_in_the_block(writer: Writer, name: str) -> None:
         assert reader.get() == "again"
 
 
-def test_readers_go_on_while_the_block_is_open(writer: Writer, name: str) -> None:
-    """Attach, read, keep and leave: whatever readers do, nobody gets to see the memory of the block."""
+def test_readers_never_see_the_memory_of_an_open_block(writer: Writer, name: str) -> None:
+    """Readers attach, pin, retain and unpin while the block is open."""
     with Reader(name) as early:
         for number in range(20):
             writer.write_raw(bytes([number]) * 500)
@@ -325,7 +326,7 @@ def test_readers_go_on_while_the_block_is_open(writer: Writer, name: str) -> Non
             assert bytes(kept) == bytes([number]) * 500
 
 
-def test_a_reader_that_holds_the_memory_costs_new_memory(writer: Writer, name: str) -> None:
+def test_a_retained_value_makes_the_reservation_use_new_memory(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         writer.write_raw(b"1" * 100)
         held = reader.get()
@@ -365,7 +366,7 @@ def leave_block(state: State) -> str:
 
 
 def test_forked_in_the_block(name: str) -> None:
-    """The child cannot publish what its parent has begun; the parent can."""
+    """The child cannot publish its parent's reservation; the parent can."""
     with Child() as child:
         child.call(open_block, name)
         forked = child.fork()
@@ -375,7 +376,7 @@ def test_forked_in_the_block(name: str) -> None:
             assert child.call(leave_block) == "published"
             assert reader.get() == b"half"
         forked.close()
-        with pytest.raises(WriteLockConflictError), Writer(name) as second:
+        with pytest.raises(WriteLockConflictError), closing(Writer(name)) as second:
             second.unlink()
     with Writer(name) as last:
         last.unlink()

@@ -24,7 +24,7 @@ def _either_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What was pinned."""
+    """The versions that were pinned."""
     seqs: list[int] = []
     hold = protocol.pin_and_map
 
@@ -38,7 +38,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def publish_without_pause(_state: State, name: str, seed: int) -> int:
-    """Publish until a value says that it is enough; each carries the checksum of its content."""
+    """Publish until told to stop; each value contains the checksum of its content."""
     rng = random.Random(seed)
     with Writer(name) as writer, Reader[bool](f"{name}-done") as done:
         number = 0
@@ -78,17 +78,17 @@ def test_a_small_value_is_not_pinned(writer: Writer, name: str, pinned: list[int
     assert pinned == expected
 
 
-def test_memory_that_was_replaced_is_let_go(writer: Writer, name: str) -> None:
+def test_replaced_memory_is_unmapped(writer: Writer, name: str) -> None:
     with Reader[Any](name) as reader:
         for large in range(2):  # both segments are large and mapped
             writer.write([large, bytes(20 * PAGE)])
             assert reader.get()[0] == large
         writer.write(1)
-        writer.write(2)  # both are small by now
+        writer.write(2)  # both are small now
         assert reader.get() == 2
         writer.write(3)
         assert reader.get() == 3  # has them both mapped
-        writer.write([4, bytes(20 * PAGE)])  # where 2 was
+        writer.write([4, bytes(20 * PAGE)])  # in the segment of 2
         writer.write(5)
         assert reader.get() == 5
         assert reader._attachment is not None
@@ -122,12 +122,12 @@ def test_a_value_that_shrinks_and_grows(writer: Writer, name: str) -> None:
 
 
 @pytest.mark.usefixtures("_either_machine")
-def test_a_new_life_after_small_values(writer: Writer, name: str) -> None:
+def test_a_new_incarnation_after_small_values(writer: Writer, name: str) -> None:
     with Reader[Any](name) as reader:
-        for life in range(3):
+        for incarnation in range(3):
             for number in range(4):
-                writer.write([life, number])
-                assert reader.get() == [life, number]
+                writer.write([incarnation, number])
+                assert reader.get() == [incarnation, number]
             writer.unlink()
 
 
@@ -137,16 +137,16 @@ def test_damage_is_noticed(writer: Writer, name: str) -> None:
             writer.write(["a", number])
             reader.get()
         writer.write(["b"])
-        tenure = writer._ownership
-        assert tenure is not None
-        mapping = tenure.data._mappings[0]
+        ownership = writer._ownership
+        assert ownership is not None
+        mapping = ownership.data._mappings[0]
         assert mapping is not None
-        mapping.put(PAYLOAD_AT, b"\xc1")  # no msgpack value begins like this
+        mapping.put(PAYLOAD_AT, b"\xc1")  # not a valid first byte in msgpack
         with pytest.raises(EntityReadError):
             reader.get()
         writer.write(["c"])
         writer.write(["d"])
-        mapping.put(8, b"\xff")  # of the header
+        mapping.put(8, b"\xff")  # in the header
         with pytest.raises(DataReadError):
             reader.get()
         writer.write(["e"])

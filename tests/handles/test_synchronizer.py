@@ -1,4 +1,4 @@
-"""The original's own test, carried over with its entity, and the interface of the handles."""
+"""The test of the original library, ported with its entity, and the interface of the handles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def test_timeout_waits_for_the_first_value(writer: Writer, name: str) -> None:
         timer.join()
 
 
-def test_unlinked_and_published_anew(writer: Writer, name: str) -> None:
+def test_unlinked_and_published_again(writer: Writer, name: str) -> None:
     with Reader(name) as reader:
         writer.write_raw(b"old")
         kept = reader.get()
@@ -166,9 +167,9 @@ def test_close_is_idempotent_and_unlinks_nothing(name: str) -> None:
         sync.get()
 
 
-def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: str) -> None:
+def test_a_second_writer_is_told_who_holds_the_lock(writer: Writer, name: str) -> None:
     writer.write(1)
-    with Writer(name) as second:
+    with closing(Writer(name)) as second:
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {os.getpid()}, since"):
             second.write(2)
         with pytest.raises(BlockingIOError):
@@ -176,16 +177,16 @@ def test_second_writer_is_refused_by_name_of_the_holder(writer: Writer, name: st
         assert writer.write(3).version.seq == 2
         writer.close()
         assert second.write(4).version.seq == 3
-        assert second.stats().takeovers == 0  # the first closed in good order
+        assert second.stats().takeovers == 0  # the first writer was closed normally
         second.unlink()
 
 
 def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a signal handler writes: it would fill the segment that it has just published from inside."""
+    """As when a signal handler writes: the outer write would overwrite the segment that the inner one has published."""
     copy_into = _gather.copy_into
 
     def interrupted(target: memoryview, payload: Payload) -> int:
-        with pytest.raises(WriteLockConflictError, match="in the middle of a write"):
+        with pytest.raises(WriteLockConflictError, match="a signal handler wrote"):
             writer.write("inner")
         return copy_into(target, payload)
 
@@ -217,8 +218,8 @@ def test_longest_name() -> None:
         ({"grace_duration": -1}, "grace_duration must be 0 seconds or more, not -1"),
         ({"grace_duration": "soon"}, "grace_duration must be seconds or a timedelta, not 'soon'"),
         ({"grace_duration": float("nan")}, "grace_duration must be 0 seconds or more, not nan"),
-        ({"max_readers": 0}, "max_readers must be 1 to 65536, not 0"),
-        ({"max_readers": 1 << 20}, "max_readers must be 1 to 65536, not 1048576"),
+        ({"max_readers": 0}, "max_readers must be an int from 1 to 65536, not 0"),
+        ({"max_readers": 1 << 20}, "max_readers must be an int from 1 to 65536, not 1048576"),
         ({"mode": 0o400}, "for the owner, such as 0o640, not 0o400"),
         ({"mode": 0o1600}, "for the owner, such as 0o640, not 0o1600"),
         ({"mode": "640"}, "for the owner, such as 0o640, not '640'"),
@@ -262,7 +263,8 @@ def test_handles_pickle_with_their_options(name: str) -> None:
 
 def test_every_option_survives_pickling() -> None:
     reading: dict[str, Any] = {"type": dict[str, int], "timeout": 0.25, "allow_pickle": True}
-    writing = {"codec": "raw", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3, "max_backoff": 0.004}
+    writing: dict[str, Any] = {"codec": "raw", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
+    writing |= {"max_backoff": 0.004, "lock_timeout": 0.5}
     for kind, options in ((Reader, reading), (Writer, writing), (Synchronizer, {**reading, **writing})):
         copy = pickle.loads(pickle.dumps(kind("never", **options)))
         assert type(copy) is kind
@@ -276,7 +278,7 @@ def test_a_closed_handle_is_named_by_its_type() -> None:
             handle.get()
 
 
-def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
+def test_repr_shows_name_and_state(writer: Writer, name: str) -> None:
     reader = Reader(name)
     assert repr(reader) == f"<Reader {name!r}, detached>"
     writer.write(5)
@@ -289,7 +291,7 @@ def test_repr_tells_name_and_state(writer: Writer, name: str) -> None:
     assert repr(reader) == f"<Reader {name!r}, closed>"
 
 
-def test_every_error_is_also_the_builtin_that_one_would_catch() -> None:
+def test_every_error_is_also_a_builtin_exception() -> None:
     builtins = {
         "StateReadError": OSError,
         "StateNotFoundError": FileNotFoundError,
@@ -324,15 +326,15 @@ def test_uninitialized_state(name: str) -> None:
             reader.get()
         with Reader(name) as reader:
             assert reader.get(default=3) == 3
-        with Writer(name) as writer:  # whoever made it died there: the next writer goes on
+        with Writer(name) as writer:  # its creator died there: the next writer takes over
             assert writer.write(1).version.seq == 1
             writer.unlink()
     finally:
         (SHM / f"{name}_state").unlink(missing_ok=True)
 
 
-def test_a_waiting_read_does_not_hold_up_close(name: str) -> None:
-    """It waited with the handle's lock in hand: closing took as long, and the time-outs of threads added up."""
+def test_a_waiting_read_does_not_block_close(name: str) -> None:
+    """Regression: a read waited under the handle's lock, so close blocked and the timeouts of threads added up."""
     reader = Reader(name, timeout=NEVER)
     raised: list[Exception] = []
 
@@ -360,7 +362,7 @@ def test_a_buffer_that_its_user_releases(writer: Writer, name: str) -> None:
 
 
 def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
-    """Nobody could attach any more; the next writer begins anew, and readers that are attached follow."""
+    """New readers could not attach, so the next writer creates a new incarnation, and attached readers follow."""
     writer.write(1)
     with Reader(name) as reader:
         assert reader.get() == 1
@@ -373,14 +375,14 @@ def test_a_reader_table_removed_from_outside(writer: Writer, name: str) -> None:
             assert late.get() == 2
 
 
-def test_readers_of_others_never_get_to_write_by_a_mode(name: str) -> None:
+def test_a_mode_that_only_lets_others_write_gives_them_no_access(name: str) -> None:
     with Writer(name, mode=0o622) as writer:
         writer.write(1)
         assert {path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")} == {0o600}
         writer.unlink()
 
 
-def test_a_synchronizer_tells_what_it_read_and_wrote(name: str) -> None:
+def test_a_synchronizer_has_statistics_of_reads_and_writes(name: str) -> None:
     with Synchronizer[int](name) as both:
         both.write(1)
         both.write(2)

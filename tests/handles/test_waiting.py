@@ -1,4 +1,4 @@
-"""`wait` and `watch`, in threads and in coroutines: nobody misses the newest version, and nobody waits for ever."""
+"""`wait` and `watch`, in threads and in coroutines: they never miss the newest version, and no wake-up is lost."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     from shmsync import InstanceVersion
 
-uvloop.new_event_loop().close()  # it opens a pipe for signals, which the process has ever after
+uvloop.new_event_loop().close()  # it opens a pipe for signals, which stays open until the process exits
 
 LONG = 10 * TIMEOUT
-"""Seconds that no test may take: who waits for so long looks at the end, and a lost wake-up would not show."""
+"""Longer than any test may take, in seconds: a wait polls when it times out, which must not hide a lost wake-up."""
 
 pytestmark = pytest.mark.timeout(3 * TIMEOUT)
 
@@ -52,7 +52,7 @@ WITHOUT: dict[str, dict[str, Any]] = {"futex": {}, "polling": NO_FUTEX}
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The thread stays during the test, however slow that is, and ends without delay after it."""
+    """Keep the poller thread running during the test, however slow it is, and stop it right afterwards."""
     monkeypatch.setattr(notify_async, "_LINGER", LONG)
     yield
     monkeypatch.setattr(notify_async, "_LINGER", 0.0)
@@ -61,32 +61,32 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_looks_without_being_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    look_seldom(monkeypatch.setattr)
+def _disabled_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    disable_polling(monkeypatch.setattr)
 
 
-def look_seldom(assign: Any = setattr) -> None:
-    """Make the regular looks so rare that they hide no lost wake-up."""
+def disable_polling(assign: Any = setattr) -> None:
+    """Make regular polls so rare that they hide no lost wake-up."""
     for slices in ("_MAX_SLEEP", "_MAX_SLEEP_ASYNC"):
         assign(waiting, slices, LONG)
 
 
 @pytest.fixture(params=WITHOUT)
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With futexes, and without them."""
+    """Run the test with futexes and without them."""
     for flag, value in WITHOUT[request.param].items():
         monkeypatch.setattr(futex, flag, value)
 
 
 @contextmanager
 def soon(act: Any) -> Iterator[None]:
-    """Do something in another thread once this thread waits, in a call or in an event loop."""
+    """Call a function in another thread once this thread waits, in a call or in an event loop."""
     waiter = threading.get_ident()
     errors: list[BaseException] = []
 
     def later() -> None:
         try:
-            until(lambda: is_waited_for() or is_in_wait(waiter))
+            until(lambda: is_poller_asleep() or is_in_wait(waiter))
             act()
         except BaseException as error:  # noqa: BLE001 - raised below
             errors.append(error)
@@ -108,8 +108,8 @@ def is_in_wait(thread: int) -> bool:
     return frame is not None
 
 
-def is_awaited(name: str) -> bool:
-    """Return whether somebody sleeps on a name, or is about to."""
+def has_waiters(name: str) -> bool:
+    """Return whether a reader sleeps on a name, or is about to."""
     return bool((SHM / f"{name}_readers").read_bytes()[WAITERS_AT])
 
 
@@ -120,8 +120,8 @@ async def until_async(condition: Any) -> None:
         await asyncio.sleep(0.002)
 
 
-def is_waited_for() -> bool:
-    """Return whether the thread of the event loops sleeps on a name, with nothing left to do."""
+def is_poller_asleep() -> bool:
+    """Return whether the poller thread is asleep on a name."""
     thread = notify_async._poller._thread
     number = None if thread is None else thread.native_id
     return bool(notify_async._poller._subscriptions) and number is not None and is_asleep(os.getpid(), number)
@@ -144,7 +144,7 @@ def test_wait_for_another_version(writer: Writer, name: str) -> None:
             assert reader.wait(2, timeout=LONG) == 3
 
 
-def test_what_the_handle_has_returned_is_not_waited_for(writer: Writer, name: str) -> None:
+def test_wait_ignores_a_version_that_the_handle_has_returned(writer: Writer, name: str) -> None:
     writer.write("a")
     with Reader[str](name) as reader:
         reader.get()
@@ -165,7 +165,7 @@ def test_since_a_version(writer: Writer, name: str) -> None:
         assert reader.wait(first.seq, timeout=0) is None
         writer.write("b")
         assert reader.wait(first, timeout=0) == 2
-        assert reader.wait(first, timeout=0) == 2  # whatever it has returned
+        assert reader.wait(first, timeout=0) == 2  # independent of what it has returned
 
 
 @pytest.mark.parametrize(("since", "timeout"), [("1", None), (1.5, None), (None, -1), (None, "soon")])
@@ -183,36 +183,36 @@ def test_a_bad_stop_event(writer: Writer, name: str) -> None:
 
 
 @pytest.mark.usefixtures("_either_way")
-def test_wait_for_a_name_that_is_not_there_yet(writer: Writer, name: str) -> None:
+def test_wait_for_a_name_that_does_not_exist_yet(writer: Writer, name: str) -> None:
     with Reader[str](name) as reader:
         assert reader.wait(timeout=0.02) is None
         with soon(lambda: writer.write("a")):
             assert reader.wait(timeout=LONG) == 1
 
 
-def test_a_name_without_a_version_is_waited_for(writer: Writer, name: str) -> None:
+def test_a_name_without_a_version_is_poller_asleep(writer: Writer, name: str) -> None:
     with Reader[bytes](name) as reader, writer.reserve(1):
         assert reader.wait(timeout=0.02) is None
 
 
 @pytest.mark.usefixtures("_either_way")
-def test_a_new_life_of_the_name_counts(writer: Writer, name: str) -> None:
+def test_wait_returns_for_a_new_incarnation(writer: Writer, name: str) -> None:
     writer.write("a")
     with Reader[str](name) as reader:
         assert reader.wait() == 1
 
-        def renew() -> None:
+        def recreate() -> None:
             writer.unlink()
-            until(lambda: reader._attachment is None)  # it waits for a name that is not there
+            until(lambda: reader._attachment is None)  # it waits for a name that does not exist
             writer.write("b")
 
-        with soon(renew):
-            assert reader.wait(timeout=LONG) == 1  # the first one of the new life
+        with soon(recreate):
+            assert reader.wait(timeout=LONG) == 1  # the first version of the new incarnation
         assert reader.get() == "b"
 
 
 @pytest.mark.parametrize("since", [None, 1])
-def test_watch_sees_the_same_number_in_a_new_life(writer: Writer, name: str, since: int | None) -> None:
+def test_watch_yields_the_same_number_in_a_new_incarnation(writer: Writer, name: str, since: int | None) -> None:
     writer.write("old")
     with Reader[str](name) as reader:
         seen = []
@@ -224,11 +224,11 @@ def test_watch_sees_the_same_number_in_a_new_life(writer: Writer, name: str, sin
             writer.write("new")
         assert seen == [(1, "old"), (1, "new")]
 
-        def renew() -> None:
+        def recreate() -> None:
             writer.unlink()
             writer.write("newer")
 
-        with soon(renew):
+        with soon(recreate):
             assert reader.wait(since, timeout=LONG) == 1
         assert reader.get() == "newer"
 
@@ -253,11 +253,11 @@ def test_a_removal_without_a_writer_wakes(writer: Writer, name: str) -> None:
     with Writer(name) as another, Reader[str](name) as reader:
         assert reader.wait() == 1
 
-        def renew() -> None:
-            another.unlink()  # never wrote, so there is nothing but the name to go by
+        def recreate() -> None:
+            another.unlink()  # it never wrote, so it knows only the name
             another.write("b")
 
-        with soon(renew):
+        with soon(recreate):
             assert reader.wait(timeout=LONG) == 1
         another.unlink()
 
@@ -280,7 +280,7 @@ def test_a_name_removed_from_outside_is_noticed(writer: Writer, name: str, monke
     writer.close()
 
 
-def test_a_writer_that_died_before_it_rang(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_died_before_it_notified(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_MAX_SLEEP", 0.05)
     monkeypatch.setattr(notify.Notifier, "notify", lambda *_args, **_kwargs: None)
     writer.write("a")
@@ -323,7 +323,7 @@ def test_an_interrupt_ends_a_wait(writer: Writer, name: str) -> None:
     writer.write("a")
     with Child() as child:
         child.send(wait_until_interrupted, name)
-        until(lambda: is_awaited(name) and is_asleep(child.pid))
+        until(lambda: has_waiters(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGINT)
         assert child.receive() == "interrupted"
 
@@ -343,7 +343,7 @@ def test_a_signal_does_not_end_a_wait(writer: Writer, name: str, tmp_path: Path)
     handled = tmp_path / "handled"
     with Child() as child:
         child.send(wait_with_a_handler, name, handled)
-        until(lambda: is_awaited(name) and is_asleep(child.pid))
+        until(lambda: has_waiters(name) and is_asleep(child.pid))
         os.kill(child.pid, signal.SIGUSR1)
         until(handled.exists)
         until(lambda: is_asleep(child.pid))
@@ -359,14 +359,14 @@ def wait_with_a_handler(_state: State, name: str, handled: Path) -> int | None:
         return reader.wait(timeout=LONG)
 
 
-def test_waiting_takes_no_processor_time(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sleeps once for all of the time, and a second time if the kernel was a little early."""
+def test_waiting_uses_no_cpu_time(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sleeps once for the whole timeout, and a second time if the kernel woke it slightly early."""
     sleeps: list[float] = []
     wait = futex.Futex.wait
 
-    def counted(self: futex.Futex, seen: int, timeout: float) -> None:
+    def counted(self: futex.Futex, seen: int, timeout: float) -> bool:
         sleeps.append(timeout)
-        wait(self, seen, timeout)
+        return wait(self, seen, timeout)
 
     monkeypatch.setattr(futex.Futex, "wait", counted)
     writer.write("a")
@@ -377,7 +377,7 @@ def test_waiting_takes_no_processor_time(writer: Writer, name: str, monkeypatch:
     assert sleeps[0] > 0.1
 
 
-def test_a_writer_that_nobody_waits_for_makes_no_call(
+def test_a_writer_without_waiters_makes_no_system_call(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -395,12 +395,12 @@ def test_a_writer_that_nobody_waits_for_makes_no_call(
         reader.get()
 
         def write_once_awaited() -> None:
-            until(lambda: is_awaited(name))
+            until(lambda: has_waiters(name))
             writer.write(9)
 
         with soon(write_once_awaited):
             assert reader.wait(timeout=LONG) == 4
-        writer.write(10)  # may owe one
+        writer.write(10)  # may clear `waiters` with one call
         count = len(calls)
         assert count
         writer.write(11)
@@ -475,7 +475,7 @@ def test_a_stop_event_ends_watch(writer: Writer, name: str) -> None:
         assert [snapshot.value for snapshot in reader.watch(stop_event=stop)] == [0]
 
 
-def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> None:
+def test_threads_that_share_a_handle_see_every_version(writer: Writer, name: str) -> None:
     writer.write(0)
     found: list[list[int]] = [[], []]
     with Reader[int](name) as reader:
@@ -503,16 +503,16 @@ def test_threads_that_share_a_handle_miss_nothing(writer: Writer, name: str) -> 
 # ---------------------------------------------------------------------------------------------------------- asyncio
 
 
-HUBS: dict[str, dict[str, Any]] = {
+POLLERS: dict[str, dict[str, Any]] = {
     "futex_waitv": {},
     "one word at a time": {"MANY_AVAILABLE": False},
     "no futex": NO_FUTEX,
 }
 
 
-@pytest.fixture(params=HUBS)
+@pytest.fixture(params=POLLERS)
 def _each_poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for flag, value in HUBS[request.param].items():
+    for flag, value in POLLERS[request.param].items():
         monkeypatch.setattr(futex, flag, value)
 
 
@@ -528,7 +528,7 @@ def test_wait_async(writer: Writer, name: str) -> None:
         await until_async(lambda: not notify_async._poller._subscriptions)
         asyncio.get_running_loop().call_later(0.05, writer.write, "c")
         assert await reader.wait_async(timeout=LONG) == 3
-        assert notify_async._poller._thread is thread is not None  # the same, though nobody waited for a moment
+        assert notify_async._poller._thread is thread is not None  # it kept running without waiters
         assert await reader.wait_async(timeout=0.02) is None
 
     with Reader[str](name) as reader:
@@ -585,7 +585,7 @@ def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
     until(lambda: not notify_async._poller._subscriptions)
 
 
-def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
+def test_a_thousand_watchers_use_one_thread(writer: Writer, name: str) -> None:
     writer.write(0)
     count = 1000
 
@@ -611,7 +611,7 @@ def test_a_thousand_watchers_take_one_thread(writer: Writer, name: str) -> None:
         asyncio.run(main(reader))
 
 
-class _forever:  # noqa: N801 - stands for a function of later Pythons
+class _forever:  # noqa: N801 - replaces a function of later Pythons
     async def __aenter__(self) -> None:
         pass
 
@@ -626,7 +626,7 @@ def test_more_names_than_one_call_can_wait_for(name: str) -> None:
 
 
 def wait_for_many(_state: State, names: list[str]) -> list[int | None]:
-    look_seldom()
+    disable_polling()
     notify_async._MAX_SLEEP = LONG
     writers = [Writer(each, max_readers=1) for each in names]
     readers = [Reader[int](each) for each in names]
@@ -653,11 +653,11 @@ def wait_for_many(_state: State, names: list[str]) -> list[int | None]:
             writer.close()
 
 
-def test_an_interrupted_start_of_the_thread_is_made_up_for(
+def test_an_interrupted_start_of_the_thread_is_retried(
     writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class HandlerError(Exception):
-        """Of a signal handler."""
+        """Raised by a signal handler."""
 
     def interrupted(_self: threading.Thread) -> None:
         monkeypatch.setattr(threading.Thread, "start", start)
@@ -680,7 +680,7 @@ def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> None:
         reader.get()
         waits = [asyncio.create_task(reader.wait_async()) for _ in range(3)]
-        await until_async(is_waited_for)
+        await until_async(is_poller_asleep)
         reader.close()
         assert [type(error) for error in await asyncio.gather(*waits, return_exceptions=True)] == [ClosedError] * 3
 
@@ -694,7 +694,7 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
     async def main(reader: Reader[int]) -> None:
         reader.get()
         tasks = [asyncio.create_task(reader.wait_async()) for _ in range(10)]
-        await until_async(is_waited_for)
+        await until_async(is_poller_asleep)
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -710,16 +710,16 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
     gc.collect()
 
 
-def test_who_waits_in_a_closed_loop_is_forgotten(writer: Writer, name: str) -> None:
+def test_waiters_of_a_closed_loop_are_unsubscribed(writer: Writer, name: str) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
         reader.get()
         loop = asyncio.new_event_loop()
         task = loop.create_task(reader.wait_async())
-        loop.run_until_complete(until_async(is_waited_for))
+        loop.run_until_complete(until_async(is_poller_asleep))
         assert notify_async._poller._subscriptions
         loop.close()
-        until(lambda: not notify_async._poller._subscriptions)  # though the coroutine is still there
+        until(lambda: not notify_async._poller._subscriptions)  # although the coroutine still exists
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
@@ -730,7 +730,7 @@ def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writ
         loop = asyncio.new_event_loop()
         waiting = reader.wait_async()
         task = loop.create_task(waiting)
-        loop.run_until_complete(until_async(is_waited_for))
+        loop.run_until_complete(until_async(is_poller_asleep))
         with notify_async._poller._lock:
             waiting.close()  # as the garbage collector may, at any allocation
         task.cancel()
@@ -740,15 +740,15 @@ def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writ
     until(lambda: not notify_async._poller._subscriptions)
 
 
-def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> None:
+def test_a_late_wakeup_of_a_closed_loop_is_ignored(writer: Writer, name: str) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
         reader.get()
         loop = asyncio.new_event_loop()
         waiting = loop.create_task(reader.wait_async())
-        loop.run_until_complete(until_async(is_waited_for))
-        place = next(iter(notify_async._poller._subscriptions.values()))
-        (waiter,) = place.waiters
+        loop.run_until_complete(until_async(is_poller_asleep))
+        subscription = next(iter(notify_async._poller._subscriptions.values()))
+        (waiter,) = subscription.waiters
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(waiting)
@@ -757,7 +757,7 @@ def test_a_loop_that_was_closed_disturbs_nobody(writer: Writer, name: str) -> No
         waiter.resolve()  # as the timer may
 
 
-def test_coroutines_of_a_forked_process_have_a_thread_of_their_own(writer: Writer, name: str) -> None:
+def test_a_forked_process_starts_its_own_poller_thread(writer: Writer, name: str) -> None:
     writer.write(0)
     with Child() as parent:
         parent.call(wait_in_a_loop, name, 0.05)
@@ -775,19 +775,19 @@ def has_a_thread(_state: State) -> bool:
 
 
 def wait_in_a_loop(state: State, name: str, timeout: float) -> int | None:
-    look_seldom()
+    disable_polling()
     if not hasattr(state, "reader"):
         state.reader = Reader[int](name)
     found: int | None = asyncio.run(state.reader.wait_async(1, timeout))
     return found
 
 
-def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str) -> None:
+def test_the_poller_thread_sleeps_on_every_awaited_name(writer: Writer, name: str) -> None:
     writer.write(0)
     with Writer(f"{name}-2") as another, Child() as child:
         another.write(0)
         child.send(wait_for_two, name, another.name)
-        until(lambda: is_awaited(writer.name) and is_awaited(another.name))
+        until(lambda: has_waiters(writer.name) and has_waiters(another.name))
         another.write(1)
         writer.write(1)
         assert child.receive() == [2, 2]
@@ -795,37 +795,37 @@ def test_the_thread_sleeps_on_what_somebody_waits_for(writer: Writer, name: str)
 
 
 def wait_for_two(_state: State, *names: str) -> list[int | None]:
-    look_seldom()
+    disable_polling()
     notify_async._MAX_SLEEP = LONG
 
     async def main() -> list[int | None]:
         first = asyncio.create_task(Reader[int](names[0]).wait_async(1, LONG))
-        await until_async(lambda: is_awaited(names[0]) and is_waited_for())
-        second = Reader[int](names[1]).wait_async(1, LONG)  # comes when the thread sleeps on the first
+        await until_async(lambda: has_waiters(names[0]) and is_poller_asleep())
+        second = Reader[int](names[1]).wait_async(1, LONG)  # subscribes while the thread sleeps on the first
         return [*await asyncio.gather(first, second)]
 
     return asyncio.run(main())
 
 
-def test_who_comes_while_others_go_is_woken(name: str) -> None:
+def test_a_waiter_that_subscribes_while_another_unsubscribes_is_woken(name: str) -> None:
     with Child() as child:
-        assert child.call(come_while_another_goes, name) == [2, 3]
+        assert child.call(subscribe_while_another_unsubscribes, name) == [2, 3]
 
 
-def come_while_another_goes(_state: State, name: str) -> list[int | None]:
-    look_seldom()
+def subscribe_while_another_unsubscribes(_state: State, name: str) -> list[int | None]:
+    disable_polling()
     notify_async._MAX_SLEEP = LONG
 
     async def main(writer: Writer[int]) -> list[int | None]:
         writer.write(0)
         reader, another = Reader[int](name), Reader[int](name)
         first = asyncio.create_task(reader.wait_async(1, LONG))
-        await until_async(is_waited_for)
-        second = asyncio.create_task(another.wait_async(2, LONG))  # its first step comes before that of `first`,
+        await until_async(is_poller_asleep)
+        second = asyncio.create_task(another.wait_async(2, LONG))  # it runs before `first` does,
         writer.write(1)
-        until(lambda: not notify_async._poller._subscriptions)  # which the thread calls while the loop stands still
+        until(lambda: not notify_async._poller._subscriptions)  # which the thread wakes while the loop is blocked
         await first
-        await until_async(is_waited_for)
+        await until_async(is_poller_asleep)
         writer.write(2)
         return [await first, await second]
 

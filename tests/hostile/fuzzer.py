@@ -1,7 +1,6 @@
 """A coverage-guided fuzzer of the segments.
 
-A corruption that makes the library take a step from one line to another that no earlier corruption caused is kept, and
-changed further.
+A corruption that covers a new edge, a step from one line of the library to another, is kept and mutated further.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Fuzzer:
     edges: set[Edge] = field(default_factory=set)
 
     def run(self, seconds: float) -> None:
-        """Corrupt and read for so long.
+        """Corrupt and read segments for a number of seconds.
 
         Raises:
             AssertionError: a call did not end in a ShmSyncError or a correct value.

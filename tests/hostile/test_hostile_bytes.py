@@ -1,4 +1,4 @@
-"""Whatever stands in the segments, a call ends in a ShmSyncError or a correct value: no crash, no hang."""
+"""Whatever the segments contain, a call raises a ShmSyncError or returns a correct value: no crash, no hang."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ VALUE = {"EURUSD": 1.08, "codes": list(range(40)), "name": "prices"}
 MEMORY = 1 << 31
 
 SETTINGS = settings(
-    deadline=None,
     max_examples=int(os.environ.get("SHMSYNC_EXAMPLES", "60")),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
 )
 parts = st.sampled_from(PARTS)
 words = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**31, 2**32, 2**63, 2**64 - 1]))
@@ -37,7 +36,7 @@ words = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**31, 2**32
 
 @contextlib.contextmanager
 def published(value: Any = VALUE) -> Iterator[str]:
-    """Publish twice under a name of its own, with nobody attached; remove every trace of it afterwards."""
+    """Publish twice under a unique name, with no reader attached; remove its segments afterwards."""
     name = f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     with Writer(name) as writer:
         writer.write("older")
@@ -51,7 +50,7 @@ def published(value: Any = VALUE) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _little_memory() -> Iterator[None]:
-    """An allocation of a corrupt length fails, and with it the test, instead of taking the machine down."""
+    """Limit memory, so that allocating a corrupt length fails the test instead of exhausting the machine."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, limits[1]))
@@ -60,7 +59,7 @@ def _little_memory() -> Iterator[None]:
 
 
 def read_all(name: str, value: Any = VALUE) -> None:
-    """Do all that a reader can do; with `check_bytes` a value is correct or refused."""
+    """Call everything that a reader offers; with `check_bytes` a value is correct or rejected."""
     with Reader(name) as reader:
         for call in (reader.get, reader.version, lambda: reader.read().close(), lambda: reader.get(None)):
             with contextlib.suppress(ShmSyncError):
@@ -160,7 +159,7 @@ def test_no_corrupted_payload_passes_the_check(at: int, bits: int) -> None:
         with Reader(name) as reader:
             with pytest.raises(IntegrityError):
                 reader.read(check_bytes=True)
-            assert bytes(reader.get()) != payload  # unchecked: as it stands there
+            assert bytes(reader.get()) != payload  # unchecked, so it is damaged
 
 
 # --------------------------------------------------------------------------------------------------- a hostile reader
@@ -168,8 +167,8 @@ def test_no_corrupted_payload_passes_the_check(at: int, bits: int) -> None:
 GRACE = 0.05
 
 
-def scribble(_state: State, name: str, seed: int, seconds: float) -> int:
-    """Write random words all over the reader table, which a reader may."""
+def overwrite_table(_state: State, name: str, seed: int, seconds: float) -> int:
+    """Write random words all over the reader table, which every reader can write to."""
     rng, end, times = random.Random(seed), time.monotonic() + seconds, 0
     with (SHM / f"{name}_readers").open("r+b") as file, mmap.mmap(file.fileno(), 0) as table:
         while time.monotonic() < end:
@@ -179,12 +178,12 @@ def scribble(_state: State, name: str, seed: int, seconds: float) -> int:
     return times
 
 
-def test_a_reader_that_scribbles_over_the_table(writer: Writer, name: str) -> None:
-    """Writes go on, and who reads between two of them reads what was written, or an error."""
+def test_a_reader_that_overwrites_the_reader_table(writer: Writer, name: str) -> None:
+    """Writes succeed, and a read between two writes returns what was written or raises an error."""
     writer.write_raw(b"first")
     writes = reads = 0
     with Child() as hostile:
-        hostile.send(scribble, name, 7, 2.0)
+        hostile.send(overwrite_table, name, 7, 2.0)
         while not hostile.has_result():
             payload = str(writes).encode() * 100
             writer.write_raw(payload, grace_duration=GRACE)

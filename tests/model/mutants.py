@@ -1,4 +1,4 @@
-"""Known-bad variants of the shipped code. The explorer must find what is wrong with each."""
+"""Known-bad variants of the shipped code. The explorer must find a violation in each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.scenarios import a_reader, cast, copies, forks, gets, reads, views
+from model.scenarios import a_reader, copies, forks, gets, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
 from shmsync._core.layout import PAGE
 from shmsync._handles import reader, snapshot
@@ -16,19 +16,20 @@ from shmsync._session import attachment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from model.explore import Scenario
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the shipped code that breaks it.
+    """A change to the shipped code that breaks it.
 
     Attributes:
-        name: what is wrong.
-        module: where.
-        before, after: source text, which stands there once, and what takes its place.
-        scenario: a small one that shows it.
+        name: the defect.
+        module: the module that is changed.
+        before, after: source text, which must occur exactly once, and its replacement.
+        scenario: a small scenario that exposes the defect.
     """
 
     name: str
@@ -37,28 +38,33 @@ class Mutant:
     after: str
     scenario: Callable[[], Scenario]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Give the functions of the module the changed code."""
-        source = inspect.getsource(self.module)
-        if source.count(self.before) != 1:
-            raise AssertionError(f"{self.name}: stands {source.count(self.before)} times in {self.module.__name__}")
-        changed = types.ModuleType(self.module.__name__)
-        exec(compile(source.replace(self.before, self.after), str(self.module.__file__), "exec"), changed.__dict__)
-        functions = [
-            (function, _functions(changed)[name])
-            for name, function in _functions(self.module).items()
-            if function.__code__ != _functions(changed)[name].__code__
-        ]
-        assert functions
-        originals = [function.__code__ for function, _ in functions]
-        try:
-            for function, other in functions:
-                function.__code__ = other.__code__
-            yield
-        finally:
-            for (function, _), code in zip(functions, originals, strict=True):
-                function.__code__ = code
+    def applied(self) -> AbstractContextManager[None]:
+        """Replace the code of the module's functions for the duration of a block."""
+        return replaced(self.name, self.module, self.before, self.after)
+
+
+@contextmanager
+def replaced(name: str, module: types.ModuleType, before: str, after: str) -> Iterator[None]:
+    """Replace a text in the functions of a module for the duration of a block."""
+    source = inspect.getsource(module)
+    if source.count(before) != 1:
+        raise AssertionError(f"{name}: text to replace occurs {source.count(before)} times in {module.__name__}")
+    changed = types.ModuleType(module.__name__)
+    exec(compile(source.replace(before, after), str(module.__file__), "exec"), changed.__dict__)
+    functions = [
+        (function, _functions(changed)[key])
+        for key, function in _functions(module).items()
+        if function.__code__ != _functions(changed)[key].__code__
+    ]
+    assert functions
+    originals = [function.__code__ for function, _ in functions]
+    try:
+        for function, other in functions:
+            function.__code__ = other.__code__
+        yield
+    finally:
+        for (function, _), code in zip(functions, originals, strict=True):
+            function.__code__ = code
 
 
 def _functions(module: types.ModuleType) -> dict[str, types.FunctionType]:
@@ -75,51 +81,53 @@ def _functions(module: types.ModuleType) -> dict[str, types.FunctionType]:
 
 
 def one_read() -> Scenario:
-    return cast("one reader, one read", a_reader(reads), last=5)
+    return make_scenario("one reader, one read", a_reader(reads), last=5)
 
 
 def two_reads() -> Scenario:
-    return cast("one reader, two reads", a_reader(reads, reads), last=6)
+    return make_scenario("one reader, two reads", a_reader(reads, reads), last=6)
 
 
 def new_reader() -> Scenario:
-    return cast("a reader attaches", a_reader(reads, attached=False), last=4)
+    return make_scenario("a reader attaches", a_reader(reads, attached=False), last=4)
 
 
 def killed() -> Scenario:
-    return cast("one reader, killed", a_reader(reads, closes=True), last=6, mortal=(1,), counted=True)
+    return make_scenario("one reader, killed", a_reader(reads, closes=True), last=6, killable=(1,), counted=True)
 
 
 def two_gets() -> Scenario:
-    return cast("one reader gets", a_reader(gets, gets), last=5, retains=True)
+    return make_scenario("one reader gets", a_reader(gets, gets), last=5, retains=True)
 
 
 def three_views() -> Scenario:
-    return cast("one reader takes views", a_reader(views, views, views), last=6, retains=True)
+    return make_scenario("one reader takes views", a_reader(views, views, views), last=6, retains=True)
 
 
 def small_copies() -> Scenario:
-    return cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
+    return make_scenario("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
 
 
 def threads_with_views() -> Scenario:
-    return cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
+    return make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
 
 
 def successor() -> Scenario:
-    return cast("the writer is killed", a_reader(reads), last=4, mortal=(0,), successor=True)
+    return make_scenario("the writer is killed", a_reader(reads), last=4, killable=(0,), successor=True)
 
 
 def fork() -> Scenario:
-    return cast("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
+    return make_scenario("a fork", lambda slots: forks(slots, 2), last=5, slots=3, forked=True, retains=True)
 
 
 def retains_and_dies() -> Scenario:
-    return cast("a reader that retains, killed", a_reader(gets), last=4, retains=True, mortal=(1,), alone=(1,))
+    return make_scenario(
+        "a reader that retains, killed", a_reader(gets), last=4, retains=True, killable=(1,), alone=(1,)
+    )
 
 
 def lowered() -> Scenario:
-    return cast(
+    return make_scenario(
         "the high-water mark is lowered",
         a_reader(reads, closes=True),
         a_reader(reads, attached=False),
@@ -128,16 +136,31 @@ def lowered() -> Scenario:
     )
 
 
+def fork_and_read() -> Scenario:
+    return make_scenario(
+        "a fork", lambda slots: forks(slots, 2, both_read=True), last=5, slots=2, forked=True, retains=True
+    )
+
+
+_LOWERS = """\
+        if not seq & self._lower_mask:
+            reset |= slots.lower_high_water(self._table, self._words)
+"""
+_NOT_REUSABLE = """\
+        # Also not reusable: the inode of a previous writer that died during a replacement. Its generation differs from
+        # that in the state, or it has none.
+"""
+
 MUTANTS = [
     Mutant(
-        "the second look at the version is left out (rule A)",
+        "the second load of the version is skipped (rule A)",
         protocol,
         "    if version.load() == seq:\n        return seq\n",
         "    if version.load():\n        return seq\n",
         one_read,
     ),
     Mutant(
-        "the count is moved without an announcement",
+        "a pin moves to the other segment without an announcement",
         protocol,
         "    slot.words.pin.bind_add(ANNOUNCE - ONE[index])()\n    seq = version.load()\n"
         "    slot.words.pin.bind_add(ONE[index_of(seq)] - ANNOUNCE)()",
@@ -153,7 +176,7 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "an evicted holder's inode is not replaced (rule C)",
+        "the inode of an evicted reader is not replaced (rule C)",
         protocol,
         "return {(number, index)} - self._evictions_settled, reset",
         "return set(), reset",
@@ -180,12 +203,13 @@ MUTANTS = [
         "the version is published before the payload",
         protocol,
         "        checksum = self._segments.write(index, generation, seq, value)\n",
-        "        self._advance()\n        checksum = self._segments.write(index, generation, seq, value)\n"
+        "        self._version.compare_exchange(seq - 1, seq)\n"
+        "        checksum = self._segments.write(index, generation, seq, value)\n"
         "        return checksum\n",
         one_read,
     ),
     Mutant(
-        "a reader is evicted without being told",
+        "a reader is evicted without setting EVICTED",
         protocol,
         "                words.pin.fetch_or(EVICTED)  # SYNC POINT evict: comes before any replacement of the name\n"
         "                reset = True\n",
@@ -207,7 +231,7 @@ MUTANTS = [
         two_reads,
     ),
     Mutant(
-        "the generation is bumped before the name leads to the new inode",
+        "the generation is bumped before the new inode has its name",
         protocol,
         "            self._segments.replace(index, generation, size)\n            word.store(generation)\n",
         "            word.store(generation)\n            self._segments.replace(index, generation, size)\n",
@@ -221,7 +245,7 @@ MUTANTS = [
         one_read,
     ),
     Mutant(
-        "a claimed slot is not announced by the high-water mark",
+        "the high-water mark does not include a claimed slot",
         slots,
         "            _add_claim(table, index + 1)",
         "            _add_claim(table, index)",
@@ -236,7 +260,7 @@ MUTANTS = [
         lowered,
     ),
     Mutant(
-        "the mark is lowered whatever was claimed since",
+        "the mark is lowered even if a slot was claimed since",
         slots,
         "    table.high_water.compare_exchange(now, now & ~HIGH_WATER | least)\n",
         "    table.high_water.store(now & ~HIGH_WATER | least)\n",
@@ -250,14 +274,14 @@ MUTANTS = [
         lowered,
     ),
     Mutant(
-        "a dead reader is waited for if it retains a value",
+        "the writer waits for a dead reader that retains a value",
         protocol,
         "                if slots.reap(self._table, number):\n",
         "                if self._table is None:\n",
         retains_and_dies,
     ),
     Mutant(
-        "a dead reader's counts stay",
+        "the pins of a dead reader are not cleared",
         slots,
         "            return False  # its reader has released it properly since the writer saw a pin or a hazard\n"
         "        _zero(words)\n",
@@ -279,14 +303,14 @@ MUTANTS = [
         two_gets,
     ),
     Mutant(
-        "the version is not looked at after a copy",
+        "the version is not checked after a copy",
         attachment,
         "        if self.version.load() != seq:\n            return None\n        header",
         "        header",
         small_copies,
     ),
     Mutant(
-        "a copy is taken from whatever inode is mapped",
+        "a copy is taken from a mapping of an older generation",
         attachment,
         "        if mapping.generation != self._generations[mapping.index].load():\n",
         "        if self._generations[mapping.index].load() == -1:\n",
@@ -348,17 +372,36 @@ MUTANTS = [
         successor,
     ),
     Mutant(
-        "a fork leaves the slot to the parent alone",
-        slots,
-        "        self.poison()\n        self._claim.shared = True",
-        "        pass",
+        "a sealed inode is written to (rule E)",
+        protocol,
+        " or self._seals.cover(index, generation)  # rule E",
+        "  # rule E",
         fork,
     ),
     Mutant(
-        "the child frees what it shares with its parent",
-        slots,
-        "        if self.shared:\n            self.lock.close()\n        elif",
-        "        if",
+        "the seal is looked at before the slots are scanned",
+        protocol,
+        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
+        + _LOWERS
+        + _NOT_REUSABLE
+        + "        held = bool(evicted) or retained or self._seals.cover(index, generation)  #",
+        "        sealed = self._seals.cover(index, generation)\n"
+        "        reset, evicted, retained = self._scan(index, generation, size, grace)\n"
+        "        held = bool(evicted) or retained or sealed  #",
         fork,
+    ),
+    Mutant(
+        "what is pinned at a fork is not sealed",
+        slots,
+        "                self._seals.seal(index)\n",
+        "                pass\n",
+        fork,
+    ),
+    Mutant(
+        "the child takes back what its parent counted",
+        slots,
+        "        self.poison()\n        self.unprotected = not sealed\n",
+        "        self.unprotected = not sealed\n",
+        fork_and_read,
     ),
 ]

@@ -1,9 +1,9 @@
-"""A process of the model: it runs the shipped code, alone, and meets the world only in the operations that it asks for.
+"""A process of the model: it runs the shipped code and interacts with the world only through port operations.
 
-Each thread is a greenlet. It stops at every operation of a port and goes on with a result. So what a process does next
-depends on nothing but the results it has had so far: it is an automaton, whose nodes are found by running the shipped
-code, once for each, and whose edges are results. Two histories after which the process stands at the same instructions
-with the same objects in hand lead to the same node.
+Each thread is a greenlet. It suspends at every operation of a port and resumes with a result. So what a process does
+next depends only on the results it has received: it is an automaton, whose edges are results and whose nodes are found
+by running the shipped code. Two histories lead to the same node if they end at the same instructions with the same
+local variables and objects.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import greenlet
 
-from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, TORN, VERSION, WORDS_PER_SLOT, Op
+from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync._core import slots
 from shmsync._core.layout import PAYLOAD_AT, DataHeader, names_of
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
+from shmsync._core.sealing import Seals
 from shmsync._session.attachment import Attachment, ReaderCounters
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
@@ -37,26 +38,26 @@ MSGPACK = 0
 RAW = 1
 NAMES = names_of("model")
 DONE: Op = ("done",)
-_STANDING = 300
+_MAX_PARKED = 300
 _NIL = b"\xc0"  # None in msgpack
 _HALVES = struct.Struct("=4q")
 
 
 class Port:
-    """Through which a process asks for operations."""
+    """Requests operations on behalf of a process."""
 
     def __init__(self) -> None:
-        self.hub = greenlet.getcurrent()
+        self.scheduler = greenlet.getcurrent()
         self.thread = 0
         self.ignored: frozenset[str] = frozenset()
-        """Local variables of the shipped code on which nothing depends here."""
+        """Local variables of the shipped code that do not affect the scenario."""
         self.closing = False
 
     def do(self, *op: Any) -> Any:
-        """Ask for an operation; return its result."""
+        """Request an operation; return its result."""
         if self.closing:
             return None
-        return self.hub.switch(op)
+        return self.scheduler.switch(op)
 
 
 Bodies = list["Callable[[], None]"]
@@ -96,21 +97,21 @@ class Process:
     def _op(op: Op) -> Op:
         if op[0] == "acquire":
             mutex: Mutex = op[1]
-            return ("blocked",) if mutex.taken else ("acquire",)
+            return ("blocked",) if mutex.held else ("acquire",)
         return op
 
-    def go_on(self, number: int, result: Any) -> None:
-        """Let one thread go on with the result of its operation."""
+    def resume(self, number: int, result: Any) -> None:
+        """Resume one thread with the result of its operation."""
         thread = self._threads[number]
         self._port.thread = number
         thread.op = thread.greenlet.switch(result) if thread.op != ("start",) else thread.greenlet.switch()
 
-    def place(self) -> Hashable:
-        """Return where it stands: equal for two runs only if they do the same from here on."""
+    def digest(self) -> Hashable:
+        """Return a digest of the state; if it is equal for two runs, they behave the same from here on."""
         seen: dict[int, int] = {}
-        return tuple((self._op(thread.op), self._place_of(thread, seen)) for thread in self._threads)
+        return tuple((self._op(thread.op), self._thread_digest(thread, seen)) for thread in self._threads)
 
-    def _place_of(self, thread: _Thread, seen: dict[int, int]) -> Hashable:
+    def _thread_digest(self, thread: _Thread, seen: dict[int, int]) -> Hashable:
         frames = list(thread.frames())
         inner = ["", *(frame.f_code.co_name for frame in frames)]
         return tuple(
@@ -118,7 +119,7 @@ class Process:
         )
 
     def close(self) -> None:
-        """Unwind it, without effect on anything."""
+        """Unwind all threads without side effects."""
         self._port.closing = True
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # a finalizer may be under way
         for thread in self._threads:
@@ -128,29 +129,29 @@ class Process:
         self._threads.clear()
 
 
-# ------------------------------------------------------------------------------------------------- where a process is
+# ------------------------------------------------------------------------------------------- digests of process states
 
 
 def _digest_frame(frame: FrameType, inner: str, ignored: frozenset[str], seen: dict[int, int]) -> Hashable:
     if (frame.f_code.co_name, inner) == _LAST_CALL:
         return (frame.f_code.co_name, frame.f_lasti)
     if frame.f_code.co_filename == slots.__file__:
-        ignored = _NUMBERS_OF_CLAIMS
+        ignored = _CLAIM_NUMBERS
     known = sorted((name, _without(value, ignored)) for name, value in frame.f_locals.items() if name not in ignored)
     return (frame.f_code.co_name, frame.f_lasti, tuple((name, _digest(value, seen)) for name, value in known))
 
 
 def _without(value: Any, ignored: frozenset[str]) -> Any:
-    """Return a named tuple without the fields on which nothing depends."""
+    """Return a named tuple with the ignored fields set to None."""
     fields = ignored.intersection(getattr(value, "_fields", ()))
     return value._replace(**dict.fromkeys(fields)) if fields else value
 
 
-_LAST_CALL = ("read", "_read_changed")  # `read` returns what it returns: its local variables are dead by then
-_NUMBERS_OF_CLAIMS = frozenset({"number"})  # unique, and no part of what happens
+_LAST_CALL = ("read", "_read_changed")  # `read` returns the result at once: its local variables are dead by then
+_CLAIM_NUMBERS = frozenset({"number"})  # unique, but without effect on behaviour
 _SKIPPED = {
     *("_number", "owner", "port", "_port"),
-    # Fixed for a process, or for the index of a slot, or for the sequence number of a version.
+    # Constant for a process, for a slot index, or for a sequence number.
     *("channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
     *("_advance", "_generations", "_max_backoff", "_table", "_version"),
 }
@@ -166,7 +167,7 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
         return ("set", *sorted(repr(_digest(item, seen)) for item in value))
     if isinstance(value, dict):
         return tuple((key, _digest(item, seen)) for key, item in sorted(value.items(), key=repr))
-    kind = type(value)  # all that is known of a float: times are constant here, or the real clock's
+    kind = type(value)  # enough for a float: times are constant here, or come from the real clock
     if isinstance(value, FunctionType | MethodType | ModuleType | type) or not kind.__module__.startswith(
         ("shmsync", "model.", "types")
     ):
@@ -179,7 +180,7 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
         names = base.__dict__.get("__slots__", ())
         attributes.update({name: getattr(value, name, None) for name in names if not name.startswith("__")})
     known = sorted(
-        (name, len(item) if name == "_exporters" else item)  # by what it is known there tells nothing
+        (name, len(item) if name == "_exporters" else item)  # its keys are object ids, which differ between runs
         for name, item in attributes.items()
         if name not in _SKIPPED
     )
@@ -187,11 +188,12 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
 
 
 class Node(NamedTuple):
-    """A place that a process can be in.
+    """A state of a process.
 
     Attributes:
-        ops: what each of its threads is about to do there.
-        history: (thread, result) of each step that leads there.
+        ops: the next operation of each thread.
+        history: (thread, result) of each step that leads to this node.
+        is_done: whether all threads have ended.
     """
 
     ops: tuple[Op, ...]
@@ -200,18 +202,18 @@ class Node(NamedTuple):
 
 
 class Automaton:
-    """The places of a process, found as they are asked for."""
+    """The states of a process, computed on demand."""
 
     def __init__(self, spec: Callable[[Port], Bodies]) -> None:
         self._spec = spec
         self._numbers: dict[Hashable, int] = {}
         self._edges: dict[tuple[int, int, Any], int] = {}
-        self._at: dict[int, Process] = {}  # processes that stand at a node: one that goes on spares a replay
+        self._parked: dict[int, Process] = {}  # suspended processes by node: resuming one avoids a replay
         self.nodes: list[Node] = []
         self._enter(self.replayed(()), ())
 
     def after(self, node: int, thread: int, result: Any) -> int:
-        """Return the node in which the process is once a thread has had its result."""
+        """Return the node that follows once a thread has received its result."""
         edge = (node, thread, result)
         found = self._edges.get(edge)
         if found is None:
@@ -219,10 +221,10 @@ class Automaton:
         return found
 
     def longest(self, counts: Callable[[Op, Any], bool]) -> int:
-        """Return the number of steps on the longest way by edges that count.
+        """Return the length of the longest path along edges that count.
 
         Raises:
-            graphlib.CycleError: there is a circle.
+            graphlib.CycleError: these edges form a cycle.
         """
         before: dict[int, list[int]] = {}
         for (node, thread, result), after in self._edges.items():
@@ -234,38 +236,38 @@ class Automaton:
         return max(steps.values(), default=0)
 
     def close(self) -> None:
-        """End all processes that are kept."""
-        while self._at:
-            self._at.popitem()[1].close()
+        """Close all suspended processes."""
+        while self._parked:
+            self._parked.popitem()[1].close()
 
     def _run(self, node: int, thread: int, result: Any) -> int:
         history = self.nodes[node].history
-        process = self._at.pop(node, None) or self.replayed(history)
-        process.go_on(thread, result)
+        process = self._parked.pop(node, None) or self.replayed(history)
+        process.resume(thread, result)
         return self._enter(process, (*history, (thread, result)))
 
     def replayed(self, history: tuple[tuple[int, Any], ...]) -> Process:
-        """Return a new process that has gone through a history."""
+        """Return a new process that has replayed a history."""
         process = Process(self._spec)
         for thread in range(len(process.ops())):
-            process.go_on(thread, None)
+            process.resume(thread, None)
         for step in history:
-            process.go_on(*step)
+            process.resume(*step)
         return process
 
     def _enter(self, process: Process, history: tuple[tuple[int, Any], ...]) -> int:
-        number = self._numbers.setdefault(process.place(), len(self.nodes))
+        number = self._numbers.setdefault(process.digest(), len(self.nodes))
         if number == len(self.nodes):
             ops = process.ops()
             self.nodes.append(Node(ops, history, all(op == DONE for op in ops)))
-        if self._at.setdefault(number, process) is not process:
+        if self._parked.setdefault(number, process) is not process:
             process.close()
-        elif len(self._at) > _STANDING:
-            self._at.pop(next(iter(self._at))).close()
+        elif len(self._parked) > _MAX_PARKED:
+            self._parked.pop(next(iter(self._parked))).close()
         return number
 
 
-# ------------------------------------------------------------------------------------------------- the ports it sees
+# --------------------------------------------------------------------------------------------- ports and their adapters
 
 
 class ModelWord:
@@ -318,6 +320,7 @@ class ModelTable:
         self.port = port
         self.max_readers = max_readers
         self.high_water: Word = ModelWord(port, HIGH_WATER)
+        self.sealed: tuple[Word, Word] = (ModelWord(port, SEALED[0]), ModelWord(port, SEALED[1]))
 
     def slot(self, index: int) -> SlotWords:
         pin, *hazards = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
@@ -331,7 +334,7 @@ class ModelTable:
 
 
 class ModelClock:
-    """The port Clock: whether the grace duration is over is anybody's guess at each look."""
+    """The port Clock: each reading may find the grace duration over or not, and both are explored."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -376,7 +379,7 @@ class ModelSegments:
         self.mapped[index] = (self.port.do("create", index), generation)
 
     def spoil(self, index: int) -> None:
-        """Write half of something into the segment that was gained."""
+        """Write half a version into the prepared segment."""
         mapped = self.mapped[index]
         assert mapped is not None
         self.port.do("fill", mapped[0], mapped[1], TORN)
@@ -390,7 +393,7 @@ class ModelSegments:
 
 
 class ModelView:
-    """Stands for a memoryview, and for the exporter that it is made from."""
+    """Replaces both a memoryview and its exporter."""
 
     def __init__(self, memory: object) -> None:
         self.memory = memory
@@ -411,7 +414,7 @@ class ModelMapping(TrackedMapping):
         self.port = port
 
     def copy(self, start: int, end: int) -> bytes:
-        # Of a page that changes meanwhile, it may have the first half from before, the other from after.
+        # If the page is overwritten during the copy, its halves may differ: one from before the write, one from after.
         first = self.port.do("content", self.inode) or (0, 0)
         second = self.port.do("content", self.inode) or (0, 0)
         return _HALVES.pack(*first, *second).ljust(PAYLOAD_AT, b"\0") + _NIL
@@ -441,12 +444,16 @@ class ModelAttachment(Attachment):
         self._lock = lock
         self.version = ModelWord(port, VERSION)
         self._names = NAMES
+        table = ModelTable(port, slots)
+        generations = (ModelWord(port, GENERATION[0]), ModelWord(port, GENERATION[1]))
         self.channel = SimpleNamespace(  # type: ignore[assignment]
             version=self.version,
-            generations=tuple(ModelWord(port, word) for word in GENERATION),
-            table=ModelTable(port, slots),
+            generations=generations,
+            table=table,
+            seals=Seals(generations, table.sealed),
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
+            is_superseded=lambda: False,
             key=None,
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
@@ -481,8 +488,8 @@ class Mutex:
         self._depth = 0
 
     @property
-    def taken(self) -> bool:
-        """Whether a thread has it."""
+    def held(self) -> bool:
+        """Whether a thread holds the lock."""
         return self._owner is not None
 
     def __enter__(self) -> None:
@@ -492,7 +499,7 @@ class Mutex:
         self._depth += 1
 
     def acquire(self, *, blocking: bool) -> bool:
-        """Take it if no other thread has it."""
+        """Acquire the lock unless another thread holds it; return whether that worked."""
         assert not blocking
         if self._owner not in {None, self._port.thread}:
             return False
@@ -501,7 +508,7 @@ class Mutex:
         return True
 
     def release(self) -> None:
-        """Let it go."""
+        """Release the lock once."""
         self._depth -= 1
         if not self._depth:
             self._owner = None
@@ -514,8 +521,8 @@ class NoMutex(nullcontext[None]):
     """The lock of a process with one thread."""
 
     def acquire(self, *, blocking: bool) -> bool:
-        """Take it."""
+        """Acquire the lock."""
         return not blocking
 
     def release(self) -> None:
-        """Let it go."""
+        """Release the lock."""

@@ -1,15 +1,16 @@
-"""The casts: who writes, who reads how, who may die."""
+"""The scenarios: which processes write and read, in which way, and which of them may be killed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.explore import Role, Scenario, all_gone
+from model.explore import Role, Scenario, check_end
 from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
-from model.world import FIRST_SLOT, GENERATION, VERSION, WORDS_PER_SLOT, Violation
+from model.world import FIRST_SLOT, GENERATION, SEALED, VERSION, WORDS_PER_SLOT, Violation
 from shmsync._core.layout import PAGE, index_of
 from shmsync._core.protocol import INITIAL_BACKOFF, PreparedWrite, Publisher
 from shmsync._handles.reader import Reader
+from shmsync._shm.fork import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +28,16 @@ def publishes(
     after: int | None = None,
     *,
     counted: bool = False,
-    gives_up: bool = False,
+    aborts: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
 ) -> Callable[[Port], Bodies]:
-    """Return the spec of a writer that publishes until `last` is the version; with `after`, once that one is gone.
+    """Return the spec of a writer that publishes until `last` is the version.
 
-    With `gives_up`, it begins each version once in vain: it gains the segment, writes half of something, and stops.
-    With `lowers`, it tries to lower the high-water mark at each version. With `alone`, it waits after the first version
-    until these are gone, and must then find no reason for new memory but the one that creates the second segment.
+    With `after`, it starts once that process has ended. With `aborts`, it aborts the first attempt at each version: it
+    prepares the segment, writes half a version into it, and gives up. With `lowers`, it tries to lower the high-water
+    mark at each version. With `alone`, it waits after the first version until these processes have ended, and must then
+    find no reason for new memory but the one that creates the second segment.
     """
 
     def spec(port: Port) -> Bodies:
@@ -43,7 +45,7 @@ def publishes(
         generations = (ModelWord(port, GENERATION[0]), ModelWord(port, GENERATION[1]))
         clock = ModelClock(port)
         if not counted:
-            port.ignored = frozenset({"reset", "was_reset"})  # what a publish reports
+            port.ignored = frozenset({"reset", "was_reset"})  # only reported by a publish
         segments = ModelSegments(port)
         table = ModelTable(port, slots)
         publisher: Publisher[None] = Publisher(version, generations, table, segments, clock, INITIAL_BACKOFF)
@@ -57,13 +59,13 @@ def publishes(
 
         def body() -> None:
             if after is None:
-                publish()  # before anybody else is there: readers attach to something
+                publish()  # before any reader attaches
             port.do("ready")
             for other in alone if after is None else (after,):
                 port.do("after", other)
             while version.load() < last:
                 clock.begin()
-                if gives_up:
+                if aborts:
                     segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
                 published = publish()
@@ -86,49 +88,56 @@ def _judge(port: Port, published: PreparedWrite, *, counted: bool, alone: bool) 
 
 
 def reads(port: Port, reader: Reader) -> int:
-    """Read in a block; look at the content while it is held."""
+    """Read in a block; check the content while it is pinned."""
     with reader.read() as snapshot:
         use(port, snapshot._pinned)
         return snapshot._pinned.seq
 
 
 def gets(port: Port, reader: Reader) -> int:
-    """Get without a block; look at the content after the count is gone."""
+    """Get without a block; check the content after the unpin."""
     value = reader.get()
-    seq = reader._latest[1]
+    seq = reader._cached[1]
     assert reader._fast is not None
-    record = reader._fast[2]
-    if record.seq != seq:
-        raise Violation(f"get says version {seq}, and it is {record.seq}")
-    use(port, record)
+    pinned = reader._fast[2]
+    if pinned.seq != seq:
+        raise Violation(f"get reports version {seq} but returned version {pinned.seq}")
+    use(port, pinned)
     del value
     return seq
 
 
 def copies(port: Port, reader: Reader) -> int:
-    """Get what may be copied without a pin; the model compares the parts of the copy."""
+    """Get a value that may be copied without a pin; the model compares the two halves of the copy."""
     reader.get()
     port.do("use")
-    return reader._latest[1]
+    return reader._cached[1]
 
 
 def views(port: Port, reader: Reader) -> int:
-    """Take a view out of a block; look at the content after the count is gone."""
+    """Keep a view beyond its block; check the content after the unpin."""
     with reader.read() as snapshot:
         view = snapshot.buffer
-        record = snapshot._pinned
+        pinned = snapshot._pinned
     del snapshot
-    use(port, record)
+    use(port, pinned)
     del view
-    return record.seq
+    return pinned.seq
 
 
-def use(port: Port, record: object) -> None:
-    """Look at the content of an inode that is held."""
-    inode, seq = record.mapping.inode, record.seq  # type: ignore[attr-defined]
+def stop_clock(handle: Reader) -> None:
+    """Never check whether the name was created again: the check depends on the time, and here it never is."""
+    handle._checked_until = float("inf")
+    handle._check_superseded = lambda: None  # type: ignore[method-assign]
+    handle._calls = MAX_CALLS
+
+
+def use(port: Port, pinned: object) -> None:
+    """Check the content of a protected inode."""
+    inode, seq = pinned.mapping.inode, pinned.seq  # type: ignore[attr-defined]
     port.do("hold", inode, seq)
     port.do("use")
-    port.do("let go", inode, seq)
+    port.do("release", inode, seq)
 
 
 def reader(
@@ -139,25 +148,26 @@ def reader(
     closes: bool = False,
     size: int = 0,
 ) -> Callable[[Port], Bodies]:
-    """Return the spec of a process with one handle, which each of its threads uses in turn as `uses` say.
+    """Return the spec of a process with one handle; each of its threads performs all `uses` in order.
 
-    Segments have a `size` in bytes; those of a page are copied.
+    `size` is the size of the segments in bytes. Values in segments of one page are copied.
     """
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
         handle._attachment = ModelAttachment(port, slots, handle.lock, size)
+        stop_clock(handle)
 
         def body(thread: int) -> None:
             if attached and thread == 0:
                 handle.read().close()
             port.do("ready")
             newest = 0
-            for turn in range(len(uses)):  # a local variable, so that two turns are two places
+            for turn in range(len(uses)):  # an index, so that two turns have different digests
                 seq = uses[turn](port, handle)
                 if seq < newest:
-                    raise Violation(f"version {seq} is read after version {newest}")
+                    raise Violation(f"version {seq} was read after version {newest}")
                 newest = seq
             if closes:
                 handle.close()
@@ -167,29 +177,32 @@ def reader(
     return spec
 
 
-def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
-    """Return the spec of a reader that forks while it holds a snapshot; both use it, and the child reads anew."""
+def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port], Bodies]:
+    """Return the spec of a reader that forks while it holds a snapshot; both use it, then the child reads again."""
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = NoMutex()  # type: ignore[assignment]
         handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+        stop_clock(handle)
 
         def body() -> None:
             handle.read().close()
             port.do("ready")
             with handle.read() as snapshot:
-                slot = snapshot._slot
-                assert slot is not None
+                use(port, snapshot._pinned)
+                slot = snapshot._slots[0]
                 slot.before_fork()
                 forked = port.do("fork", child) == "child"
                 if forked:
+                    slot.inherit(sealed=True)
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
                     handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+                    stop_clock(handle)
                 del slot
                 use(port, snapshot._pinned)
-            if forked:
+            if forked or both_read:
                 reads(port, handle)
 
         return [body]
@@ -197,7 +210,7 @@ def forks(slots: int, child: int) -> Callable[[Port], Bodies]:
     return spec
 
 
-# -------------------------------------------------------------------------------------------------------------- casts
+# ---------------------------------------------------------------------------------------------------------- scenarios
 
 
 def a_reader(
@@ -207,115 +220,130 @@ def a_reader(
     closes: bool = False,
     size: int = 0,
 ) -> Spec:
-    """Return what `cast` asks for: the spec of a reader, given the number of slots."""
+    """Return a reader for `make_scenario`: a function from the number of slots to a spec."""
     return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes, size=size)
 
 
-def cast(
+def make_scenario(
     name: str,
     *readers: Spec,
     last: int,
     slots: int | None = None,
-    mortal: tuple[int, ...] = (),
+    killable: tuple[int, ...] = (),
     successor: bool = False,
     forked: bool = False,
     retains: bool = False,
     counted: bool = False,
-    gives_up: bool = False,
+    aborts: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
 ) -> Scenario:
-    """Return a scenario: one writer, whose first publish is over before anybody attaches, and readers.
+    """Return a scenario with readers and one writer, whose first publish is complete before any reader attaches.
 
     Args:
-        name: what it is called.
-        readers: their specs, given the number of slots.
+        name: name in messages.
+        readers: functions from the number of slots to a spec.
         last: the last version.
-        slots: size of the reader table; one for each reader if not given.
-        mortal: which processes may be killed: 0 is the writer.
-        successor: a second writer follows the first.
-        forked: the last reader forks.
-        retains: whether a reader retains anything; if not, the hazard words need not be scanned.
+        slots: size of the reader table; by default one slot for each reader.
+        killable: the processes that may be killed; 0 is the writer.
+        successor: whether a second writer follows the first.
+        forked: whether the last reader forks.
+        retains: whether a reader retains values. If not, loading a hazard word is not a scheduling point.
         counted: whether evictions, replacements, resets and deaths are counted.
-        gives_up: whether the writer begins each version once in vain, as a `reserve` that ends in an exception.
+        aborts: whether the writer aborts the first attempt at each version, like a `reserve` that raises.
         lowers: whether the writer tries to lower the high-water mark at each version.
-        alone: processes that are gone before the writer publishes its second version.
+        alone: processes that have ended before the writer publishes its second version.
     """
     slots = slots or len(readers)
     hazard_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
     constant = frozenset() if retains else frozenset(hazard_words)
+    if not forked:
+        constant |= {*SEALED}
     writers = constant | {VERSION, *GENERATION}
-    first = publishes(slots, last, counted=counted, gives_up=gives_up, lowers=lowers, alone=alone)
-    roles = [Role("the writer", first, 0 in mortal, writers)]
+    first = publishes(slots, last, counted=counted, aborts=aborts, lowers=lowers, alone=alone)
+    roles = [Role("the writer", first, 0 in killable, writers)]
     roles += [
-        Role(f"reader {number}", spec(slots), number in mortal, constant, reads=True)
+        Role(f"reader {number}", spec(slots), number in killable, constant, reads=True)
         for number, spec in enumerate(readers, 1)
     ]
     if successor:
         roles.append(Role("the next writer", publishes(slots, last, after=0, counted=counted), own_words=writers))
     if forked:
-        roles.append(Role("the forked reader", None, len(readers) + 1 in mortal, constant, reads=True))
-    return Scenario(name, roles, slots, all_gone, counted)
+        roles.append(Role("the forked reader", None, len(readers) + 1 in killable, constant, reads=True))
+    return Scenario(name, roles, slots, check_end, counted)
 
 
 def standard() -> list[Scenario]:
-    """Return the scenarios that a default run explores to the end."""
+    """Return the scenarios that are explored completely."""
     return [
-        cast("two readers", a_reader(reads), a_reader(reads), last=4),
-        cast("two threads", a_reader(reads, threads=2), last=3, slots=3),
-        cast("two reads, the reader killed at any step", a_reader(reads, reads), last=5, mortal=(1,)),
-        cast("two gets, the reader killed at any step", a_reader(gets, gets), last=5, retains=True, mortal=(1,)),
-        cast("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True),
-        cast("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True),
-        cast("what is counted", a_reader(reads, closes=True), last=5, mortal=(1,), counted=True),
-        cast("the writer killed at any step", a_reader(reads), last=5, mortal=(0,), successor=True),
-        cast("writes are given up half-way", a_reader(reads), last=4, mortal=(0,), successor=True, gives_up=True),
-        cast(
-            "writes are given up half-way, values are kept", a_reader(gets, gets), last=4, retains=True, gives_up=True
+        make_scenario("two readers", a_reader(reads), a_reader(reads), last=4),
+        make_scenario("two threads", a_reader(reads, threads=2), last=3, slots=3),
+        make_scenario("two reads, the reader killed at any step", a_reader(reads, reads), last=5, killable=(1,)),
+        make_scenario(
+            "two gets, the reader killed at any step", a_reader(gets, gets), last=5, retains=True, killable=(1,)
         ),
-        cast("a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=3, forked=True, retains=True),
-        cast("a reader that retains, gone or killed", a_reader(gets), last=4, retains=True, mortal=(1,), alone=(1,)),
-        cast(
+        make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True),
+        make_scenario("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True),
+        make_scenario(
+            "resets and replacements are counted", a_reader(reads, closes=True), last=5, killable=(1,), counted=True
+        ),
+        make_scenario("the writer killed at any step", a_reader(reads), last=5, killable=(0,), successor=True),
+        make_scenario("aborted writes", a_reader(reads), last=4, killable=(0,), successor=True, aborts=True),
+        make_scenario("aborted writes, retained values", a_reader(gets, gets), last=4, retains=True, aborts=True),
+        make_scenario(
+            "a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=2, forked=True, retains=True
+        ),
+        make_scenario(
+            "a reader that retains ends or is killed",
+            a_reader(gets),
+            last=4,
+            retains=True,
+            killable=(1,),
+            alone=(1,),
+        ),
+        make_scenario(
             "the high-water mark is lowered",
             a_reader(reads, closes=True),
             a_reader(reads, attached=False, closes=True),
             last=4,
             lowers=True,
         ),
-        cast(
+        make_scenario(
             "the high-water mark is lowered below the dead",
             a_reader(gets),
             a_reader(reads, attached=False),
             last=3,
             retains=True,
-            mortal=(1,),
+            killable=(1,),
             lowers=True,
         ),
-        cast(
+        make_scenario(
             "a slot claimed while another is reaped",
             a_reader(reads),
             a_reader(reads, attached=False, closes=True),
             last=3,
-            mortal=(1,),
+            killable=(1,),
         ),
     ]
 
 
 def deep() -> list[Scenario]:
-    """Return larger scenarios, for as long as there is time."""
+    """Return larger scenarios, which are explored until a time limit."""
     return [
-        cast(
-            "a reader and one that retains, both mortal",
+        make_scenario(
+            "a pinning and a retaining reader, each killed at any step",
             a_reader(reads),
             a_reader(gets),
             last=4,
             retains=True,
-            mortal=(1, 2),
+            killable=(1, 2),
         ),
-        cast("two threads, one publish more", a_reader(reads, threads=2), last=4, slots=3),
-        cast("two threads, two reads", a_reader(reads, reads, threads=2), last=4, slots=3),
-        cast("two threads that get", a_reader(gets, threads=2), last=4, slots=3, retains=True),
-        cast("three reads", a_reader(reads, reads, reads), last=7, mortal=(1,)),
-        cast("both may be killed", a_reader(reads, reads), last=5, mortal=(0, 1), successor=True),
-        cast("two readers, one publish more", a_reader(reads), a_reader(reads), last=5),
+        make_scenario("two threads, one more publish", a_reader(reads, threads=2), last=4, slots=3),
+        make_scenario("two threads, two reads", a_reader(reads, reads, threads=2), last=4, slots=3),
+        make_scenario("two threads that get", a_reader(gets, threads=2), last=4, slots=3, retains=True),
+        make_scenario("three reads", a_reader(reads, reads, reads), last=7, killable=(1,)),
+        make_scenario(
+            "writer and reader killed at any step", a_reader(reads, reads), last=5, killable=(0, 1), successor=True
+        ),
+        make_scenario("two readers, one more publish", a_reader(reads), a_reader(reads), last=5),
     ]

@@ -1,4 +1,4 @@
-"""The protocol under every interleaving, and the same search in code that is known to be wrong.
+"""Search the protocol under every interleaving, and do the same for variants that are known to be wrong.
 
     pytest tests/model -rP                  # print how many states each scenario has
     pytest tests/model --explore-deep 600   # also search larger scenarios, each for up to 600 seconds
@@ -16,7 +16,7 @@ import pytest
 from model.explore import Search, explore
 from model.mutants import MUTANTS
 from model.process import Automaton, Process
-from model.scenarios import a_reader, cast, deep, gets, reads, standard
+from model.scenarios import a_reader, deep, gets, make_scenario, reads, standard
 
 if TYPE_CHECKING:
     from model.explore import Scenario
@@ -62,8 +62,8 @@ def test_every_mutant_is_found(
     assert outcome.violation is not None, f"nothing found in {outcome.states} states"
 
 
-def test_equal_places_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place tells all that matters: whichever way a process came there, the same history replayed leads there too."""
+def test_replaying_a_history_leads_to_the_same_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest captures the whole state: replaying the recorded history of a node leads to the same node."""
     compared = 0
 
     def compare(automaton: Automaton, process: Process, history: tuple[tuple[int, object], ...]) -> int:
@@ -77,22 +77,22 @@ def test_equal_places_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
     enter = Automaton._enter
     monkeypatch.setattr(Automaton, "_enter", compare)
-    scenario = cast("both kinds", a_reader(reads, gets, closes=True), last=4, retains=True)
+    scenario = make_scenario("both kinds", a_reader(reads, gets, closes=True), last=4, retains=True)
     assert Search(scenario).run(60.0).violation is None
     assert compared > 1000
 
 
-def test_an_endless_reader_is_found() -> None:
-    """Invariant 2: a reader that tries until the version stands still is not wait-free."""
+def test_an_unbounded_read_is_found() -> None:
+    """Invariant 2: a reader that retries until the version is stable is not wait-free."""
 
-    def insists(port: object, reader: object) -> int:
+    def retries(port: object, reader: object) -> int:
         version = reader._attachment.version  # type: ignore[attr-defined]
         while True:
             seq: int = version.load()
             if version.load() == seq:
                 return seq
 
-    scenario = cast("a reader that insists", a_reader(insists), last=14)
+    scenario = make_scenario("a reader that retries until the version is stable", a_reader(retries), last=14)
     assert "own steps" in str(explore(scenario).violation)
 
 
@@ -101,4 +101,6 @@ def test_a_blocked_process_is_found() -> None:
         port.do("after", 1)  # type: ignore[attr-defined]
         return 0
 
-    assert "is blocked" in str(explore(cast("a reader that waits for itself", a_reader(waits), last=3)).violation)
+    assert "is blocked" in str(
+        explore(make_scenario("a reader that waits for itself", a_reader(waits), last=3)).violation
+    )

@@ -1,4 +1,4 @@
-"""Nobody sleeps through a publish: the shipped notifier under every interleaving of writer and sleepers."""
+"""No wake-up is lost: the shipped notifier under every interleaving of a writer and sleeping readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ PUBLISHES = 3
 
 
 class State(NamedTuple):
-    """Version and awaited word; who is asleep, who was woken and has not gone on yet; where each process stands."""
+    """The shared state.
+
+    Attributes:
+        words: version and `waiters`.
+        asleep: the processes that are asleep.
+        woken: the processes that were woken and have not run since.
+        nodes: the node of each process.
+    """
 
     words: tuple[int, int]
     asleep: frozenset[int]
@@ -35,8 +42,9 @@ class ModelFutex:
     def __init__(self, port: Port) -> None:
         self.port = port
 
-    def wait(self, seen: int, _: float) -> None:
+    def wait(self, seen: int, _: float) -> bool:
         self.port.do("sleep", seen)
+        return True
 
     def wake(self) -> None:
         self.port.do("wake")
@@ -83,7 +91,7 @@ def waits(kind: type[Notifier]) -> Callable[[Port], Bodies]:
 
 
 def search(kind: type[Notifier], sleepers: int) -> tuple[int, State | None]:
-    """Return how many states there are, and one in which somebody sleeps for ever, if there is one."""
+    """Return the number of states, and a state in which a process sleeps indefinitely, or None."""
     automata = [Automaton(writes(kind)), *(Automaton(waits(kind)) for _ in range(sleepers))]
     first = State((0, 0), frozenset(), frozenset(), (0,) * len(automata))
     seen, queue = {first}, deque([first])
@@ -102,7 +110,7 @@ def search(kind: type[Notifier], sleepers: int) -> tuple[int, State | None]:
 
 
 def step(automata: list[Automaton], state: State, me: int) -> list[State]:
-    """Return the state after the next operation of a process; nothing if it cannot go on."""
+    """Return the state after the next operation of a process; an empty list if it cannot run."""
     (op,) = automata[me].nodes[state.nodes[me]].ops
     if op == DONE or me in state.asleep:
         return []
@@ -131,7 +139,7 @@ def _with_futexes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("sleepers", [1, 2])
-def test_nobody_sleeps_through_a_publish(sleepers: int) -> None:
+def test_no_wakeup_is_lost(sleepers: int) -> None:
     states, stuck = search(Notifier, sleepers)
     print(f"{states:,} states")
     assert states > 100
@@ -139,7 +147,7 @@ def test_nobody_sleeps_through_a_publish(sleepers: int) -> None:
 
 
 class ClearsAfterwards(Notifier):
-    """Clears the word after the publish: it wipes out the announcement of somebody who has seen that publish."""
+    """Clears `waiters` after the publish, and with it the announcement of a reader that has seen that publish."""
 
     def disarm(self) -> bool:
         return False
@@ -151,13 +159,13 @@ class ClearsAfterwards(Notifier):
             self.futex.wake()
 
 
-class ForgetsWhomItCleared(Notifier):
+class IgnoresClearedWaiters(Notifier):
     def disarm(self) -> bool:
         super().disarm()
         return False
 
 
-class LooksOnlyBefore(Notifier):
+class ChecksOnlyBefore(Notifier):
     def notify(self, *, had_waiters: bool) -> None:
         if had_waiters:
             self.futex.wake()
@@ -175,16 +183,16 @@ class AnnouncesTooLate(Notifier):
 
 
 class NeverClears(Notifier):
-    """Right, but for the price."""
+    """Correct, but every write after the first wait makes a system call."""
 
     def disarm(self) -> bool:
         return self._waiters.load() != 0
 
 
-@pytest.mark.parametrize("kind", [ClearsAfterwards, ForgetsWhomItCleared, LooksOnlyBefore, AnnouncesTooLate])
-def test_every_wrong_bell_is_found(kind: type[Notifier]) -> None:
+@pytest.mark.parametrize("kind", [ClearsAfterwards, IgnoresClearedWaiters, ChecksOnlyBefore, AnnouncesTooLate])
+def test_every_broken_notifier_is_found(kind: type[Notifier]) -> None:
     assert any(search(kind, sleepers)[1] for sleepers in (1, 2))
 
 
-def test_a_costly_bell_is_none_of_them() -> None:
+def test_a_slow_but_correct_notifier_passes() -> None:
     assert search(NeverClears, 2)[1] is None

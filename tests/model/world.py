@@ -1,22 +1,23 @@
-"""The shared state that all processes see, as a value, and what each atomic operation does to it.
+"""The state shared by all processes, as a value, and the effect of each atomic operation on it.
 
 Memory is sequentially consistent. An operation is a tuple: its kind, then its operands. A process may be killed at any
-step: it is then gone, its locks are free, and what it wrote stays.
+step: its locks are then released, and its writes remain.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-ENDED, KILLED, UNBORN = -1, -2, -3
-"""In place of a node: the process has ended, was killed, or is still to be forked."""
+ENDED, KILLED, NOT_STARTED = -1, -2, -3
+"""Instead of a node: the process has ended, was killed, or has not been forked yet."""
 TORN = -1
-"""In place of the version that an inode contains: a half-written one."""
+"""Instead of the version that an inode contains: it is half-written."""
 MODULUS = 1 << 64
 VERSION = 0
 GENERATION = (1, 2)
 HIGH_WATER = 3  # the word, which contains the mark and the number of claims
-FIRST_SLOT = 4
+SEALED = (4, 5)
+FIRST_SLOT = 6
 WORDS_PER_SLOT = 3
 
 Op = tuple[Any, ...]
@@ -31,13 +32,13 @@ class World(NamedTuple):
 
     Attributes:
         words: version, generations, high-water mark, then pin word and hazard words of each slot.
-        locks: by slot, the processes that hold its lock together.
-        names: by data segment, the inode that its name leads to; None between two inodes.
-        inodes: by number, the version that it contains and the generation in its header.
-        held: (process, inode, version) of what is being read.
-        nodes: by process, where it stands.
+        locks: by slot, the processes that share its lock.
+        names: by data segment, the inode that its name refers to; None between two inodes.
+        inodes: by number, the version in it and the generation in its header.
+        held: (process, inode, version) for each value being read.
+        nodes: by process, its node, or NOT_STARTED, ENDED or KILLED.
         forked: whether a process has forked.
-        tally: evictions, replacements, resets, deaths; only if they are counted.
+        counters: evictions, replacements, resets, deaths; None if they are not counted.
     """
 
     words: tuple[int, ...]
@@ -47,21 +48,21 @@ class World(NamedTuple):
     held: tuple[tuple[int, int, int], ...]
     nodes: tuple[int, ...]
     forked: bool
-    tally: tuple[int, ...] | None
+    counters: tuple[int, ...] | None
 
 
 def first_world(slots: int, nodes: tuple[int, ...], *, counted: bool) -> World:
     """Return a world in which nothing is published."""
     words = (0,) * (FIRST_SLOT + WORDS_PER_SLOT * slots)
     no_locks = (frozenset[int](),) * slots
-    tally = (0, 0, 0, 0) if counted else None
-    return World(words, no_locks, (None, None), inodes=(), held=(), nodes=nodes, forked=False, tally=tally)
+    counters = (0, 0, 0, 0) if counted else None
+    return World(words, no_locks, (None, None), inodes=(), held=(), nodes=nodes, forked=False, counters=counters)
 
 
 def word_name(word: int) -> str:
-    """Return what a word is called."""
+    """Return the name of a word."""
     if word < FIRST_SLOT:
-        return ("version", "generation 0", "generation 1", "high-water mark")[word]
+        return ("version", "generation 0", "generation 1", "high-water mark", "sealed 0", "sealed 1")[word]
     slot, which = divmod(word - FIRST_SLOT, WORDS_PER_SLOT)
     return f"{('pin', 'hazard 0', 'hazard 1')[which]} of slot {slot}"
 
@@ -74,32 +75,32 @@ def is_enabled(world: World, op: Op) -> bool:
 
 
 def choices(op: Op) -> tuple[Any, ...]:
-    """Return the results that nothing but chance decides."""
+    """Return the possible results of an operation whose result the state does not determine."""
     return (False, True) if op[0] == "clock" else (None,)
 
 
-def apply(world: World, me: int, op: Op, chance: Any) -> tuple[World, Any]:
-    """Do one operation; return the world after it, and its result.
+def apply(world: World, me: int, op: Op, choice: Any) -> tuple[World, Any]:
+    """Perform one operation; return the new world and the result.
 
     Raises:
-        Violation: it breaks an invariant.
+        Violation: the operation breaks an invariant.
     """
     kind = op[0]
     if kind == "load":
         return world, world.words[op[1]]
     if kind == "clock":
-        return world, chance
+        return world, choice
     handler = _HANDLERS.get(kind)
     return (world, None) if handler is None else handler(world, me, *op[1:])
 
 
 def kill(world: World, me: int) -> World:
-    """End a process where it stands."""
+    """Kill a process."""
     return _counted(_ended(world, me, KILLED), 3)
 
 
 def end(world: World, me: int) -> World:
-    """Let a process end in good order; the kernel frees what it still has."""
+    """End a process normally; the kernel releases its locks."""
     return _ended(world, me, ENDED)
 
 
@@ -112,16 +113,16 @@ def _ended(world: World, me: int, how: int) -> World:
 
 
 def _counted(world: World, what: int) -> World:
-    tally = world.tally
-    if tally is None:
+    counters = world.counters
+    if counters is None:
         return world
-    return world._replace(tally=(*tally[:what], tally[what] + 1, *tally[what + 1 :]))
+    return world._replace(counters=(*counters[:what], counters[what] + 1, *counters[what + 1 :]))
 
 
 def _set(world: World, word: int, value: int) -> World:
-    words, locks, names, inodes, held, nodes, forked, tally = world  # quicker than _replace, and taken most often
+    words, locks, names, inodes, held, nodes, forked, counters = world  # faster than _replace, and called most often
     words = (*words[:word], value % MODULUS, *words[word + 1 :])
-    return World(words, locks, names, inodes, held, nodes, forked, tally)
+    return World(words, locks, names, inodes, held, nodes, forked, counters)
 
 
 def _store(world: World, _me: int, word: int, value: int) -> tuple[World, None]:
@@ -201,14 +202,14 @@ def _hold(world: World, me: int, inode: int, version: int) -> tuple[World, None]
     return world, None
 
 
-def _let_go(world: World, me: int, inode: int, version: int) -> tuple[World, None]:
+def _release(world: World, me: int, inode: int, version: int) -> tuple[World, None]:
     held = list(world.held)
     held.remove((me, inode, version))
     return world._replace(held=tuple(held)), None
 
 
 def _check(world: World) -> None:
-    """Invariant 1: compare what is held with what is there."""
+    """Invariant 1: each inode still contains the version that is being read from it."""
     for _, inode, version in world.held:
         content = world.inodes[inode][0]
         if content != version:
@@ -217,12 +218,11 @@ def _check(world: World) -> None:
 
 
 def _fork(world: World, me: int, child: int, node: int) -> tuple[World, str]:
-    # One open file description each: the kernel lock is free when both have let go of it.
-    locks = tuple(holders | {child} if me in holders else holders for holders in world.locks)
+    # The child closes the descriptors that it inherits: it holds no lock of its parent.
     shared = [(child, inode, version) for process, inode, version in world.held if process == me]
     nodes = (*world.nodes[:child], node, *world.nodes[child + 1 :])
     held = tuple(sorted([*world.held, *shared]))
-    return world._replace(locks=locks, held=held, nodes=nodes, forked=True), "parent"
+    return world._replace(held=held, nodes=nodes, forked=True), "parent"
 
 
 def _reset(world: World, _me: int) -> tuple[World, None]:
@@ -247,21 +247,21 @@ _HANDLERS: dict[str, Any] = {
     "create": _create,
     "fill": _fill,
     "hold": _hold,
-    "let go": _let_go,
+    "release": _release,
     "fork": _fork,
     "reset": _reset,
     "violated": _violated,
 }
 
 
-def in_words(op: Op, chance: Any) -> str:
-    """Say what an operation does."""
+def describe(op: Op, choice: Any) -> str:
+    """Describe an operation in words."""
     kind, *rest = op
     if kind in {"load", "store", "add", "or", "exchange"}:
         values = ", ".join(f"{value:#x}" if value >= 0 else f"-{-value:#x}" for value in rest[1:])
         return f"{kind} {word_name(rest[0])} {values}".rstrip()
     if kind == "clock":
-        return "looks at the clock: " + ("the grace is over" if chance else "there is grace left")
+        return "reads the clock: the grace period " + ("is over" if choice else "is not over")
     if kind == "fill":
         inode, _, version = rest
         return f"{'starts' if version == TORN else 'finishes'} to write into inode {inode}"

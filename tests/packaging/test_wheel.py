@@ -2,7 +2,7 @@
 
     pytest tests/packaging --wheel
 
-Looks for the interpreters on PATH and in ~/.pyenv/versions. Needs the package `build`, and a C compiler for
+Searches for interpreters on PATH and in ~/.pyenv/versions. Needs the package `build`, and a C compiler for
 dependencies without a wheel. The wheel is built from the sdist, which tests the sdist. Do not add `-n`: each worker
 would build in the same directory.
 """

@@ -1,4 +1,4 @@
-"""A full /dev/shm is an error with a name, never a SIGBUS; whatever was published stays readable."""
+"""A full /dev/shm raises CapacityError, never SIGBUS, and what was published stays readable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(state: State, size: int, fill: bytes = b"x") -> int:
     return seq
 
 
-def get_anew(_state: State) -> bytes:
+def get_with_new_reader(_state: State) -> bytes:
     with Reader(NAME) as reader:
         return bytes(reader.get())
 
@@ -73,24 +73,24 @@ def test_a_value_too_large(child: Child) -> None:
         assert f"{NAME}_data_1 needs 2,101,248 bytes" in text
         assert f" of {SIZE:,} bytes" in text
         assert "--shm-size" in text
-        assert child.call(get_value) == child.call(get_anew) == b"x" * 10
+        assert child.call(get_value) == child.call(get_with_new_reader) == b"x" * 10
     assert child.call(write, 20) == 2
-    assert child.call(get_value) == child.call(get_anew) == b"x" * 20
+    assert child.call(get_value) == child.call(get_with_new_reader) == b"x" * 20
     child.call(unlink)
     assert child.call(segments) == []
 
 
-def test_no_room_for_two(child: Child) -> None:
-    """The value fits, but not beside the one that is published."""
+def test_a_value_that_does_not_fit_beside_the_published_one(child: Child) -> None:
+    """Each value alone would fit."""
     large = SIZE * 6 // 10
     child.call(open_reader, NAME)
     assert child.call(write, large, b"a") == 1
     for size in (large, large // 10 * 9):
         with pytest.raises(CapacityError):
             child.call(write, size, b"b")
-        assert child.call(get_value) == child.call(get_anew) == b"a" * large
+        assert child.call(get_value) == child.call(get_with_new_reader) == b"a" * large
     assert child.call(write, SIZE // 4, b"c") == 2
-    assert child.call(get_value) == child.call(get_anew) == b"c" * (SIZE // 4)
+    assert child.call(get_value) == child.call(get_with_new_reader) == b"c" * (SIZE // 4)
 
 
 def test_the_error_says_what_readers_hold(child: Child) -> None:
@@ -120,10 +120,10 @@ def replaced(state: State) -> int:
     return count
 
 
-def test_growth_gives_up_its_headroom_first(child: Child) -> None:
+def test_growth_omits_its_headroom_if_memory_is_short(child: Child) -> None:
     for size in (100_000, 100_000, 900_000):
         child.call(write, size)
-        assert len(child.call(get_anew)) == size
+        assert len(child.call(get_with_new_reader)) == size
 
 
 def test_a_first_write_too_large(child: Child) -> None:
@@ -132,13 +132,13 @@ def test_a_first_write_too_large(child: Child) -> None:
     assert child.call(segments) == []
     assert child.call(free) == SIZE
     with pytest.raises(StateNotFoundError):
-        child.call(get_anew)
+        child.call(get_with_new_reader)
     assert child.call(write, 10) == 1
-    assert child.call(get_anew) == b"x" * 10
+    assert child.call(get_with_new_reader) == b"x" * 10
 
 
 @pytest.mark.parametrize("left", [0, 4096, 8192, 16384])
-def test_no_room_for_the_state_or_the_table(child: Child, left: int) -> None:
+def test_too_little_memory_for_the_state_or_the_table(child: Child, left: int) -> None:
     child.call(fill_up, left)
     with pytest.raises(CapacityError):
         child.call(write, 10)

@@ -1,7 +1,7 @@
-"""Invariant 4: a process that dies or stands still, at any instruction, costs the others next to nothing.
+"""Invariant 4: a process that is killed or stopped at any instruction costs the other processes next to nothing.
 
-They keep the last value, the next writer goes on from it at once, no count is left behind, and nobody cleans up by
-hand. The processes are real, and so are the signals.
+They keep the last value, the next writer continues from it at once, no pin is leaked, and no manual cleanup is needed.
+The tests use real processes and signals.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,7 +69,7 @@ def test_a_reader_stopped_inside_read(writer: Writer, name: str) -> None:
         with recorded_waits() as made:
             assert writer.write_raw(os.urandom(100_000), grace_duration=grace).reset
         assert time.monotonic() - start >= grace
-        assert 0 < sum(made) <= grace  # invariant 3: no longer than that, in total
+        assert 0 < sum(made) <= grace  # invariant 3: the grace duration bounds the total
         with without_waiting():
             for _ in range(10):
                 assert not writer.write_raw(os.urandom(100_000), grace_duration=NEVER).reset
@@ -91,14 +91,14 @@ def test_grace_zero_never_waits(writer: Writer, name: str) -> None:
         assert reader.call(snapshot_checksum) == held
 
 
-# ------------------------------------------------------------------------------------------------- death at each step
+# -------------------------------------------------------------------------------------------------- killed at each step
 
 PACKAGE = os.path.dirname(shmsync.__file__)  # noqa: PTH120 - compared with file names of frames
-GIVE_UP = 5000
+MAX_STEPS = 5000
 
 
 def die_at(step: int, action: Callable[[], Any]) -> None:
-    """Run an action, but be killed just before the `step`-th line of the package that it runs."""
+    """Run an action, and kill this process right before the `step`-th line of the package that it executes."""
     left = step
 
     def on_line(_frame: FrameType, event: str, _arg: Any) -> Any:
@@ -117,13 +117,13 @@ def die_at(step: int, action: Callable[[], Any]) -> None:
 
 
 def fork_and_die(_state: State, step: int, prepare: Callable[..., Callable[[], Any]], *args: Any) -> bool:
-    """Let a forked process prepare an action and die at a step of it; tell whether it died, or got to the end."""
+    """Fork a process that prepares an action and dies at a step of it; return False if it completed the action."""
     pid = os.fork()
     if pid == 0:
         try:
             die_at(step, prepare(*args))
             os._exit(0)
-        except BaseException:  # noqa: BLE001 - nobody above is there to see it
+        except BaseException:  # noqa: BLE001 - this process has no caller to raise it to
             traceback.print_exc()
         os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -145,59 +145,59 @@ def to_unlink(name: str, writes_before: int, old: str, _new: str) -> Callable[[]
     return writer.unlink
 
 
-def nobody(_name: str) -> tuple[Any, Any]:
-    """Nobody reads."""
+def no_reader(_name: str) -> tuple[Any, Any]:
+    """Do not read."""
     return None, b""
 
 
-def holding(name: str) -> tuple[Any, Any]:
-    """Stay inside a read: the writer has to evict, and to replace the inode."""
+def pinning(name: str) -> tuple[Any, Any]:
+    """Keep a version pinned: the writer has to evict the reader and replace the inode."""
     snapshot = Reader(name).read()
     return snapshot, snapshot.buffer
 
 
-def keeping(name: str) -> tuple[Any, Any]:
-    """Keep a view: the writer has to replace the inode."""
+def retaining(name: str) -> tuple[Any, Any]:
+    """Retain a view: the writer has to replace the inode."""
     with Reader(name).read() as snapshot:
         return None, snapshot.buffer
 
 
-def dead(name: str) -> tuple[Any, Any]:
-    """Leave the counts of a dead reader: the writer has to reap them."""
+def dead_reader(name: str) -> tuple[Any, Any]:
+    """Leave the pins of a dead reader: the writer has to reap its slot."""
     with (SHM / f"{name}_readers").open("r+b") as table:
         table.seek(HIGH_WATER_AT)
         table.write(struct.pack("=Q", 4))
         table.seek(slot_offset(3))
         table.write(struct.pack("=Q", ONE[0] + ONE[1]))
-    return nobody(name)
+    return no_reader(name)
 
 
 class Case(NamedTuple):
-    """A step of a writer's life, and what surrounds it.
+    """An action of a writer, and its circumstances.
 
     Attributes:
-        prepare: called in the process that is to die; returns what it does when it dies.
-        writes_before: how many writes of its own the writer has done before that.
-        alive: a value was published by somebody else before.
-        size: of the values.
-        around: what readers do meanwhile; returns what they hold, and a view that must not change.
+        prepare: called in the process that is to die; returns the action during which it dies.
+        writes_before: number of writes by the same writer before the action.
+        published: whether another writer has published a value before.
+        size: size of the new value in bytes.
+        readers: what readers do at the same time; returns an object to keep alive, and a view that must not change.
     """
 
     prepare: Callable[[str, int, str, str], Callable[[], Any]]
     writes_before: int = 0
-    alive: bool = True
+    published: bool = True
     size: int = 10
-    around: Callable[[str], tuple[Any, Any]] = nobody
+    readers: Callable[[str], tuple[Any, Any]] = no_reader
 
 
 CASES = {
-    "first write": Case(to_write, alive=False),
+    "first write": Case(to_write, published=False),
     "takeover": Case(to_write),
     "in place": Case(to_write, writes_before=2),
     "growth": Case(to_write, writes_before=2, size=100_000),
-    "eviction": Case(to_write, writes_before=1, around=holding),
-    "kept": Case(to_write, writes_before=1, around=keeping),
-    "reaping": Case(to_write, around=dead),
+    "eviction": Case(to_write, writes_before=1, readers=pinning),
+    "retained value": Case(to_write, writes_before=1, readers=retaining),
+    "reaping": Case(to_write, readers=dead_reader),
     "unlink": Case(to_unlink, writes_before=1),
     "unlink by a writer that never wrote": Case(to_unlink),
 }
@@ -209,24 +209,24 @@ def test_a_writer_killed_at_each_step(name: str, case: Case) -> None:
     seen = set()
     with Child() as child, Reader(name) as attached:
         for step in itertools.count(1):
-            assert step < GIVE_UP
+            assert step < MAX_STEPS
             old, new = f"old {step}", f"new {step}".ljust(case.size)
-            if case.alive:
+            if case.published:
                 with Writer(name) as writer:
                     writer.write(old)
                 assert attached.get() == old
-            held, view = case.around(name)
+            held, view = case.readers(name)
             before = checksum_of(view)
 
             died = child.call(fork_and_die, step, case.prepare, name, case.writes_before, old, new)
 
             value = attached.get(default=None)
-            assert value in ((old, None) if unlinks else (old, new) if case.alive else (None, new))
+            assert value in ((old, None) if unlinks else (old, new) if case.published else (None, new))
             seen.add(value and value[:3])
             with Reader(name) as late:
                 assert late.get(default=None) == value
                 seq = late.version().seq if value else 0
-            grace = 0 if case.around is holding else NEVER
+            grace = 0 if case.readers is pinning else NEVER
             with Writer(name, grace_duration=grace) as successor, without_waiting():
                 for number in range(1, 5):
                     assert successor.write(number).version.seq == seq + number
@@ -235,7 +235,7 @@ def test_a_writer_killed_at_each_step(name: str, case: Case) -> None:
                 assert checksum_of(view) == before
                 del held, view
                 assert not pins(name)
-                if not case.alive:
+                if not case.published:
                     successor.unlink()
             if not died:
                 break
@@ -243,7 +243,7 @@ def test_a_writer_killed_at_each_step(name: str, case: Case) -> None:
             last.unlink()
     print(f"died at each of {step - 1} steps, stride 1")
     assert step > 10
-    assert seen == ({"old", None} if unlinks else {"old", "new"} if case.alive else {None, "new"})
+    assert seen == ({"old", None} if unlinks else {"old", "new"} if case.published else {None, "new"})
 
 
 def to_read(name: str, reads_before: int) -> Callable[[], Any]:
@@ -262,13 +262,13 @@ def to_read(name: str, reads_before: int) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("reads_before", [0, 1])
 def test_a_reader_killed_at_each_step(writer: Writer, name: str, reads_before: int) -> None:
-    counted = False
+    was_pinned = False
     with Child() as child:
         for step in itertools.count(1):
-            assert step < GIVE_UP
+            assert step < MAX_STEPS
             writer.write_raw(b"value")
             died = child.call(fork_and_die, step, to_read, name, reads_before)
-            counted |= bool(pins(name))
+            was_pinned |= bool(pins(name))
             with without_waiting():
                 for _ in range(3):
                     writer.write_raw(b"value", grace_duration=NEVER)
@@ -276,11 +276,11 @@ def test_a_reader_killed_at_each_step(writer: Writer, name: str, reads_before: i
             if not died:
                 break
     print(f"died at each of {step - 1} steps, stride 1")
-    assert counted
+    assert was_pinned
 
 
-def test_a_writer_killed_leaves_its_lock(name: str) -> None:
-    with Child() as child, Writer(name) as successor:
+def test_a_killed_writer_releases_the_write_lock(name: str) -> None:
+    with Child() as child, closing(Writer(name)) as successor:
         child.call(write, name, "first")
         with pytest.raises(shmsync.WriteLockConflictError, match=rf"already has a writer \(pid {child.pid}, "):
             successor.write("second")
@@ -295,13 +295,13 @@ def write(state: State, name: str, value: str) -> None:
     state.writer.write(value)
 
 
-def test_one_reader_among_many_dies(writer: Writer, name: str) -> None:
-    """The others keep what they hold."""
+def test_a_killed_reader_does_not_affect_the_others(writer: Writer, name: str) -> None:
+    """They keep what they have pinned."""
     held = writer.write_raw(os.urandom(1000)).version.checksum
-    with Child() as mortal, Child() as survivor:
-        mortal.call(open_snapshot, name)
+    with Child() as victim, Child() as survivor:
+        victim.call(open_snapshot, name)
         survivor.call(open_snapshot, name)
-        mortal.kill()
+        victim.kill()
         for _ in range(10):
             writer.write_raw(os.urandom(1000), grace_duration=0)
         assert survivor.call(snapshot_checksum) == held

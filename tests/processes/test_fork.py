@@ -1,6 +1,6 @@
-"""Invariant 7: after a fork neither side releases what the other holds, and handles work on in both.
+"""Invariant 7: after a fork, neither process releases what the other holds, and handles keep working in both.
 
-The forks happen in a clean interpreter without threads; parent and forked process then do what the test asks each.
+The forks happen in a clean interpreter without threads; parent and forked process then run what the test requests.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from helpers import (
     State,
     close_reader,
     close_snapshot,
+    environment,
     get_value,
     hazards,
     open_reader,
@@ -43,7 +45,7 @@ def publish(writer: Writer, times: int) -> None:
 
 
 def check_clean(writer: Writer, name: str) -> None:
-    """No slot is held any more, and what the dead left costs no wait, and nothing from the second write on."""
+    """No slot is held any more; slots of dead readers cause no wait, and no reset after the second write."""
     until(lambda: not slots_locked(name))
     with without_waiting():
         for number in range(2):
@@ -59,7 +61,7 @@ def checksum(writer: Writer) -> int:
 # ----------------------------------------------------------------------------------------------------------- readers
 
 
-def test_a_handle_works_on_in_both(writer: Writer, name: str) -> None:
+def test_a_reader_keeps_working_in_both_processes(writer: Writer, name: str) -> None:
     with Child() as parent:
         parent.call(open_reader, name)
         writer.write("before")
@@ -143,7 +145,7 @@ def test_a_snapshot_live_at_the_fork_and_the_parent_dies(writer: Writer, name: s
 
 
 def test_a_snapshot_live_at_the_fork_and_the_forked_process_ends(writer: Writer, name: str) -> None:
-    """Its exit lets go of nothing that the parent reads."""
+    """Its exit releases nothing that the parent reads."""
     held = checksum(writer)
     with Child() as parent:
         parent.call(open_snapshot, name)
@@ -162,8 +164,8 @@ def wait_for_forked(_state: State) -> None:
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 
 
-def test_a_fork_while_nothing_is_held_shares_nothing(writer: Writer, name: str) -> None:
-    """The parent goes on in its slot: its counts are still counted, its slot is freed at its close."""
+def test_a_fork_while_nothing_is_pinned_shares_nothing(writer: Writer, name: str) -> None:
+    """The parent keeps using its slot: it still pins there, and its close frees the slot."""
     writer.write(1)
     with Child() as parent:
         parent.call(open_reader, name)
@@ -232,32 +234,31 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def test_a_thread_that_enters_just_before_the_fork(name: str) -> None:
-    """Found by a reviewer: its count came after the parent's look at the slot, and the child's copy was torn."""
+    """Regression: its pin came after the parent had checked the slot, and the child's value was torn."""
     command = [sys.executable, "-W", "ignore", "-c", ENTERS_BETWEEN_HOOK_AND_FORK, name]
-    path = os.pathsep.join(filter(None, sys.path))
-    assert subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, timeout=TIMEOUT, check=False).returncode == 0
+    assert subprocess.run(command, env=environment(), timeout=TIMEOUT, check=False).returncode == 0
 
 
-def keep(state: State, name: str) -> None:
+def get_and_retain(state: State, name: str) -> None:
     state.reader = Reader(name)
     state.value = state.reader.get()
 
 
-def look_at_value(state: State) -> int:
+def value_checksum(state: State) -> int:
     return checksum_of(state.value)
 
 
 def drop_value(state: State) -> None:
     state.value = None
-    state.reader.get()  # here the keep of what is dropped is taken back
+    state.reader.get()  # clears the hazard of the dropped value
 
 
 @ORDERS
-def test_a_value_kept_at_the_fork(writer: Writer, name: str, order: Order) -> None:
-    """From `get`, with no pin on it."""
+def test_a_value_retained_at_the_fork(writer: Writer, name: str, order: Order) -> None:
+    """The value comes from `get`, so it is retained without a pin."""
     held = checksum(writer)
     with Child() as parent:
-        parent.call(keep, name)
+        parent.call(get_and_retain, name)
         assert hazards(name)
         assert not pins(name)
         forked = parent.fork()
@@ -265,10 +266,10 @@ def test_a_value_kept_at_the_fork(writer: Writer, name: str, order: Order) -> No
         publish(writer, 1)
         first.call(drop_value)
         publish(writer, 20)
-        assert last.call(look_at_value) == held
+        assert last.call(value_checksum) == held
         first.call(close_reader)
         publish(writer, 20)
-        assert last.call(look_at_value) == held
+        assert last.call(value_checksum) == held
         last.call(drop_value)
         last.call(close_reader)
         check_clean(writer, name)
@@ -295,7 +296,7 @@ def close_writer(state: State) -> None:
 
 
 def test_a_writer_is_not_inherited(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         assert parent.call(write, 1) == 1
         forked = parent.fork()
@@ -315,7 +316,7 @@ def test_a_writer_is_not_inherited(name: str) -> None:
 
 
 def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         parent.call(write, 1)
         forked = parent.fork()
@@ -327,11 +328,11 @@ def test_a_forked_process_does_not_keep_the_lock(name: str) -> None:
 
 
 def keep_ownership(state: State) -> None:
-    state.tenure = state.writer._ownership  # as the stack of a thread that is writing does at the fork
+    state.ownership = state.writer._ownership  # like the stack of a thread that is writing at the fork
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) -> None:
-    with Child() as parent, Writer(name) as successor:
+    with Child() as parent, closing(Writer(name)) as successor:
         parent.call(open_writer, name)
         parent.call(write, 1)
         parent.call(keep_ownership)
@@ -342,7 +343,7 @@ def test_a_forked_process_does_not_keep_the_lock_of_another_thread(name: str) ->
         successor.unlink()
 
 
-def test_a_synchronizer_works_on_in_both(name: str) -> None:
+def test_a_synchronizer_keeps_working_in_both_processes(name: str) -> None:
     with Child() as parent:
         parent.call(open_sync, name)
         parent.call(write, "first")
@@ -367,7 +368,7 @@ def unlink(state: State) -> None:
 
 
 def pool(_state: State, method: str, name: str) -> None:
-    """Hand handles to the workers of a pool; each finds its segments by name."""
+    """Pass handles to the workers of a pool; each worker attaches by name."""
     with (
         multiprocessing.get_context(method).Pool(2) as workers,
         Writer(name, codec="raw", grace_duration=0) as writer,
@@ -412,7 +413,7 @@ def test_handles_pickle_by_name(writer: Writer, name: str, method: str) -> None:
 
 
 def inherit(_state: State, name: str) -> None:
-    """Handles that a forked worker finds in its memory."""
+    """Use handles that a forked worker inherits in its memory."""
     with Writer(name) as writer, Reader(name) as reader:
         writer.write("value")
         reader.get()

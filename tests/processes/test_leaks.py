@@ -1,4 +1,4 @@
-"""Nothing is left behind: not by many handles, not at exit, not by the collector, not by signal handlers that raise."""
+"""No resource leaks: after many handles, at exit, after garbage collection, and after signal handlers that raise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import NEVER, SHM, TIMEOUT, Alarms, Child, State, hazards, pins, slots_locked, without_waiting
+from helpers import NEVER, SHM, TIMEOUT, Alarms, Child, State, environment, hazards, pins, slots_locked, without_waiting
 
 from shmsync import Reader, ShmSyncError, Writer
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CYCLES = 10_000
 
 
-def possessions(_state: State) -> tuple[int, int, int]:
+def resources(_state: State) -> tuple[int, int, int]:
     """Count file descriptors, mappings of segments, and all mappings."""
     gc.collect()
     maps = Path("/proc/self/maps").read_text().splitlines()
@@ -54,10 +54,10 @@ def test_ten_thousand_handles(name: str, use: Any) -> None:
         writer.write(0)
     with Child() as child:
         child.call(use, name, CYCLES // 100)
-        files, mapped, maps = child.call(possessions)
+        files, mapped, maps = child.call(resources)
         child.call(use, name, CYCLES)
-        assert child.call(possessions)[:2] == (files, mapped)
-        assert child.call(possessions)[2] < maps + 50  # the allocator takes and gives some of its own
+        assert child.call(resources)[:2] == (files, mapped)
+        assert child.call(resources)[2] < maps + 50  # the allocator maps and unmaps memory, too
         assert not slots_locked(name)
         assert not pins(name)
     with Writer(name) as writer:
@@ -76,7 +76,7 @@ EXITS = {
         snapshots = [reader.read() for _ in range(3)]
         snapshots[1].close()
     """,
-    "a block that exit leaves": """
+    "exit inside a block": """
         with Reader(name).read() as snapshot:
             sys.exit()
     """,
@@ -146,14 +146,13 @@ EXITS = {
 def test_exit_is_silent(writer: Writer, name: str, body: str) -> None:
     writer.write_raw(b"payload")
     program = f"import os, sys\nfrom shmsync import Reader, Writer\nname = sys.argv[1]\n{textwrap.dedent(body)}"
-    path = os.pathsep.join(filter(None, sys.path))
     ended = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", program, name],
         capture_output=True,
         text=True,
         check=False,
         timeout=TIMEOUT,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert not slots_locked(name)
@@ -196,38 +195,38 @@ CYCLED: dict[str, Callable[[str], Any]] = {
     "open snapshot": lambda name: Reader(name).read(),
     "open snapshot, view": lambda name: with_view(Reader(name).read()),
     "closed snapshot, view": lambda name: closed(with_view(Reader(name).read())),
-    "kept value": lambda name: Reader(name).get(),
+    "retained value": lambda name: Reader(name).get(),
     "writer": lambda name: writes(f"{name}x"),
 }
 
 
 def collect(_state: State, name: str, what: str) -> str:
-    """Let the collector find a cycle; return what it complains about."""
-    complaints: list[str] = []
-    sys.unraisablehook = lambda unraisable: complaints.append(str(unraisable.exc_value))
+    """Collect a reference cycle; return the errors of its finalizers."""
+    errors: list[str] = []
+    sys.unraisablehook = lambda unraisable: errors.append(str(unraisable.exc_value))
     gc.disable()
     cycle: list[Any] = [CYCLED[what](name)]
     cycle.append(cycle)
     del cycle
     gc.collect()
     sys.unraisablehook = sys.__unraisablehook__
-    return "; ".join(complaints)
+    return "; ".join(errors)
 
 
 @pytest.mark.parametrize("what", CYCLED)
 def test_a_cycle_is_collected(writer: Writer, name: str, what: str) -> None:
     writer.write_raw(b"payload")
     with Child() as child:
-        files, mapped, _ = child.call(possessions)
+        files, mapped, _ = child.call(resources)
         assert child.call(collect, name, what) == ""
-        assert child.call(possessions)[:2] == (files, mapped)
+        assert child.call(resources)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
         assert not hazards(name)
 
 
 def view_of_a_cycle(state: State, name: str) -> None:
-    """Let the collector find a reader with its open snapshot, but not a view of it."""
+    """Collect a cycle of a reader and its open snapshot, while a view of the snapshot is still referenced."""
     reader = Reader(name)
     snapshot = reader.read()
     state.view = snapshot.buffer
@@ -262,15 +261,15 @@ class Interrupt(Exception):  # noqa: N818 - as KeyboardInterrupt
     pass
 
 
-def storm(_state: State, name: str) -> tuple[int, int, int]:
-    """Read while a signal handler raises wherever it finds us; return how many (reads, interrupts, torn values)."""
+def read_interrupted(_state: State, name: str) -> tuple[int, int, int]:
+    """Read while a signal handler raises at any instruction; return the counts of reads, interrupts and torn values."""
     alarms = Alarms(7)
     reader = Reader(name)
     kept: list[memoryview] = []
     torn = 0
 
     def interrupt(_number: int, frame: FrameType | None) -> None:
-        if frame is not None and frame.f_code not in {storm.__code__, guarded.__code__}:
+        if frame is not None and frame.f_code not in {read_interrupted.__code__, guarded.__code__}:
             alarms.interruption()
             raise Interrupt
 
@@ -307,7 +306,7 @@ def storm(_state: State, name: str) -> tuple[int, int, int]:
     sys.unraisablehook = sys.__unraisablehook__
     kept.clear()
     reader.close()
-    with Reader(name) as another:  # its claim gives back what an interrupted finalizer has not
+    with Reader(name) as another:  # its claim releases slots whose finalizer was interrupted
         another.get()
     return alarms.succeeded, alarms.interrupted, torn
 
@@ -315,8 +314,8 @@ def storm(_state: State, name: str) -> tuple[int, int, int]:
 def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
     writer.write_raw(bytes(SIZE))
     with Child() as child:
-        files, mapped, _ = child.call(possessions)
-        child.send(storm, name)
+        files, mapped, _ = child.call(resources)
+        child.send(read_interrupted, name)
         for number in itertools.cycle(range(256)):
             writer.write_raw(bytes([number]) * SIZE, grace_duration=0.001)
             if child.has_result():
@@ -324,7 +323,7 @@ def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
         reads, interrupts, torn = child.receive()
         print(f"{reads} reads, {interrupts} interrupts, {writer.stats()}")
         assert torn == 0
-        assert child.call(possessions)[:2] == (files, mapped)
+        assert child.call(resources)[:2] == (files, mapped)
         assert not slots_locked(name)
         assert not pins(name)
 
@@ -340,7 +339,7 @@ def _note_error(found: list[tuple[str, int]], act: Callable[[], object]) -> None
 
 
 def with_few_files(_state: State, name: str, free: int) -> list[tuple[str, int]]:
-    """Write, read and write more with so many descriptors left; return the errors and what is then in /dev/shm."""
+    """Write and read with so many descriptors free; return the name and errno of each error."""
     taken: list[int] = []
     found: list[tuple[str, int]] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -360,7 +359,7 @@ def with_few_files(_state: State, name: str, free: int) -> list[tuple[str, int]]
 
 @pytest.mark.parametrize("free", range(9))
 def test_too_many_open_files(name: str, free: int) -> None:
-    """Every way that it can go wrong: an error that says so, and nothing left of a first write that failed."""
+    """Every failure raises an error with EMFILE, and a failed first write leaves no segment."""
     with Child() as child:
         found = child.call(with_few_files, name, free)
         assert all(code == errno.EMFILE for _, code in found), found

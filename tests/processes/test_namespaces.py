@@ -1,4 +1,4 @@
-"""Across borders: who is dead is seen through PID namespaces, and who may read is a matter of permissions alone."""
+"""Namespaces and users: dead readers are detected across PID namespaces, and only permissions decide who may read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 OTHER_NAMESPACE = ["unshare", *AS_ROOT, "--pid", "--fork", "--kill-child"]
 
 unshared = pytest.mark.skipif(not command_works(*OTHER_NAMESPACE, "true"), reason="no PID namespaces here")
-by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can switch to another user")
 
 
 def publish(writer: Writer, times: int) -> None:

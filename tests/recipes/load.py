@@ -45,17 +45,17 @@ class Answer(NamedTuple):
 
 @dataclass
 class Load:
-    """What came of the load.
+    """The results of the load test.
 
     Attributes:
-        requests: made, each on a connection of its own.
-        repeated: of these, made again since the worker died while it had them.
-        failed: of these, without an answer at the second attempt, too.
-        versions: published meanwhile.
+        requests: number of requests, each on a new connection.
+        repeated: requests that were made again, because their worker was killed before it answered.
+        failed: requests that were not answered at the second attempt either.
+        versions: number of publishes during the requests.
         stale: requests that began after a publish had returned, and were answered from an older version.
-        delays: seconds from the return of a publish until each worker had answered with it, or a later one; of those
-            publishes before and after which all workers answered.
-        new_workers: started in place of the one that was killed.
+        delays: seconds from the return of a publish until each worker had answered with its version or a later one, for
+            each publish before and after which all workers answered.
+        new_workers: workers that were started in place of the killed one.
     """
 
     requests: int
@@ -74,8 +74,8 @@ class Load:
     def __str__(self) -> str:
         median, longest = 1000 * statistics.median(self.delays), 1000 * self.longest
         return (
-            f"{self.requests:,} requests, {self.failed} failed, {self.repeated} repeated since the worker was killed "
-            f"that had it; {self.versions} publishes, {self.stale} stale answers; from a publish until all "
+            f"{self.requests:,} requests, {self.failed} failed, {self.repeated} repeated because "
+            f"their worker was killed; {self.versions} publishes, {self.stale} stale answers; from a publish until all "
             f"{WORKERS} workers had answered with it ({len(self.delays)} times): median {median:.1f} ms, "
             f"longest {longest:.1f} ms"
         )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import TIMEOUT
+from helpers import TIMEOUT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def served(directory: Path, *server: str) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         fd = listening.fileno()
         command = [sys.executable, "-m", *(part.format(fd=fd) for part in server)]
-        process = subprocess.Popen(command, cwd=directory, pass_fds=[fd])
+        process = subprocess.Popen(command, cwd=directory, pass_fds=[fd], env=environment())
         try:
             yield listening.getsockname()[1]
         finally:

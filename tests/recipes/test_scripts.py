@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import TIMEOUT, until
+from helpers import TIMEOUT, environment, until
 from recipe import EXAMPLES, renamed
 
 from shmsync import Reader, Writer
@@ -22,11 +22,9 @@ START_METHODS = ("fork", "spawn", "forkserver")
 
 
 def printed(recipe: str, tmp_path: Path, name: str, *arguments: str) -> list[str]:
-    script = renamed(recipe, tmp_path, name)
+    command = [sys.executable, str(renamed(recipe, tmp_path, name)), *arguments]
     try:
-        done = subprocess.run(
-            [sys.executable, script, *arguments], check=False, capture_output=True, text=True, timeout=TIMEOUT
-        )
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT, env=environment())
     finally:
         with Writer(name) as writer:
             writer.unlink()
@@ -63,7 +61,9 @@ def test_publisher(tmp_path: Path, name: str) -> None:
     script, source = renamed("publisher.py", tmp_path, name), tmp_path / "settings.json"
     source.write_text(json.dumps({"limit": 1}))
     reader = Reader(name, timeout=TIMEOUT)
-    process = subprocess.Popen([sys.executable, script, source], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, script, source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
     try:
         assert reader.get() == {"limit": 1}
         source.write_text(json.dumps({"limit": 2}))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shmsync import Writer
 
 WORKERS = 2
-NOT_THERE = "[Errno 2] nothing is published as {!r}; start its writer first, or pass timeout= to the Reader"
+NOT_THERE = "[Errno 2] nothing is published as {!r}; start its writer first, or wait for it with Reader(timeout=...)"
 
 
 def until_all_answer(port: int, wanted: Any, status: int = 200) -> None:

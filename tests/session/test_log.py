@@ -1,4 +1,4 @@
-"""What is logged: what is out of the ordinary, and not too often. What is ordinary logs nothing, and asks nothing."""
+"""Unusual events are logged, at a limited rate. Ordinary calls log nothing and do not call the logger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import TIMEOUT, Child, open_snapshot, publish
+from helpers import TIMEOUT, Child, environment, open_snapshot, publish
 
 from shmsync import Reader, Writer
 from shmsync._session import log
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged, from DEBUG on."""
+    """Records of all levels from DEBUG up."""
     with caplog.at_level(logging.DEBUG, logger="shmsync"):
         yield caplog
 
@@ -77,7 +77,7 @@ def test_a_takeover(name: str, logged: pytest.LogCaptureFixture) -> None:
         writer.write(2)
         text = f"{name}: took over from process {child.pid}, which exited without closing its writer"
         assert warnings(logged) == [text]
-    with Writer(name) as writer:  # that one closed in good order
+    with Writer(name) as writer:  # the previous writer was closed normally
         writer.write(3)
         assert warnings(logged) == [text]
         writer.unlink()
@@ -101,13 +101,13 @@ def test_debug(writer: Writer, name: str, logged: pytest.LogCaptureFixture) -> N
         assert not logged.records
 
 
-def test_the_ordinary_asks_the_logger_nothing(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ordinary_calls_do_not_call_the_logger(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Reader(name) as reader:
         for number in range(4):
             writer.write(number)
             reader.get()
         for method in ("debug", "info", "warning", "isEnabledFor", "log"):
-            monkeypatch.setattr(log.logger, method, lambda *_: pytest.fail("it asked"))
+            monkeypatch.setattr(log.logger, method, lambda *_: pytest.fail("the logger was called"))
         for number in range(4):
             writer.write(number)
             assert reader.get() == reader.get() == number
@@ -126,5 +126,6 @@ with reader.read():
     assert writer.write(2).reset + writer.write(3).reset
 writer.unlink()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True, env=environment())
     assert (done.stdout, done.stderr) == ("", "")

@@ -1,10 +1,11 @@
-"""Segments that are foreign, damaged, truncated or gone: the error of the table, and the last value stays readable."""
+"""Foreign, damaged, truncated or missing segments raise the documented error; the last value stays readable."""
 
 from __future__ import annotations
 
 import errno
 import os
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,15 +45,15 @@ def refused_by_both(name: str, error: type[ShmSyncError], match: str) -> None:
     before = (SHM / f"{name}_state").read_bytes()
     with Reader(name) as reader, pytest.raises(error, match=match):
         reader.get()
-    with Writer(name) as writer, pytest.raises(error, match=match):
+    with closing(Writer(name)) as writer, pytest.raises(error, match=match):
         writer.write(1)
     assert (SHM / f"{name}_state").read_bytes() == before
 
 
 def test_foreign_segment(name: str) -> None:
-    (SHM / f"{name}_state").write_bytes(b"somebody else's data".ljust(STATE_SIZE))
+    (SHM / f"{name}_state").write_bytes(b"another program's data".ljust(STATE_SIZE))
     refused_by_both(name, LayoutMismatchError, "not a shmsync segment")
-    with Writer(name) as writer, pytest.raises(LayoutMismatchError):
+    with closing(Writer(name)) as writer, pytest.raises(LayoutMismatchError):
         writer.unlink()
     (SHM / f"{name}_state").unlink()
 
@@ -86,7 +87,7 @@ def test_truncated_state(name: str, size: int) -> None:
         writer.write(1)
     truncate(f"{name}_state", size)
     refused_by_both(name, StateReadError, f"truncated: {size} of {STATE_SIZE} bytes")
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:
         writer.unlink()
         assert writer.write(1).version.seq == 1
         writer.unlink()
@@ -97,12 +98,16 @@ def test_truncated_reader_table(name: str, size: int) -> None:
     with Writer(name) as writer:
         writer.write(1)
     truncate(f"{name}_readers", size)
-    refused_by_both(name, StateReadError, "truncated")
-    with Writer(name) as writer:
-        writer.unlink()
+    with Reader(name) as reader:
+        with pytest.raises(StateReadError, match="truncated"):
+            reader.get()
+        with Writer(name) as writer:
+            assert writer.write(2).version.seq == 1  # no reader could attach: the writer has begun a new incarnation
+            assert reader.get() == 2
+            writer.unlink()
 
 
-def test_reader_table_of_another_life(writer: Writer, name: str) -> None:
+def test_reader_table_of_another_incarnation(writer: Writer, name: str) -> None:
     writer.write(1)
     patch(f"{name}_readers", 16, b"\0" * 8)
     with Reader(name) as reader, pytest.raises(StateReadError, match="does not belong"):
@@ -122,7 +127,7 @@ def test_truncated_data(writer: Writer, name: str, size: int) -> None:
         assert bytes(reader.get()) == b"next"
 
 
-def test_data_name_gone(writer: Writer, name: str) -> None:
+def test_data_segment_missing(writer: Writer, name: str) -> None:
     writer.write("value")
     with Reader(name) as attached, Reader(name) as late:
         assert attached.get() == "value"
@@ -162,7 +167,7 @@ def test_check_bytes_notices_every_payload_byte(writer: Writer, name: str) -> No
 
 
 def test_state_removed_from_outside(writer: Writer, name: str) -> None:
-    """The writer notices within its check interval, closes the orphan and starts a new life; readers follow."""
+    """Within its check interval the writer detects it, closes the orphan and creates an incarnation; readers follow."""
     writer.write("old")
     with Reader(name) as attached:
         assert attached.get() == "old"
@@ -170,17 +175,17 @@ def test_state_removed_from_outside(writer: Writer, name: str) -> None:
             segment.unlink()
         with Reader(name) as late, pytest.raises(StateNotFoundError):
             late.get()
-        writer._next_link_check = 0.0
+        writer._next_name_check = 0.0
         assert writer.write("new").version.seq == 1
         assert attached.get() == "new"
 
 
-def test_data_removed_from_outside_is_made_anew(writer: Writer, name: str) -> None:
+def test_data_removed_from_outside_is_created_again(writer: Writer, name: str) -> None:
     for number in range(2):
         writer.write(number)
     for index in range(2):
         (SHM / f"{name}_data_{index}").unlink()
-    writer._next_link_check = 0.0
+    writer._next_name_check = 0.0
     for number in range(2):
         writer.write(number)
         with Reader(name) as late:
@@ -218,7 +223,7 @@ def test_readers_full(name: str) -> None:
         writer.unlink()
 
 
-def test_a_life_whose_writer_died_while_unlinking(writer: Writer, name: str) -> None:
+def test_an_incarnation_whose_writer_died_while_unlinking(writer: Writer, name: str) -> None:
     writer.write("value")
     with Reader(name) as reader:
         assert reader.get() == "value"
@@ -229,20 +234,20 @@ def test_a_life_whose_writer_died_while_unlinking(writer: Writer, name: str) -> 
             late.get()
         writer.close()
         with Writer(name) as successor:
-            assert successor.write("anew").version.seq == 1
-            assert reader.get() == "anew"
+            assert successor.write("again").version.seq == 1
+            assert reader.get() == "again"
             successor.unlink()
 
 
-@pytest.mark.parametrize("left", ["zeroes", "of another life"])
+@pytest.mark.parametrize("left", ["zeroes", "of another incarnation"])
 def test_successor_trusts_no_inode_but_its_generations(name: str, left: str) -> None:
-    """As when the predecessor died between the new inode and the new generation, or somebody put a file there."""
+    """As after the predecessor died between the new inode and the new generation, or another program replaced it."""
     with Writer(name) as writer, Reader(name) as reader:
         for number in range(2):
             writer.write(number)
             assert reader.get() == number
         content = b"\0" * 4096
-        if left == "of another life":
+        if left == "of another incarnation":
             with Writer(f"{name}x") as other:
                 other.write("foreign")
                 content = (SHM / f"{name}x_data_0").read_bytes()
@@ -259,7 +264,7 @@ def test_successor_trusts_no_inode_but_its_generations(name: str, left: str) -> 
 
 @pytest.mark.parametrize("evicted", [0, EVICTED])
 def test_a_claimed_slot_starts_clean(writer: Writer, name: str, evicted: int) -> None:
-    """What a dead reader left in the slot is not held against its next owner."""
+    """The words that a dead reader left in a slot do not affect its next owner."""
     writer.write(1)
     patch(f"{name}_readers", SLOTS_AT, struct.pack("=QQQ", evicted | 5 | 7 << 24, 1, 1))
     with Reader(name) as reader:

@@ -1,4 +1,4 @@
-"""Both roads to atomic words do the same: the C functions bound once, and the package's public views."""
+"""Both implementations of atomic words behave the same: C functions bound once, and the package's public views."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from shmsync._shm import atomics
 
 AT = 64
-ROADS: list[type[atomics.FastWord | atomics.ViewWord]] = [atomics.FastWord, atomics.ViewWord]
+IMPLEMENTATIONS: list[type[atomics.FastWord | atomics.ViewWord]] = [atomics.FastWord, atomics.ViewWord]
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_operations(road: type[atomics.FastWord | atomics.ViewWord]) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_operations(implementation: type[atomics.FastWord | atomics.ViewWord]) -> None:
     """Through a writable mapping, seen through a read-only one."""
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
-        word = road(mmap.mmap(file.fileno(), mmap.PAGESIZE), AT)
-        other = road(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ), AT)
+        word = implementation(mmap.mmap(file.fileno(), mmap.PAGESIZE), AT)
+        other = implementation(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ), AT)
     word.store(2**64 - 2)
     assert other.load() == other.load_relaxed() == 2**64 - 2
     word.bind_add(3)()
@@ -38,8 +38,8 @@ def test_operations(road: type[atomics.FastWord | atomics.ViewWord]) -> None:
 def test_neighbours_are_untouched() -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     memory[:] = b"\xaa" * mmap.PAGESIZE
-    for road in ROADS:
-        word = road(memory, AT)
+    for implementation in IMPLEMENTATIONS:
+        word = implementation(memory, AT)
         word.store(0)
         word.bind_add(-1)()
         assert word.fetch_or(1) == 2**64 - 1
@@ -47,10 +47,10 @@ def test_neighbours_are_untouched() -> None:
     assert memory[AT + 8 :] == b"\xaa" * (mmap.PAGESIZE - AT - 8)
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_no_addition_is_lost_between_threads(road: type[atomics.FastWord | atomics.ViewWord]) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_no_addition_is_lost_between_threads(implementation: type[atomics.FastWord | atomics.ViewWord]) -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
-    word = road(memory, AT)
+    word = implementation(memory, AT)
 
     def add() -> None:
         one = word.bind_add(1)
@@ -65,8 +65,8 @@ def test_no_addition_is_lost_between_threads(road: type[atomics.FastWord | atomi
     assert word.load() == 8000
 
 
-def test_the_fast_road_is_open_here() -> None:
-    """A release of `atomics` that closes it costs a factor of ten: better to see it here than in production."""
+def test_the_fast_path_is_available() -> None:
+    """A release of `atomics` that breaks it makes operations ten times slower: detect it here, not in production."""
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     assert isinstance(atomics.bind(memory, AT), atomics.FastWord)
 

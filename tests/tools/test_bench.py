@@ -11,8 +11,8 @@ import pytest
 from helpers import TIMEOUT, Child, State
 
 from bench.peers import PEERS, SHAPES, Peer, chosen
+from bench.report import row_table
 from bench.results import result
-from bench.tables import row_table
 from bench.targets import checked
 from bench.values import config, size_of
 

@@ -21,7 +21,7 @@ def document(*results: Result) -> dict[str, Any]:
     facts = {"shmsync": "1", "python": "3.11", "kernel": "6.18-x", "cpu": "CPU", "cores": 2, "peers": {"LMDB": "3.0"}}
     target = {"target": "get()", "at_most": 0.5, "value": 0.4, "met": True, "from": "2 / 5 of LMDB"}
     missed = {"row": "write()", "baseline": "a copy", "ratio": 2.0, "target_ratio": 1.5, "met": False}
-    missed |= {"subject_us": {"median": 2.0}, "baseline_us": {"median": 1.0}}
+    missed |= {"unit": "s", "limit": None, "subject": {"median": 2e-6}, "reference": {"median": 1e-6}}
     return {"environment": facts, "rows": [missed], "results": list(results), "targets": [target]}
 
 

@@ -1,4 +1,4 @@
-"""What type checkers see of the public names. Checked by mypy and by basedpyright, both strict; never run.
+"""The public names as type checkers see them. Checked by mypy and by basedpyright, both strict; never run.
 
 A line with ignores must be an error to both: an ignore that is not needed is an error itself.
 """
@@ -29,7 +29,7 @@ def readers() -> None:
     assert_type(Reader("prices", type=dict[str, float]), Reader[dict[str, float]])
     assert_type(Reader[Prices]("prices"), Reader[Prices])
     assert_type(Synchronizer[Prices]("prices"), Synchronizer[Prices])
-    annotated: Reader[int | str] = Reader("prices", type=int | str)  # no class to a type checker
+    annotated: Reader[int | str] = Reader("prices", type=int | str)  # not a class to a type checker
     assert_type(annotated.get(), int | str)
     with Reader("prices", type=Prices, timeout=timedelta(seconds=1)) as reader:
         assert_type(reader, Reader[Prices])

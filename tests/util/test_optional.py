@@ -12,7 +12,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import TIMEOUT, Child, State
+from helpers import TIMEOUT, Child, State, environment
 
 from shmsync import MissingExtraError, Reader, ShmSyncError, Writer
 
@@ -137,6 +137,6 @@ def test_importing_shmsync_imports_no_optional_package() -> None:
         from shmsync.codecs import arrow, archive
         print([name for name in {names} if name in sys.modules])
     """
-    command = textwrap.dedent(script).format(names=OPTIONAL)
-    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    command = [sys.executable, "-c", textwrap.dedent(script).format(names=OPTIONAL)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True, env=environment())
     assert run.stdout.strip() == "[]"

@@ -30,7 +30,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # for `bench`; the modules of t
 import rich.console
 import rich.live
 
-from bench import baselines, comparisons, report, tables, targets
+from bench import baselines, comparisons, report, targets
 from bench.names import sweep
 from bench.peers import chosen, versions
 from bench.results import environment
@@ -48,9 +48,6 @@ def main() -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="measure only rows whose name contains TEXT")
     parser.add_argument("--peers", metavar="NAMES", default="all", help="compare with these peers, separated by commas")
     parser.add_argument("--plot", metavar="DIR", type=Path, help="draw charts and write tables into DIR")
-    parser.add_argument(
-        "--from", metavar="FILE", type=Path, dest="file", help="read results from FILE, measure nothing"
-    )
     options = parser.parse_args()
     try:
         peers = chosen(options.peers)
@@ -89,19 +86,19 @@ def _measure(peers: list[Peer], options: argparse.Namespace) -> Document:
             with rich.live.Live(console=console) as live:
                 for row in baselines.measured(options.only, quick=options.quick):
                     document["rows"].append(row)
-                    live.update(tables.baseline_table(document["rows"]).rich())
+                    live.update(report.baseline_table(document["rows"]).rich())
             console.print()
             for results in comparisons.measured(options.only, peers, quick=options.quick):
                 document["results"] += results
-                table, lacking = tables.row_table(results)
+                table, lacking = report.row_table(results)
                 console.print(table.rich(results[0]["row"]), lacking)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             sweep()
     document["targets"] = targets.checked(document["results"])
-    table = tables.target_table(document)
+    table = report.target_table(document)
     console.print("\u2020 crash-safe: after any process was killed, the others can still read complete values")
-    console.print(table.rich("Performance targets"), tables.target_summary(table))
+    console.print(table.rich("Performance targets"), report.target_summary(table))
     return document
 
 

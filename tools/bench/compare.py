@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.processes import State, call_method, last_line, workload
 from bench.results import Result, result
 from bench.settings import IDLE, METRICS, POLLED, UNCHANGED, WRITE, row_of
-from bench.timing import per_call
+from bench.timing import per_call, timed_read
 from bench.values import Source, agrees, counter_of
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ class Effort(NamedTuple):
     block: float  # seconds of a block of unchanged calls
 
 
+_MAP = (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01))
 _EFFORT = {
     "config": (Effort(10, 3, 2, 30, 0.02), Effort(3, 1, 1, 10, 0.01)),
     "array": (Effort(10, 4, 2, 5, 0.02), Effort(2, 1, 1, 2, 0.01)),
-    "int map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
-    "str map": (Effort(4, 4, 2, 4, 0.02), Effort(1, 1, 1, 1, 0.01)),
+    "int map": _MAP,
+    "str map": _MAP,
 }
 
 
@@ -84,7 +85,7 @@ class Entry:
 
     def start(self) -> None:
         """Start both processes, check that the reader reads what is written, and see how long that takes."""
-        work = self.stack.enter_context(workload(self.peer, self.shape, 0, readers=1, source=True))
+        work = self.stack.enter_context(workload(self.peer, self.shape, readers=1))
         self.writer, self.reader = work.writer, work.readers[0]
         written, key = self._write()
         read = self._read_idle(key)
@@ -108,9 +109,7 @@ class Entry:
         for _ in range(self.versions):
             written, key = self._write(_WRITES if self.shape == "config" else 1)
             self.samples[WRITE].append(written)
-            if (
-                self.shape == "config"
-            ):  # a call is too short to be timed alone; the reader is asked for the next version
+            if self.shape == "config":  # the last call was not timed alone: the reader is asked for the next version
                 self._read_idle(key)
                 _, key = self._write()
             self.samples[IDLE].append(self._read_idle(key))
@@ -148,9 +147,6 @@ class Entry:
             raise RuntimeError("wrong value")
 
 
-# --------------------------------------------------------------------------------------------------- in the writer
-
-
 def write(state: State, times: int) -> tuple[float, Any, int]:
     """Publish the next version; return the seconds per call, the key that has changed, and the version."""
     source: Source = state.source
@@ -168,27 +164,13 @@ def write_paced(state: State, count: int, pause: float) -> None:
         state.writer.write(value)
 
 
-# --------------------------------------------------------------------------------------------------- in the reader
-
-
 def check(state: State, expected: Any) -> bool:
     return agrees(state.shape, state.reader, expected)
 
 
-def _read(state: State, key: Any) -> tuple[float, Any, Any]:
-    """Return the duration of a read, the value, and the row of the key."""
-    get, look_up = state.reader.get, state.reader.look_up
-    row = None
-    start = time.perf_counter()
-    value = get()
-    if key is not None:
-        row = look_up(value, key)
-    return time.perf_counter() - start, value, row
-
-
 def time_one(state: State, key: Any) -> tuple[float, int]:
     """Read once; return the duration and the version."""
-    duration, value, row = _read(state, key)
+    duration, value, row = timed_read(state.reader, key)
     return duration, counter_of(state.shape, value, row)
 
 
@@ -207,11 +189,11 @@ def time_unchanged(state: State, keys: list[Any], times: int) -> float:
 def poll(state: State, key: Any, last: int) -> list[float]:
     """Read in a loop until version `last` is there; return the durations of the reads that found a new version."""
     found = []
-    _, value, row = _read(state, key)
+    _, value, row = timed_read(state.reader, key)
     seen = counter_of(state.shape, value, row)
     while seen < last:
         value = row = None  # a reference would pin the version, and the writer would need more memory
-        duration, value, row = _read(state, key)
+        duration, value, row = timed_read(state.reader, key)
         counter = counter_of(state.shape, value, row)
         if counter != seen:
             found.append(duration)

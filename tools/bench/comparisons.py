@@ -8,54 +8,85 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench import crash, load, memory, scaling
 from bench import settings as rows
 from bench.compare import compare
+from bench.peers import SHMSYNC
+from bench.processes import BLOCKED, last_line
+from bench.results import result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from bench.peers import Peer
     from bench.results import Result
 
 
 class Comparison(NamedTuple):
-    """A function that measures several peers, and the names of its rows."""
+    """A function that measures the peers, and the names of its rows.
+
+    With a shape, it measures one peer at a time; one that does not support the shape, fails or hangs has the reason as
+    its result in the first row.
+    """
 
     measure: Callable[..., Iterator[Result]]
-    rows: tuple[str, ...]
+    rows: Sequence[str]
+    shape: str = ""
+    is_own: bool = False  # measures shmsync only
 
-
-def _around(*names: str) -> tuple[str, ...]:
-    return tuple(name.format(when) for name in names for when in ("before", "after"))
+    def results(self, peers: Sequence[Peer], *, quick: bool) -> Iterator[Result]:
+        """Measure all peers."""
+        if not self.shape:
+            yield from self.measure(peers, quick=quick)
+        for peer in [SHMSYNC] if self.is_own else peers if self.shape else ():
+            reason = peer.unsupported(self.shape)
+            try:
+                yield from self.measure(peer, rows.QUICK if quick else rows.FULL) if reason is None else ()
+            except TimeoutError:
+                reason = BLOCKED
+            except RuntimeError as error:
+                reason = f"failed: {last_line(error)}"
+            if reason is not None:
+                yield result(self.rows[0], peer.name, remark=reason)
 
 
 _COMPARISONS = (
     *(
-        Comparison(partial(compare, shape=shape), tuple(rows.row_of(shape, metric) for metric in rows.METRICS))
+        Comparison(partial(compare, shape=shape), [rows.row_of(shape, metric) for metric in rows.METRICS])
         for shape in rows.WORKLOADS
     ),
-    Comparison(load.full_speed, (rows.READS, rows.WRITES, rows.ONE_READ, rows.ONE_WRITE, rows.UNCHANGED_READS)),
-    *(
-        Comparison(partial(load.beside_writer, value=value), tuple(row.format(value) for row in rows.BESIDE_ROWS))
-        for value in rows.PINNED
+    Comparison(
+        load.full_speed, (rows.READS, rows.WRITES, rows.ONE_READ, rows.ONE_WRITE, rows.UNCHANGED_READS), "config"
     ),
-    Comparison(load.wake_latency, (rows.WAKE_LATENCY,)),
-    Comparison(crash.reader_killed, _around(rows.KILLED_READER_WRITE, rows.KILLED_READER_READ)),
-    Comparison(crash.writer_killed, (rows.FIRST_READ, rows.NEXT_WRITER)),
-    Comparison(load.arrays, (rows.POLL, rows.POLL_CHANGED)),
     *(
-        Comparison(partial(memory.after_publishes, row=row), (row,))
-        for row in (rows.SPACE_FREE, rows.SPACE_HOLDING, rows.SPACE_STOPPED)
+        Comparison(partial(load.beside_writer, value=value), rows.beside(value), shape, is_own=True)
+        for value, shape in rows.PINNED.items()
     ),
-    Comparison(memory.holders, (rows.PRIVATE, rows.PROPORTIONAL)),
-    Comparison(scaling.write_by_readers, (rows.SCALED_WRITE,)),
-    Comparison(scaling.by_size, (rows.SCALED_WRITE_RAW, rows.SCALED_CHANGED, rows.SCALED_READ, rows.SCALED_GET)),
+    Comparison(load.wake_latency, (rows.WAKE_LATENCY,), "config"),
+    Comparison(crash.reader_killed, rows.READER_KILLED, "array"),
+    Comparison(crash.writer_killed, (rows.FIRST_READ, rows.NEXT_WRITER), "array"),
+    Comparison(load.arrays, (rows.POLL, rows.POLL_CHANGED), "array"),
+    *(
+        Comparison(partial(memory.after_publishes, row=row, reader=reader), (row,), "array", is_own)
+        for row, reader, is_own in (
+            (rows.SPACE_FREE, None, False),
+            (rows.SPACE_HOLDING, memory.holding, False),
+            (rows.SPACE_STOPPED, memory.stopped, True),
+        )
+    ),
+    Comparison(memory.holders, (rows.PRIVATE, rows.PROPORTIONAL), "array"),
+    Comparison(scaling.write_by_readers, (rows.SCALED_WRITE,), "config", is_own=True),
+    Comparison(
+        scaling.by_size,
+        (rows.SCALED_WRITE_RAW, rows.SCALED_CHANGED, rows.SCALED_READ, rows.SCALED_GET),
+        "config",
+        is_own=True,
+    ),
 )
 
 
-def measured(text: str, peers: list[Peer], *, quick: bool) -> Generator[list[Result]]:
+def measured(text: str, peers: Sequence[Peer], *, quick: bool) -> Generator[list[Result]]:
     """Measure the rows whose name contains a text; yield the results of each row."""
     for comparison in _COMPARISONS:
         if any(text in row for row in comparison.rows):
-            results = list(comparison.measure(peers, quick=quick))
+            results = list(comparison.results(peers, quick=quick))
             for row in comparison.rows:
                 if text in row and (found := [one for one in results if one["row"] == row]):
                     yield found

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench import settings as rows
 from bench.load import poll, publish
-from bench.processes import BLOCKED, attach, clock, die_with_parent, last_line, per_peer, workload
+from bench.processes import BLOCKED, attach, clock, last_line, workload
 from bench.results import Result, result
 from bench.settings import LARGE, MIB, START_DELAY, TIMEOUT
-from bench.timing import listed, longest, sleep_until
-from bench.values import check_complete
+from bench.timing import listed, sleep_until, timed
+from bench.values import counter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bench.peers import Peer
     from bench.processes import Child, State, Workload
     from bench.settings import Settings
+    from bench.timing import Latencies
 
 _SIZE = 8 * MIB
 _READER_KILL = (0.05, 0.1)  # seconds after the start
@@ -38,60 +40,59 @@ Outcome = tuple[float | None, str]
 """Seconds, if there are any, and a remark."""
 
 
-@per_peer(rows.KILLED_READER_WRITE.format("after"), "array")
 def reader_killed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Kill readers; measure the longest write, and the longest read of another reader, before and after the kill."""
-    kills = plan.reader_kills
-    observed = {row: Observed() for row in (rows.KILLED_READER_WRITE, rows.KILLED_READER_READ)}
-    with workload(peer, "array", _SIZE, readers=1, spare=kills) as work:
+    observed = [Observed(), Observed()]
+    with workload(peer, "array", _SIZE, readers=1, spare=plan.reader_kills) as work:
         for victim in work.readers[1:]:
-            _kill_reader(work, victim, *observed.values())
-            if any(one.blocked for one in observed.values()):
+            _kill_reader(work, victim, observed)
+            if any(one.blocked for one in observed):
                 break
-    for row, one in observed.items():
-        remark = f"{BLOCKED} after kill {len(one.after)} of {kills}" if one.blocked else ""
-        yield result(row.format("before"), peer.name, "s", one.before)
+    for number, one in enumerate(observed):
+        before, after = rows.READER_KILLED[2 * number : 2 * number + 2]
+        remark = f"{BLOCKED} after kill {len(one.after)} of {plan.reader_kills}" if one.blocked else ""
         remark = ", ".join(filter(None, (remark, listed(one.failures))))
-        yield result(row.format("after"), peer.name, "s", one.after, remark=remark)
+        yield result(before, peer.name, "s", one.before)
+        yield result(after, peer.name, "s", one.after, remark=remark)
 
 
+@dataclass
 class Observed:
     """The longest calls of a process before and after each kill of another one."""
 
-    def __init__(self) -> None:
-        self.before: list[float] = []
-        self.after: list[float] = []
-        self.failures: Counter[str] = Counter()
-        self.blocked = False
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    blocked: bool = False
 
-    def add(self, process: Child, deadline: float) -> None:
+    def add(self, process: Child, kill: float, end: float) -> None:
         """Add the result of one kill."""
         try:
-            before, after, failed = process.result(max(0.0, deadline - clock()))
+            found = process.result(max(0.0, end + TIMEOUT - clock()))
         except TimeoutError:
             self.blocked = True
             self.after.append(TIMEOUT)
             return
+        before, after = found.longest(kill, end)
         self.before.append(before)
         self.after.append(after)
-        self.failures += failed
+        self.failures += found.failures
 
 
-def _kill_reader(work: Workload, victim: Child, writes: Observed, reads: Observed) -> None:
+def _kill_reader(work: Workload, victim: Child, observed: Iterable[Observed]) -> None:
     victim.call(attach, work.peer, work.shape, work.address)  # without a read: the first one may block
     begin = clock() + START_DELAY
     kill = begin + random.uniform(*_READER_KILL)
     end = kill + _AFTER
-    work.writer.submit(publish_around, begin, kill, end)
-    work.readers[0].submit(read_around, begin, kill, end)
+    work.writer.submit(publish, begin, end - begin, 0.0)
+    work.readers[0].submit(read_complete, begin, end - begin)
     victim.submit(poll, begin, end + TIMEOUT - begin)
     sleep_until(kill)
     work.kill(victim)
-    writes.add(work.writer, end + TIMEOUT)
-    reads.add(work.readers[0], end + TIMEOUT)
+    for one, process in zip(observed, (work.writer, work.readers[0]), strict=True):
+        one.add(process, kill, end)
 
 
-@per_peer(rows.FIRST_READ, "array")
 def writer_killed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Kill writers; measure the first complete read after that, and how long the next writer takes to publish."""
     kills = plan.writer_kills
@@ -135,15 +136,9 @@ def _publish_again(work: Workload, reader: Child, successor: Child) -> Outcome:
 # ------------------------------------------------------------------------------------------------------ in a child
 
 
-def publish_around(state: State, begin: float, kill: float, end: float) -> tuple[float, float, Counter[str]]:
-    die_with_parent()
-    write, values = state.writer.write, state.values
-    return longest(lambda: write(next(values)), begin, kill, end)
-
-
-def read_around(state: State, begin: float, kill: float, end: float) -> tuple[float, float, Counter[str]]:
+def read_complete(state: State, begin: float, seconds: float) -> Latencies:
     get = state.reader.get
-    return longest(lambda: check_complete(get()), begin, kill, end)
+    return timed(lambda: counter_of("array", get()), begin, seconds, 0.0)
 
 
 def read_first(state: State) -> Outcome:
@@ -155,7 +150,7 @@ def read_first(state: State) -> Outcome:
         try:
             value = state.reader.get()
             duration = clock() - start
-            check_complete(value)
+            counter_of("array", value)
             first = duration if first is None else first
         except Exception as error:  # noqa: BLE001 - a peer may raise anything
             failed[type(error).__name__] += 1
@@ -173,9 +168,9 @@ def prepare(state: State) -> None:
 def take_over(state: State, peer: Peer, address: Any) -> float | None:
     """Publish as the next writer; return how long that took, or None if the peer does not support it."""
     start = clock()
-    writer = peer.next_writer("array", LARGE, address)
-    if writer is None:
+    if not peer.writer.can_replace:
         return None
+    writer = peer.writer("array", LARGE, address)
     state.closing.callback(writer.close)
     writer.write(state.value)
     return clock() - start
@@ -187,7 +182,7 @@ def sees(state: State) -> bool:
     while clock() < end:
         value = state.reader.get()
         if value[0] == _NEW:
-            check_complete(value)
+            counter_of("array", value)
             return True
         value = None
     return False

@@ -12,18 +12,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import settings as rows
-from bench.peers import SHMSYNC
-from bench.processes import call_method, clock, per_peer, run_together, workload
+from bench.processes import call_method, clock, publish_next, run_together, workload
 from bench.results import Result, result
-from bench.settings import CONFIG_SIZE, WARM_UP, Settings, settings
+from bench.settings import MIB, WARM_UP
 from bench.timing import Latencies, counted, failures, merged, sleep_until, timed, timed_complete
-from bench.values import MARK, check_complete, mark_of
+from bench.values import MARK, counter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from bench.peers import Peer
-    from bench.processes import State, Workload
+    from bench.processes import State
+    from bench.settings import Settings
 
 _PERIOD = 0.01  # seconds between two publishes, for readers that mostly find nothing new
 _PAUSE = 0.002  # between two publishes, each of which is read before the next
@@ -31,10 +31,9 @@ _WAKE_PERIOD = 0.005
 _WAIT_TIMEOUT = 0.1
 
 
-@per_peer(rows.READS, "config")
 def full_speed(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W4: rates and latencies of reads and writes by number of readers; reads per second if few find a change."""
-    with workload(peer, "config", CONFIG_SIZE, readers=0, spare=max(plan.readers)) as work:
+    with workload(peer, "config", spare=max(plan.readers)) as work:
         attached = 0
         for count in plan.readers:
             work.attach(work.readers[attached:count])
@@ -51,38 +50,29 @@ def full_speed(peer: Peer, plan: Settings) -> Iterator[Result]:
         yield result(rows.UNCHANGED_READS, peer.name, "/s", [rate], remark=failures(read))
 
 
-def beside_writer(peers: Iterable[Peer], value: str, *, quick: bool) -> Iterator[Result]:
-    """W4: `get()` of shmsync with and without a writer on the other core, in turn: all, and those with a change."""
-    if SHMSYNC in peers:
-        shape, size = rows.PINNED[value]
-        with workload(SHMSYNC, shape, size, readers=1) as work:
-            yield from _beside_writer(work, value, settings(quick=quick))
-
-
-def _beside_writer(work: Workload, value: str, plan: Settings) -> Iterator[Result]:
-    writer, (reader,) = work.writer, work.readers
+def beside_writer(peer: Peer, plan: Settings, value: str) -> Iterator[Result]:
+    """W4: `get()` with and without a writer on the other core, in turn: all, and those with a change."""
     cores = sorted(os.sched_getaffinity(0))
-    for process, core in zip((writer, reader), cores if len(cores) > 1 else (), strict=False):
-        os.sched_setaffinity(process.pid, {core})
-    found: dict[str, list[Latencies]] = {row: [] for row in rows.BESIDE_ROWS}
-    for _ in range(plan.turns):
-        found[rows.BESIDE].append(run_together(plan.turn, (reader, poll), (writer, publish))[0])
-        found[rows.ALONE] += run_together(plan.turn, (reader, poll))
-        paused = partial(publish_every, period=_PAUSE)
-        for row, call in ((rows.CHANGED_BESIDE, publish), (rows.CHANGED_PAUSED, paused)):
-            (_, changed), _ = run_together(
-                plan.turn, (reader, partial(poll, loop=partial(timed_complete, check=mark_of))), (writer, call)
-            )
-            found[row].append(changed)
+    found: dict[str, list[Latencies]] = {row: [] for row in rows.beside(value)}
+    beside, alone, changed_beside, changed_paused = found.values()
+    paused = partial(publish_every, period=_PAUSE)
+    with workload(peer, rows.PINNED[value], 8 * MIB, readers=1) as work:
+        writer, (reader,) = work.writer, work.readers
+        for process, core in zip((writer, reader), cores if len(cores) > 1 else (), strict=False):
+            os.sched_setaffinity(process.pid, {core})
+        for _ in range(plan.turns):
+            beside.append(run_together(plan.turn, (reader, poll), (writer, publish))[0])
+            alone += run_together(plan.turn, (reader, poll))
+            for changed, call in ((changed_beside, publish), (changed_paused, paused)):
+                changed.append(run_together(plan.turn, (reader, poll_complete), (writer, call))[0][1])
     remark = "" if len(cores) > 1 else "not pinned: there is one core"
     for row, parts in found.items():
-        yield result(row.format(value), SHMSYNC.name, "s", merged(parts), remark=remark)
+        yield result(row, peer.name, "s", merged(parts), remark=remark)
 
 
-@per_peer(rows.WAKE_LATENCY, "config")
 def wake_latency(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W5: from the start of a write until a reader that was blocked runs."""
-    with workload(peer, "config", CONFIG_SIZE, readers=0, spare=1) as work:
+    with workload(peer, "config", spare=1) as work:
         work.writer.call(call_method, "writer.notify")
         work.attach(work.readers)
         if work.readers[0].call(can_wait):
@@ -91,50 +81,49 @@ def wake_latency(peer: Peer, plan: Settings) -> Iterator[Result]:
             yield result(rows.WAKE_LATENCY, peer.name, "s", found)
 
 
-@per_peer(rows.POLL, "array")
 def arrays(peer: Peer, plan: Settings) -> Iterator[Result]:
     """W7: the time until a read has returned a complete array."""
     for size in plan.sizes:
         with workload(peer, "array", size, readers=1) as work:
-            calls = (
-                (work.writer, publish),
-                (work.readers[0], partial(poll, loop=partial(timed_complete, check=check_complete))),
-            )
-            _, (read, changed) = run_together(plan.poll, *calls)
-            failed = failures([read])
-            reads = len(read.durations)
-            remark = f"{failed} in {reads + read.failures.total()} reads" if failed else ""
-            if not reads:
-                remark = f"never succeeded: {failed}"
-            yield result(rows.POLL, peer.name, "s", merged([read]) if reads else [plan.poll], size, remark)
-            remark = "" if changed.durations else "no read found a change"
-            yield result(rows.POLL_CHANGED, peer.name, "s", merged([changed]), size, remark)
+            _, (read, changed) = run_together(plan.poll, (work.writer, publish), (work.readers[0], poll_complete))
+        failed = failures([read])
+        reads = len(read.durations)
+        remark = f"{failed} in {reads + read.failures.total()} reads" if failed else ""
+        if not reads:
+            remark = f"never succeeded: {failed}"
+        yield result(rows.POLL, peer.name, "s", merged([read]) if reads else [plan.poll], size, remark)
+        remark = "" if changed.durations else "no read found a change"
+        yield result(rows.POLL_CHANGED, peer.name, "s", merged([changed]), size, remark)
 
 
 # ------------------------------------------------------------------------------------------------------ in a child
 
 
-def publish(state: State, begin: float, seconds: float) -> Latencies:
-    write, values = state.writer.write, state.values
-    return timed(lambda: write(next(values)), begin, seconds)
+def publish(state: State, begin: float, seconds: float, warm_up: float = WARM_UP) -> Latencies:
+    """Publish at full speed."""
+    write, advance, value = state.writer.write, state.source.advance, state.source.value
+    return timed(lambda: (advance(), write(value)), begin, seconds, warm_up)
 
 
 def publish_every(state: State, begin: float, seconds: float, period: float, *, stamp: bool = False) -> None:
     """Publish at a fixed rate; with `stamp`, a float in the value is the time at which the write began."""
-    sleep_until(begin)
-    for number in itertools.count(1):
-        value = next(state.values)
+    for number in itertools.count():
+        sleep_until(begin + number * period)
         if stamp:
-            value[MARK][1] = clock()
-        state.writer.write(value)
+            state.source.value[MARK][1] = clock()
+        publish_next(state)
         if clock() >= begin + seconds:
             return
-        sleep_until(begin + number * period)
 
 
 def poll(state: State, begin: float, seconds: float, loop: Callable[..., Any] = timed) -> Any:
     """Call `get` in one of the loops of `timing`."""
     return loop(state.reader.get, begin, seconds)
+
+
+def poll_complete(state: State, begin: float, seconds: float) -> tuple[Latencies, Latencies]:
+    """Time reads of complete values."""
+    return timed_complete(state.reader.get, begin, seconds, partial(counter_of, state.shape))
 
 
 def can_wait(state: State) -> bool:

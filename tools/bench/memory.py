@@ -6,6 +6,8 @@ reader is a new process that has read a tiny value before, so that the packages 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import os
 import signal
@@ -19,16 +21,16 @@ import numpy as np
 import psutil
 
 from bench import settings as rows
-from bench.peers import SHMSYNC
 from bench.peers.own import channel
-from bench.processes import child, clock, per_peer, private_memory, server_memory, workload
+from bench.processes import child, clock, publish_next, server_memory, workload
 from bench.results import Result, result
 from bench.settings import KIB, LARGE, MIB, TIMEOUT
 from bench.values import items, some_keys
 from shmsync import ArrayMap, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from bench.peers import Peer
     from bench.processes import Child, State, Workload
@@ -41,17 +43,13 @@ _TRIES = 5
 _PUBLISH_TIMEOUT = 10.0
 _LOOKUPS = 100_000
 _WORKERS = 4
+_libc = ctypes.CDLL(None)
 
 
-def after_publishes(peers: Iterable[Peer], row: str, *, quick: bool) -> Iterator[Result]:
-    """Measure the memory in use after many publishes; with a stopped reader, that of shmsync only."""
-    reader = {rows.SPACE_FREE: None, rows.SPACE_HOLDING: _holding, rows.SPACE_STOPPED: _stopped}[row]
-    included = [peer for peer in peers if row != rows.SPACE_STOPPED or peer is SHMSYNC]
-    return per_peer(row, "array")(_after_publishes)(included, quick=quick, row=row, reader=reader)
-
-
-def _after_publishes(peer: Peer, plan: Settings, row: str, reader: Any) -> Iterator[Result]:
-    """Measure the memory in use.
+def after_publishes(
+    peer: Peer, plan: Settings, row: str, reader: Callable[[Child], AbstractContextManager[None]] | None = None
+) -> Iterator[Result]:
+    """Measure the memory in use after many publishes.
 
     The file system is asked, as files that are unlinked but mapped count, too. Other programs may use it at the same
     time: a result counts only if all is as before once everything is closed. Memory of servers is added.
@@ -79,13 +77,15 @@ def _in_use() -> int:
 
 
 @contextmanager
-def _holding(reader: Child) -> Iterator[None]:
+def holding(reader: Child) -> Iterator[None]:
+    """Have the reader hold a value."""
     reader.call(hold)
     yield
 
 
 @contextmanager
-def _stopped(reader: Child) -> Iterator[None]:
+def stopped(reader: Child) -> Iterator[None]:
+    """Have the reader stopped while it has a version pinned."""
     resumed = reader.submit(stop_inside)
     deadline = clock() + TIMEOUT
     try:
@@ -99,18 +99,16 @@ def _stopped(reader: Child) -> Iterator[None]:
     resumed(TIMEOUT)
 
 
-@per_peer(rows.PRIVATE, "array")
 def holders(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Measure USS and PSS of each of several readers that hold the same array and have touched all of it."""
     with (
-        workload(peer, "array", 4 * KIB, readers=0) as tiny,
-        workload(peer, "array", LARGE, readers=0, spare=max(plan.holders)) as work,
+        workload(peer, "array", 4 * KIB) as tiny,
+        workload(peer, "array", spare=max(plan.holders)) as work,
     ):
         attached = 0
         for count in plan.holders:
-            new = work.readers[attached:count]
+            _hold(work, work.readers[attached:count], tiny.address)
             attached = count
-            _hold(work, new, tiny.address)
             private, proportional = zip(*(one.call(growth) for one in work.readers[:count]), strict=True)
             yield result(rows.PRIVATE, peer.name, "bytes", private, count)
             yield result(rows.PROPORTIONAL, peer.name, "bytes", proportional, count)
@@ -124,23 +122,24 @@ def _hold(work: Workload, readers: list[Child], tiny: Any) -> None:
         one.call(hold)
 
 
-def map_reader(rounds: int, kind: str) -> list[Pair]:
+def map_reader(kind: str, rounds: int) -> list[Pair]:
     """Look up 100,000 of a million keys; the baseline unpacks all of them."""
     given = items(kind)
-    keys = some_keys(given.keys, _LOOKUPS)
-    with channel("map", codec="archive") as (writer, _), channel("packed") as (packed, _):
-        writer.write(given.array_map())
-        packed.write_raw(msgpack.packb(given.as_dict()))
-        return [(_growths(rounds, look_up, writer.name, keys), _growths(1, unpack, packed.name, keys))]
+    return _against_unpacked(rounds, given.array_map(), given.as_dict(), some_keys(given.keys, _LOOKUPS))
 
 
 def array_reader(rounds: int) -> list[Pair]:
     """Sum an array of 64 MiB; the baseline unpacks it."""
     array = np.ones(LARGE // 4, np.float32)
-    with channel("array") as (writer, _), channel("packed") as (packed, _):
-        writer.write({"w": array})
-        packed.write_raw(msgpack.packb({"w": array.tobytes()}))
-        return [(_growths(rounds, sum_arrays, writer.name), _growths(1, unpack, packed.name))]
+    return _against_unpacked(rounds, {"w": array}, {"w": array.tobytes()})
+
+
+def _against_unpacked(rounds: int, value: Any, plain: Any, keys: Sequence[Any] = ()) -> list[Pair]:
+    codec = "archive" if keys else "msgpack"
+    with channel("value", codec=codec) as (writer, _), channel("packed") as (packed, _):
+        writer.write(value)
+        packed.write_raw(msgpack.packb(plain))
+        return [(_growths(rounds, use, writer.name, keys), _growths(1, unpack, packed.name, keys))]
 
 
 def _growths(rounds: int, function: Callable[..., Any], *args: Any) -> list[float]:
@@ -155,7 +154,7 @@ def _growths(rounds: int, function: Callable[..., Any], *args: Any) -> list[floa
 def _growth(reader: Child, function: Callable[..., Any], *args: Any) -> float:
     with channel("tiny", codec="archive") as (tiny, _):
         tiny.write({"map": ArrayMap(list(range(100)), np.zeros((100, 10), "f4")), "array": np.zeros(100, "f4")})
-        return reader.call(measure, tiny.name, function, *args)
+        return float(reader.call(growth_by, tiny.name, function, *args)[0])
 
 
 def model(rounds: int) -> list[Pair]:
@@ -169,10 +168,9 @@ def model(rounds: int) -> list[Pair]:
             writer.write(weights)
             del weights
             workers = [children.enter_context(child()) for _ in range(_WORKERS)]
-            private += [_growth(worker, sum_arrays, writer.name) for worker in workers]
-            maps = [
-                one for pid in (os.getpid(), *(w.pid for w in workers)) for one in psutil.Process(pid).memory_maps()
-            ]
+            private += [_growth(worker, use, writer.name) for worker in workers]
+            pids = (os.getpid(), *(worker.pid for worker in workers))
+            maps = [one for pid in pids for one in psutil.Process(pid).memory_maps()]
             shared.append(float(sum(one.pss for one in maps if one.path.startswith(f"/dev/shm/{writer.name}_"))))
     return [(shared, sizes), (private, _growths(1, load_and_sum, path))]
 
@@ -201,7 +199,7 @@ def publish_many(state: State, count: int, seconds: float) -> tuple[int, int, st
     end = clock() + seconds
     try:
         while published < count and clock() < end:
-            state.writer.write(next(state.values))
+            publish_next(state)
             published += 1
     except Exception as failure:  # noqa: BLE001 - a peer may raise anything
         error = type(failure).__name__
@@ -232,6 +230,17 @@ def warm_up(state: State, peer: Peer, tiny: Any) -> None:
     state.before = _memory()
 
 
+def growth_by(state: State, tiny: str, function: Callable[..., Any], *args: Any) -> tuple[int, int]:
+    """Return the growth with a function of shmsync and what it returns; a tiny map and array are read before."""
+    with Reader[Any](tiny) as reader:
+        reader.get()["map"][1].sum()
+        reader.get()["array"].sum()
+    _memory()
+    state.before = _memory()
+    state.value = function(*args)
+    return growth(state)
+
+
 def growth(state: State) -> tuple[int, int]:
     """Return by how many bytes USS and PSS have grown."""
     private, proportional = _memory()
@@ -239,41 +248,31 @@ def growth(state: State) -> tuple[int, int]:
 
 
 def _memory() -> tuple[int, int]:
-    return private_memory(), int(psutil.Process().memory_full_info().pss)
+    gc.collect()
+    if hasattr(_libc, "malloc_trim"):  # memory that was freed before would be reused, and not be seen to grow
+        _libc.malloc_trim(0)
+    found = psutil.Process().memory_full_info()
+    return found.uss, found.pss
 
 
-def measure(state: State, tiny: str, function: Callable[..., Any], *args: Any) -> float:
-    """Return by how much the private memory grows with a function and what it returns."""
-    with Reader[Any](tiny) as reader:
-        reader.get()["map"][1].sum()
-        reader.get()["array"].sum()
-    before = private_memory()
-    state.value = function(*args)
-    return float(private_memory() - before)
-
-
-def look_up(name: str, keys: list[Any]) -> Any:
+def use(name: str, keys: Sequence[Any] = ()) -> Any:
+    """Look up keys in a map, or sum arrays."""
     reader = Reader[Any](name)
     found = reader.get()
     for key in keys:
         found[key]
-    return reader
-
-
-def sum_arrays(name: str) -> Any:
-    reader = Reader[Any](name)
-    for array in reader.get().values():
+    for array in () if keys else found.values():
         array.sum()
     return reader
 
 
-def unpack(name: str, keys: list[Any] | None = None) -> Any:
+def unpack(name: str, keys: Sequence[Any]) -> Any:
     """Look up keys in a private copy of a map, or sum a private copy of an array."""
     with Reader[Any](name) as reader:
         found = msgpack.unpackb(reader.get(), strict_map_key=False)
-    for key in keys or ():
+    for key in keys:
         found[key]
-    if keys is None:
+    if not keys:
         np.frombuffer(found["w"], "f4").sum()
     return found
 

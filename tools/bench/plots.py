@@ -149,11 +149,8 @@ def _latencies(document: Document, shape: str) -> Figure | None:
     figure, axes = _chart(f"{title}: time of one call", _notes(note, document, *names.values()), *heights)
     for one, (name, found) in zip(axes, panels.items(), strict=True):
         one.set_title(name)
-        medians, p99, places = (
-            [result["median"] for result in found],
-            [result["p99"] for result in found],
-            range(len(found)),
-        )
+        medians, p99 = ([result[name] for result in found] for name in ("median", "p99"))
+        places = range(len(found))
         colours = _peers_at(one, [result["peer"] for result in found])
         faces = [_face(result["peer"], colour) for result, colour in zip(found, colours, strict=True)]
         one.hlines(places, medians, p99, colours, linewidth=1.4)
@@ -173,10 +170,9 @@ def _memory(document: Document) -> Figure | None:
     if not counts:
         return None
     peers = [one["peer"] for one in _best_first(select(found, rows.PROPORTIONAL, counts[-1]))]
-    note = (
-        "Dark: private memory (USS); pale: the share of memory that several have mapped; together: PSS. The memory of"
-    )
-    note = _notes(f"{note} the writer or of a server is not included.", document, rows.PROPORTIONAL, rows.PRIVATE)
+    note = "Dark: private memory (USS); pale: the share of memory that several have mapped; together: PSS."
+    note += " The memory of the writer or of a server is not included."
+    note = _notes(note, document, rows.PROPORTIONAL, rows.PRIVATE)
     title, height = "Memory of each worker that holds the same array of 64 MiB", 0.6 + _LINE * len(peers)
     figure, panels = _chart(title, note, height, ncols=len(counts), sharey=True, sharex=True)
     for axes, count in zip(panels, counts, strict=True):
@@ -200,9 +196,8 @@ def _space(document: Document) -> Figure | None:
     found = _best_first(select(document["results"], rows.SPACE_HOLDING))
     if not found:
         return None
-    note = (
-        "After 100 publishes of an array of 8 MiB. Tick: the same without readers. Full bar: crash-safe; hollow: not."
-    )
+    note = "After 100 publishes of an array of 8 MiB. Tick: the same without readers."
+    note += " Full bar: crash-safe; hollow: not."
     note += "".join(f" * {one['peer']}: {one['remark']}." for one in found if "remark" in one)
     note = _notes(note, document, rows.SPACE_HOLDING)
     figure, (axes,) = _chart("Memory in use while one reader holds a value", note, 0.5 + _LINE * len(found))
@@ -229,12 +224,8 @@ def _lines(axes: Any, lines: dict[str, Points], rank: Callable[[Points], float],
             style |= {"marker": "o", "markerfacecolor": colour if is_full else "white"}
         axes.plot(*lines[name], color=colour, linewidth=2.4 if name == _OWN else 1.5, zorder=2.5, **style)
     handles = sorted(axes.get_legend_handles_labels()[0], key=lambda line: -float(line.get_ydata()[-1]))
-    axes.legend(
-        handles=handles,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        labelcolor=[line.get_color() for line in handles],
-    )
+    colours = [line.get_color() for line in handles]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=colours)
 
 
 def _curves(results: Iterable[Result], key: str = "peer") -> dict[str, Points]:
@@ -256,10 +247,8 @@ def _tail(document: Document) -> Figure | None:
     panels = {name: lines for name, lines in panels.items() if lines}
     if not panels:
         return None
-    note = (
-        "One reader beside a writer at full speed. A line ends where the sample has too few reads. In colour: shmsync"
-    )
-    note += f" and the {_COLOURED - 1} others with the lowest 99th percentile. {versions(document)}."
+    note = "One reader beside a writer at full speed. A line ends where the sample has too few reads."
+    note += f" In colour: shmsync and the {_COLOURED - 1} others with the lowest 99th percentile. {versions(document)}."
     figure, axes = _chart("Tail latency of reads beside a writer at full speed", note, *[3.0] * len(panels))
     for one, (name, lines) in zip(axes, panels.items(), strict=True):
         _log_axis(one, "y", "s", "time of one read", _ys(lines))

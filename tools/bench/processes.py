@@ -7,7 +7,6 @@ when its pipe is closed; the kernel closes it if the parent is killed.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import signal
 import subprocess
@@ -26,12 +25,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import psutil
 
 from bench.names import SHM, remove
-from bench.results import Result, result
-from bench.settings import START_DELAY, TIMEOUT, settings
-from bench.values import Source, size_of, versions
+from bench.settings import LARGE, START_DELAY, TIMEOUT
+from bench.values import Source, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.peers import Peer
 
@@ -189,12 +187,10 @@ class Workload:
 
 
 @contextmanager
-def workload(
-    peer: Peer, shape: str, size: int, *, readers: int, spare: int = 0, source: bool = False
-) -> Iterator[Workload]:
+def workload(peer: Peer, shape: str, size: int = LARGE, *, readers: int = 0, spare: int = 0) -> Iterator[Workload]:
     """Start a writer that has published a value, and attached readers; end them when the block is left.
 
-    Spare readers have imported the peer, but are not attached. The values come from `versions`, or from a `Source`.
+    Spare readers have imported the peer, but are not attached. The size is that of an array.
     """
     leftovers = Leftovers()
     with ExitStack() as stack:
@@ -206,7 +202,7 @@ def workload(
             stack.callback(leftovers.record, process.pid)
         for process in others:
             process.submit(load, peer)
-        address = writer.call(open_writer, peer, shape, size, source=source)
+        address = writer.call(open_writer, peer, shape, size)
         for process in others:
             process.result()
         made = Workload(peer, shape, writer, others, address, leftovers)
@@ -222,31 +218,6 @@ def run_together(seconds: float, *calls: tuple[Child, Callable[..., Any]]) -> li
     return [get(max(0.0, deadline - clock())) for get in results]
 
 
-def per_peer(row: str, shape: str) -> Callable[[Callable[..., Iterator[Result]]], Callable[..., Iterator[Result]]]:
-    """Have a function that measures one peer measure one peer after the other.
-
-    The function gets the peer, the settings, and further arguments. A peer that fails has the reason as its result in
-    the given row.
-    """
-
-    def decorate(measure: Callable[..., Iterator[Result]]) -> Callable[..., Iterator[Result]]:
-        def measure_all(peers: Iterable[Peer], *, quick: bool, **options: Any) -> Iterator[Result]:
-            for peer in peers:
-                if reason := peer.unsupported(shape):
-                    yield result(row, peer.name, remark=reason)
-                    continue
-                try:
-                    yield from measure(peer, settings(quick=quick), **options)
-                except TimeoutError:
-                    yield result(row, peer.name, remark=BLOCKED)
-                except RuntimeError as error:
-                    yield result(row, peer.name, remark=f"failed: {last_line(error)}")
-
-        return measure_all
-
-    return decorate
-
-
 def last_line(error: BaseException) -> str:
     return str(error).strip().rpartition("\n")[2]
 
@@ -254,30 +225,25 @@ def last_line(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------ in a child
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the benchmark ends, even if it is stopped or blocked."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def load(_: State, peer: Peer) -> None:
-    die_with_parent()
-    peer.load()
+    """Import a peer; have the kernel kill this process with the parent, even if it is stopped or blocked."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    peer.load("Reader")
 
 
-def open_writer(state: State, peer: Peer, shape: str, size: int, *, source: bool) -> Any:
+def open_writer(state: State, peer: Peer, shape: str, size: int) -> Any:
     """Create a writer, publish a value, return the address."""
-    if source:
-        state.source = Source(shape)
-        state.source.advance()
-        first, size = state.source.value, size_of(state.source.value)
-    else:
-        state.values = versions(shape, size)
-        first = next(state.values)
-    state.writer = peer.writer(shape, size)
+    state.source = Source(shape, size)
+    state.writer = peer.writer(shape, size_of(state.source.value))
     state.closing.callback(state.writer.close)
     state.served = server_memory()
-    state.writer.write(state.writer.prepare(first))
+    publish_next(state)
     return state.writer.address
+
+
+def publish_next(state: State) -> None:
+    state.source.advance()
+    state.writer.write(state.writer.prepare(state.source.value))
 
 
 def attach(state: State, peer: Peer, shape: str, address: Any) -> None:
@@ -293,14 +259,6 @@ def call_method(state: State, path: str, *args: Any) -> Any:
 
 def read_once(state: State) -> None:
     state.reader.get()
-
-
-def private_memory() -> int:
-    """Return the unique set size (USS) of this process."""
-    gc.collect()
-    if hasattr(_libc, "malloc_trim"):  # memory that was freed before would be reused, and not be seen to grow
-        _libc.malloc_trim(0)
-    return int(psutil.Process().memory_full_info().uss)
 
 
 def server_memory() -> int:

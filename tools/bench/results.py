@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shmsync import __version__
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -82,6 +80,8 @@ def digits(value: float) -> str:
 
 def environment() -> dict[str, Any]:
     """Return the machine and the versions."""
+    from shmsync import __version__  # noqa: PLC0415 - processes of other peers do not import shmsync
+
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     return {

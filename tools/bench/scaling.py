@@ -8,19 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import settings as rows
-from bench.peers import SHMSYNC
 from bench.peers.own import channel
 from bench.processes import Child, State, child
 from bench.results import Result, result
-from bench.settings import settings
-from bench.timing import once, per_call
+from bench.timing import per_call
 from bench.values import config
 from shmsync import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from bench.peers import Peer
+    from bench.settings import Settings
 
 _PROCESSES = 2
 _WRITES = 1000
@@ -28,18 +27,16 @@ _READS = 5000
 _GETS = 20_000
 
 
-def write_by_readers(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+def write_by_readers(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Time writes with 1 to 256 attached readers, in turn, each under a new name."""
-    if SHMSYNC not in peers:
-        return
     found: dict[int, list[float]] = {count: [] for count in rows.ATTACHED}
     with ExitStack() as stack:
         holders = [stack.enter_context(child()) for _ in range(_PROCESSES)]
-        for _ in range(settings(quick=quick).rounds):
+        for _ in range(plan.rounds):
             for count, durations in found.items():
                 durations.append(_write(holders, count))
     for count, durations in found.items():
-        yield result(rows.SCALED_WRITE, SHMSYNC.name, "s", durations, count)
+        yield result(rows.SCALED_WRITE, peer.name, "s", durations, count)
 
 
 def _write(holders: list[Child], count: int) -> float:
@@ -55,18 +52,16 @@ def _write(holders: list[Child], count: int) -> float:
         return duration
 
 
-def by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
+def by_size(peer: Peer, plan: Settings) -> Iterator[Result]:
     """Time writes and reads of raw values of 64 bytes to 64 MiB, in turn."""
-    if SHMSYNC not in peers:
-        return
     found: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
         channels = {size: stack.enter_context(channel("size")) for size in rows.SCALED_SIZES}
         values = {size: os.urandom(64) * (size // 64) for size in rows.SCALED_SIZES}
-        for number in range(settings(quick=quick).rounds + 2):
+        for number in range(plan.rounds + 2):
             for size, (writer, reader) in channels.items():
                 durations = {
-                    rows.SCALED_WRITE_RAW: once(partial(writer.write_raw, values[size])),
+                    rows.SCALED_WRITE_RAW: per_call(partial(writer.write_raw, values[size]), 1),
                     rows.SCALED_CHANGED: per_call(partial(_read, reader), 1),
                     rows.SCALED_READ: per_call(partial(_read, reader), _READS),
                     rows.SCALED_GET: per_call(reader.get, _GETS),
@@ -74,7 +69,7 @@ def by_size(peers: Iterable[Peer], *, quick: bool) -> Iterator[Result]:
                 for row, duration in durations.items() if number >= 2 else ():  # before that, segments are mapped
                     found.setdefault((row, size), []).append(duration)
     for (row, size), sample in found.items():
-        yield result(row, SHMSYNC.name, "s", sample, size)
+        yield result(row, peer.name, "s", sample, size)
 
 
 def _read(reader: Reader[Any]) -> None:

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 KIB, MIB = 1 << 10, 1 << 20
 LARGE = 64 * MIB
-CONFIG_SIZE = 4 * KIB
-"""Capacity for a config in any encoding."""
 
 UNCHANGED, POLLED, IDLE, WRITE = "get(), unchanged", "get(), changed, polling", "get(), changed, idle", "write()"
 METRICS = (UNCHANGED, POLLED, IDLE, WRITE)
@@ -25,16 +23,25 @@ WRITES = "W4 config: writes/s, readers at full speed"
 ONE_READ = "W4 config: one get(), writer at full speed"
 ONE_WRITE = "W4 config: one write, readers at full speed"
 UNCHANGED_READS = "W4 config: reads/s of 4 readers, writer at 100 Hz"
-PINNED = {"config": ("config", CONFIG_SIZE), "array of 8 MiB": ("array", 8 * MIB)}
-"""What a reader that is pinned to a core reads: name, shape and size."""
+PINNED = {"config": "config", "array of 8 MiB": "array"}
+"""What a reader that is pinned to a core reads: name and shape."""
 BESIDE = "W4 {}: one get() of a pinned reader, writer at full speed on the other core"
 ALONE = "W4 {}: one get() of a pinned reader, no writer"
 CHANGED_BESIDE = "W4 {}: one get() that found a change, writer at full speed on the other core"
 CHANGED_PAUSED = "W4 {}: one get() that found a change, writer pausing between versions"
-BESIDE_ROWS = (BESIDE, ALONE, CHANGED_BESIDE, CHANGED_PAUSED)
+
+
+def beside(value: str) -> tuple[str, ...]:
+    """Return the names of the rows of a pinned reader."""
+    return tuple(row.format(value) for row in (BESIDE, ALONE, CHANGED_BESIDE, CHANGED_PAUSED))
+
+
 WAKE_LATENCY = "W5 config: wake-up latency, one publish every 5 ms"
-KILLED_READER_WRITE = "W6 reader killed: longest write {} the kill"
-KILLED_READER_READ = "W6 reader killed: longest read of another reader {} the kill"
+READER_KILLED = tuple(
+    f"W6 reader killed: longest {call} {when} the kill"
+    for call in ("write", "read of another reader")
+    for when in ("before", "after")
+)
 FIRST_READ = "W6 writer killed: first complete read after the kill"
 NEXT_WRITER = "W6 writer killed: first publish by the next writer"
 POLL_SIZES = (8 * MIB, 64 * MIB)
@@ -95,8 +102,3 @@ QUICK = Settings(
     holders=(1, 2),
     rounds=3,
 )
-
-
-def settings(*, quick: bool) -> Settings:
-    """Return the settings of a run."""
-    return QUICK if quick else FULL

@@ -21,6 +21,8 @@ Measured = tuple[float, str]
 Place = tuple[str, float | None]
 """A row, and the x in it."""
 
+_LONGEST = "longest read, writer at full speed / the best peer"
+_USED = "memory in use less 64 KiB / size of the value"
 _TABLES = 64 * KIB  # state and reader table, for values of any size
 
 
@@ -48,7 +50,7 @@ def checked(results: Sequence[Result]) -> list[dict[str, Any]]:
     return [found for target in _TARGETS if (found := target.check(results)) is not None]
 
 
-def _ratio(own: float, other: float, unit: str) -> Measured:
+def _ratio(own: float, other: float, unit: str = "s") -> Measured:
     return own / other, f"{formatted(own, unit)} / {formatted(other, unit)}"
 
 
@@ -79,10 +81,6 @@ def _own(compute: Callable[..., Measured], statistic: str, *places: Place) -> Ca
     return computed
 
 
-def _time_ratio(own: float, other: float) -> Measured:
-    return _ratio(own, other, "s")
-
-
 def _microseconds(value: float) -> Measured:
     return value * 1e6, "median"
 
@@ -92,17 +90,9 @@ def _space(used: float) -> Measured:
 
 
 def _per_reader(low: float, high: float) -> Measured:
-    fewest, most = rows.ATTACHED[0], rows.ATTACHED[-1]
+    fewest, most = _ENDS
     source = f"{formatted(low, 's')} with {fewest}, {formatted(high, 's')} with {most}"
     return (high - low) / (most - fewest) * 1e6, source
-
-
-def _is_safe(peer: Peer) -> bool:
-    return peer.crash_safe
-
-
-def _is_safe_in_place(peer: Peer) -> bool:
-    return peer.crash_safe and peer.in_place
 
 
 def _best(name: str, row: str, limit: float | None, *, x: float | None = None, **options: Any) -> Target:
@@ -115,53 +105,43 @@ def _in_turn() -> Iterator[Target]:
         yield _best(f"{row} / the fastest peer", row, 0.5)
         for metric, limit in ((rows.POLLED, 0.8), (rows.WRITE, 1.2)):
             row = rows.row_of(shape, metric)
-            yield _best(f"{row} / the fastest crash-safe peer", row, limit, among=_is_safe)
+            yield _best(f"{row} / the fastest crash-safe peer", row, limit, among=lambda peer: peer.crash_safe)
         if shape.endswith("map"):  # a peer that only copies leaves the index to each reader
-            yield _best(
-                f"{row} / the fastest crash-safe peer with lookups in place", row, None, among=_is_safe_in_place
-            )
+            name = f"{row} / the fastest crash-safe peer with lookups in place"
+            yield _best(name, row, None, among=lambda peer: peer.crash_safe and peer.in_place)
 
 
 def _beside_a_writer() -> Iterator[Target]:
     for value in rows.PINNED:
-        beside, alone, changed, paused = ((row.format(value), None) for row in rows.BESIDE_ROWS)
+        beside, alone, changed, paused = ((row, None) for row in rows.beside(value))
         name = f"W4 {value}: p99 of get(), writer at full speed / no writer"
-        yield Target(name, _own(_time_ratio, "p99", beside, alone), 3)
+        yield Target(name, _own(_ratio, "p99", beside, alone), 3)
         name = f"W4 {value}: p99 of get() that found a change, writer at full speed / pausing between versions"
-        yield Target(name, _own(_time_ratio, "p99", changed, paused))
+        yield Target(name, _own(_ratio, "p99", changed, paused))
 
 
+_ENDS = (rows.ATTACHED[0], rows.ATTACHED[-1])
 _TARGETS = (
     *_in_turn(),
     _best(f"{rows.UNCHANGED_READS} / the fastest peer", rows.UNCHANGED_READS, 1.8, best=max),
     *_beside_a_writer(),
     Target(f"{rows.WAKE_LATENCY}: us", _own(_microseconds, "median", (rows.WAKE_LATENCY, None)), 40),
     *(
-        _best(
-            f"W7 array of {size >> 20} MiB: longest read, writer at full speed / the best peer",
-            rows.POLL,
-            1.0,
-            x=size,
-            statistic="max",
-        )
+        _best(f"W7 array of {size >> 20} MiB: {_LONGEST}", rows.POLL, 1.0, x=size, statistic="max")
         for size in rows.POLL_SIZES
     ),
     *(
-        Target(
-            f"Space: memory in use less 64 KiB / size of the value, one reader {state}",
-            _own(_space, "median", (row, None)),
-            3,
-        )
+        Target(f"Space: {_USED}, one reader {state}", _own(_space, "median", (row, None)), 3)
         for row, state in ((rows.SPACE_HOLDING, "holds a value"), (rows.SPACE_STOPPED, "is stopped in a read"))
     ),
     Target(
         "Scaling: us that each attached reader adds to a write",
-        _own(_per_reader, "median", *((rows.SCALED_WRITE, count) for count in (rows.ATTACHED[0], rows.ATTACHED[-1]))),
+        _own(_per_reader, "median", *((rows.SCALED_WRITE, count) for count in _ENDS)),
         0.3,
     ),
     Target(
         "Scaling: one unchanged `with read()` of 64 MiB / of 64 bytes",
-        _own(_time_ratio, "median", *((rows.SCALED_READ, rows.SCALED_SIZES[end]) for end in (-1, 0))),
+        _own(_ratio, "median", *((rows.SCALED_READ, rows.SCALED_SIZES[end]) for end in (-1, 0))),
         1.1,
     ),
 )

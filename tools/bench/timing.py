@@ -22,6 +22,8 @@ from bench.settings import WARM_UP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bench.peers.base import Reader
+
 Pair = tuple[list[float], list[float]]
 """The samples of a subject and of its baseline."""
 
@@ -33,6 +35,14 @@ class Latencies:
     durations: array[int] = field(default_factory=lambda: array("q"))  # nanoseconds; empty if calls were only counted
     failures: Counter[str] = field(default_factory=Counter)  # by the name of the exception
     rate: float = 0.0  # calls per second
+    begin: int = 0  # nanoseconds; the durations follow each other without a gap
+
+    def longest(self, split: float, end: float) -> tuple[float, float]:
+        """Return the longest call that ended before `split`, and the longest after it, also if it never succeeded."""
+        ends = (self.begin + np.cumsum(self.durations)) * 1e-9
+        durations, is_after = merged([self]), ends >= split
+        unfinished = max(0.0, end - (ends[-1] if len(ends) else self.begin * 1e-9))
+        return durations[~is_after].max(initial=0.0), durations[is_after].max(initial=unfinished)
 
 
 def merged(parts: Iterable[Latencies]) -> Any:
@@ -45,6 +55,17 @@ def failures(parts: Iterable[Latencies]) -> str:
     return listed(sum((part.failures for part in parts), Counter()))
 
 
+def timed_read(reader: Reader, key: Any) -> tuple[float, Any, Any]:
+    """Return the duration of a read, the value, and the row of the key."""
+    get, look_up = reader.get, reader.look_up
+    row = None
+    start = time.perf_counter()
+    value = get()
+    if key is not None:
+        row = look_up(value, key)
+    return time.perf_counter() - start, value, row
+
+
 def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {name}" for name, count in counts.most_common() if count)
 
@@ -53,17 +74,17 @@ def sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - clock()))
 
 
-def timed(call: Callable[[], object], begin: float, seconds: float) -> Latencies:
+def timed(call: Callable[[], object], begin: float, seconds: float, warm_up: float = WARM_UP) -> Latencies:
     """Time calls in a loop for some seconds, after a warm-up."""
     sleep_until(begin)
-    _timed(call, begin + WARM_UP)
-    return _timed(call, begin + WARM_UP + seconds)
+    _timed(call, begin + warm_up)
+    return _timed(call, begin + warm_up + seconds)
 
 
 def _timed(call: Callable[[], object], until: float) -> Latencies:
     found = Latencies()
     append, read_clock, end = found.durations.append, time.monotonic_ns, int(until * 1e9)
-    now = start = read_clock()
+    now = start = found.begin = read_clock()
     while now < end:
         try:
             call()
@@ -116,26 +137,6 @@ def timed_complete(
     return found, changed
 
 
-def longest(call: Callable[[], object], begin: float, split: float, end: float) -> tuple[float, float, Counter[str]]:
-    """Return the longest call that ended before `split`, the longest that ended after it, and the failures."""
-    sleep_until(begin)
-    found = [0.0, 0.0]
-    failed: Counter[str] = Counter()
-    now = last = clock()
-    while now < end:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - a peer may raise anything
-            failed[type(error).__name__] += 1
-            now = clock()
-            continue
-        now = clock()
-        found[now >= split] = max(found[now >= split], now - last)
-        last = now
-    found[1] = max(found[1], now - last)
-    return found[0], found[1], failed
-
-
 def counted(call: Callable[[], object], begin: float, seconds: float) -> Latencies:
     """Count calls in blocks of a millisecond, without reading the clock after each; a block that fails is left out."""
     sleep_until(begin)
@@ -164,11 +165,6 @@ def per_loop(statement: str, count: int, **names: Any) -> float:
 def per_call(call: Callable[[], object], count: int) -> float:
     """Return the seconds per call, loop included."""
     return per_loop("call()", count, call=call)
-
-
-def once(call: Callable[[], object]) -> float:
-    """Return the seconds of one call."""
-    return per_call(call, 1)
 
 
 def paired(rounds: int, subject: Callable[[], float], *baselines: Callable[[], float]) -> list[Pair]:

@@ -1,13 +1,12 @@
 """The values that are published, and how a reader recognises the version that it has read.
 
 A config is a dict of 20 keys, an array is float32, a map has a million keys of 10 float32 each. Versions carry a
-counter: in two keys of a config, at both ends of an array, in each cell of the row of a map that changes. A value with
-two different counters is torn.
+counter: in two keys of a config, in each page and at the end of an array, in each cell of the row of a map that
+changes. A value with two different counters is torn.
 """
 
 from __future__ import annotations
 
-import itertools
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +16,6 @@ import numpy as np
 from bench.settings import LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.peers.base import Reader
     from shmsync import ArrayMap
 
@@ -27,8 +24,7 @@ ROW = 10
 MARK = "setting_00"
 _MARKS = MARK, "setting_18"
 _CHECKED = 100  # rows of a map that are compared
-_DIFFERENT = 5  # arrays
-_BETWEEN_CHECKS = 1024  # elements of an array: one in each page
+_PAGE = 1024  # elements of an array
 
 
 class TornError(Exception):
@@ -135,27 +131,27 @@ packed = _Packer()
 class Source:
     """Creates one version after the other, in place."""
 
-    def __init__(self, shape: str) -> None:
-        self._shape = shape
+    def __init__(self, shape: str, size: int = LARGE) -> None:
+        self.shape = shape
+        self.counter = 0
+        self.value = _first(shape, size)
         self._rng = np.random.default_rng(0)
         self._row = 0
-        self.counter = 0
-        self.value = _first(shape)
 
     def some_keys(self, count: int) -> list[Any]:
         """Return random keys of a map, other ones for each version; None for other shapes."""
-        if not self._shape.endswith("map"):
+        if not self.shape.endswith("map"):
             return [None] * count
         return some_keys(self.value.keys, count, self.counter)
 
     def advance(self, *, other_row: bool = True) -> Any:
         """Increment the counter, and change a row: a random one, or the last one again. Return its key, or None."""
         self.counter += 1
-        if self._shape == "config":
+        if self.shape == "config":
             for mark in _MARKS:
                 self.value[mark][0] = self.counter
-        elif self._shape == "array":
-            self.value[0] = self.value[-1] = self.counter
+        elif self.shape == "array":
+            _stamp(self.value, self.counter)
         else:
             if other_row:
                 self._row = int(self._rng.integers(len(self.value.values)))
@@ -165,9 +161,9 @@ class Source:
 
     def expected(self) -> Any:
         """Return what `agrees` compares with: a config, some rows of a map, the counter of an array."""
-        if self._shape == "config":
+        if self.shape == "config":
             return self.value
-        if self._shape == "array":
+        if self.shape == "array":
             return self.counter
         rows = [self._row, *self._rng.integers(len(self.value.values), size=_CHECKED).tolist()]
         return {self._key_at(row): self.value.values[row].tolist() for row in rows}
@@ -177,29 +173,30 @@ class Source:
         return key if isinstance(key, str) else int(key)
 
 
-def _first(shape: str) -> Any:
+def _first(shape: str, size: int) -> Any:
     if shape == "config":
         return config()
-    if shape == "array":
-        return np.arange(LARGE // 4, dtype=np.float32)
-    return items(shape.removesuffix(" map"))
+    return np.arange(size // 4, dtype=np.float32) if shape == "array" else items(shape.removesuffix(" map"))
 
 
-def counter_of(shape: str, value: Any, row: Any) -> int:
+def _stamp(array: Any, counter: int) -> None:
+    array[::_PAGE] = array[-1] = counter
+
+
+def counter_of(shape: str, value: Any, row: Any = None) -> int:
     """Return the version of a value, or of the row of a map.
 
     Raises:
         TornError: it has parts of different versions.
     """
     if shape == "config":
-        found = {value[mark][0] for mark in _MARKS}
-    elif shape == "array":
-        found = {int(value[0]), int(value[-1])}
+        found: Any = np.array([value[mark][0] for mark in _MARKS])
     else:
-        found = set(row.tolist())
-    if len(found) > 1:
-        raise TornError(f"torn value: parts of versions {sorted(found)[:2]}")
-    return int(found.pop())
+        found = row if shape.endswith("map") else value[::_PAGE]
+    other = value[-1] if shape == "array" else found[-1]
+    if other != found[0] or (found != found[0]).any():
+        raise TornError("torn value: it has parts of different versions")
+    return int(found[0])
 
 
 def agrees(shape: str, reader: Reader, expected: Any) -> bool:
@@ -208,36 +205,7 @@ def agrees(shape: str, reader: Reader, expected: Any) -> bool:
     if shape == "config":
         return bool(value == expected)
     if shape == "array":
-        made = _first(shape)
-        made[0] = made[-1] = expected
+        made = _first(shape, value.nbytes)
+        _stamp(made, expected)
         return np.array_equal(value, made)
     return all(reader.look_up(value, key).tolist() == row for key, row in expected.items())
-
-
-def versions(shape: str, size: int) -> Iterator[Any]:
-    """Yield configs or arrays, each different from the one before; arrays are created only once.
-
-    An array is filled with one number, so that a mixture of two shows.
-    """
-    if shape == "config":
-        value = config()
-        for value[MARK][0] in itertools.count():
-            yield value
-    yield from itertools.cycle([np.full(size // 4, number, np.float32) for number in range(1, 1 + _DIFFERENT)])
-
-
-def check_complete(array: Any) -> float:
-    """Return the number that an array is filled with; one element of each page is checked.
-
-    Raises:
-        TornError: it has different numbers.
-    """
-    marks = array[::_BETWEEN_CHECKS]
-    if array[-1] != marks[0] or (marks != marks[0]).any():
-        raise TornError("torn array")
-    return float(marks[0])
-
-
-def mark_of(value: Any) -> float:
-    """Return a number in which two successive `versions` differ."""
-    return float(value[MARK][0] if isinstance(value, dict) else value[0])

@@ -42,7 +42,7 @@ class ChildProcess:
 
     Args:
         context: the multiprocessing context that starts it.
-        role: its description in messages.
+        role: description of the process in messages.
         target: function that it runs, with the name, its end of the pipe and `args`.
         name: the name that is published.
         args: further arguments.

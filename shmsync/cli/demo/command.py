@@ -40,8 +40,8 @@ def demo(
     Publishes the airports of the world to a pool of readers that verify every version. One reader is killed, another
     one is stopped, and the writer is killed during a write.
 
-    Exit status 0: no read was torn, every surviving process read the last version, and no segment was left behind. 1:
-    otherwise. 130: interrupted.
+    Exits with status 0 if no read was torn, every surviving process read the last version, and no segment was left
+    behind; with 130 if it was interrupted; and otherwise with 1.
     """
     from shmsync.cli.demo import report, run, scenario  # noqa: PLC0415 - slow to import; other commands do not need it
 

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import random
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -78,7 +79,7 @@ def _poll(pipe: Connection, timeout: float) -> bool:
 
 def run_writer(name: str, pipe: Connection, rate: float, grace: float) -> None:
     """Publish at a rate between the requests "begin" and "stop", then unlink on request."""
-    with Writer(name, grace_duration=grace) as writer:
+    with closing(Writer(name, grace_duration=grace)) as writer:  # the name is acquired by the first write
         _receive(pipe)
         try:
             _publish(name, writer, pipe, 1 / rate)

@@ -39,8 +39,8 @@ class Column:
     """One column.
 
     Attributes:
-        archive: the archive that contains it.
-        header: its header.
+        archive: the archive that contains the column.
+        header: header of the column.
     """
 
     # No column may refer to itself, e.g. through a bound method: memory must be released with the last reference,
@@ -88,7 +88,7 @@ class Column:
             count: how many elements it must have; None for any number.
 
         Raises:
-            EntityReadError: it is damaged, or has another number of elements.
+            EntityReadError: the column is damaged, or has another number of elements.
         """
         column = open_column(self.archive, header_at(self.archive, offset, self.header.offset))
         if count is not None and column.header.n != count:
@@ -100,7 +100,7 @@ def open_column(archive: memoryview, header: Header) -> Column:
     """Return the column with this header.
 
     Raises:
-        EntityReadError: it is damaged.
+        EntityReadError: the column is damaged.
     """
     column_type = COLUMN_TYPES.get(header.kind)
     if column_type is None:

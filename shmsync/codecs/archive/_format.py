@@ -109,7 +109,7 @@ def header_at(archive: memoryview, offset: int, limit: int) -> Header:
         limit: the offset that it must end before.
 
     Raises:
-        EntityReadError: it extends beyond the limit, or is not a valid header.
+        EntityReadError: the header extends beyond the limit, or is not valid.
     """
     if offset % WORD or offset + HEADER.size > limit:
         raise damaged(f"a column at {offset} is misaligned or extends beyond {limit}")
@@ -123,7 +123,7 @@ def buffer_at(archive: memoryview, column: Header, offset: int, size: int) -> me
     """Return a buffer of a column, which comes before the column's header.
 
     Raises:
-        EntityReadError: it is misaligned, or extends beyond the header.
+        EntityReadError: the buffer is misaligned, or extends beyond the header.
     """
     if offset % WORD or offset + size > column.offset:
         raise damaged(f"{size} bytes at {offset} cannot belong to the column at {column.offset}")

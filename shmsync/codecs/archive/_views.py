@@ -173,7 +173,12 @@ class ArchivedList(Sequence[Any]):
     def __getitem__(self, index: slice) -> ArchivedList: ...
 
     def __getitem__(self, index: int | slice) -> Any:
-        selected = self._indices[index]
+        try:
+            selected = self._indices[index]
+        except IndexError:
+            raise IndexError(f"index {index} is out of range: the list has {len(self)} elements") from None
+        except TypeError:
+            raise TypeError(f"list indices must be integers or slices, not {type(index).__name__}") from None
         if isinstance(selected, range):
             return ArchivedList(self._column, selected)
         return self._column.get(selected)
@@ -194,7 +199,7 @@ class ArchivedList(Sequence[Any]):
         """Return the index of the first element that is equal to `value`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: no element is equal to `value`.
         """
         for index in range(len(self))[start:stop]:
             if same(self[index], value):

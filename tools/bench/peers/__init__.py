@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench.peers.base import Reader, Writer
-
 SHAPES = frozenset({"config", "array", "int map", "str map"})
 """What is published: a dict that packs to 1 KiB, a float32 array of 64 MiB, `Items` with a million keys."""
 
@@ -36,7 +34,11 @@ class Peer:
     limited_to: str = ""  # the same in words
     crash_safe: bool = False  # the other processes can still read complete values after any process was killed
     in_place: bool = False  # readers look up keys in a map as it was published, without an index of their own
-    remark: str = ""  # on the way it is used here
+
+    @property
+    def remark(self) -> str:
+        """On the way it is used here."""
+        return _REMARKS.get(self.name, "")
 
     def missing(self) -> str | None:
         """Return how to install what is not installed."""
@@ -60,107 +62,64 @@ class Peer:
             found += f" with server {answer.stdout.partition('v=')[2].partition(' ')[0]}"
         return found
 
-    def load(self, kind: str = "Reader") -> Any:
+    @property
+    def writer(self) -> Any:
+        """The class of its writers, which take a shape, a size and perhaps an address."""
+        return self.load("Writer")
+
+    @property
+    def reader(self) -> Any:
+        """The class of its readers, which take a shape and an address."""
+        return self.load("Reader")
+
+    def load(self, kind: str) -> Any:
         """Import the module and its package, and return one of the classes."""
         module, _, prefix = self.module.partition(".")
         return getattr(importlib.import_module(f"{__name__}.{module}"), f"{prefix}{kind}")
 
-    def writer(self, shape: str, size: int) -> Writer:
-        """Return a Writer for values of `size` bytes."""
-        made: Writer = self.load("Writer")(shape, size)
-        return made
 
-    def next_writer(self, shape: str, size: int, address: Any) -> Writer | None:
-        """Return a Writer that replaces a killed one; None if the peer does not support that."""
-        made: Writer | None = self.load("Writer").resume(shape, size, address)
-        return made
-
-    def reader(self, shape: str, address: Any) -> Reader:
-        """Return a Reader."""
-        made: Reader = self.load()(shape, address)
-        return made
-
-
-_ARRAY, _COLUMNS = frozenset({"array"}), SHAPES - {"config"}
 SHMSYNC = Peer("shmsync", "own", crash_safe=True, in_place=True)
 
 # A peer is crash-safe if no process holds what another one needs: with a rename, a robust or kernel lock, a complete
 # entry beside the last one. It is not if a killed writer leaves a lock, or half of the bytes that readers copy, or if a
 # server has the value.
+_SAFE: Any = {"crash_safe": True}
+_IN_PLACE: Any = {"crash_safe": True, "in_place": True}
+_ARRAYS: Any = {"shapes": frozenset({"array"}), "limited_to": "arrays"}
+_COLUMNS: Any = {"shapes": SHAPES - {"config"}, "limited_to": "columns"}
+_LOCKED = "a killed process keeps the lock. A reader that checks the version without the lock is as fast as shmsync"
+_REMARKS = {
+    "Manager": "the value is lost with the server process",
+    "SharedMemory": f"with a semaphore and pickle; {_LOCKED}",
+    "file": "msgpack or arrays, renamed in /dev/shm",
+    "LMDB": "in /dev/shm, not synced to disk",
+    "SQLite": "in /dev/shm, WAL, not synced to disk",
+    "Arrow file": "IPC file, renamed in /dev/shm; maps are sorted by key",
+    "iceoryx2 blackboard": "one entry of a fixed size",
+    "iceoryx2 pub-sub": "a value is valid until the next get(); new readers get nothing once the writer was killed",
+    "zerochannel": "a ring of four entries; a value is valid until the next get()",
+    "sharedbox": "a killed writer leaves the box locked; an array is valid until the next get()",
+    "EasyGlobals": "a killed writer destroys the value",
+    "UltraDict2": "a full copy in each process; a killed writer may leave the lock, or half of the name of a dump",
+    "SharedArray": "a new array for each version",
+    "Redis": "on a Unix socket; clients may be killed, the server may not",
+}
 PEERS = (
     SHMSYNC,
-    Peer("Manager", "standard_library.Manager", remark="the value is lost with the server process"),
-    Peer(
-        "SharedMemory",
-        "standard_library.SharedMemory",
-        remark="with a semaphore and pickle; a killed process keeps the lock. "
-        "A reader that checks the version without the lock is as fast as shmsync",
-    ),
-    Peer("file", "standard_library.File", crash_safe=True, remark="msgpack or arrays, renamed in /dev/shm"),
-    Peer("LMDB", "lmdb_", "lmdb", crash_safe=True, in_place=True, remark="in /dev/shm, not synced to disk"),
-    Peer(
-        "SQLite",
-        "standard_library.SQLite",
-        crash_safe=True,
-        in_place=True,
-        remark="in /dev/shm, WAL, not synced to disk",
-    ),
-    Peer(
-        "Arrow file",
-        "arrow_file",
-        "pyarrow",
-        shapes=_COLUMNS,
-        limited_to="columns",
-        crash_safe=True,
-        in_place=True,
-        remark="IPC file, renamed in /dev/shm; maps are sorted by key",
-    ),
-    Peer(
-        "iceoryx2 blackboard", "iceoryx2_.Blackboard", "iceoryx2", crash_safe=True, remark="one entry of a fixed size"
-    ),
-    Peer(
-        "iceoryx2 pub-sub",
-        "iceoryx2_.PubSub",
-        "iceoryx2",
-        remark="a value is valid until the next get(); new readers get nothing once the writer was killed",
-    ),
-    Peer(
-        "zerochannel",
-        "zerochannel_",
-        "zerochannel",
-        crash_safe=True,
-        remark="a ring of four entries; a value is valid until the next get()",
-    ),
-    Peer(
-        "sharedbox",
-        "sharedbox_",
-        "sharedbox",
-        remark="a killed writer leaves the box locked; an array is valid until the next get()",
-    ),
-    Peer("EasyGlobals", "easyglobals_", "EasyGlobals", remark="a killed writer destroys the value"),
-    Peer(
-        "UltraDict2",
-        "ultradict",
-        "UltraDict2",
-        remark="a full copy in each process; a killed writer may leave the lock, or half of the name of a dump",
-    ),
-    Peer(
-        "SharedArray",
-        "sharedarray_",
-        "SharedArray",
-        shapes=_ARRAY,
-        limited_to="arrays",
-        crash_safe=True,
-        remark="a new array for each version",
-    ),
-    Peer(
-        "Redis",
-        "redis_",
-        "redis",
-        program="redis-server",
-        in_place=True,
-        remark="on a Unix socket; clients may be killed, the server may not",
-    ),
+    Peer("Manager", "standard_library.Manager"),
+    Peer("SharedMemory", "standard_library.SharedMemory"),
+    Peer("file", "standard_library.File", **_SAFE),
+    Peer("LMDB", "lmdb_", "lmdb", **_IN_PLACE),
+    Peer("SQLite", "standard_library.SQLite", **_IN_PLACE),
+    Peer("Arrow file", "arrow_file", "pyarrow", **_COLUMNS, **_IN_PLACE),
+    Peer("iceoryx2 blackboard", "iceoryx2_.Blackboard", "iceoryx2", **_SAFE),
+    Peer("iceoryx2 pub-sub", "iceoryx2_.PubSub", "iceoryx2"),
+    Peer("zerochannel", "zerochannel_", "zerochannel", **_SAFE),
+    Peer("sharedbox", "sharedbox_", "sharedbox"),
+    Peer("EasyGlobals", "easyglobals_", "EasyGlobals"),
+    Peer("UltraDict2", "ultradict", "UltraDict2"),
+    Peer("SharedArray", "sharedarray_", "SharedArray", **_ARRAYS, **_SAFE),
+    Peer("Redis", "redis_", "redis", "redis-server", in_place=True),
 )
 CRASH_SAFE = frozenset(peer.name for peer in PEERS if peer.crash_safe)
 

@@ -6,10 +6,10 @@ dict of a million arrays would take many times as long. The reader builds an ind
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -17,22 +17,17 @@ import numpy as np
 from bench.names import new_folder
 from bench.values import ROW, Items, list_of
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 _HEAD = struct.Struct("=QQ")
 
 
 class Writer:
-    """Publishes values; created with their shape and their size in bytes."""
+    """Publishes values; created with their shape and their size in bytes.
 
+    If `can_replace`, it is created with the address of a killed writer to replace that one, for the attached readers.
+    """
+
+    can_replace = False
     address: Any  # what a Reader takes; it can be pickled
-
-    @classmethod
-    def resume(cls, shape: str, size: int, address: Any) -> Self | None:
-        """Return a Writer that replaces a killed one, for the readers that are attached; None if that is impossible."""
-        del shape, size, address
-        return None
 
     def prepare(self, value: Any) -> Any:
         """Return a value as the user of this peer would have it at hand; `write` takes either."""
@@ -80,13 +75,11 @@ class Reader:
 class FolderWriter(Writer):
     """Writes a file in a folder of its own; the next writer uses the same folder."""
 
-    def __init__(self, *_: Any, folder: str | None = None) -> None:
-        self._folder = folder or new_folder("folder")
-        self.address = f"{self._folder}/value"
+    can_replace = True
 
-    @classmethod
-    def resume(cls, shape: str, size: int, address: str) -> Self:
-        return cls(shape, size, folder=os.path.dirname(address))  # noqa: PTH120
+    def __init__(self, _: str, __: int, address: str | None = None) -> None:
+        self._folder = str(Path(address).parent) if address else new_folder("folder")
+        self.address = f"{self._folder}/value"
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -17,51 +17,19 @@ from bench.names import new_folder
 from bench.peers import base
 from bench.values import Items, pack, packed
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from typing_extensions import Self
-
 _KEY = b"value"
 _MAP_SIZE = 8 << 30  # the file is sparse: it takes what is written
 _BETWEEN_CHECKS = 0.1  # seconds
-
-
 _NO_SYNC = {"writemap": True, "sync": False, "metasync": False, "map_async": True, "meminit": False}
 
 
-def create(path: str | None = None) -> lmdb.Environment:
-    """Open an environment in shared memory: a new one, or one that another process has left."""
-    return lmdb.open(path or new_folder("lmdb"), map_size=_MAP_SIZE, **_NO_SYNC)
-
-
-def attach(path: str) -> lmdb.Environment:
-    """Open the environment of another process to read it."""
-    return lmdb.open(path, map_size=_MAP_SIZE, readonly=True)
-
-
-def put(environment: lmdb.Environment, items: Iterable[tuple[bytes, Any]]) -> None:
-    """Write items in one transaction."""
-    with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-        cursor.putmulti(items)
-
-
-def remove(environment: lmdb.Environment) -> None:
-    """Close an environment and remove its files."""
-    path = environment.path()
-    environment.close()
-    shutil.rmtree(path, ignore_errors=True)
-
-
 class Writer(base.Writer):
-    def __init__(self, *_: Any, path: str | None = None) -> None:
-        self.environment = create(path)
+    can_replace = True
+
+    def __init__(self, _: str, __: int, address: str | None = None) -> None:
+        self.environment = lmdb.open(address or new_folder("lmdb"), map_size=_MAP_SIZE, **_NO_SYNC)
         self.address = self.environment.path()
         self._checked = 0.0
-
-    @classmethod
-    def resume(cls, _: str, __: int, address: str) -> Self:
-        return cls(path=address)
 
     def prepare(self, value: Any) -> Any:
         return packed(value) if isinstance(value, Items) else value
@@ -71,10 +39,12 @@ class Writer(base.Writer):
             self.environment.reader_check()
             self._checked = time.monotonic()
         items = self.prepare(value)
-        put(self.environment, items if isinstance(items, list) else [(_KEY, *base.encode(items))])
+        with self.environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+            cursor.putmulti(items if isinstance(items, list) else [(_KEY, *base.encode(items))])
 
     def close(self) -> None:
-        remove(self.environment)
+        self.environment.close()
+        shutil.rmtree(self.address, ignore_errors=True)
 
 
 class Reader(base.Reader):
@@ -84,7 +54,7 @@ class Reader(base.Reader):
 
     def __init__(self, shape: str, address: str) -> None:
         self._shape, self._is_map = shape, shape.endswith("map")
-        self._environment = attach(address)
+        self._environment = lmdb.open(address, map_size=_MAP_SIZE, readonly=True)
 
     def get(self) -> Any:
         transaction = self._environment.begin(buffers=True)

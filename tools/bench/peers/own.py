@@ -12,18 +12,14 @@ from bench.peers import base
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from typing_extensions import Self
-
 
 class Writer(base.Writer):
-    def __init__(self, shape: str, _: int, *, name: str | None = None) -> None:
-        self._is_map = shape.endswith("map")
-        self.address = name or new_name("peer")
-        self._writer = shmsync.Writer(self.address, codec="archive" if self._is_map else "msgpack")
+    can_replace = True
 
-    @classmethod
-    def resume(cls, shape: str, size: int, address: str) -> Self:
-        return cls(shape, size, name=address)
+    def __init__(self, shape: str, _: int, address: str | None = None) -> None:
+        self._is_map = shape.endswith("map")
+        self.address = address or new_name("peer")
+        self._writer = shmsync.Writer(self.address, codec="archive" if self._is_map else "msgpack")
 
     def write(self, value: Any) -> None:
         self._writer.write(value.array_map() if self._is_map else value)

@@ -28,9 +28,9 @@ class Writer(base.FolderWriter):
 
     _notifies = False
 
-    def __init__(self, *_: Any, folder: str | None = None) -> None:
-        super().__init__(folder=folder)
-        self._server = None if folder else _start_server(self._folder, self.address)
+    def __init__(self, shape: str, size: int, address: str | None = None) -> None:
+        super().__init__(shape, size, address)
+        self._server = None if address else _start_server(self._folder, self.address)
         self._client = redis.Redis(unix_socket_path=self.address, retry=Retry(ConstantBackoff(0.01), _STARTING))
         try:
             newest: Any = self._client.get(_NEWEST) or b":0"

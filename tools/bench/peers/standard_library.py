@@ -12,7 +12,7 @@ from multiprocessing import current_process, get_context, resource_tracker
 from multiprocessing.managers import ConditionProxy, DictProxy, SyncManager  # type: ignore[attr-defined]
 from multiprocessing.shared_memory import SharedMemory
 from threading import Condition
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import posix_ipc
@@ -20,9 +20,6 @@ import posix_ipc
 from bench.names import new_name
 from bench.peers import base
 from bench.values import Items, pack, packed
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _HEAD = struct.Struct("=QQ")  # version, length
 _LOCK_TIMEOUT = 30  # seconds; a process that is killed with the lock never releases it
@@ -116,18 +113,16 @@ class SharedMemoryWriter(base.Writer):
     to read the version, as the documentation of multiprocessing says of all shared state.
     """
 
-    def __init__(self, _: str, size: int, *, name: str | None = None) -> None:
-        self.address = name or new_name("memory")
-        if name is None:
+    can_replace = True
+
+    def __init__(self, _: str, size: int, address: str | None = None) -> None:
+        self.address = address or new_name("memory")
+        if address is None:
             self._lock = posix_ipc.Semaphore(f"/{self.address}", posix_ipc.O_CREX, initial_value=1)
             self._memory = _untracked(SharedMemory(self.address, create=True, size=base.capacity(size)))
         else:
-            self._lock = posix_ipc.Semaphore(f"/{name}")
-            self._memory = _untracked(SharedMemory(name))
-
-    @classmethod
-    def resume(cls, shape: str, size: int, address: str) -> Self:
-        return cls(shape, size, name=address)
+            self._lock = posix_ipc.Semaphore(f"/{address}")
+            self._memory = _untracked(SharedMemory(address))
 
     def write(self, value: Any) -> None:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
@@ -210,8 +205,8 @@ def _connect(path: str) -> sqlite3.Connection:
 class SQLiteWriter(base.FolderWriter):
     """A transaction for each version: one row, or a row for each key of a map."""
 
-    def __init__(self, *_: Any, folder: str | None = None) -> None:
-        super().__init__(folder=folder)
+    def __init__(self, shape: str, size: int, address: str | None = None) -> None:
+        super().__init__(shape, size, address)
         self._connection = _connect(self.address)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS items (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")

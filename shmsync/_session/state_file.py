@@ -1,0 +1,315 @@
+"""The four names of a user name, and the inode of its state segment: the ports of `shmsync._core.lifecycle`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shmsync._core.layout import (
+    LINE,
+    STATE_MAGIC,
+    STATE_SIZE,
+    VERSION_AT,
+    Names,
+    StateHeader,
+    pack_readers_header,
+    pack_state_header,
+    parse_state_header,
+    readers_belong,
+    readers_size,
+)
+from shmsync._core.lifecycle import DATA
+from shmsync._session import notify
+from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
+from shmsync._session.state import StateWords
+from shmsync._session.write_lock import LOCK_AT, conflict, try_write_lock
+from shmsync._shm import atomics, ofd_locks
+from shmsync._shm.segment import Segment, create_empty_segment, create_segment, status_of, unlink_segment
+from shmsync._util.backoff import backoff
+from shmsync.errors import (
+    DataWriteError,
+    LayoutMismatchError,
+    StateNotFoundError,
+    StateReadError,
+    WriteLockConflictError,
+)
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from shmsync._core.ports import Word
+
+Ignored = tuple["type[LayoutMismatchError | StateReadError]", ...]
+
+_NAMES_LOCK_AT = 1
+_NAMES_LOCK_TIMEOUT = 10.0  # seconds; its holder needs microseconds, and for a large segment the time to allocate it
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """Options for creating an incarnation.
+
+    Attributes:
+        names: the segment names.
+        mode: permission bits of state and data; the reader table also lets readers of the group write.
+        max_readers: slots of the reader table.
+        max_backoff: the longest pause in seconds while the writer waits for a reader.
+    """
+
+    names: Names
+    mode: int = 0o600
+    max_readers: int = 1
+    max_backoff: float = 0.002
+
+
+class StateFile:
+    """An open inode of the state segment: the port `StateSegment`.
+
+    Args:
+        options: options for initializing it.
+        locks: the open segment; it carries the locks.
+        ignored: errors of the header that make it count as not initialized instead of being raised.
+
+    Attributes:
+        header: the header; only of an initialized segment.
+        memory: the mapped segment.
+        words: its shared words.
+        table_inode: inode of the reader table, once it is known to belong to this incarnation; otherwise 0.
+    """
+
+    header: StateHeader
+    memory: mmap
+    words: StateWords
+    version: Word
+
+    def __init__(self, options: CreateOptions, locks: Segment, ignored: Ignored) -> None:
+        self._options = options
+        self._names = options.names
+        self._locks = locks
+        self._ignored = ignored
+        self._owner = os.getpid()
+        self._is_initialized = False
+        self._inode = _identity(locks.status())
+        self.table_inode = 0
+
+    def is_named(self) -> bool:
+        """Return whether the name leads to this inode."""
+        status = status_of(self._names.state)
+        return status is not None and _identity(status) == self._inode
+
+    def is_initialized(self) -> bool:
+        """Return whether the header is complete.
+
+        Raises:
+            LayoutMismatchError, StateReadError: it cannot be used.
+        """
+        if not self._is_initialized:
+            try:
+                self._is_initialized = self._parse()
+            except self._ignored:
+                return False
+        return self._is_initialized
+
+    def _parse(self) -> bool:
+        size = self._locks.status().st_size
+        if size == 0:
+            return False
+        if size < STATE_SIZE:
+            raise truncated_state(self._names.state, size)
+        # Read, not mapped: without magic, no second descriptor is needed to find out.
+        raw = self._locks.read(0, LINE)
+        header = parse_state_header(self._names.state, memoryview(raw))
+        memory = None if header is None else self._map()
+        if memory is None or header is None:
+            return False
+        self.header = header
+        self.memory = memory
+        self.words = StateWords(memory)
+        self.version = self.words.version
+        return True
+
+    def _map(self) -> mmap | None:
+        """Map the segment; return None if the name does not lead to it any more."""
+        # Opened a second time: a mapping keeps its open file description, and with it the locks, for as long as any
+        # process has it mapped.
+        try:
+            with open_control_segment(self._names, self._names.state, writable=True) as segment:
+                is_same = _identity(segment.status()) == self._inode
+                return map_control_segment(segment, writable=True) if is_same else None
+        except StateNotFoundError:
+            return None
+
+    def try_lock_writer(self) -> bool:
+        """Take the write lock; return False if another open file description holds it."""
+        return try_write_lock(self._locks)
+
+    def unlock_writer(self) -> None:
+        """Release the write lock."""
+        self._unlock(LOCK_AT)
+
+    def lock_names(self) -> None:
+        """Take the names lock.
+
+        Raises:
+            WriteLockConflictError: it was not released for ten seconds.
+        """
+        deadline = time.monotonic() + _NAMES_LOCK_TIMEOUT
+        pauses = backoff(0.0001, 0.02)
+        while not ofd_locks.try_lock(self._locks.fd, _NAMES_LOCK_AT):
+            if time.monotonic() > deadline:
+                raise WriteLockConflictError(
+                    errno.EAGAIN,
+                    f"the segments of {self._names.name!r} are locked by another process that creates or removes them, "
+                    f"and has not finished for {_NAMES_LOCK_TIMEOUT:.0f} s; continue or end it if it is stopped",
+                )
+            time.sleep(next(pauses))
+
+    def unlock_names(self) -> None:
+        """Release the names lock, if it is held."""
+        self._unlock(_NAMES_LOCK_AT)
+
+    def _unlock(self, at: int) -> None:
+        # A forked child shares the locks: only their owner releases them.
+        if self._locks.fd >= 0 and self._owner == os.getpid():
+            ofd_locks.unlock(self._locks.fd, at)
+
+    def reserve(self) -> None:
+        """Set mode and size, and allocate the memory.
+
+        Raises:
+            CapacityError: not enough memory.
+        """
+        self._locks.set_mode(self._options.mode & ~0o022)
+        if self._locks.status().st_size == 0:
+            self._locks.reserve(STATE_SIZE)
+        self.header = StateHeader(secrets.randbits(63) + 1, self._options.max_readers, time.time_ns())
+
+    def publish_header(self) -> None:
+        """Write the header, the magic last: from now on readers attach."""
+        memory = self._map()
+        if memory is None:
+            return  # removed from outside: the next step finds that the name leads elsewhere
+        memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
+        atomics.bind(memory, 0).store(STATE_MAGIC)
+
+    def wake_readers(self) -> None:
+        """Wake all readers that sleep on the version word."""
+        notify.wake(self.memory, VERSION_AT)
+
+    def conflict(self) -> WriteLockConflictError:
+        """Return the error for a write lock that another process holds."""
+        return conflict(self._names, self._locks)
+
+    def close(self) -> None:
+        """Close the descriptor. The mapping stays."""
+        self._locks.close()
+
+
+class SegmentDirectory:
+    """The four names in /dev/shm: the port `Directory`.
+
+    Args:
+        options: the names, and options for creating segments.
+        ignored: errors of a state segment's header that do not prevent its removal.
+    """
+
+    def __init__(self, options: CreateOptions, ignored: Ignored = ()) -> None:
+        names = options.names
+        self._options = options
+        self._names = names
+        self._ignored = ignored
+        self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
+
+    def is_empty(self) -> bool:
+        """Return whether none of the four names exists."""
+        return all(status_of(segment) is None for segment in self._segments)
+
+    def open_state(self) -> StateFile | None:
+        """Open the state segment; None if there is none.
+
+        Raises:
+            StateReadError: this process may not open it.
+        """
+        try:
+            segment = open_control_segment(self._names, self._names.state, writable=True)
+        except StateNotFoundError:
+            return None
+        return StateFile(self._options, segment, self._ignored)
+
+    def create_state(self) -> StateFile | None:
+        """Create an empty state segment; None if the name is taken.
+
+        Raises:
+            DataWriteError: it cannot be created.
+        """
+        ofd_locks.check_available()
+        try:
+            segment = create_empty_segment(self._names.state)
+        except FileExistsError:
+            return None
+        return StateFile(self._options, segment, self._ignored)
+
+    def has_table(self, state: StateFile) -> bool:
+        """Return whether the reader table of an incarnation is there."""
+        status = status_of(self._names.readers)
+        if status is None:
+            return False
+        if not state.table_inode and self._is_table_of(state):
+            state.table_inode = status.st_ino
+        return status.st_ino == state.table_inode
+
+    def _is_table_of(self, state: StateFile) -> bool:
+        try:
+            with open_control_segment(self._names, self._names.readers, writable=True) as segment:
+                raw = segment.read(0, LINE)
+                size = segment.status().st_size
+        except StateNotFoundError:
+            return False
+        return size >= readers_size(state.header.max_readers) and readers_belong(memoryview(raw), state.header)
+
+    def create_table(self, state: StateFile) -> bool:
+        """Create the reader table of an incarnation; return False if the name is taken.
+
+        Raises:
+            CapacityError, DataWriteError: it cannot be created.
+        """
+        mode = self._options.mode
+        group_writes = (mode & 0o044) >> 1
+        size = readers_size(state.header.max_readers)
+        try:
+            segment = create_segment(self._names.readers, size, mode & ~0o022 | group_writes)
+        except FileExistsError:
+            return False
+        with segment:
+            readers = map_control_segment(segment, writable=True)
+            raw = pack_readers_header(state.header)
+            readers[: len(raw)] = raw
+        return True
+
+    def unlink(self, segment: int) -> None:
+        """Remove a name, if it exists; of a data segment, also what was prepared to replace it.
+
+        Raises:
+            DataWriteError: it cannot be removed.
+        """
+        if segment in DATA:
+            self.unlink_staged(segment)
+        unlink_segment(self._segments[segment])
+
+    def unlink_staged(self, index: int) -> None:
+        """Remove the inode that was prepared for a data segment, if there is one and this process may."""
+        with suppress(DataWriteError):  # any user may create a file there
+            unlink_segment(self._names.staged[index])
+
+    def conflict(self, state: StateFile) -> WriteLockConflictError:
+        """Return the error for a name whose writer is alive."""
+        return state.conflict()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
