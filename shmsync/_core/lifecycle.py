@@ -161,13 +161,15 @@ class NameOwner(Generic[StateT]):
         Args:
             check_name: compare the names with the segments in hand, too. Without it, only an incarnation that was
                 ended is noticed, which costs one load.
+
+        After an error, call `abort`.
         """
         while True:
             state = self.state
             if state is None:
                 self._open_and_lock()
                 check_name = True
-            elif not self._is_initialized(state):
+            elif not state.is_initialized():
                 self._initialize(state)
             elif state.version.load() == CLOSED:
                 self.end()  # by force, or its remover died: finish what it began
@@ -193,13 +195,6 @@ class NameOwner(Generic[StateT]):
                 self._drop()
                 raise error
             self._drop()
-
-    def _is_initialized(self, state: StateT) -> bool:
-        try:
-            return state.is_initialized()
-        except ShmSyncError:
-            self._drop()  # it is not ours, so it must not be ended
-            raise
 
     def _initialize(self, state: StateT) -> None:
         """Begin an incarnation in an empty state segment. If that fails, nothing is left behind."""
@@ -321,7 +316,11 @@ class NameOwner(Generic[StateT]):
     def abort(self) -> None:
         """Release the name after an error; if nothing is published, end its incarnation instead."""
         state = self.state
-        if state is not None and (not state.is_initialized() or state.version.load() == 0):
+        try:
+            is_unpublished = state is not None and (not state.is_initialized() or state.version.load() == 0)
+        except ShmSyncError:
+            is_unpublished = False  # it is not ours, so it must not be ended
+        if is_unpublished:
             self.end()
         else:
             self.release()

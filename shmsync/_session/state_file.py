@@ -94,13 +94,18 @@ class StateFile:
         self._ignored = ignored
         self._owner = os.getpid()
         self._is_initialized = False
-        self._inode = _identity(locks.status())
+        self._inode: tuple[int, int] | None = None
         self.table_inode = 0
 
     def is_named(self) -> bool:
         """Return whether the name leads to this inode."""
         status = status_of(self._names.state)
-        return status is not None and _identity(status) == self._inode
+        return status is not None and _identity(status) == self._identity()
+
+    def _identity(self) -> tuple[int, int]:
+        if self._inode is None:
+            self._inode = _identity(self._locks.status())
+        return self._inode
 
     def is_initialized(self) -> bool:
         """Return whether the header is complete.
@@ -128,10 +133,13 @@ class StateFile:
         if memory is None or header is None:
             return False
         self.header = header
+        self._use(memory)
+        return True
+
+    def _use(self, memory: mmap) -> None:
         self.memory = memory
         self.words = StateWords(memory)
         self.version = self.words.version
-        return True
 
     def _map(self) -> mmap | None:
         """Map the segment; return None if the name does not lead to it any more."""
@@ -139,7 +147,7 @@ class StateFile:
         # process has it mapped.
         try:
             with open_control_segment(self._names, self._names.state, writable=True) as segment:
-                is_same = _identity(segment.status()) == self._inode
+                is_same = _identity(segment.status()) == self._identity()
                 return map_control_segment(segment, writable=True) if is_same else None
         except StateNotFoundError:
             return None
@@ -195,7 +203,9 @@ class StateFile:
         if memory is None:
             return  # removed from outside: the next step finds that the name leads elsewhere
         memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
+        self._use(memory)  # mapped here once, so that a later failure to map cannot prevent the incarnation's end
         atomics.bind(memory, 0).store(STATE_MAGIC)
+        self._is_initialized = True
 
     def wake_readers(self) -> None:
         """Wake all readers that sleep on the version word."""

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 
 from shmsync._util.os_errors import explain
 from shmsync.errors import StateReadError
@@ -61,10 +62,10 @@ def is_locked(fd: int, offset: int) -> bool:
 def unlock(fd: int, offset: int) -> None:
     """Unlock one byte, for every process that shares this open file description.
 
-    Raises:
-        StateReadError: the kernel refuses.
+    A refusal is ignored: the lock ends with the last descriptor of the open file description at the latest.
     """
-    _fcntl(fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, offset)
+    with suppress(StateReadError):
+        _fcntl(fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, offset)
 
 
 def _fcntl(fd: int, command: int, kind: int, offset: int) -> bytes:

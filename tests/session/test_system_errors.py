@@ -9,7 +9,7 @@ import itertools
 import mmap
 import os
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -244,7 +244,7 @@ async def wait_twice(reader: Reader[Any]) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- the tests
 
-NO_CLEAN_UP = {("unlink", False), ("unlink", True), ("fcntl", False), ("fcntl", True), ("fstat", True)}
+NO_CLEAN_UP = {("unlink", False), ("unlink", True), ("fcntl", False), ("fcntl", True), ("fstat", True), ("lstat", True)}
 """With these faults nothing can be removed, or nothing may be: the next writer takes over what is left."""
 REMOVALS = {"unlink", "unlink after close", "rm", "rm --force"}
 
@@ -318,6 +318,6 @@ def test_while_a_value_is_published(name: str, call: str, what: str) -> None:
 @pytest.mark.parametrize("code", ["EINVAL", "ENOLCK"])
 def test_nothing_is_created_where_locks_are_refused(name: str, code: str) -> None:
     faults = Faults("fcntl", getattr(errno, code), 1, lasting=True)
-    with failing(faults), Writer(name) as writer, pytest.raises(StateReadError, match="cannot lock a file: "):
+    with failing(faults), closing(Writer(name)) as writer, pytest.raises(StateReadError, match="cannot lock a file: "):
         writer.write(OLD)
     assert not list(SHM.glob(f"{name}_*"))

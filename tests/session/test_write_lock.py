@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from helpers import SHM, Child, State, publish, until
@@ -25,7 +25,7 @@ def record(name: str, pid: int) -> None:
 
 
 def message(name: str) -> str:
-    with Writer(name) as writer, pytest.raises(WriteLockConflictError) as raised:
+    with closing(Writer(name)) as writer, pytest.raises(WriteLockConflictError) as raised:
         writer.write(1)
     return str(raised.value)
 
@@ -74,7 +74,7 @@ def test_a_dead_writer_whose_fork_holds_the_lock(name: str) -> None:
             assert f"has ended, but a process that it forked holds the write lock: pid {forked};" in text
         finally:
             end(forked)
-    with Writer(name) as writer:
+    with closing(Writer(name)) as writer:
         until(lambda: takes_over(writer))
         writer.unlink()
 
