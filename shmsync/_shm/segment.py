@@ -15,7 +15,6 @@ import mmap
 import os
 import resource
 import stat
-import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +24,7 @@ import posix_ipc
 from shmsync._shm import fork
 from shmsync._shm.ffi import BYTES, ffi
 from shmsync._util.os_errors import explain, raised_as
+from shmsync._util.weak import WeakRegistry
 from shmsync.errors import CapacityError, DataWriteError, StateReadError
 
 if TYPE_CHECKING:
@@ -54,8 +54,9 @@ def _max_mappings() -> int:
     return limit - limit // 4
 
 
+_ADDRESS = ffi.typeof("uintptr_t")
 _mmap = _bound_mmap()
-_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_mapped: WeakRegistry[mmap.mmap] = WeakRegistry()
 _MAX_MAPPINGS = _max_mappings()
 
 
@@ -155,7 +156,7 @@ def _map(kind: type[MemoryT], segment: Segment, size: int, *, writable: bool) ->
         raise OSError(errno.ENOMEM, text, segment.name)
     protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
     memory = kind(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE, prot=protection)
-    address = ffi.cast("uintptr_t", ffi.from_buffer(BYTES, memory))
+    address = ffi.cast(_ADDRESS, ffi.from_buffer(BYTES, memory))
     if _mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, segment.fd, 0) != int(address):
         raise OSError(ffi.errno, os.strerror(ffi.errno), segment.name)
     _mapped.add(memory)

@@ -33,6 +33,9 @@ class WeakRegistry(Generic[T]):
     def _forget(self, reference: weakref.ref[T]) -> None:
         self._references.pop(id(reference), None)
 
+    def __len__(self) -> int:
+        return len(self._references)
+
     def items(self) -> list[T]:
         """Return the objects that are alive."""
         found = [reference() for reference in self._references.copy().values()]
