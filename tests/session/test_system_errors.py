@@ -70,8 +70,15 @@ class Faults:
             return -1
         return futex_call(*args)
 
+    def mmap(self, *args: Any) -> Any:
+        if self.what == "mmap" and self.is_due():
+            ffi.errno = self._code
+            return 0
+        return mmap_call(*args)
+
 
 futex_call = futex._call
+mmap_call = segment._mmap
 
 
 class Module:
@@ -114,6 +121,8 @@ ERRORS = {
     "listdir": "EIO EACCES EMFILE ENFILE ENOMEM",
     "fcntl": "ENOLCK EINVAL EPERM EACCES ENOSYS EIO",
     "mmap": "ENOMEM EACCES EPERM ENODEV EAGAIN",
+    "rename": "EACCES EPERM EROFS EIO EBUSY",
+    "statvfs": "EIO EACCES ENOSYS",
     "unlink": "EACCES EPERM EROFS EIO EBUSY",
     "futex": "ENOSYS EPERM EFAULT ENOMEM EINVAL",
     "thread": "EAGAIN ENOMEM",
@@ -139,12 +148,17 @@ def failing(faults: Faults) -> Iterator[None]:
         (
             segment,
             "os",
-            Module(os, **functions("fstat", "fchmod", "posix_fallocate", "pread", "lstat"), listdir=listdir),
+            Module(
+                os,
+                **functions("fstat", "fchmod", "posix_fallocate", "pread", "lstat", "rename", "statvfs"),
+                listdir=listdir,
+            ),
         ),
         (lock_holders, "os", Module(os, **functions("fstat", "listdir"))),
         (segment, "Segment", faults.wrap("open", segment.Segment, posix_ipc_error)),
         (segment, "mmap", Module(mmap, mmap=faults.wrap("mmap", mmap.mmap, os_error))),
         (segment, "_Memory", faults.wrap("mmap", segment._Memory, os_error)),
+        (segment, "_mmap", faults.mmap),
         (
             segment,
             "posix_ipc",
