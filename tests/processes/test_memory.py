@@ -15,7 +15,7 @@ import pytest
 from helpers import NEVER, SHM, TIMEOUT, Child, State, pins, recorded_waits, slots_locked, without_waiting
 
 import shmsync
-from shmsync import DataReadError, DataWriteError, Reader, Writer
+from shmsync import CapacityError, DataReadError, DataWriteError, Reader, ShmSyncError, Writer
 from shmsync._core import slots
 from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT
 from shmsync._handles import reader as reader_module
@@ -254,25 +254,35 @@ def test_too_many_mappings_are_an_error_before_the_kernel_refuses(
 # ---------------------------------------------------------------------------------------------- writes that cannot grow
 
 
-def test_a_write_that_cannot_grow_leaves_the_segment(name: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "most", "error", "code"),
+    [
+        (resource.RLIMIT_NOFILE, 0, DataWriteError, errno.EMFILE),
+        (resource.RLIMIT_FSIZE, 2 * LARGE, CapacityError, errno.EFBIG),
+    ],
+    ids=["descriptors", "file size"],
+)
+def test_a_write_that_cannot_grow_leaves_the_segment(
+    name: str, limit: int, most: int, error: type[ShmSyncError], code: int
+) -> None:
     with Child() as child:
-        inodes = child.call(grow_without_descriptors, name)
+        inodes = child.call(grow_within, name, limit, most, error, code)
     assert inodes[0] == inodes[1]
 
 
-def grow_without_descriptors(_state: State, name: str) -> list[int]:
+def grow_within(_state: State, name: str, limit: int, most: int, error: type[ShmSyncError], code: int) -> list[int]:
     with Writer(name, codec="raw") as writer:
         for _ in range(2):
             writer.write(b"x" * LARGE)
         inodes = [(SHM / f"{name}_data_0").stat().st_ino]
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        soft, hard = resource.getrlimit(limit)
+        resource.setrlimit(limit, (most, hard))
         try:
-            with pytest.raises(DataWriteError) as raised:
+            with pytest.raises(error) as raised:
                 writer.write(b"y" * 10 * LARGE)
         finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert raised.value.errno == errno.EMFILE
+            resource.setrlimit(limit, (soft, hard))
+        assert getattr(raised.value, "errno", None) == code
         inodes.append((SHM / f"{name}_data_0").stat().st_ino)
         writer.write(b"z" * LARGE)
         assert writer.stats().replaced == 2
