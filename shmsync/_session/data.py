@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from shmsync._core.layout import (
@@ -66,6 +67,8 @@ class DataSegments:
         """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
         try:
             with open_segment(self._names[index], writable=True) as segment:
+                if segment.status().st_uid != os.geteuid():  # another user put it there: they could read and change it
+                    return None
                 mapping = Mapping(segment, index, generation, writable=True)
             header = parse_data_header(self._names[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):
