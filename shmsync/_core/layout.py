@@ -96,12 +96,17 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 class Names(NamedTuple):
-    """A user name, and the segment names that belong to it."""
+    """A user name, and the segment names that belong to it.
+
+    Attributes:
+        owners: ids of the users whose segments may be opened; None to open those of any user.
+    """
 
     name: str
     state: str
     readers: str
     data: tuple[str, str]
+    owners: frozenset[int] | None = None
 
     @property
     def staged(self) -> tuple[str, str]:

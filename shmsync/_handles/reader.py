@@ -16,6 +16,7 @@ come from an iterator that stops in a child. Decoded values may be returned.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from itertools import compress, repeat
@@ -32,6 +33,7 @@ from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachm
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
 from shmsync._shm.fork import MAX_CALLS, alive, in_progress
+from shmsync._shm.users import user_id
 from shmsync._types import InstanceVersion, ReaderStats
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder, are_intact
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from shmsync._core.layout import Names
     from shmsync._core.ports import Word
     from shmsync._core.slots import Slot
     from shmsync._handles.waiting import Event
@@ -74,6 +77,8 @@ class Reader(Generic[T]):
         timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
         allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
+        owner: name or id of another user whose segments are trusted. By default, those of this process's user and of
+            root: any user of the host may take a free name, and so decide what is read there.
 
     Raises:
         InvalidArgumentError: the name, the type or the timeout is not valid.
@@ -93,17 +98,35 @@ class Reader(Generic[T]):
 
     @overload
     def __init__(
-        self, name: str, *, type: None = None, timeout: float | timedelta = ..., allow_pickle: bool = ...
+        self,
+        name: str,
+        *,
+        type: None = None,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        owner: str | int | None = ...,
     ) -> None: ...
 
     @overload
     def __init__(
-        self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ...
+        self,
+        name: str,
+        *,
+        type: type[T],
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        owner: str | int | None = ...,
     ) -> None: ...
 
     @overload  # a union or a Literal is not a class to a type checker: annotate the variable
     def __init__(
-        self: Reader[Any], name: str, *, type: object, timeout: float | timedelta = ..., allow_pickle: bool = ...
+        self: Reader[Any],
+        name: str,
+        *,
+        type: object,
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        owner: str | int | None = ...,
     ) -> None: ...
 
     def __init__(
@@ -113,12 +136,14 @@ class Reader(Generic[T]):
         type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
+        owner: str | int | None = None,
     ) -> None:
         self.name = name
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
         self._type = type
         self._allow_pickle = allow_pickle
+        self._owner = None if owner is None else user_id(owner)
         self.decoder = Decoder(type, allow_pickle=allow_pickle)
         self._counters = ReaderCounters()
         self._closed = False
@@ -369,13 +394,18 @@ class Reader(Generic[T]):
                 attachment.discard()
                 raise
 
+    def _trusting(self) -> Names:
+        # The user is looked up at each attachment: a process may change it.
+        owner = 0 if self._owner is None else self._owner
+        return self._names._replace(owners=frozenset({0, os.geteuid(), owner}))
+
     def _attached(self) -> Attachment:
         if monotonic() > self._checked_until:
             self._check_superseded()
         attachment = self._attachment
         if attachment is None:
             self._check_open()
-            attachment = self._attachment = Attachment(self._names, self.decoder, self.lock, self._counters)
+            attachment = self._attachment = Attachment(self._trusting(), self.decoder, self.lock, self._counters)
         return attachment
 
     def _check_superseded(self) -> None:
@@ -552,7 +582,7 @@ class Reader(Generic[T]):
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the constructor, without the name."""
-        return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle}
+        return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle, "owner": self._owner}
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"

@@ -24,8 +24,8 @@ class Synchronizer(Reader[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type, timeout, allow_pickle: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff.
+        type, timeout, allow_pickle, owner: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
@@ -48,12 +48,20 @@ class Synchronizer(Reader[T]):
         type: None = None,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        owner: str | int | None = ...,
         **writer: Any,
     ) -> None: ...
 
     @overload
     def __init__(
-        self, name: str, *, type: type[T], timeout: float | timedelta = ..., allow_pickle: bool = ..., **writer: Any
+        self,
+        name: str,
+        *,
+        type: type[T],
+        timeout: float | timedelta = ...,
+        allow_pickle: bool = ...,
+        owner: str | int | None = ...,
+        **writer: Any,
     ) -> None: ...
 
     @overload
@@ -64,6 +72,7 @@ class Synchronizer(Reader[T]):
         type: object,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        owner: str | int | None = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -74,9 +83,10 @@ class Synchronizer(Reader[T]):
         type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
+        owner: str | int | None = None,
         **writer: Any,
     ) -> None:
-        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle)
+        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle, owner=owner)
         self._writer: Writer[T] = Writer(name, **writer)
         self._is_inherited = False  # whether the writer is that of the parent process
 

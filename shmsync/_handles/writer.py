@@ -111,7 +111,7 @@ class Writer(Generic[T]):
         self._lock_timeout = seconds(lock_timeout, "lock_timeout")
         self._entered = 0
         self._deferred: set[str] = set()
-        self._owner = NameOwner(SegmentDirectory(self._create_options))
+        self._owner = NameOwner(SegmentDirectory(self._create_options, is_writer=True))
         self._ownership: Ownership | None = None
         self._heals = False
         self._next_name_check = 0.0

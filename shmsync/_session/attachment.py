@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shmsync._core import protocol, slots
 from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
+from shmsync._session.control import check_owner
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
@@ -174,6 +175,7 @@ class Attachment:
     def _open(self, index: int, generation: int) -> TrackedMapping:
         segment_name = self._names.data[index]
         with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
+            check_owner(self._names, segment)
             return TrackedMapping(segment, index, generation, self._lock)
 
     def discard(self, slot: Slot | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shmsync._core.layout import STATE_SIZE
 from shmsync._shm.segment import access_of, open_segment, status_of
+from shmsync._shm.users import user_name
 from shmsync._util.os_errors import explain, raised_as
 from shmsync.errors import StateReadError, not_found, not_published
 
@@ -33,8 +34,38 @@ def open_control_segment(names: Names, segment_name: str, *, writable: bool) -> 
     Raises:
         StateNotFoundError: it does not exist.
         UninitializedStateError: it is being created, and does not have its permissions yet.
-        StateReadError: it exists, but this process may not open it.
+        StateReadError: it exists, but this process may not open it, or does not trust its owner.
     """
+    segment = _open(names, segment_name, writable=writable)
+    check_owner(names, segment)
+    return segment
+
+
+def check_owner(names: Names, segment: Segment) -> None:
+    """Refuse a segment of a user that is not trusted, and close it.
+
+    Anyone may create a segment in /dev/shm under any free name. Whoever owns it decides what readers get, and can read
+    what a writer publishes there.
+
+    Raises:
+        StateReadError: it belongs to a user that is not in `names.owners`.
+    """
+    if names.owners is None:
+        return
+    status = segment.status()
+    if status.st_uid in names.owners:
+        return
+    segment.close()
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.st_mtime))
+    raise StateReadError(
+        errno.EACCES,
+        f"{segment.name} belongs to {user_name(status.st_uid)}, since {since} or before, and this process runs as "
+        f"{user_name(os.geteuid())}; if you trust that user, pass owner={status.st_uid} to the Reader, or publish as "
+        "that user; otherwise choose another name",
+    )
+
+
+def _open(names: Names, segment_name: str, *, writable: bool) -> Segment:
     try:
         return open_segment(segment_name, writable=writable)
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -81,6 +82,8 @@ class DataSegments:
         self._owner.unlink_staged(index)
         try:
             with open_segment(self._names.data[index], writable=True) as segment:
+                if segment.status().st_uid != os.geteuid():  # another user put it there: they could read and change it
+                    return None
                 mapping = Mapping(segment, index, generation, writable=True)
             header = parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):

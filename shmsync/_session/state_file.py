@@ -226,14 +226,20 @@ class SegmentDirectory:
     Args:
         options: the names, and options for creating segments.
         ignored: errors of a state segment's header that do not prevent its removal.
+        is_writer: whether values will be published there: only into segments of this process's user.
     """
 
-    def __init__(self, options: CreateOptions, ignored: Ignored = ()) -> None:
+    def __init__(self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False) -> None:
         names = options.names
         self._options = options
         self._names = names
         self._ignored = ignored
+        self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
+
+    def _trusting(self) -> Names:
+        # Looked up each time: a process may change its user.
+        return self._names._replace(owners=frozenset([os.geteuid()])) if self._is_writer else self._names
 
     def is_empty(self) -> bool:
         """Return whether none of the four names exists."""
@@ -246,7 +252,7 @@ class SegmentDirectory:
             StateReadError: this process may not open it.
         """
         try:
-            segment = open_control_segment(self._names, self._names.state, writable=True)
+            segment = open_control_segment(self._trusting(), self._names.state, writable=True)
         except StateNotFoundError:
             return None
         return StateFile(self._options, segment, self._ignored)
@@ -275,7 +281,7 @@ class SegmentDirectory:
 
     def _is_table_of(self, state: StateFile) -> bool:
         try:
-            with open_control_segment(self._names, self._names.readers, writable=True) as segment:
+            with open_control_segment(self._trusting(), self._names.readers, writable=True) as segment:
                 raw = segment.read(0, LINE)
                 size = segment.status().st_size
         except StateNotFoundError:

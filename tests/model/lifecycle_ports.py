@@ -166,17 +166,21 @@ class ModelSegments:
         return 0
 
 
+class Zero:
+    """A word of the reader table: no reader pins, retains or seals anything."""
+
+    def load(self) -> int:
+        return 0
+
+    load_relaxed = load
+
+
 class NoReaders:
-    """The port Table, of a name that no reader pins."""
+    """The port Table, without readers."""
 
     max_readers = 0
-
-    class high_water:  # noqa: N801
-        @staticmethod
-        def load() -> int:
-            return 0
-
-    sealed = (high_water, high_water)  # nothing is sealed
+    high_water = Zero()
+    sealed = (Zero(), Zero())
 
 
 class Writer:

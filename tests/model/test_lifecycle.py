@@ -185,3 +185,4 @@ def test_every_mutant_is_found(name: str) -> None:
         violation = search.run()
     print(violation, f"{search.states:,} states")
     assert violation is not None, f"nothing found in {search.states} states"
+    assert violation[1:3] == ": ", violation  # what the checks find, not an exception of the changed code
