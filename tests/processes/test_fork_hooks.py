@@ -129,10 +129,11 @@ BETWEEN_LOCK_AND_OWNERSHIP = """
 from shmsync._shm import ofd_locks
 locked, go = threading.Event(), threading.Event()
 try_lock = ofd_locks.try_lock
-def slowly(fd, offset):
-    taken = try_lock(fd, offset)
-    locked.set()
-    go.wait()
+def slowly(fd, offset, *, shared=False):
+    taken = try_lock(fd, offset, shared=shared)
+    if not shared:  # the check whether locks are available
+        locked.set()
+        go.wait()
     return taken
 def locks():
     found = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_a_writer_is_not_inherited(name: str) -> None:
             forked.call(write, 2)
         forked.call(close_writer)
         assert parent.call(write, 2) == 2
-        with Writer(name) as other, pytest.raises(WriteLockConflictError, match="already has a writer"):
+        with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError, match="already has a writer"):
             other.write(3)
         parent.call(close_writer)
         with Writer(name) as other:
@@ -143,7 +144,7 @@ def test_a_writer_is_not_inherited(name: str) -> None:
 
 
 def test_a_dropped_writer_does_not_unlock_its_parents(name: str) -> None:
-    with Child() as parent, Writer(name) as other:
+    with Child() as parent, closing(Writer(name)) as other:
         parent.call(open_writer, name, Writer)
         parent.fork(in_c=True).call(drop_writer)
         with pytest.raises(WriteLockConflictError, match=rf"already has a writer \(pid {parent.pid}, "):
