@@ -63,7 +63,8 @@ class Writer(Generic[T]):
         mode: permission bits of the segments. A user who may read state and data may also take a reader slot.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
             new memory instead; in seconds or as a timedelta. 0 never waits.
-        max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created.
+        max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created; a writer
+            that finds another number logs a warning.
         max_backoff: the longest pause between two polls while a write waits for a reader, in seconds or as a
             timedelta. The pauses grow exponentially up to it.
         lock_timeout: how long to wait for another writer of this name to close or die, before WriteLockConflictError
@@ -307,10 +308,18 @@ class Writer(Generic[T]):
                 owned = self._ownership = Ownership(self._create_options, self._owner, state)
             except StateNotFoundError:
                 continue  # its reader table was removed just now
-            if owned.previous_owner_pid:
-                self._takeovers += 1
-                self._log.took_over(owned.previous_owner_pid)
+            self._note_adoption(owned)
             return owned
+
+    def _note_adoption(self, owned: Ownership) -> None:
+        options = self._create_options
+        if owned.previous_owner_pid:
+            self._takeovers += 1
+            self._log.took_over(owned.previous_owner_pid)
+        if owned.previous_mode is not None:
+            self._log.changed_mode(owned.previous_mode, options.read_mode)
+        if owned.max_readers != options.max_readers:
+            self._log.kept_max_readers(owned.max_readers, options.max_readers)
 
     def _forget_ownership(self) -> None:
         owned, self._ownership = self._ownership, None

@@ -120,6 +120,10 @@ class WriterTable(ReaderTable):
         """Take the lock of a slot; return None if a live process holds it."""
         return _ReapLock(self._segment, index) if ofd_locks.try_lock(self._segment.fd, slot_offset(index)) else None
 
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits."""
+        self._segment.set_mode(mode)
+
     def evicted(self) -> list[int]:
         """Return the pids whose slots are evicted now. For messages only."""
         high = min(self.high_water.load(), self.max_readers)

@@ -155,6 +155,25 @@ def test_a_stopped_remover_is_reported(writer: Writer, name: str, monkeypatch: p
     assert writer.write(LARGE).version.seq == 2
 
 
+def modes(name: str) -> set[str]:
+    return {oct(path.stat().st_mode & 0o777) for path in SHM.glob(f"{name}_*")}
+
+
+def test_the_settings_of_a_restarted_writer(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The mode is changed, which is logged; max_readers cannot be, which is logged too."""
+    with Writer(name, max_readers=1) as writer:
+        writer.write(1)
+        writer.write(2)
+        assert modes(name) == {"0o600"}
+    with Writer(name, max_readers=100, mode=0o644) as writer:
+        assert "max_readers stays 1, not 100" in caplog.text
+        assert "mode changed from 0o600 to 0o644" in caplog.text
+        writer.write(3)
+        writer.write(4)
+        assert modes(name) == {"0o644", "0o666"}
+        writer.unlink()
+
+
 # ---------------------------------------------------------------------------------------------------------- the lock
 
 
