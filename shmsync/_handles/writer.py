@@ -63,7 +63,8 @@ class Writer(Generic[T]):
         mode: permission bits of the segments. A user who may read state and data may also take a reader slot.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
             new memory instead; in seconds or as a timedelta. 0 never waits.
-        max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created.
+        max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created; a writer
+            that finds another number logs a warning.
         max_backoff: the longest pause between two polls while a write waits for a reader, in seconds or as a
             timedelta. The pauses grow exponentially up to it.
         lock_timeout: how long to wait for another writer of this name to close or die, before WriteLockConflictError
@@ -176,10 +177,10 @@ class Writer(Generic[T]):
             if self._ownership is None:
                 self._wait_for_lock()
             with self._lock:
-                if self._busy or self._reservation is not None:
-                    self._wait_for_turn()
+                if self._busy:
+                    self._refuse_nested()
                 try:
-                    self._busy = True
+                    self._take_turn()
                     return self._write(codec.ID, payload, grace_duration)
                 finally:
                     self._busy = False  # before any call, because a signal handler may raise in each
@@ -208,10 +209,10 @@ class Writer(Generic[T]):
 
     def _acquire(self) -> None:
         with self._lock:
-            if self._busy or self._reservation is not None:
-                self._wait_for_turn()
+            if self._busy:
+                self._refuse_nested()
             try:
-                self._busy = True
+                self._take_turn()
                 self._current_ownership(time.monotonic())
                 self._busy = False
             except BaseException:
@@ -219,19 +220,24 @@ class Writer(Generic[T]):
                 self._finish()
                 raise
 
-    def _wait_for_turn(self) -> None:
+    def _refuse_nested(self) -> NoReturn:
+        # Two interleaved publishes would write into what the inner one has just published.
+        raise WriteLockConflictError(
+            errno.EAGAIN,
+            f"a signal handler wrote to {self.name!r} during another call of this Writer; write after that call has "
+            "returned",
+        )
+
+    def _take_turn(self) -> None:
         """Wait until no Reservation of another thread is open. Discard one whose block ended without `__exit__`."""
-        if self._busy:  # two interleaved publishes would write into what the inner one has just published
-            raise WriteLockConflictError(
-                errno.EAGAIN,
-                f"a signal handler wrote to {self.name!r} during another call of this Writer; write after that call "
-                "has returned",
-            )
-        while (opened := self._reservation) is not None:
-            if opened.is_abandoned():
-                self._invalidate_reservation()
-            else:
-                self._turn.wait(_TURN_POLL_INTERVAL)
+        while not self._busy:
+            while (opened := self._reservation) is not None:
+                if opened.is_abandoned():
+                    self._invalidate_reservation()
+                else:
+                    self._turn.wait(_TURN_POLL_INTERVAL)
+            self._busy = True
+            self._busy = self._reservation is None  # a signal handler may have opened one before this
 
     def _write(self, codec_id: int, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         size = len(payload)
@@ -302,10 +308,18 @@ class Writer(Generic[T]):
                 owned = self._ownership = Ownership(self._create_options, self._owner, state)
             except StateNotFoundError:
                 continue  # its reader table was removed just now
-            if owned.previous_owner_pid:
-                self._takeovers += 1
-                self._log.took_over(owned.previous_owner_pid)
+            self._note_adoption(owned)
             return owned
+
+    def _note_adoption(self, owned: Ownership) -> None:
+        options = self._create_options
+        if owned.previous_owner_pid:
+            self._takeovers += 1
+            self._log.took_over(owned.previous_owner_pid)
+        if owned.previous_mode is not None:
+            self._log.changed_mode(owned.previous_mode, options.read_mode)
+        if owned.max_readers != options.max_readers:
+            self._log.kept_max_readers(owned.max_readers, options.max_readers)
 
     def _forget_ownership(self) -> None:
         owned, self._ownership = self._ownership, None
@@ -321,9 +335,10 @@ class Writer(Generic[T]):
         if self._ownership is None:
             self._wait_for_lock()
         with self._lock:
-            self._wait_for_turn()
+            if self._busy:
+                self._refuse_nested()
             try:
-                self._busy = True
+                self._take_turn()
                 owned, prepared = self._reserve(reservation.size, grace_duration)
                 buffer = owned.data.payload_view(prepared.idx, reservation.size)
                 opened = OpenReservation(
@@ -349,23 +364,31 @@ class Writer(Generic[T]):
     def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
         fork.check()
         with self._lock:
-            if opened is None or self._reservation is not opened:
-                if not publish:
-                    return None
-                if not self._usable:
-                    self._refuse()
-                raise ClosedError(
-                    "nothing was published: a write inside the block of this reserve replaced it, or the block was not "
-                    "entered; call reserve again"
-                )
+            if self._busy:
+                self._refuse_nested()
             try:
-                self._busy = True
-                return self._publish_reserved(opened) if publish else None
+                self._busy = True  # before the look at the reservation, which a signal handler may replace until then
+                if opened is not None and self._reservation is opened:
+                    result = self._publish_reserved(opened) if publish else None
+                    self._reservation = None  # still busy: a `close` from now on must not discard what is published
+                    return result
+                if publish:
+                    self._refuse_replaced()
+                return None
             finally:
                 self._busy = False
-                self._reservation = None
+                if opened is not None and self._reservation is opened:
+                    self._reservation = None
                 self._turn.notify_all()
                 self._finish()
+
+    def _refuse_replaced(self) -> NoReturn:
+        if not self._usable:
+            self._refuse()
+        raise ClosedError(
+            "nothing was published: a write inside the block of this reserve replaced it, or the block was not "
+            "entered; call reserve again"
+        )
 
     def _publish_reserved(self, opened: OpenReservation) -> WriteResult:
         # The time is that of the publish: the block may have taken a while.

@@ -62,7 +62,7 @@ class DataSegments:
         self._names = names
         self._owner = owner
         self._incarnation = incarnation
-        self._mode = mode & ~0o022
+        self._mode = mode
         self._mappings: list[Mapping | None] = [None, None]
         self._opened = [False, False]
 
@@ -84,6 +84,7 @@ class DataSegments:
             with open_segment(self._names.data[index], writable=True) as segment:
                 if segment.status().st_uid != os.geteuid():  # another user put it there: they could read and change it
                     return None
+                segment.set_mode(self._mode)
                 mapping = Mapping(segment, index, generation, writable=True)
             header = parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):

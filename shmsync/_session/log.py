@@ -54,6 +54,15 @@ class WriterLog:
         """Log that the writer of another process had died."""
         logger.warning("%s: took over from process %d, which exited without closing its writer", self._name, pid)
 
+    def kept_max_readers(self, found: int, wanted: int) -> None:
+        """Log that the name has another number of reader slots than this writer asks for."""
+        text = "%s: max_readers stays %d, not %d: it is fixed when a name is created; unlink the name to change it"
+        logger.warning(text, self._name, found, wanted)
+
+    def changed_mode(self, found: int, wanted: int) -> None:
+        """Log that the segments of an earlier writer got this writer's mode."""
+        logger.warning("%s: mode changed from %#o to %#o", self._name, found, wanted)
+
     def published(self, prepared: PreparedWrite, evicted: list[int]) -> None:
         """Log what a write did to readers and memory.
 

@@ -37,6 +37,8 @@ class Ownership:
 
     Attributes:
         previous_owner_pid: process of the previous writer, if it died without closing; otherwise 0.
+        previous_mode: permission bits that were replaced by this writer's; None if they are the same.
+        max_readers: slots of the reader table, as the creator of the incarnation has set them.
         is_unpublished: whether nothing has been published in this incarnation; also True if a signal handler raised
             right after the first version.
     """
@@ -49,9 +51,13 @@ class Ownership:
         self.version = words.version
         self.is_unpublished = self.version.load() == 0
         self._table = WriterTable(names, open_control_segment(names, names.readers, writable=True), state.header)
+        self.previous_mode = state.adopt_mode()
+        if self.previous_mode is not None:
+            self._table.set_mode(options.table_mode)
+        self.max_readers = state.header.max_readers
         self.previous_owner_pid: int = WRITER.unpack_from(memory, WRITER_AT)[0]
         WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
-        self.data = DataSegments(names, state.header.incarnation, options.mode, owner)
+        self.data = DataSegments(names, state.header.incarnation, options.read_mode, owner)
         publisher: Publisher[Encoded] = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), options.max_backoff
         )

@@ -125,6 +125,10 @@ class WriterTable(ReaderTable):
         """Return whether a live process holds the lock of a slot."""
         return ofd_locks.is_locked(self._segment.fd, slot_offset(index))
 
+    def set_mode(self, mode: int) -> None:
+        """Set the permission bits."""
+        self._segment.set_mode(mode)
+
     def evicted(self) -> list[int]:
         """Return the pids whose slots are evicted now. For messages only."""
         high = min(self.high_water.load() & HIGH_WATER, self.max_readers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,6 +66,16 @@ class CreateOptions:
     mode: int = 0o600
     max_readers: int = 1
     max_backoff: float = 0.002
+
+    @property
+    def read_mode(self) -> int:
+        """Permission bits of state and data, which readers never write to."""
+        return self.mode & ~0o022
+
+    @property
+    def table_mode(self) -> int:
+        """Permission bits of the reader table, which every reader writes to."""
+        return self.read_mode | (self.mode & 0o044) >> 1
 
 
 class StateFile:
@@ -192,7 +203,7 @@ class StateFile:
         Raises:
             CapacityError: not enough memory.
         """
-        self._locks.set_mode(self._options.mode & ~0o022)
+        self._locks.set_mode(self._options.read_mode)
         if self._locks.status().st_size == 0:
             self._locks.reserve(STATE_SIZE)
         self.header = StateHeader(secrets.randbits(63) + 1, self._options.max_readers, time.time_ns())
@@ -206,6 +217,14 @@ class StateFile:
         self._use(memory)  # mapped here once, so that a later failure to map cannot prevent the incarnation's end
         atomics.bind(memory, 0).store(STATE_MAGIC)
         self._is_initialized = True
+
+    def adopt_mode(self) -> int | None:
+        """Give an incarnation of an earlier writer the mode of this one; return the previous mode if it differs."""
+        found = stat.S_IMODE(self._locks.status().st_mode)
+        if found == self._options.read_mode:
+            return None
+        self._locks.set_mode(self._options.read_mode)
+        return found
 
     def wake_readers(self) -> None:
         """Wake all readers that sleep on the version word."""
@@ -294,11 +313,9 @@ class SegmentDirectory:
         Raises:
             CapacityError, DataWriteError: it cannot be created.
         """
-        mode = self._options.mode
-        group_writes = (mode & 0o044) >> 1
         size = readers_size(state.header.max_readers)
         try:
-            segment = create_segment(self._names.readers, size, mode & ~0o022 | group_writes)
+            segment = create_segment(self._names.readers, size, self._options.table_mode)
         except FileExistsError:
             return False
         with segment:

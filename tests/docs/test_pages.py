@@ -22,6 +22,7 @@ PAGES = {  # with their minimum number of blocks
     "docs/quickstart.md": 10,
     "docs/values.md": 2,
     "docs/howto/monitoring.md": 1,
+    "docs/howto/service.md": 1,
 }
 MIGRATIONS = {"docs/migrate/manager.md", "docs/migrate/shared-memory.md", "docs/migrate/polled-file.md"}
 OPENED = r'((?:Writer|Reader)(?:\[[^]]*\])?\()"(\w+)"'

@@ -131,7 +131,7 @@ locked, go = threading.Event(), threading.Event()
 try_lock = ofd_locks.try_lock
 def slowly(fd, offset, *, shared=False):
     taken = try_lock(fd, offset, shared=shared)
-    if not shared:  # not the trial on another file
+    if not shared:  # the check whether locks are available
         locked.set()
         go.wait()
     return taken

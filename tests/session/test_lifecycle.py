@@ -1,0 +1,279 @@
+"""The life cycle of a name with real segments and processes: creation, takeover, removal from inside and outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers import SHM, TIMEOUT, Child, State, environment
+
+import shmsync
+from shmsync import CapacityError, ClosedError, Reader, StateNotFoundError, WriteLockConflictError, Writer
+from shmsync._core.layout import names_of
+from shmsync._session import state_file
+from shmsync._session.unlink import force_unlink_name
+from shmsync._shm.segment import Segment
+from shmsync.codecs import _gather
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SEGMENTS = ("state", "readers", "data_0", "data_1")
+LARGE = b"x" * 5000  # copied by `_gather.copy_into`
+
+
+def left(name: str) -> list[str]:
+    return sorted(path.name for path in SHM.glob(f"{name}_*"))
+
+
+def remove(name: str, segment: str) -> None:
+    (SHM / f"{name}_{segment}").unlink()
+
+
+def rename(name: str, segment: str) -> None:
+    (SHM / f"{name}_{segment}").rename(SHM / f"{name}_moved")
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+@pytest.mark.parametrize("take_away", [remove, rename])
+def test_a_segment_taken_away_heals_with_the_next_write_that_checks(
+    writer: Writer, name: str, segment: str, take_away: Callable[[str, str], None]
+) -> None:
+    writer.write("first")
+    writer.write("second")
+    with Reader(name) as attached:
+        assert attached.get() == "second"
+        take_away(name, segment)
+        assert attached.get() == "second"
+        writer._next_name_check = 0.0  # it checks once per second
+        writer.write("third")
+        with Reader(name) as late:
+            assert late.get() == "third"
+        assert attached.get() == "third"
+        writer.write("fourth")
+        assert attached.get() == "fourth"
+    (SHM / f"{name}_moved").unlink(missing_ok=True)
+
+
+def test_readers_keep_the_last_value_while_a_name_heals(writer: Writer, name: str) -> None:
+    writer.write("old")
+    with Reader(name) as attached:
+        assert attached.get() == "old"
+        remove(name, "state")
+        with Writer(name) as successor:  # a new incarnation without a value
+            attached._checked_until = 0.0
+            assert attached.read().value == "old"
+            successor.write("new")
+            attached._checked_until = 0.0
+            assert attached.read().value == "new"
+
+
+def test_a_creator_holds_the_lock_before_anything_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reserve(_: Segment, __: int) -> None:
+        with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
+            other.write("other")
+        raise CapacityError
+
+    monkeypatch.setattr(Segment, "reserve", reserve)
+    with closing(Writer(name)) as writer, pytest.raises(CapacityError):
+        writer.write("value")
+    assert not left(name)
+
+
+def test_a_forced_removal_makes_a_live_writer_start_over(writer: Writer, name: str) -> None:
+    writer.write("first")
+    with Reader(name) as attached:
+        assert attached.get() == "first"
+        assert force_unlink_name(names_of(name))
+        assert not left(name)
+        with pytest.raises(StateNotFoundError):
+            attached.get()
+        assert writer.write("second").version.seq == 1
+        assert attached.get() == "second"
+        with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
+            other.write("other")
+
+
+def test_a_forced_removal_during_a_write_loses_nothing(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.write_raw(LARGE)
+    copy_into = _gather.copy_into
+
+    def interrupted(target: memoryview, payload: Any) -> int:
+        monkeypatch.undo()
+        force_unlink_name(names_of(name))
+        return copy_into(target, payload)
+
+    monkeypatch.setattr(_gather, "copy_into", interrupted)
+    assert writer.write_raw(bytearray(LARGE)).version.seq == 1
+    with Reader(name) as reader:
+        assert reader.get() == LARGE
+
+
+def test_a_forced_removal_during_a_reservation_loses_nothing(writer: Writer, name: str) -> None:
+    writer.write("before")
+    with writer.reserve(4) as slot:
+        slot.buffer[:] = b"spam"
+        force_unlink_name(names_of(name))
+    assert slot.result is not None
+    assert slot.result.version.seq == 1
+    with Reader(name) as reader:
+        assert reader.get() == b"spam"
+
+
+def test_close_unlocks_although_a_copy_of_the_descriptor_is_open(writer: Writer, name: str) -> None:
+    """As a child has that was forked without hooks."""
+    writer.write(1)
+    assert writer._owner.state is not None
+    copy = os.dup(writer._owner.state._locks.fd)
+    writer.close()
+    try:
+        with Writer(name) as successor:
+            assert successor.write(2).version.seq == 2
+    finally:
+        os.close(copy)
+
+
+def test_a_stopped_remover_is_reported(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_file, "_NAMES_LOCK_TIMEOUT", 0.0)
+    writer.write(1)
+    with closing(Writer(name)) as other:
+        remover = other._owner._directory.open_state()
+        assert remover is not None
+        remover.lock_names()
+        with pytest.raises(WriteLockConflictError, match="locked by another process that creates or removes them"):
+            writer.write(LARGE)  # needs new memory
+        remover.unlock_names()
+        remover.close()
+    assert writer.write(LARGE).version.seq == 2
+
+
+def modes(name: str) -> set[str]:
+    return {oct(path.stat().st_mode & 0o777) for path in SHM.glob(f"{name}_*")}
+
+
+def test_the_settings_of_a_restarted_writer(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The mode is changed, which is logged; max_readers cannot be, which is logged too."""
+    with Writer(name, max_readers=1) as writer:
+        writer.write(1)
+        writer.write(2)
+        assert modes(name) == {"0o600"}
+    with Writer(name, max_readers=100, mode=0o644) as writer:
+        assert "max_readers stays 1, not 100" in caplog.text
+        assert "mode changed from 0o600 to 0o644" in caplog.text
+        writer.write(3)
+        writer.write(4)
+        assert modes(name) == {"0o644", "0o666"}
+        writer.unlink()
+
+
+# ---------------------------------------------------------------------------------------------------------- the lock
+
+
+def test_a_writer_waits_for_the_lock(writer: Writer, name: str) -> None:
+    writer.write(1)
+    thread = threading.Timer(0.1, writer.close)
+    thread.start()
+    with closing(Writer(name, lock_timeout=TIMEOUT)) as successor:
+        assert successor.write(2).version.seq == 2
+    thread.join()
+
+
+def test_a_writer_gives_up_waiting(writer: Writer, name: str) -> None:
+    writer.write(1)
+    started = time.monotonic()
+    with pytest.raises(WriteLockConflictError), Writer(name, lock_timeout=0.1):
+        pass
+    assert time.monotonic() >= started + 0.1
+
+
+def test_a_block_holds_the_lock(name: str) -> None:
+    with Writer(name) as writer:
+        with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
+            other.write(1)
+        with Reader(name) as reader:
+            assert reader.get(None) is None
+        assert writer.stats().writes == 0
+    assert not left(name)
+
+
+def count_up(_: State, name: str, times: int) -> None:
+    for _number in range(times):
+        with Writer(name, lock_timeout=TIMEOUT) as writer, Reader(name) as reader:
+            writer.write(reader.get(0) + 1)
+
+
+def test_any_process_may_publish(name: str) -> None:
+    """A read and a write inside the block are one step: no update is lost."""
+    with Child() as first, Child() as second, Child() as third:
+        for child in (first, second, third):
+            child.send(count_up, name, 20)
+        for child in (first, second, third):
+            child.receive()
+    with Reader(name) as reader:
+        assert reader.get() == 60
+    with Writer(name) as writer:
+        writer.unlink()
+
+
+def test_open_writers_are_closed_at_exit(name: str) -> None:
+    script = f"from shmsync import Writer; writer = Writer({name!r}); writer.write(1)"
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment(), timeout=TIMEOUT)
+    assert shmsync.info(name).writer.state == "closed"
+    with Writer(name) as successor:
+        successor.write(2)
+        assert successor.stats().takeovers == 0
+        successor.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------ signal handlers
+
+
+def test_close_in_the_middle_of_a_write_takes_effect_when_it_ends(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_into = _gather.copy_into
+
+    def interrupted(target: memoryview, payload: Any) -> int:
+        monkeypatch.undo()
+        writer.close()
+        assert writer.closed
+        with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
+            other.write("other")
+        return copy_into(target, payload)
+
+    monkeypatch.setattr(_gather, "copy_into", interrupted)
+    assert writer.write_raw(bytearray(LARGE)).version.seq == 1
+    with pytest.raises(ClosedError):
+        writer.write(2)
+    with Writer(name) as successor:
+        assert successor.write(2).version.seq == 2
+
+
+def test_unlink_in_the_middle_of_a_write_takes_effect_when_it_ends(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.write("before")
+    copy_into = _gather.copy_into
+
+    def interrupted(target: memoryview, payload: Any) -> int:
+        monkeypatch.undo()
+        writer.unlink()
+        return copy_into(target, payload)
+
+    monkeypatch.setattr(_gather, "copy_into", interrupted)
+    with Reader(name) as reader:
+        assert reader.get() == "before"
+        assert writer.write_raw(bytearray(LARGE)).version.seq == 2
+        assert not left(name)
+        with pytest.raises(StateNotFoundError):
+            reader.get()
+        writer.write("after")
+        assert reader.get() == "after"
