@@ -148,6 +148,7 @@ class Reader(Generic[T]):
         self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
+        self._inherited: tuple[tuple[str, int] | None, int] = (None, -1)
         self._detach()
         fork.call_after(self)
 
@@ -406,6 +407,8 @@ class Reader(Generic[T]):
         if attachment is None:
             self._check_open()
             attachment = self._attachment = Attachment(self._trusting(), self.decoder, self.lock, self._counters)
+            if attachment.channel.key == self._inherited[0]:
+                self._waited = self._inherited[1]  # what this handle has returned before a fork is not new in the child
         return attachment
 
     def _check_superseded(self) -> None:
@@ -565,6 +568,8 @@ class Reader(Generic[T]):
 
     def after_fork_in_child(self) -> None:
         """Attach again at the next read, with a slot of this process."""
+        if self._attachment is not None:
+            self._inherited = self._attachment.channel.key, self._last_returned()
         self.lock = threading.RLock()  # the old one may belong to a thread of the parent
         self._detach()
 

@@ -212,6 +212,18 @@ def wait_for_another(state: State, timeout: float) -> int | None:
     return found
 
 
+@pytest.mark.parametrize("in_c", [True, False])
+def test_what_the_parent_has_read_is_not_new_in_the_child(writer: Writer, name: str, in_c: bool) -> None:  # noqa: FBT001
+    writer.write(1)
+    with Child() as parent:
+        parent.call(open_reader, name)
+        assert parent.call(get_value) == 1
+        forked = parent.fork(in_c=in_c)
+        assert forked.call(get_value) == 1
+        assert forked.call(wait_for_another, 0.01) is None
+        forked.close()
+
+
 def test_a_coroutine_waits_in_the_child(writer: Writer, name: str) -> None:
     """The thread that sleeps for all coroutines is not there."""
     writer.write(1)
