@@ -44,7 +44,7 @@ def open_control_segment(names: Names, segment_name: str, *, writable: bool) -> 
 def check_owner(names: Names, segment: Segment) -> None:
     """Refuse a segment of a user that is not trusted, and close it.
 
-    Anyone may create a segment in /dev/shm under any free name. Whoever owns it decides what readers get, and can read
+    Any user may create a segment in /dev/shm under a free name. Its owner decides what readers get, and can read
     what a writer publishes there.
 
     Raises:

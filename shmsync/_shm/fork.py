@@ -100,7 +100,7 @@ _resetting: WeakRegistry[AfterFork] = WeakRegistry()
 _locks: dict[int, threading.RLock] = {}  # by process: that of the parent may be held by a thread that is not here
 
 in_progress: dict[int, bool] = {}
-"""By thread: a fork has begun; whether everything was sealed. Whoever pins meanwhile has to seal what it pins."""
+"""By thread: a fork has begun; whether everything was sealed. Until it ends, a thread that pins has to seal as well."""
 
 
 def call_before(item: BeforeFork) -> None:
