@@ -170,7 +170,7 @@ class Writer(Generic[T]):
             self._refuse()
         return Reservation(self, size, grace_duration)
 
-    # A write is `_wait_for_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
+    # A write is `_take_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 
     def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         try:
