@@ -67,7 +67,7 @@ class Interruption:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("published", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("inner", CALLS)
 @pytest.mark.parametrize("outer", CALLS)
 def test_a_call_in_the_middle_of_another(name: str, outer: str, inner: str, published: bool) -> None:  # noqa: FBT001
