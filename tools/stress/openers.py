@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync import CapacityError, Reader, Writer
+from stress.forks import run_forked
 from stress.payloads import HEADER, digest_of, random_content, verify
 from stress.settings import REPORT_INTERVAL, UNAVAILABLE, Settings, Violation
 from stress.system import SHM
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 _CONTENT_LIMIT = 8192
 _LONGEST_PAUSE = 0.003
 _LOCK_TIMEOUT = 30.0
-_CHILD_TIMEOUT = 30
-_UNEXPECTED_ERROR, _OPEN_DESCRIPTOR = 3, 4
-_REASONS = {_UNEXPECTED_ERROR: "raised an error", _OPEN_DESCRIPTOR: "has a descriptor of its parent"}
 
 
 def run_opener(settings: Settings, pipe: Connection, index: int, seed: int) -> None:
@@ -96,25 +94,16 @@ class _Opener:
         writer.close()
 
     def _fork(self) -> None:
-        child = os.fork()
-        if child == 0:
-            self._run_child()
-        _, status = os.waitpid(child, 0)
-        if status and not self._error:
-            code = os.waitstatus_to_exitcode(status)
-            self._error = f"a child that was forked during a first write {_REASONS.get(code, f'ended with {code}')}"
+        try:
+            run_forked(os.fork, self._check_child)
+        except Violation as error:
+            self._error = self._error or str(error)
 
-    def _run_child(self) -> None:
-        status = _UNEXPECTED_ERROR
-        with suppress(Exception):
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(_CHILD_TIMEOUT)  # a lock of a thread that is not here
-            if self._has_descriptors():
-                os._exit(_OPEN_DESCRIPTOR)
-            with suppress(*UNAVAILABLE), Reader(self._name) as reader, reader.read() as snapshot:
-                verify(snapshot.value, snapshot.version.seq, self._settings.removals)
-            status = 0
-        os._exit(status)
+    def _check_child(self) -> None:
+        if self._has_descriptors():
+            raise Violation("it has a descriptor of its parent")
+        with suppress(*UNAVAILABLE), Reader(self._name) as reader, reader.read() as snapshot:
+            verify(snapshot.value, snapshot.version.seq, self._settings.removals)
 
     def _has_descriptors(self) -> bool:
         prefix = str(SHM / self._name)

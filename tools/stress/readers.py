@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shmsync import Reader
 from shmsync.errors import DataReadError, StateReadError
 from stress import attempts
-from stress.c_fork import check_inherited_snapshot, run_c_forked
+from stress.forks import c_fork, check_inherited_snapshot, run_forked
 from stress.payloads import NUMBER, unpack, verify
 from stress.settings import REPORT_INTERVAL, UNAVAILABLE, Settings, Violation
 from stress.system import enter_pid_namespace
@@ -205,7 +205,7 @@ class ReadLoop:
         if self._mode == "threads":
             return
         with self._reader.read() as snapshot:
-            run_c_forked(lambda: self._run_c_forked(snapshot))
+            run_forked(c_fork, lambda: self._run_c_forked(snapshot))
             self._counts["c_forks"] += 1
             verify(snapshot.value, snapshot.version.seq, self._removals)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shmsync import CapacityError, ClosedError, WriteLockConflictError, Writer, codecs
 from shmsync._core import slots
 from shmsync.errors import DataWriteError, StateReadError
-from stress.c_fork import check_inherited_writer, run_c_forked
+from stress.forks import c_fork, check_inherited_writer, run_forked
 from stress.interruptions import Interruptions, check_closed
 from stress.payloads import HEADER, NUMBER, Fields, digest_of, random_content, size_limits
 from stress.settings import REPORT_INTERVAL, Settings
@@ -127,7 +127,7 @@ class _WriterProcess:
         self._seq = seq
 
     def _c_fork(self) -> None:
-        run_c_forked(lambda: check_inherited_writer(self._writer))
+        run_forked(c_fork, lambda: check_inherited_writer(self._writer))
         self._counts["c_forks"] += 1
 
     def _unlink(self) -> None:

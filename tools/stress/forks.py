@@ -1,9 +1,10 @@
-"""Forks that Python does not announce: made in C, as by uWSGI and by C libraries, without the hooks of `os.fork`."""
+"""Children that check something, forked through Python or in C."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,30 @@ if TYPE_CHECKING:
 
     from shmsync import Snapshot, Writer
 
+_CHILD_TIMEOUT = 30
 _python_api = ctypes.PyDLL(None)  # keeps the interpreter's lock, as a C extension does that forks
 
 
-def run_c_forked(child: Callable[[], None]) -> None:
-    """Fork in C, and call a function in the child; raise what it raises as a Violation."""
+def c_fork() -> int:
+    """Fork without the hooks of `os.fork`, as uWSGI and C libraries do."""
+    pid: int = _python_api.fork()
+    return pid
+
+
+def run_forked(fork: Callable[[], int], child: Callable[[], None]) -> None:
+    """Call a function in a child.
+
+    Raises:
+        Violation: it raised an error, or did not end.
+    """
     read_end, write_end = os.pipe()
-    pid = _python_api.fork()
+    pid = fork()
     if pid == 0:
         error = b""
         try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_CHILD_TIMEOUT)
             child()
         except BaseException as found:  # noqa: BLE001 - the parent reports it
             error = f"{type(found).__name__}: {found}".encode()
@@ -35,9 +50,10 @@ def run_c_forked(child: Callable[[], None]) -> None:
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         message = pipe.read()
-    os.waitpid(pid, 0)
-    if message:
-        raise Violation(f"in a child that was forked in C: {message.decode()}")
+    _, status = os.waitpid(pid, 0)
+    if message or status:
+        reason = message.decode() or f"status {os.waitstatus_to_exitcode(status)}"
+        raise Violation(f"in a child of {getattr(fork, '__name__', fork)}: {reason}")
 
 
 def check_inherited_snapshot(snapshot: Snapshot[Any]) -> None:
