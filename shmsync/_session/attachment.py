@@ -96,15 +96,17 @@ class Attachment:
         """
         try:
             slot, seq, mapping = protocol.pin_and_map(self, self.version)
+            if fork.in_progress:  # the slot may have been looked at before this pin
+                self.channel.seals.seal(0)
+                self.channel.seals.seal(1)
+            pinned = self._pinned_version(seq, mapping)
         except (StateReadError, DataReadError):
-            # A segment does not match the state. That is expected if a new incarnation has begun.
+            # A segment does not match the state. That is expected if a new incarnation has begun: its segment may be
+            # missing, or the one that was mapped. The slot in the old table is freed as a whole, with its pin.
             if self.channel.is_current():
                 raise
+            self.discard()
             raise StaleAttachmentError from None
-        if fork.in_progress:  # the slot may have been looked at before this pin
-            self.channel.seals.seal(0)
-            self.channel.seals.seal(1)
-        pinned = self._pinned_version(seq, mapping)
         if check_bytes:
             pinned.verify()
             self._decoder.check(pinned.codec, pinned.export())

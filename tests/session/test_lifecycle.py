@@ -16,9 +16,9 @@ from helpers import SHM, TIMEOUT, Child, State, environment
 import shmsync
 from shmsync import CapacityError, ClosedError, Reader, StateNotFoundError, WriteLockConflictError, Writer
 from shmsync._core.layout import names_of
-from shmsync._session import state_file
+from shmsync._session import attachment, state_file
 from shmsync._session.unlink import force_unlink_name
-from shmsync._shm.segment import Segment
+from shmsync._shm.segment import Segment, open_segment
 from shmsync.codecs import _gather
 
 if TYPE_CHECKING:
@@ -72,6 +72,23 @@ def test_readers_keep_the_last_value_while_a_name_heals(writer: Writer, name: st
             successor.write("new")
             attached._checked_until = 0.0
             assert attached.read().value == "new"
+
+
+def test_a_name_that_is_unlinked_and_created_again_while_a_reader_maps_it(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader opens the segment of the new incarnation with the state of the old one."""
+    writer.write("old")
+
+    def open_later(segment: str, *, writable: bool) -> Segment:
+        monkeypatch.undo()
+        writer.unlink()
+        writer.write("new")
+        return open_segment(segment, writable=writable)
+
+    monkeypatch.setattr(attachment, "open_segment", open_later)
+    with Reader(name) as reader:
+        assert reader.get() == "new"
 
 
 def test_a_creator_holds_the_lock_before_anything_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

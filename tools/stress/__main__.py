@@ -3,12 +3,17 @@
     python tools/stress --seconds 60
 
 Readers and writers are killed; readers are stopped past the grace duration, fork with open snapshots, and are
-interrupted by signals; the name is unlinked while it is read; /dev/shm is filled up. Every payload carries its sequence
-number, a timestamp and a digest, verified at the start and at the end of each snapshot. The parent process records what
-was published. The exit status is 1 if a value was corrupt, lost or out of order, or if anything is left behind; stderr
-then shows the seed and a command to repeat the run.
+interrupted by signals; the name is unlinked while it is read; /dev/shm is filled up. Readers and writers fork in C, and
+other processes fork while one of their threads opens a name. Signal handlers call the writer in the middle of a write.
+Single segments are removed or renamed, and the name is removed by force, under a live writer.
 
-As root, it runs in a mount namespace with its own /dev/shm. Otherwise it never fills up /dev/shm.
+Every payload carries its sequence number, a timestamp and a digest, verified at the start and at the end of each
+snapshot. The parent process records what was published, and when it removed something: for two seconds, that permits
+certain errors, and the loss of values of the incarnation that ended. The exit status is 1 if a value was corrupt, lost
+or out of order, or if anything is left behind; stderr then shows the seed and a command to repeat the run.
+
+As root, it runs in a mount namespace with its own /dev/shm, and one more writer belongs to another user. Otherwise it
+never fills up /dev/shm, and all writers have the same user.
 """
 
 from __future__ import annotations
@@ -69,6 +74,11 @@ def _parse_options() -> argparse.Namespace:
     add("--writer-kills", type=float, default=2.0, help="writers killed per second")
     add("--stops", type=float, default=3.0, help="readers stopped per second")
     add("--full", type=float, default=1.0, help="how many times per second to fill up /dev/shm")
+    add("--removals", type=float, default=0.2, help="segments removed or renamed per second")
+    add("--forced", type=float, default=0.1, help="forced removals of the name per second")
+    add("--reentrant", type=float, default=0.02, help="share of the writes in which a signal handler calls the writer")
+    add("--openers", type=int, default=1, help="number of processes that fork during first writes")
+    add("--other-user", default="nobody", help="user of one more writer; '': none")
     add("--no-locks", action="store_true", help="never detect dead readers by their locks; only evict them")
     add("--json", action="store_true", help="print the report as one JSON object, without progress")
     return parser.parse_args()

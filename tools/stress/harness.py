@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pwd
 import random
 import shutil
 import sys
@@ -11,11 +12,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, slot_offset
+from shmsync import Writer
+from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, names_of, slot_offset
+from shmsync._session.unlink import unlink_name
+from shmsync.errors import DataReadError, StateReadError
+from stress.openers import opener_name, run_opener
 from stress.payloads import verify
 from stress.processes import TIMEOUT, ChildProcess
-from stress.readers import MODES, run_reader
+from stress.readers import MODES, open_reader, run_reader
+from stress.removals import Removals
+from stress.remover import Remover
 from stress.report import Report
 from stress.settings import UNAVAILABLE, Settings
 from stress.system import SHM, has_private_shm, pss_kib, used_shm_mib, wait_for_descendants
@@ -28,7 +34,12 @@ if TYPE_CHECKING:
 _WRITERS = 2
 _CHECK_INTERVAL = 0.02
 _PROGRESS_INTERVAL = 1.0
+_SWITCH_TIMEOUT = 1.0
 _TOTALS = ("resets", "replaced", "takeovers")
+_COUNTS = (
+    *("reads", "forks", "c_forks", "writes", "capacity_errors", "first_writes", "forks_while_opening", "restarts"),
+    *("removal_errors", "permitted_older", "refused_writes", "handler_calls", "handler_refusals"),
+)
 
 
 class Harness:
@@ -42,20 +53,45 @@ class Harness:
         self.report = Report(options.seed)
         self._options = options
         self._rng = random.Random(options.seed)
-        self._settings = Settings(
-            f"stress-{os.getpid()}", options.grace, options.largest, options.unlinks, not options.no_locks
-        )
         self._context = multiprocessing.get_context(options.start_method)
+        self._removals = Removals(self._context)
+        self._settings = Settings(
+            f"stress-{os.getpid()}",
+            options.grace,
+            options.largest,
+            options.unlinks,
+            not options.no_locks,
+            options.reentrant,
+            self._find_other_user(),
+            self._removals,
+        )
+        self._remover = Remover(self._settings.name, self._removals, self._rng, self.report)
         self._in_read = self._context.RawArray("b", options.readers)
-        self._writers = [self._start_writer() for _ in range(_WRITERS)]
+        self._users: list[int | None] = [None] * _WRITERS
+        if self._settings.other_user is not None:
+            self._users.append(self._settings.other_user)
+        self._writers = [self._start_writer(index) for index in range(len(self._users))]
         self._readers = [self._start_reader(index) for index in range(options.readers)]
-        self._reader = Reader(self._settings.name, timeout=TIMEOUT)
+        self._openers = [self._start_opener(index) for index in range(options.openers)]
+        self._reader = open_reader(self._settings)
         self._newest = 0
         self._check_due = 0.0
         self._progress_due = 0.0
 
-    def _start_writer(self) -> ChildProcess:
-        return ChildProcess(self._context, run_writer, self._settings, self._rng.getrandbits(32))
+    def _find_other_user(self) -> int | None:
+        """Return the id of the user of the additional writer; None if there is none."""
+        name = self._options.other_user
+        if name and os.geteuid() == 0:
+            return pwd.getpwnam(name).pw_uid
+        self.report.left_out.append(f"writers of two users: {'needs root' if name else 'no --other-user'}")
+        return None
+
+    def _start_writer(self, index: int) -> ChildProcess:
+        seed, user = self._rng.getrandbits(32), self._users[index]
+        return ChildProcess(self._context, run_writer, self._settings, seed, user)
+
+    def _start_opener(self, index: int) -> ChildProcess:
+        return ChildProcess(self._context, run_opener, self._settings, index, self._rng.getrandbits(32))
 
     def _start_reader(self, index: int) -> ChildProcess:
         self._in_read[index] = 0
@@ -74,6 +110,7 @@ class Harness:
                     inject()
             self._check_processes()
             self._check_newest()
+            self._check_healed()
             self._continue_stopped(now)
             self._show_progress(now - start)
             time.sleep(0.001)
@@ -95,7 +132,10 @@ class Harness:
             self._kill_reader: options.reader_kills,
             self._kill_writer: options.writer_kills,
             self._stop_reader: options.stops,
+            self._kill_opener: options.writer_kills / 4 if self._openers else 0.0,
             self._fill_shm: options.full if has_private_shm() else 0.0,
+            self._remover.remove_segment: options.removals,
+            self._remover.force: options.forced,
         }
 
     def _kill_reader(self) -> None:
@@ -112,7 +152,12 @@ class Harness:
         index = self._rng.randrange(len(self._writers))
         self._kill(self._writers[index])
         self.report.writer_kills += 1
-        self._writers[index] = self._start_writer()
+        self._writers[index] = self._start_writer(index)
+
+    def _kill_opener(self) -> None:
+        index = self._rng.randrange(len(self._openers))
+        self._kill(self._openers[index])
+        self._openers[index] = self._start_opener(index)
 
     def _kill(self, process: ChildProcess) -> None:
         process.kill()
@@ -145,29 +190,49 @@ class Harness:
         if time.monotonic() < self._check_due:
             return
         self._check_due = time.monotonic() + _CHECK_INTERVAL
+        started = time.monotonic_ns()
         try:
             with self._reader.read() as snapshot:
-                timestamp = verify(snapshot.value, snapshot.version.seq)
+                timestamp = verify(snapshot.value, snapshot.version.seq, self._removals)
         except UNAVAILABLE:
+            return
+        except (DataReadError, StateReadError) as error:
+            if self._removals.permit_error(started):
+                self.report.removal_errors += 1
+            else:
+                self.report.violations.append(f"{type(error).__name__}: {error}")
             return
         except Exception as error:  # noqa: BLE001 - every error of a read is a violation
             self.report.violations.append(f"{type(error).__name__}: {error}")
             return
         if timestamp and timestamp < self._newest:
-            self.report.violations.append("a published version is lost")
+            if self._removals.permit_older(timestamp, self._newest):
+                self.report.permitted_older += 1
+            else:
+                self.report.violations.append("a published version is lost")
+            self._newest = timestamp
         self._newest = max(self._newest, timestamp)
         self.report.max_shm_mib = max(self.report.max_shm_mib, used_shm_mib())
 
+    def _check_healed(self) -> None:
+        if violation := self._remover.check():
+            self.report.violations.append(violation)
+
     def _check_processes(self) -> None:
         """Collect the messages; replace processes that ended on their own, which they never should."""
-        for process in (*self._writers, *self._readers):
+        for process in (*self._writers, *self._readers, *self._openers):
             self._collect(process)
             if process.exit_status is not None:
                 self.report.violations.append(f"a process ended on its own with status {process.exit_status}")
         for index, reader in enumerate(self._readers):
             if reader.exit_status is not None:
                 self._readers[index] = self._start_reader(index)
-        self._writers = [w if w.exit_status is None else self._start_writer() for w in self._writers]
+        for index, writer in enumerate(self._writers):
+            if writer.exit_status is not None:
+                self._writers[index] = self._start_writer(index)
+        for index, opener in enumerate(self._openers):
+            if opener.exit_status is not None:
+                self._openers[index] = self._start_opener(index)
 
     def _collect(self, process: ChildProcess) -> None:
         for message in process.received():
@@ -177,7 +242,7 @@ class Harness:
         report = self.report
         if "violation" in message:
             report.violations.append(message["violation"])
-        for count in ("reads", "forks", "writes", "capacity_errors"):
+        for count in _COUNTS:
             setattr(report, count, getattr(report, count) + message.get(count, 0))
         for total in _TOTALS:
             if total in message:
@@ -194,18 +259,32 @@ class Harness:
         """Kill all processes; what they leave must neither delay nor mislead the next writer and its readers."""
         self._continue_stopped(float("inf"))
         self.report.readers_pss_mib = round(sum(pss_kib(reader.pid) for reader in self._readers) / 1024, 1)
-        for process in (*self._writers, *self._readers):
+        for process in (*self._writers, *self._readers, *self._openers):
             self._kill(process)
         violations = self.report.violations
         if not wait_for_descendants(TIMEOUT):
             violations.append("a process is left")
+        for index in range(len(self._openers)):
+            unlink_name(names_of(opener_name(self._settings.name, index)))
+        self._remover.finish()
         with Writer(self._settings.name, grace_duration=TIMEOUT) as writer:
+            self._check_switch(writer)
             self._check_next_writes(writer)
             if self._settings.locks:
                 self._check_counts()
             self._reader.close()
             writer.unlink()
         violations += [f"{path.name} is left in /dev/shm" for path in SHM.glob(f"{self._settings.name}*")]
+
+    def _check_switch(self, writer: Writer[int]) -> None:
+        """Check that the reader finds the next version, even if the name was removed from outside before."""
+        writer.write(-1)
+        deadline = time.monotonic() + _SWITCH_TIMEOUT
+        while self._reader.read().value != -1:
+            if time.monotonic() > deadline:
+                self.report.violations.append("a reader stays in an incarnation that was removed")
+                return
+            time.sleep(_CHECK_INTERVAL)
 
     def _check_next_writes(self, writer: Writer) -> None:
         started = time.monotonic()

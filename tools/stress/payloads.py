@@ -14,19 +14,30 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-HEADER = struct.Struct("=QQQ")
-"""Timestamp, sequence number, digest of the content; each is 0 if unknown."""
-NUMBER = struct.Struct("=Q")
-"""The smallest payload: a sequence number alone."""
+    from stress.removals import Removals
+
+HEADER = struct.Struct("=QQQQ")
+"""The first four of `Fields`."""
+NUMBER = struct.Struct("=QQ")
+"""The smallest payload: sequence number and epoch alone."""
 _BLOCK = 4096
 _SMALL_LIMIT = 1 << 18
 
 
 class Fields(NamedTuple):
-    """The parts of a value."""
+    """The parts of a value.
+
+    Attributes:
+        timestamp: when its write began, in nanoseconds; 0 if unknown.
+        number: the sequence number that its writer expected; 0 if unknown.
+        epoch: that of the removals when the writer began this incarnation.
+        digest: digest of the content; 0 if unknown.
+        content: the rest.
+    """
 
     timestamp: int
     number: int
+    epoch: int
     digest: int
     content: Any
 
@@ -55,24 +66,25 @@ def digest_of(content: bytes | memoryview) -> int:
 def unpack(value: Any) -> Fields:
     """Return the parts of a value that a reader received."""
     if not isinstance(value, memoryview):
-        return Fields(value["timestamp"], value["number"], value["digest"], value["content"])
+        return Fields(*(value[name] for name in Fields._fields))
     if len(value) == NUMBER.size:
-        return Fields(0, NUMBER.unpack(value)[0], 0, b"")
-    timestamp, number, digest = HEADER.unpack_from(value)
-    return Fields(timestamp, number, digest, value[HEADER.size :])
+        number, epoch = NUMBER.unpack(value)
+        return Fields(0, number, epoch, 0, b"")
+    timestamp, number, epoch, digest = HEADER.unpack_from(value)
+    return Fields(timestamp, number, epoch, digest, value[HEADER.size :])
 
 
-def verify(value: Any, seq: int) -> int:
+def verify(value: Any, seq: int, removals: Removals) -> int:
     """Check a value against its digest and the sequence number of its version; return its timestamp.
 
     The first write after a writer becomes the owner knows neither its sequence number nor a timestamp later than its
-    predecessor's: both are 0.
+    predecessor's: both are 0. A removal from outside lets a writer start over at version 1, whatever it expected.
 
     Raises:
         Violation: the value is not what was published as this version.
     """
-    timestamp, number, digest, content = unpack(value)
-    if number not in {0, seq}:
+    timestamp, number, epoch, digest, content = unpack(value)
+    if number not in {0, seq} and not removals.permit_restart(epoch):
         raise Violation(f"version {seq} carries number {number}")
     if digest and digest != digest_of(content):
         raise Violation(f"version {seq}: the content of {len(content)} bytes does not match its digest")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync import ReadersFullError, StateNotFoundError, UninitializedStateError
+
+if TYPE_CHECKING:
+    from stress.removals import Removals
 
 REPORT_INTERVAL = 0.1
 """Seconds between two messages of a process to the harness."""
@@ -21,6 +24,9 @@ class Settings(NamedTuple):
         largest: largest payload, in bytes.
         unlinks: one in this number of writes is followed by an unlink; 0: none.
         locks: whether the writers may test the lock of a slot to prove its reader dead.
+        reentrant: the share of writes that a signal handler interrupts, which calls the writer.
+        other_user: id of the user of one of the writers; None: all writers have the same user.
+        removals: the removals from outside.
     """
 
     name: str
@@ -28,6 +34,9 @@ class Settings(NamedTuple):
     largest: int
     unlinks: int
     locks: bool
+    reentrant: float
+    other_user: int | None
+    removals: Removals
 
 
 class Violation(Exception):  # noqa: N818 - a result of the test, not an error of it

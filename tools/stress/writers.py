@@ -10,30 +10,44 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shmsync import CapacityError, WriteLockConflictError, Writer, codecs
+from shmsync import CapacityError, ClosedError, WriteLockConflictError, Writer, codecs
 from shmsync._core import slots
-from stress.payloads import HEADER, NUMBER, digest_of, random_content, size_limits
+from shmsync.errors import DataWriteError, StateReadError
+from stress.forks import c_fork, check_inherited_writer, run_forked
+from stress.interruptions import Interruptions, check_closed
+from stress.payloads import HEADER, NUMBER, Fields, digest_of, random_content, size_limits
 from stress.settings import REPORT_INTERVAL, Settings
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _RETRY_INTERVAL = 0.002
+_C_FORKS = 1 / 4000
+"""Share of the writes that are followed by a fork in C."""
+_TOTALS = ("resets", "replaced", "takeovers")
+_COUNTS = ("writes", "capacity_errors", "restarts", "refused_writes", "handler_calls", "handler_refusals", "c_forks")
 
 
 class Abandoned(Exception):  # noqa: N818 - raised on purpose
     """A write in place ends half-way."""
 
 
-def run_writer(settings: Settings, pipe: Connection, seed: int) -> None:
+def run_writer(settings: Settings, pipe: Connection, seed: int, user: int | None) -> None:
     """Compete for the name; once it is ours, publish without a pause until this process is killed."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
     if not settings.locks:
         slots.reap = lambda *_: False  # only the grace duration recovers
     rng = random.Random(seed)
     process = _WriterProcess(settings, pipe, rng)
-    for limit in size_limits(rng, settings.largest):
-        process.write(random_content(rng, limit))
+    try:
+        for limit in size_limits(rng, settings.largest):
+            process.write(random_content(rng, limit))
+    except Exception as error:  # noqa: BLE001 - every error that is not expected is a violation
+        process.send(violation=f"write: {type(error).__name__}: {error}")
 
 
 class _WriterProcess:
@@ -43,60 +57,127 @@ class _WriterProcess:
         self._settings = settings
         self._pipe = pipe
         self._rng = rng
-        self._writer = Writer(settings.name, grace_duration=settings.grace, mode=0o600)
+        self._writer = self._open()
         self._seq = 0  # of our last version; 0: another writer may have published since
-        self._writes = 0
-        self._capacity_errors = 0
+        self._epoch = 0  # of the removals, before this incarnation became ours
+        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._closed_totals = dict.fromkeys(_TOTALS, 0)
         self._max_wait_beyond_grace = 0.0
         self._report_due = 0.0
+        self._interruptions = Interruptions(rng)
+
+    def _open(self) -> Writer[Any]:
+        return Writer(self._settings.name, grace_duration=self._settings.grace, mode=0o600)
 
     def write(self, content: bytes) -> None:
         """Try to publish this content once."""
+        if self._rng.random() < self._settings.reentrant:
+            self._write_interrupted(content)
+            return
         timestamp = time.monotonic_ns() if self._seq else 0
         number = self._seq + 1 if self._seq else 0
+        epoch = self._settings.removals.epoch()
         started, cpu_started = time.perf_counter(), time.thread_time()
-        try:
-            result = self._publish(timestamp, number, content)
-        except (WriteLockConflictError, CapacityError) as error:
-            self._handle_failure(error)
+        if (seq := self._try_to_publish(timestamp, number, content)) is None:
             return
         waited = time.perf_counter() - started - (time.thread_time() - cpu_started)
         self._max_wait_beyond_grace = max(self._max_wait_beyond_grace, waited - self._settings.grace)
-        self._handle_success(result.version.seq, timestamp)
-
-    def _handle_failure(self, error: Exception) -> None:
-        if isinstance(error, CapacityError):
-            self._capacity_errors += 1
-        if isinstance(error, WriteLockConflictError) or self._writer._ownership is None:
-            self._seq = 0
-        time.sleep(_RETRY_INTERVAL)
-
-    def _handle_success(self, seq: int, timestamp: int) -> None:
-        if self._seq and seq != self._seq + 1:
-            self._send(violation=f"version {seq} follows {self._seq}")
-        self._seq = seq
-        self._writes += 1
+        self._note_published(seq, epoch)
         if time.monotonic() > self._report_due:
             self._report(timestamp)
+        if self._rng.random() < _C_FORKS:
+            self._c_fork()
         if self._settings.unlinks and self._rng.randrange(self._settings.unlinks) == 0:
-            self._writer.unlink()
+            self._unlink()
+
+    def _try_to_publish(self, timestamp: int, number: int, content: bytes) -> int | None:
+        """Return the sequence number of the new version; None after an error that is expected."""
+        started = time.monotonic_ns()
+        try:
+            seq: int = self._publish(timestamp, number, content).version.seq
+        except CapacityError:
+            self._counts["capacity_errors"] += 1
+            if self._writer._ownership is None:
+                self._seq = 0
+        except WriteLockConflictError:
             self._seq = 0
+        except (StateReadError, DataWriteError):
+            self._check_refused(started)
+            self._seq = 0
+        else:
+            return seq
+        time.sleep(_RETRY_INTERVAL)
+        return None
+
+    def _check_refused(self, started: int) -> None:
+        """Raise the current exception, unless the segments may belong to the other user or be missing."""
+        if self._settings.other_user is None and not self._settings.removals.permit_error(started):
+            raise  # noqa: PLE0704 - called where an exception is handled
+        self._counts["refused_writes"] += 1
+
+    def _note_published(self, seq: int, epoch: int) -> None:
+        self._counts["writes"] += 1
+        if self._seq and seq != self._seq + 1:
+            if not self._settings.removals.permit_restart(self._epoch):
+                self.send(violation=f"version {seq} follows {self._seq}")
+            self._counts["restarts"] += 1
+            self._epoch = epoch
+        elif not self._seq:
+            self._epoch = epoch
+        self._seq = seq
+
+    def _c_fork(self) -> None:
+        run_forked(c_fork, lambda: check_inherited_writer(self._writer))
+        self._counts["c_forks"] += 1
+
+    def _unlink(self) -> None:
+        self._seq = 0
+        with suppress(WriteLockConflictError, StateReadError, DataWriteError):  # another writer was faster
+            self._writer.unlink()
+
+    def _write_interrupted(self, content: bytes) -> None:
+        """Publish while a signal handler calls the same writer."""
+        writer, epoch = self._writer, self._settings.removals.epoch()
+        seq, started = None, time.monotonic_ns()
+        try:
+            with self._interruptions.during(writer):
+                seq = self._try_to_publish(0, 0, content)
+        except ClosedError:
+            if not self._interruptions.accepted:
+                raise
+        try:
+            if self._interruptions.error:
+                raise self._interruptions.error
+        except (StateReadError, DataWriteError):
+            self._check_refused(started)
+        accepted = self._interruptions.accepted
+        self._counts["handler_calls"] += self._interruptions.calls
+        self._counts["handler_refusals"] += self._interruptions.refused
+        self._interruptions.calls = self._interruptions.refused = 0
+        if seq is not None and not accepted:
+            self._note_published(seq, epoch)
+        else:
+            self._seq = 0
+        if "close" in accepted:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        if violation := check_closed(self._writer):
+            self.send(violation=violation)
+        stats = self._writer.stats()
+        for total in _TOTALS:
+            self._closed_totals[total] += getattr(stats, total)
+        self._writer = self._open()
 
     def _report(self, timestamp: int) -> None:
         self._report_due = time.monotonic() + REPORT_INTERVAL
         stats = self._writer.stats()
-        self._send(
-            writes=self._writes,
-            capacity_errors=self._capacity_errors,
-            wait_beyond_grace=self._max_wait_beyond_grace,
-            timestamp=timestamp,
-            resets=stats.resets,
-            replaced=stats.replaced,
-            takeovers=stats.takeovers,
-        )
-        self._writes = self._capacity_errors = 0
+        totals = {total: getattr(stats, total) + self._closed_totals[total] for total in _TOTALS}
+        self.send(wait_beyond_grace=self._max_wait_beyond_grace, timestamp=timestamp, **self._counts, **totals)
+        self._counts = dict.fromkeys(_COUNTS, 0)
 
-    def _send(self, **message: object) -> None:
+    def send(self, **message: object) -> None:
+        """Send a message to the harness."""
         self._pipe.send_bytes(json.dumps(message).encode())
 
     # ------------------------------------------------------------------------------------------------ ways to publish
@@ -104,15 +185,15 @@ class _WriterProcess:
     def _publish(self, timestamp: int, number: int, content: bytes) -> Any:
         kind = self._rng.randrange(5)
         if kind == 0 and number and len(content) < 64:
-            return self._writer.write_raw(NUMBER.pack(number))
+            return self._writer.write_raw(NUMBER.pack(number, self._epoch))
         digest = digest_of(content)
-        header = HEADER.pack(timestamp, number, digest)
+        header = HEADER.pack(timestamp, number, self._epoch, digest)
         if kind < 2:
             return self._writer.write_raw(header + content)
         if kind == 2:
             return self._publish_in_place(header, content)
         codec = codecs.by_name("msgpack" if kind == 3 else "archive")
-        value = {"timestamp": timestamp, "number": number, "digest": digest, "content": content}
+        value = Fields(timestamp, number, self._epoch, digest, content)._asdict()
         return self._writer._publish(codec, codec.encode(value), None)
 
     def _publish_in_place(self, header: bytes, content: bytes) -> Any:

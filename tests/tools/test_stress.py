@@ -1,0 +1,103 @@
+"""What the stress test calls a violation, and what a removal from outside permits; a short run of all of it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stress.forks import c_fork, run_forked
+from stress.payloads import HEADER, NUMBER, digest_of, verify
+from stress.removals import Removals
+from stress.settings import Violation
+
+TOOL = Path(__file__).parents[2] / "tools" / "stress"
+SECOND = 1_000_000_000
+CONTENT = b"content"
+
+
+@pytest.fixture
+def removals() -> Removals:
+    return Removals(SimpleNamespace(RawArray=lambda _, size: (ctypes.c_ulonglong * size)()))
+
+
+def value(number: int, epoch: int = 0, content: bytes = CONTENT) -> memoryview:
+    return memoryview(HEADER.pack(time.monotonic_ns(), number, epoch, digest_of(CONTENT)) + content)
+
+
+def test_a_value_that_is_what_was_published(removals: Removals) -> None:
+    assert verify(value(7), 7, removals) > 0
+    assert verify(value(0), 7, removals) > 0
+    assert verify(memoryview(NUMBER.pack(7, 0)), 7, removals) == 0
+
+
+def test_torn_content_is_found_even_after_a_removal(removals: Removals) -> None:
+    with removals.recorded(ends_incarnation=True):
+        pass
+    with pytest.raises(Violation, match="digest"):
+        verify(value(7, content=b"contenT"), 7, removals)
+
+
+@pytest.mark.parametrize("published", [value(6), memoryview(NUMBER.pack(6, 0))])
+def test_the_value_of_another_version_is_found(removals: Removals, published: memoryview) -> None:
+    with pytest.raises(Violation, match="version 7 carries number 6"):
+        verify(published, 7, removals)
+
+
+def test_a_forced_removal_permits_a_writer_to_start_over(removals: Removals) -> None:
+    with removals.recorded(ends_incarnation=True):
+        verify(value(7, epoch=0), 1, removals)
+    verify(value(7, epoch=0), 1, removals)
+    with pytest.raises(Violation):
+        verify(value(7, epoch=removals.epoch()), 1, removals)
+
+
+def test_removal_of_a_data_segment_permits_errors_only(removals: Removals) -> None:
+    started = time.monotonic_ns()
+    assert not removals.permit_error(started)
+    with removals.recorded(ends_incarnation=False):
+        pass
+    assert removals.permit_error(started)
+    assert not removals.permit_older(started, time.monotonic_ns())
+    assert not removals.permit_restart(0)
+
+
+def test_a_removal_permits_older_values_of_its_time_only(removals: Removals) -> None:
+    before = time.monotonic_ns()
+    assert not removals.permit_older(before, before + 1)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    after = time.monotonic_ns()
+    assert removals.permit_older(before, after)
+    assert removals.permit_older(after, after + 1)
+    assert not removals.permit_older(before - 2, before - 1)
+    assert not removals.permit_older(after + 3 * SECOND, after + 4 * SECOND)
+    assert not removals.permit_error(after + 3 * SECOND)
+
+
+def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
+    def fail() -> None:
+        raise ValueError("reason")
+
+    run_forked(c_fork, lambda: None)
+    with pytest.raises(Violation, match="in a child of c_fork: ValueError: reason"):
+        run_forked(c_fork, fail)
+
+
+@pytest.mark.slow
+def test_a_short_run_finds_no_violation() -> None:
+    arguments = ["--seconds", "5", "--readers", "3", "--largest", "65536", "--removals", "1", "--forced", "1", "--json"]
+    run = subprocess.run([sys.executable, TOOL, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
+    report = json.loads(run.stdout)
+    assert not report["violations"], report
+    assert run.returncode == 0
+    for fault in ("c_forks", "forks_while_opening", "handler_calls", "writer_kills"):
+        assert report[fault], fault
+    assert report["removed"] + report["renamed"]
+    assert report["forced"]
