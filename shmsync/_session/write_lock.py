@@ -37,7 +37,7 @@ def _describe(name: str, state: Segment) -> str:
     text = f"{name!r} already has a writer (pid {pid}, since {_local_time(since)}"
     if pid == os.getpid():
         return f"{text}, another Writer of this process); a name has only one at a time; close it, or write with it"
-    return f"{text}); a name has only one at a time; close that one first"
+    return f"{text}); a name has only one at a time; close that one first, or pass lock_timeout= to wait for it"
 
 
 def _describe_unrecorded(name: str, state: Segment, pid: int, since: float) -> str:
@@ -53,7 +53,7 @@ def _describe_unrecorded(name: str, state: Segment, pid: int, since: float) -> s
     if not pid:  # a writer that has the lock, but is not recorded yet, looks the same
         return (
             f"{name!r} already has a writer (pid {pids}), which is opening the name, or was forked in C by one that "
-            "has closed; a name has only one at a time; close that one first"
+            "has closed; a name has only one at a time; close that one first, or pass lock_timeout= to wait for it"
         )
     gone = f"{name!r} cannot be written: its writer (pid {pid}, since {_local_time(since)}) has ended"
     if os.getpid() in found:

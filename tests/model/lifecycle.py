@@ -12,7 +12,7 @@ every state in which the other writers and removers have finished or died:
     c  a published value cannot be read, or a removed one can
     d  the next writer is blocked, or leaves a segment behind
     e  a writer changes names after a forced removal
-    f  a version word goes back, or CLOSED is overwritten
+    f  a version word decreases, or CLOSED is overwritten
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ class World:
 
     def _check_version(self, state: list[Any], value: int) -> None:
         if value != CLOSED and state[VERSION] >= value:
-            raise Violation("f: CLOSED is overwritten, or the version word goes back")
+            raise Violation("f: CLOSED is overwritten, or the version word decreases")
 
     def _note_closed(self, me: int, process: Process, state: int) -> None:
         process.ended = self._locked(me) == state
