@@ -60,8 +60,8 @@ def check_owner(names: Names, segment: Segment) -> None:
     raise StateReadError(
         errno.EACCES,
         f"{segment.name} belongs to {user_name(status.st_uid)}, since {since} or before, and this process runs as "
-        f"{user_name(os.geteuid())}; if you trust that user, pass owner={status.st_uid} to the Reader, or publish as "
-        "that user; otherwise choose another name",
+        f"{user_name(os.geteuid())}; a Writer uses segments of its own user only; to read what that user publishes, "
+        f"pass owner={status.st_uid} (--owner on the command line); otherwise choose another name",
     )
 
 

@@ -16,7 +16,7 @@ def user_name(uid: int) -> str:
 
 
 def user_id(user: str | int) -> int:
-    """Return the id of a user.
+    """Return the id of a user, given by name or, as for chown(1), by number.
 
     Raises:
         InvalidArgumentError: there is no user of that name.
@@ -24,6 +24,8 @@ def user_id(user: str | int) -> int:
     if isinstance(user, int) and not isinstance(user, bool) and user >= 0:
         return user
     if isinstance(user, str):
+        if user.isdecimal():
+            return int(user)
         try:
             return pwd.getpwnam(user).pw_uid
         except KeyError:

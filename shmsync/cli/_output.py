@@ -20,6 +20,10 @@ USAGE = 2
 INTERRUPTED = 130
 
 Name = Annotated[str, typer.Argument(help="Name of the published value.", metavar="NAME", show_default=False)]
+Owner = Annotated[
+    str | None,
+    typer.Option(help="Also trust segments of this user, by name or id.", metavar="USER", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _GAP = 2

@@ -9,7 +9,7 @@ import typer
 
 from shmsync import Reader
 from shmsync.cli import _key_path
-from shmsync.cli._output import Name, fail, fail_not_found, print_json
+from shmsync.cli._output import Name, Owner, fail, fail_not_found, print_json
 from shmsync.errors import EntityReadError, StateNotFoundError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def get(
     *,
     raw: Annotated[bool, typer.Option("--raw", help="Write bytes to stdout instead of JSON.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Wait N seconds for the first value.", metavar="N")] = 0.0,
+    owner: Owner = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON (the default).")] = False,
 ) -> None:
     """Print the newest value, or a part of it, as JSON.
@@ -38,7 +39,7 @@ def get(
     """
     if raw and json:
         raise typer.BadParameter("--raw and --json are mutually exclusive")
-    with Reader(name, timeout=timeout) as reader, _read(reader) as snapshot:
+    with Reader(name, timeout=timeout, owner=owner) as reader, _read(reader) as snapshot:
         if raw:
             _write(snapshot.buffer if not keys else _bytes_at(snapshot, keys))
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shmsync import Reader
-from shmsync.cli._output import Json, Name, fail, print_json, print_line
+from shmsync.cli._output import Json, Name, Owner, fail, print_json, print_line
 from shmsync.cli._units import number_text, size_text
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def watch(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Exit after N seconds without a new version.", metavar="N")
     ] = None,
+    owner: Owner = None,
     json: Json = False,
 ) -> None:
     """Print a line for each new version until interrupted. The name may be created later.
@@ -30,7 +31,7 @@ def watch(
     Versions published while a line is printed may be skipped; the newest one is never skipped.
     """
     printed = 0
-    with Reader(name) as reader:
+    with Reader(name, owner=owner) as reader:
         for snapshot in reader.watch(timeout=timeout):
             _print_version(snapshot, json=json)
             printed += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -14,7 +15,16 @@ import pytest
 from helpers import SHM, TIMEOUT, Child, State, environment
 
 import shmsync
-from shmsync import CapacityError, ClosedError, Reader, StateNotFoundError, WriteLockConflictError, Writer
+from shmsync import (
+    CapacityError,
+    ClosedError,
+    InvalidArgumentError,
+    Reader,
+    StateNotFoundError,
+    StateReadError,
+    WriteLockConflictError,
+    Writer,
+)
 from shmsync._core.layout import names_of
 from shmsync._session import attachment, state_file
 from shmsync._session.unlink import force_unlink_name
@@ -189,6 +199,47 @@ def test_the_settings_of_a_restarted_writer(name: str, caplog: pytest.LogCapture
         writer.write(4)
         assert modes(name) == {"0o644", "0o666"}
         writer.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------------- owners
+
+NOBODY = pwd.getpwnam("nobody")
+
+
+def give_away(name: str, *segments: str) -> None:
+    for segment in segments:
+        os.chown(SHM / f"{name}_{segment}", NOBODY.pw_uid, -1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("segment", ["state", "readers", "data_1"])
+def test_segments_of_another_user(name: str, segment: str) -> None:
+    """As when another user has taken the name first: they could read what is published, or decide what is read."""
+    with Writer(name) as writer:
+        writer.write("first")
+        writer.write("second")
+    give_away(name, segment)
+    with Reader(name) as reader, pytest.raises(OSError, match=rf"belongs to user nobody \({NOBODY.pw_uid}\)"):
+        reader.get()
+    for owner in ("nobody", NOBODY.pw_uid, str(NOBODY.pw_uid)):
+        with Reader(name, owner=owner) as reader:
+            assert reader.get() == "second"
+    with closing(Writer(name)) as writer:
+        if segment == "data_1":  # replaced before anything is written to it
+            writer.write("third")
+            writer.write("fourth")
+        else:
+            with pytest.raises(StateReadError, match="a Writer uses segments of its own user only"):
+                writer.write("third")
+        if segment == "data_1":
+            assert (SHM / f"{name}_data_1").stat().st_uid == 0
+    assert force_unlink_name(names_of(name))
+
+
+@pytest.mark.parametrize("owner", ["no such user", True, -1, 1.5])
+def test_owners_that_do_not_exist(owner: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="owner"):
+        Reader("never", owner=owner)
 
 
 # ---------------------------------------------------------------------------------------------------------- the lock
