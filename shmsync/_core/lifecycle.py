@@ -155,27 +155,22 @@ class NameOwner(Generic[StateT]):
         self.state: StateT | None = None
         self._orphan: StateT | None = None
 
-    def acquire(self, *, check_name: bool) -> StateT:
+    def acquire(self) -> StateT:
         """Return the state segment of the current incarnation, locked; adopt or create one if necessary.
 
-        Args:
-            check_name: compare the names with the segments in hand, too. Without it, only an incarnation that was
-                ended is noticed, which costs one load.
-
-        After an error, call `abort`.
+        Compares the names with the segments in hand. After an error, call `abort`.
         """
         while True:
             state = self.state
             if state is None:
                 self._open_and_lock()
-                check_name = True
             elif not state.is_initialized():
                 self._initialize(state)
             elif state.version.load() == CLOSED:
                 self.end()  # by force, or its remover died: finish what it began
-            elif check_name and not state.is_named():
+            elif not state.is_named():
                 self._give_up(state)
-            elif check_name and not self._directory.has_table(state):
+            elif not self._directory.has_table(state):
                 self._abandon(state)  # no reader can attach any more
             else:
                 return state

@@ -297,7 +297,7 @@ class Writer(Generic[T]):
             self._refuse()
         self._next_name_check = now + _NAME_CHECK_INTERVAL
         while True:
-            state = self._owner.acquire(check_name=True)
+            state = self._owner.acquire()
             owned = self._ownership
             if owned is not None and owned.state is state:
                 owned.data.forget_unlinked()

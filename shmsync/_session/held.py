@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ def _reader_pids(names: Names) -> list[int]:
     """Return the processes that have claimed a slot and are alive."""
     try:
         with open_segment(names.readers, writable=False) as segment:
-            table = os.pread(segment.fd, readers_size(MAX_READERS), 0)
+            table = segment.read(0, readers_size(MAX_READERS))
             slots = (len(table) - SLOTS_AT) // SLOT_SIZE
             high = min(_WORD.unpack_from(table, HIGH_WATER_AT)[0] & HIGH_WATER, slots)
             return [

@@ -208,7 +208,7 @@ class Writer:
             return
 
     def publish(self) -> None:
-        state = self.hold.acquire(check_name=True)
+        state = self.hold.acquire()
         if state is not self.state:
             self.forget()
             self.state = state

@@ -73,13 +73,13 @@ def test_no_violation_in_larger_scenarios(
 MUTANTS: dict[str, tuple[types.ModuleType, str, str, Scenario]] = {
     "the name is not compared at each write": (
         lifecycle,
-        "            elif check_name and not state.is_named():",
+        "            elif not state.is_named():",
         "            elif False:",
         Scenario(("write write write",), removals=1),
     ),
     "the reader table is not compared at each write": (
         lifecycle,
-        "            elif check_name and not self._directory.has_table(state):",
+        "            elif not self._directory.has_table(state):",
         "            elif False:",
         Scenario((WRITES,), removals=1),
     ),
