@@ -124,7 +124,14 @@ class _WriterProcess:
             self._epoch = epoch
         elif not self._seq:
             self._epoch = epoch
+            self._check_owner()
         self._seq = seq
+
+    def _check_owner(self) -> None:
+        """Check that this writer has not adopted segments of the other user, who could read and change them."""
+        state = self._writer._owner.state
+        if state is not None and state._locks.status().st_uid != os.geteuid():
+            self.send(violation="a writer publishes into segments of another user")
 
     def _c_fork(self) -> None:
         run_forked(c_fork, lambda: check_inherited_writer(self._writer))
