@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shmsync import Writer
-from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, names_of, slot_offset
+from shmsync._core.layout import names_of
 from shmsync._session.unlink import unlink_name
 from shmsync.errors import DataReadError, StateReadError
+from stress.ending import check_end
 from stress.openers import opener_name, run_opener
 from stress.payloads import verify
 from stress.processes import TIMEOUT, ChildProcess
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _WRITERS = 2
 _CHECK_INTERVAL = 0.02
 _PROGRESS_INTERVAL = 1.0
-_SWITCH_TIMEOUT = 1.0
 _TOTALS = ("resets", "replaced", "takeovers")
 _COUNTS = (
     *("reads", "forks", "c_forks", "writes", "capacity_errors", "first_writes", "forks_while_opening", "restarts"),
@@ -256,7 +255,7 @@ class Harness:
     # ------------------------------------------------------------------------------------------------------------- end
 
     def finish(self) -> None:
-        """Kill all processes; what they leave must neither delay nor mislead the next writer and its readers."""
+        """Kill all processes, and check what they leave."""
         self._continue_stopped(float("inf"))
         self.report.readers_pss_mib = round(sum(pss_kib(reader.pid) for reader in self._readers) / 1024, 1)
         for process in (*self._writers, *self._readers, *self._openers):
@@ -267,37 +266,4 @@ class Harness:
         for index in range(len(self._openers)):
             unlink_name(names_of(opener_name(self._settings.name, index)))
         self._remover.finish()
-        with Writer(self._settings.name, grace_duration=TIMEOUT) as writer:
-            self._check_switch(writer)
-            self._check_next_writes(writer)
-            if self._settings.locks:
-                self._check_counts()
-            self._reader.close()
-            writer.unlink()
-        violations += [f"{path.name} is left in /dev/shm" for path in SHM.glob(f"{self._settings.name}*")]
-
-    def _check_switch(self, writer: Writer[int]) -> None:
-        """Check that the reader finds the next version, even if the name was removed from outside before."""
-        writer.write(-1)
-        deadline = time.monotonic() + _SWITCH_TIMEOUT
-        while self._reader.read().value != -1:
-            if time.monotonic() > deadline:
-                self.report.violations.append("a reader stays in an incarnation that was removed")
-                return
-            time.sleep(_CHECK_INTERVAL)
-
-    def _check_next_writes(self, writer: Writer) -> None:
-        started = time.monotonic()
-        for number in range(4):
-            writer.write(number)
-            if self._reader.get() != number:
-                self.report.violations.append("the next version is not the newest")
-        if self._settings.locks and time.monotonic() - started > TIMEOUT / 2:
-            self.report.violations.append("a dead reader delayed a write")
-
-    def _check_counts(self) -> None:
-        table = (SHM / f"{self._settings.name}_readers").read_bytes()
-        high_water = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder) & HIGH_WATER
-        left = [index for index in range(high_water) if any(table[slot_offset(index) : slot_offset(index) + 8])]
-        if left:
-            self.report.violations.append(f"counts are left in slots {left}")
+        violations += check_end(self._settings, self._reader)

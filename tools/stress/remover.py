@@ -80,7 +80,7 @@ class Remover:
     def finish(self) -> None:
         """Remove what this process moved; give the name up to root, or continue as the user of its segments."""
         self._moved.unlink(missing_ok=True)
-        owners = {self._path(segment).stat().st_uid for segment in _SEGMENTS if self._path(segment).exists()}
+        owners = {path.stat().st_uid for path in SHM.glob(f"{self._name}_*")}
         if owners - {os.geteuid()}:
             if len(owners) == 1:
                 os.seteuid(owners.pop())

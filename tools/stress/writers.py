@@ -59,6 +59,7 @@ class _WriterProcess:
         self._rng = rng
         self._writer = self._open()
         self._seq = 0  # of our last version; 0: another writer may have published since
+        self._incarnation = 0
         self._epoch = 0  # of the removals, before this incarnation became ours
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._closed_totals = dict.fromkeys(_TOTALS, 0)
@@ -117,14 +118,23 @@ class _WriterProcess:
 
     def _note_published(self, seq: int, epoch: int) -> None:
         self._counts["writes"] += 1
+        state = self._writer._owner.state
+        previous, self._incarnation = self._incarnation, state.header.incarnation if state else 0
         if self._seq and seq != self._seq + 1:
-            if not self._settings.removals.permit_restart(self._epoch):
+            if previous == self._incarnation or not self._settings.removals.permit_restart(self._epoch):
                 self.send(violation=f"version {seq} follows {self._seq}")
             self._counts["restarts"] += 1
             self._epoch = epoch
         elif not self._seq:
             self._epoch = epoch
+            self._check_owner()
         self._seq = seq
+
+    def _check_owner(self) -> None:
+        """Check that this writer has not adopted segments of the other user, who could read and change them."""
+        state = self._writer._owner.state
+        if state is not None and state._locks.status().st_uid != os.geteuid():
+            self.send(violation="a writer publishes into segments of another user")
 
     def _c_fork(self) -> None:
         run_forked(c_fork, lambda: check_inherited_writer(self._writer))
