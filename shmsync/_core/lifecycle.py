@@ -14,7 +14,7 @@ names. There are two locks on it:
 | absent            | none                   | creates the state, then as *empty* | nothing | not found           |
 | empty             | without magic          | initializes it                     | ends it | not published yet   |
 | unpublished       | version 0              | adopts it                          | ends it | not published yet   |
-| live              | version 1 ...          | adopts it, goes on counting        | ends it | reads               |
+| live              | version 1 ...          | adopts it, continues its count     | ends it | reads               |
 | closed            | version CLOSED         | ends it, then creates              | ends it | not found           |
 | orphan            | not under its name     | its owner gives it up              | -       | keeps the value     |
 
