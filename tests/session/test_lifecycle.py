@@ -27,6 +27,7 @@ from shmsync import (
 )
 from shmsync._core.layout import names_of
 from shmsync._session import attachment, state_file
+from shmsync._session.state import Channel
 from shmsync._session.unlink import force_unlink_name
 from shmsync._shm.segment import Segment, open_segment
 from shmsync.codecs import _gather
@@ -99,6 +100,20 @@ def test_a_name_that_is_unlinked_and_created_again_while_a_reader_maps_it(
     monkeypatch.setattr(attachment, "open_segment", open_later)
     with Reader(name) as reader:
         assert reader.get() == "new"
+
+
+def test_a_writer_that_heals_a_name_tells_the_readers_at_once(
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They find CLOSED; they do not have to compare the name."""
+    monkeypatch.setattr(Channel, "is_superseded", lambda _: False)
+    writer.write("old")
+    with Reader(name) as attached:
+        assert attached.get() == "old"
+        remove(name, "state")
+        writer._next_name_check = 0.0
+        writer.write("new")
+        assert attached.get() == "new"
 
 
 def test_a_creator_holds_the_lock_before_anything_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
