@@ -111,7 +111,7 @@ hypothesis.settings.load_profile("any speed")
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
 
-DURATION = "about 4 minutes on 2 idle cores; --slow adds the long part (about 1 minute)"
+DURATION = "about 4 minutes on 2 idle cores; --slow adds the long part (about 2 minutes)"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from model.explore import Scenario
     from model.mutants import Mutant
 
-SLOW = {"two readers", "two threads", "two threads that take views", "the writer killed at any step"}
+SLOW = {
+    *("two readers", "two threads", "two threads that take views", "the writer killed at any step"),
+    "the high-water mark is lowered",
+}
 SCENARIOS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW)) for each in standard()]
 
 

@@ -17,6 +17,13 @@ SHORT = [
     make_scenario("two threads", a_reader(reads, threads=2), last=2, slots=3),
     make_scenario("two threads that take views", a_reader(views, threads=2), last=2, slots=3, retains=True),
     make_scenario("the writer killed at any step", a_reader(reads), last=4, killable=(0,), successor=True),
+    make_scenario(
+        "the high-water mark is lowered",
+        a_reader(reads, closes=True),
+        a_reader(reads, attached=False, closes=True),
+        last=3,
+        lowers=True,
+    ),
 ]
 
 
