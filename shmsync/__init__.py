@@ -33,6 +33,7 @@ from shmsync._types import (
     WriterInfo,
     WriterStats,
 )
+from shmsync.codecs import Codec, register_codec
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,
@@ -62,6 +63,7 @@ __all__ = [
     "ArrayMap",
     "CapacityError",
     "ClosedError",
+    "Codec",
     "DataReadError",
     "DataWriteError",
     "EntityReadError",
@@ -95,5 +97,6 @@ __all__ = [
     "info",
     "names",
     "readers",
+    "register_codec",
     "unarchive",
 ]

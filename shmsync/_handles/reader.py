@@ -35,6 +35,7 @@ from shmsync._shm import fork
 from shmsync._shm.fork import MAX_CALLS, alive, in_progress
 from shmsync._shm.users import user_id
 from shmsync._types import InstanceVersion, ReaderStats
+from shmsync._util.arguments import flag, function
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder, are_intact
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
@@ -72,17 +73,22 @@ class Reader(Generic[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type: decode into this type, and raise if the value does not fit: msgspec Structs, dataclasses, TypedDicts,
-            containers of them; needs the extra `typed`. The default accepts any value.
+        type: decode into this type, and raise if the value does not fit: msgspec Structs, dataclasses, attrs classes,
+            TypedDicts, containers of them (needs the extra `typed`), or a pydantic model (needs the extra `pydantic`).
+            The default accepts any value.
         timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
         allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
         owner: name or id of another user whose segments are trusted. By default, those of this process's user and of
             root: any user of the host may take a free name, and so decide what is read there.
+        dec_hook: called with a class in `type` that msgspec does not support, and a plain value; returns the instance
+            of the class. As in msgspec.
+        frozen: return dicts as read-only mappings (types.MappingProxyType), lists as tuples, and sets as frozensets,
+            so that no caller changes by accident what `get` returns to all. Not with `type` or `allow_pickle`.
 
     Raises:
-        InvalidArgumentError: the name, the type or the timeout is not valid.
-        MissingExtraError: `type` needs msgspec.
+        InvalidArgumentError: an argument is not valid, or no value can be decoded into the type.
+        MissingExtraError: `type` needs msgspec or pydantic.
 
     Example:
         >>> from shmsync import Reader, Writer
@@ -105,6 +111,7 @@ class Reader(Generic[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        frozen: bool = ...,
     ) -> None: ...
 
     @overload
@@ -116,6 +123,7 @@ class Reader(Generic[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
     ) -> None: ...
 
     @overload  # a union or a Literal is not a class to a type checker: annotate the variable
@@ -127,6 +135,8 @@ class Reader(Generic[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
+        frozen: bool = ...,
     ) -> None: ...
 
     def __init__(
@@ -137,14 +147,18 @@ class Reader(Generic[T]):
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
         owner: str | int | None = None,
+        dec_hook: Callable[[Any, Any], Any] | None = None,
+        frozen: bool = False,
     ) -> None:
         self.name = name
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
         self._type = type
-        self._allow_pickle = allow_pickle
+        self._allow_pickle = flag(allow_pickle, "allow_pickle")
         self._owner = None if owner is None else user_id(owner)
-        self.decoder = Decoder(type, allow_pickle=allow_pickle)
+        self._dec_hook = function(dec_hook, "dec_hook")
+        self._frozen = flag(frozen, "frozen")
+        self.decoder = Decoder(type, allow_pickle=allow_pickle, dec_hook=dec_hook, frozen=frozen)
         self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
@@ -172,13 +186,13 @@ class Reader(Generic[T]):
     def get(self) -> T: ...
 
     @overload
-    def get(self, default: None) -> T | None: ...
+    def get(self, *, default: None) -> T | None: ...
 
     @overload
-    def get(self, default: D) -> T | D: ...
+    def get(self, *, default: D) -> T | D: ...
 
-    def get(self, default: Any = _RAISE) -> Any:
-        """Return the newest value; the same object until it changes, so treat it as read-only.
+    def get(self, *, default: Any = _RAISE) -> Any:
+        """Return the newest value; the same object until it changes, so treat it as read-only (see `frozen`).
 
         Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
         as long as they are referenced. Raw bytes are a new memoryview in each call, so a caller may release it. If one
@@ -587,7 +601,14 @@ class Reader(Generic[T]):
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the constructor, without the name."""
-        return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle, "owner": self._owner}
+        return {
+            "type": self._type,
+            "timeout": self._timeout,
+            "allow_pickle": self._allow_pickle,
+            "owner": self._owner,
+            "dec_hook": self._dec_hook,
+            "frozen": self._frozen,
+        }
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"

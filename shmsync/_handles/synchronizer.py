@@ -10,6 +10,7 @@ from shmsync._handles.writer import Writer
 from shmsync._shm import fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from shmsync._handles.reservation import Reservation
@@ -24,8 +25,8 @@ class Synchronizer(Reader[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type, timeout, allow_pickle, owner: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout.
+        type, timeout, allow_pickle, owner, dec_hook, frozen: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout, enc_hook.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
@@ -49,6 +50,7 @@ class Synchronizer(Reader[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        frozen: bool = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -61,6 +63,7 @@ class Synchronizer(Reader[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -73,6 +76,8 @@ class Synchronizer(Reader[T]):
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
+        frozen: bool = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -84,9 +89,19 @@ class Synchronizer(Reader[T]):
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
         owner: str | int | None = None,
+        dec_hook: Callable[[Any, Any], Any] | None = None,
+        frozen: bool = False,
         **writer: Any,
     ) -> None:
-        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle, owner=owner)
+        super().__init__(
+            name,
+            type=type,
+            timeout=timeout,
+            allow_pickle=allow_pickle,
+            owner=owner,
+            dec_hook=dec_hook,
+            frozen=frozen,
+        )
         self._writer: Writer[T] = Writer(name, **writer)
         self._is_inherited = False  # whether the writer is that of the parent process
 

@@ -5,74 +5,48 @@ The writer chooses the codec. Its number is stored in the data header, so a read
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import archive, arrow, msgpack, pickle, raw
-from shmsync.codecs._typed import TypedDecoder
+from shmsync.codecs import archive, arrow, msgpack, pickle
+from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, register_codec
+from shmsync.codecs._typed import typed_decoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
 
-__all__ = ["NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name"]
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "NumberedCodec", "are_intact", "by_id", "by_name", "encoder"]
+__all__ += ["id_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
-
-class Codec(Protocol):
-    """The interface of a codec module."""
-
-    NAME: str
-    ID: int
-
-    def encode(self, value: Any) -> Payload:
-        """Return the payload to copy into the segment.
-
-        Raises:
-            EntityWriteError: the value cannot be encoded so that it reads back equal.
-        """
-
-    def decode(self, payload: memoryview) -> Any:
-        """Return the value, or a view of the payload.
-
-        Raises:
-            EntityReadError: the payload is not valid for this codec.
-        """
-
-
-_ALL: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
-_BY_NAME = {codec.NAME: codec for codec in _ALL}
-_BY_ID = {codec.ID: codec for codec in _ALL}
 _CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the other codecs validate the whole payload in `decode`
+_HOOKED = {msgpack.ID: msgpack.encode, archive.ID: archive.encode}
 
 
-def by_name(name: str) -> Codec:
-    """Return the codec with this name.
-
-    Raises:
-        InvalidArgumentError: there is no such codec.
-    """
-    codec = _BY_NAME.get(name) if isinstance(name, str) else None
-    if codec is None:
-        raise InvalidArgumentError(f"unknown codec {name!r}; choose one of {', '.join(_BY_NAME)}")
-    return codec
-
-
-def by_id(number: int) -> Codec:
-    """Return the codec with this number, as stored in a data header.
+def encoder(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None) -> Callable[[Any], Payload]:
+    """Return the function that encodes values with a codec, and with the caller's hook.
 
     Raises:
-        EntityReadError: this version of shmsync does not have the codec.
+        InvalidArgumentError: the codec calls no hook.
     """
-    codec = _BY_ID.get(number)
-    if codec is None:
-        raise EntityReadError(
-            f"the value was published with codec {number}, which this version of shmsync does not have; "
-            "install the writer's version of shmsync"
+    if enc_hook is None:
+        return codec.encode
+    encode = _HOOKED.get(codec.ID)
+    if encode is None:
+        raise InvalidArgumentError(
+            f'enc_hook is called by codec="msgpack" and "archive" only, not by {codec.NAME!r}; convert values before '
+            "the write"
         )
-    return codec
+    return partial(encode, enc_hook=enc_hook)
+
+
+def id_of(codec: NumberedCodec, payload: Payload) -> int:
+    """Return the codec number to store with a payload."""
+    return msgpack.EXTENDED_ID if type(payload) is msgpack.ExtendedPayload else codec.ID
 
 
 def are_intact(views: Iterable[memoryview]) -> bool:
@@ -86,7 +60,7 @@ def are_intact(views: Iterable[memoryview]) -> bool:
 class PinnedPayload(Protocol):
     """The payload of one version, pinned while it is decoded."""
 
-    codec: Codec
+    codec: NumberedCodec
 
     def view(self) -> memoryview:
         """Return a view of the payload that must not outlive the pin."""
@@ -101,15 +75,32 @@ class Decoder:
     Args:
         type_: decode into this type; None for the value as it was written.
         allow_pickle: accept codec="pickle". Loading a pickle runs code that the writer chose.
+        dec_hook: makes instances of types that msgspec does not support.
+        frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
 
     Raises:
-        InvalidArgumentError: msgspec does not support the type.
-        MissingExtraError: a type is given, and msgspec is not installed.
+        InvalidArgumentError: no value can be decoded into the type, or the arguments exclude each other.
+        MissingExtraError: a type is given, and msgspec or pydantic is not installed.
     """
 
-    def __init__(self, type_: Any = None, *, allow_pickle: bool = False) -> None:
-        self._typed = None if type_ is None else TypedDecoder(type_)
+    def __init__(
+        self,
+        type_: Any = None,
+        *,
+        allow_pickle: bool = False,
+        dec_hook: Callable[[type, Any], Any] | None = None,
+        frozen: bool = False,
+    ) -> None:
+        if type_ is None and dec_hook is not None:
+            raise InvalidArgumentError("dec_hook makes instances of types named in type=; pass type=, too")
+        if frozen and (type_ is not None or allow_pickle):
+            raise InvalidArgumentError(
+                "frozen=True is for plain values: for typed ones use immutable types (tuples, frozen dataclasses, "
+                "Struct(frozen=True)); objects of a pickle cannot be frozen"
+            )
+        self._typed = None if type_ is None else typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
+        self._frozen = frozen
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -124,7 +115,7 @@ class Decoder:
                 and pickles are not allowed.
         """
         codec = published.codec
-        value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
+        value = self.decode_plain(codec.ID, published.view()) if codec.NAME == msgpack.NAME else NOT_PLAIN
         if value is not NOT_PLAIN:
             return value
         value = self._decode_exported(codec, published.export(), [] if exposed is None else exposed)
@@ -146,10 +137,12 @@ class Decoder:
             EntityReadError: the payload is not valid for the codec.
         """
         if codec != msgpack.ID or self._typed is not None or msgpack.is_frame(payload):
-            return NOT_PLAIN
-        return msgpack.unpack(payload)
+            if codec != msgpack.EXTENDED_ID or self._typed is not None:
+                return NOT_PLAIN
+            return msgpack.unpack(payload, msgpack.resolver(frozen=self._frozen), frozen=self._frozen)
+        return msgpack.unpack(payload, frozen=True) if self._frozen else msgpack.unpack(payload)
 
-    def _decode_exported(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
+    def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
         if codec is pickle and not self._allow_pickle:
             raise EntityReadError(
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
@@ -157,9 +150,9 @@ class Decoder:
             )
         if self._typed is not None:
             return self._typed.decode(codec, payload, exposed)
-        return msgpack.decode(payload, exposed) if codec is msgpack else codec.decode(payload)
+        return msgpack.decode(payload, exposed, frozen=self._frozen) if codec is msgpack else codec.decode(payload)
 
-    def check(self, codec: Codec, payload: memoryview) -> None:
+    def check(self, codec: NumberedCodec, payload: memoryview) -> None:
         """Validate the parts of a payload that decoding in place does not read.
 
         Raises:

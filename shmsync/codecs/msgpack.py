@@ -1,33 +1,46 @@
 """The msgpack codec, for plain Python values with arrays and large buffers among them.
 
-Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 levels deep
-(400 if the value contains large buffers), with any of the scalars or tuples of them as dict keys; and NumPy arrays of
-every dtype but object. Values read back equal, with these conversions: tuples other than dict keys become lists;
-bytearray and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses and
-msgspec Structs become dicts; instances of subclasses become instances of the base type; bytes-like values of 4 KiB and
-more become read-only memoryviews of the segment, and arrays become read-only arrays on it. Other values (larger ints,
-sets, datetimes, other objects) are rejected.
+Supports None, bool, int, float, str, bytes, list and dict, nested up to 1,000 levels deep (400 if the value contains
+large buffers); datetime, date, time, timedelta, Decimal, UUID, Path, complex, range, set and frozenset, nested in each
+other up to 16 levels; with any of these that is hashable, or tuples of them, as dict keys; and NumPy arrays of every
+dtype but object.
+
+Values read back equal, with these conversions: tuples other than dict keys and elements of sets become lists; bytearray
+and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses, msgspec Structs and
+attrs instances become dicts (as dict keys or in sets they are rejected), with the value of an enumeration's member in
+its place; other Mappings become dicts; instances of subclasses become instances of the base type, and of keys that are
+then equal the last one counts; time zones other than UTC, fixed offsets and ZoneInfo become fixed offsets;
+`msgpack.Timestamp` becomes a datetime, to the microsecond; bytes-like values of 4 KiB and more become read-only
+memoryviews of the segment, and arrays become read-only arrays on it.
+
+Other values are converted by `Writer(enc_hook=...)`, or rejected: the message says which value, where, and what to do.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
 extension is the 7 bytes "shmsync" and a msgpack array: the index of the buffer, and for a NumPy array also its dtype,
-order and shape.
+order and shape. For the other extensions see `_extensions`. A value that has extensions and is not a frame has the
+codec number EXTENDED_ID, so that extensions of the caller's own are never mistaken for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from msgpack import ExtType, Packer, packb, unpackb
+from msgpack import ExtType, Packer, Timestamp, packb, unpackb
 
-from shmsync.codecs import _frame, _numpy, raw
+from shmsync.codecs import _culprit, _extensions, _frame, _numpy, raw
+from shmsync.codecs._extensions import EXTENSION, TAG
+from shmsync.codecs._gather import GatherList
+from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
 from shmsync.codecs._records import fields_of
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
 
@@ -39,15 +52,19 @@ is_frame = _frame.is_frame
 OUT_OF_BAND_FROM = 4096
 """Bytes-like values of at least this many bytes are stored out of band."""
 
-EXTENSION = 64
-_TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
+EXTENDED_ID = 5
+"""The codec number of a value that is not a frame and contains extensions of the library's own."""
+
 _LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
 # The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
+_PACKED_BY_MSGPACK = (bool, float, str, *_BYTES_LIKE, list, tuple, dict, Timestamp)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
+_MAX_SET_DEPTH = 16  # bounded: sets in sets are unpacked recursively, each with 40 KB of the C stack
+_TO_DATETIME = 3  # an option of `unpackb`: timestamps become aware datetimes
 
 
 class _LargeBuffer:
@@ -59,15 +76,45 @@ class _LargeBuffer:
         self.buffer = raw.flat(value)
 
 
-def encode(value: object) -> Payload:
+class ExtendedPayload(GatherList):
+    """A payload of the codec number EXTENDED_ID."""
+
+    __slots__ = ()
+
+
+class _Found(list[_frame.Buffer]):
+    """The out-of-band buffers of a value, and what else `_default` has replaced in it.
+
+    Attributes:
+        tags: number of extensions with our tag, nested ones included.
+        has_possible_keys: whether hashable objects were replaced, which no reader could decode if they are dict keys.
+    """
+
+    __slots__ = ("has_possible_keys", "tags")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags = 0
+        self.has_possible_keys = False
+
+
+_NOTHING = _Found()
+
+
+def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
     """Return the packed value, as a frame if it contains arrays or large buffers.
 
+    Args:
+        value: the value.
+        enc_hook: called with each value of an unsupported type; returns one of a supported type.
+
     Raises:
-        EntityWriteError: msgpack does not support the value or something in it.
+        EntityWriteError: msgpack does not support the value or something in it; the message contains the path to it.
     """
     try:
-        packed, buffers = _pack(_LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value)
-        if len(packed) < OUT_OF_BAND_FROM and not buffers:
+        whole = _LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value
+        packed, found = _pack(whole, enc_hook)
+        if len(packed) < OUT_OF_BAND_FROM and found is _NOTHING:
             return packed[1:]
         # msgpack does not call `_default` for bytes. If the value may contain large ones, replace them and pack again.
         if (
@@ -75,60 +122,133 @@ def encode(value: object) -> Payload:
             and any(byte in packed for byte in _LARGE_BIN_TYPES)
             and _contains_large(value)
         ):
-            packed, buffers = _pack(_wrap_large(value))
-    except EntityWriteError:
-        raise
+            packed, found = _pack(_wrap_large(value), enc_hook)
+        if found is not _NOTHING:
+            _check_replaced(value, packed, found, enc_hook)
     except _ERRORS as error:
-        raise EntityWriteError(
-            f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
-            "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a "
-            "list, a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
-            'codec="pickle" between processes that trust each other'
-        ) from error
+        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from error
     body = memoryview(packed)[1:]
-    return _frame.pack(body, buffers) if buffers else body
+    if found:
+        return _frame.pack(body, found)
+    return _extended(body) if found.tags else body
 
 
-_packer_pool: list[tuple[Packer, list[_frame.Buffer]]] = []
-"""Idle packers, each with the list that `_default` appends to. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
+def _extended(body: memoryview) -> ExtendedPayload:
+    payload = ExtendedPayload()
+    payload.add(body)
+    return payload
 
 
-def _pack(value: object) -> tuple[bytes, Sequence[_frame.Buffer]]:
-    """Return the value packed inside a list, and its out-of-band buffers."""
-    try:
-        packer, buffers = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
-    except IndexError:
-        buffers = []
-        packer = Packer(default=partial(_default, buffers))
+_packer_pool: list[tuple[Packer, _Found]] = []
+"""Idle packers, each with what `_default` notes in. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
+
+
+def _pack(value: object, enc_hook: Callable[[Any], Any] | None = None) -> tuple[bytes, _Found]:
+    """Return the value packed inside a list, and what was replaced in it."""
+    if enc_hook is not None:
+        packer, found = _new_packer(enc_hook)
+    else:
+        try:
+            packer, found = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
+        except IndexError:
+            packer, found = _new_packer(None)
     # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
     # value that packs inside a list is certain to unpack.
     packed: bytes = packer.pack([value])
-    if buffers or len(packed) > _PACKER_BUFFER_SIZE:
-        return packed, buffers
-    _packer_pool.append((packer, buffers))
-    return packed, ()
+    if found or found.tags or found.has_possible_keys:
+        return packed, found
+    if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
+        _packer_pool.append((packer, found))
+    return packed, _NOTHING
 
 
-def _default(buffers: list[_frame.Buffer], value: object) -> object:
+def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, _Found]:
+    found = _Found()
+    return Packer(default=partial(_default, found, enc_hook)), found
+
+
+def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
     if isinstance(value, _LargeBuffer):
-        buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
-        return _reference(len(buffers) - 1)
+        found.append(_frame.Buffer(value.buffer, len(value.buffer)))
+        return _reference(found, len(found) - 1)
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
-        buffers.append(_numpy.buffer_of(value))
-        return _reference(len(buffers) - 1, dtype, order, *shape)
+        found.append(_numpy.buffer_of(value))
+        return _reference(found, len(found) - 1, dtype, order, *shape)
     plain = _numpy.to_python_scalar(value)
     if plain is not value:
         return plain
+    described = _extensions.fields_of(value)
+    if described is not None:
+        return _extension(found, described)
+    found.has_possible_keys |= type(value).__hash__ is not None
     fields = fields_of(value)
-    if fields is None:
-        raise TypeError(f"cannot serialize {type(value).__name__!r} object")
-    return _wrap_large(fields)
+    if fields is None and isinstance(value, Mapping):
+        fields = dict(value)
+    if fields is not None:
+        return _wrap_large(fields)
+    return _hooked(found, enc_hook, value)
 
 
-def _reference(*fields: int | str) -> ExtType:
-    return ExtType(EXTENSION, _TAG + packb(fields))
+def _hooked(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
+    """Return what the caller's hook makes of a value."""
+    converted = _wrap_large(from_hook(enc_hook, value))
+    if converted is None or isinstance(converted, _PACKED_BY_MSGPACK):
+        return converted
+    if isinstance(converted, int) and _is_64_bits(converted):
+        return converted
+    return _default(found, enc_hook, converted)
+
+
+def _is_64_bits(number: int) -> bool:
+    return -(1 << 63) <= number < 1 << 64
+
+
+def _reference(found: _Found, *fields: int | str) -> ExtType:
+    found.tags += 1
+    return ExtType(EXTENSION, TAG + packb(fields))
+
+
+def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
+    """Return the extension of a value that `_extensions` has described."""
+    if isinstance(fields, Timestamp):
+        return fields
+    if depth > _MAX_SET_DEPTH:
+        raise EntityWriteError(f"it is nested more than {_MAX_SET_DEPTH} sets deep; flatten it")
+    found.tags += 1
+    packer = Packer(default=partial(_element, found, depth))
+    packed: bytes = packer.pack([fields])  # in a list, as in `_pack`
+    return ExtType(EXTENSION, TAG + packed[1:])
+
+
+def _element(found: _Found, depth: int, value: object) -> object:
+    """Replace a part of an extension: an element of a set, of a type that msgpack does not support."""
+    plain = _numpy.to_python_scalar(value)
+    if plain is not value:
+        return plain
+    described = _extensions.fields_of(value)
+    if described is None:
+        raise _culprit.unsupported(value, KEYS)
+    return _extension(found, described, depth + 1)
+
+
+def _check_replaced(value: object, packed: bytes, found: _Found, enc_hook: Callable[[Any], Any] | None) -> None:
+    """Check that a reader decodes what `_default` has replaced, and nothing else, as it was.
+
+    Raises:
+        EntityWriteError: the caller has put an extension with our tag into the value, or a record is the key of a dict.
+    """
+    # A count at C speed. It differs, too, if a string in the value contains the tag.
+    if packed.count(TAG) != found.tags:
+        check_untagged(value)
+    if found.has_possible_keys:
+        body = memoryview(packed)[1:]
+        try:
+            unpackb(body, strict_map_key=False)
+        except TypeError:  # a list as a key: of a tuple, or of a record
+            _culprit.check(value, partial(parts_of, enc_hook))
+            unpack(body)
 
 
 def _is_large(value: object) -> bool:
@@ -164,39 +284,53 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
     return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # an ExtType is a named tuple
 
 
-def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
+def decode(
+    payload: memoryview, exposed: list[memoryview] | None = None, *, extended: bool = False, frozen: bool = False
+) -> Any:
     """Return the value, with large buffers and arrays in place.
 
     Args:
         payload: the encoded value.
         exposed: the memoryviews in the value are appended to it.
+        extended: whether its codec number is EXTENDED_ID.
+        frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
 
     Raises:
         EntityReadError: the payload is not a valid msgpack value or frame.
         MissingExtraError: the value contains an array, and NumPy is not installed.
     """
     if not is_frame(payload):
-        return unpack(payload)
+        return unpack(payload, resolver(frozen=frozen) if extended else ExtType, frozen=frozen)
     body, buffers = _frame.unpack(payload)
-    return unpack(body, partial(resolve_extension, buffers, exposed=exposed))
+    return unpack(body, partial(resolve_extension, buffers, exposed=exposed, frozen=frozen), frozen=frozen)
 
 
-def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> Any:
+def resolver(*, frozen: bool = False) -> Callable[[int, bytes], Any]:
+    """Return the `ext_hook` for a value that is not a frame, and whose codec number is EXTENDED_ID."""
+    return partial(resolve_extension, [], frozen=frozen)
+
+
+def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType, *, frozen: bool = False) -> Any:
     """Return the value of a bare msgpack value, or of the body of a frame.
 
     Args:
         packed: the msgpack value; the result does not refer to it.
         ext_hook: called with type and data of each extension; returns its value.
+        frozen: return dicts as read-only mappings, and lists as tuples.
 
     Raises:
         EntityReadError: `packed` is not exactly one valid msgpack value.
     """
+    options = _FROZEN if frozen else _THAWED
     try:
         try:
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
-        except TypeError:
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=_TO_DATETIME, **options)
+        except (TypeError, OverflowError) as error:
             # A tuple as a dict key unpacks as a list, which is not hashable. Rare, so only then use the slower hook.
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, object_pairs_hook=_with_tuple_keys)
+            # A timestamp beyond the year 9999 is none of our own. It stays a Timestamp.
+            timestamp = 0 if isinstance(error, OverflowError) else _TO_DATETIME
+            options = _FROZEN if frozen else {"object_pairs_hook": _with_tuple_keys}
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **options)
     except EntityReadError:
         raise
     except _ERRORS as error:
@@ -205,27 +339,46 @@ def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> An
         ) from error
 
 
+_THAWED: dict[str, Any] = {}
+_FROZEN: dict[str, Any] = {"use_list": False, "object_hook": MappingProxyType}
+
+
 def _text(error: Exception) -> str:
     return str(error).rstrip(".")  # some messages of msgpack end with a full stop
 
 
 def resolve_extension(
-    buffers: list[memoryview], code: int, data: bytes | memoryview, *, exposed: list[memoryview] | None = None
+    buffers: list[memoryview],
+    code: int,
+    data: bytes | memoryview,
+    *,
+    exposed: list[memoryview] | None = None,
+    frozen: bool = False,
+    depth: int = 0,
 ) -> Any:
-    """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own.
+    """Return the value, buffer or array of an extension; an `ExtType` if it is the caller's own.
 
-    A buffer is appended to `exposed`. The memoryview of an array cannot be released, since the array exports it.
+    Args:
+        buffers: the buffers of the frame.
+        code: type of the extension.
+        data: data of the extension.
+        exposed: a buffer is appended to it. The memoryview of an array cannot be released, since the array exports it.
+        frozen: return a set as a frozenset.
+        depth: number of sets that contain the extension.
     """
     data = bytes(data)
-    if code != EXTENSION or not data.startswith(_TAG):
+    if code != EXTENSION or not data.startswith(TAG):
         return ExtType(code, data)
     try:
+        if _extensions.is_value(data):
+            return _value_in(data, frozen=frozen, depth=depth)
         index, description = _reference_in(data)
         view = buffers[index]
-    except (*_ERRORS, IndexError) as error:
+    except EntityReadError:
+        raise
+    except (*_ERRORS, LookupError, ArithmeticError) as error:
         raise EntityReadError(
-            f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer; "
-            "publish the value again"
+            f"the published value is damaged: {data[:40]!r} is not a valid extension: {error}; publish the value again"
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
@@ -234,10 +387,20 @@ def resolve_extension(
     return view
 
 
+def _value_in(data: bytes, *, frozen: bool, depth: int) -> Any:
+    """Return the value of an extension that is not a reference. The elements of sets contain tuples, not lists."""
+    if depth > _MAX_SET_DEPTH:
+        raise ValueError(f"it is nested more than {_MAX_SET_DEPTH} sets deep")
+    nested = partial(resolve_extension, [], depth=depth + 1)
+    fields = unpackb(data[len(TAG) :], strict_map_key=False, ext_hook=nested, timestamp=_TO_DATETIME, use_list=False)
+    value = _extensions.value_of(fields)
+    return frozenset(value) if frozen and isinstance(value, set) else value
+
+
 @lru_cache(maxsize=256)  # successive versions usually have arrays of the same description
 def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | None]:
     """Return the index of a buffer, and its dtype, order and shape if it is an array."""
-    index, *description = unpackb(data[len(_TAG) :])
+    index, *description = unpackb(data[len(TAG) :])
     if not description:
         return index, None
     dtype, order, *shape = description
@@ -249,4 +412,13 @@ def _with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _to_key(key: Any) -> Any:
-    return tuple(map(_to_key, key)) if isinstance(key, list) else key
+    """Return a key with its lists as tuples. Not recursive: a key may be nested as deep as a value."""
+    if not isinstance(key, list):
+        return key
+    lists = [key]
+    for each in lists:
+        lists += [item for item in each if isinstance(item, list)]
+    tuples: dict[int, tuple[Any, ...]] = {}
+    for each in reversed(lists):
+        tuples[id(each)] = tuple([tuples[id(item)] if isinstance(item, list) else item for item in each])
+    return tuples[id(key)]

@@ -38,8 +38,8 @@ def readers() -> None:
 
 def values(reader: Reader[Prices]) -> None:
     assert_type(reader.get(), Prices)
-    assert_type(reader.get(None), Prices | None)
-    assert_type(reader.get(0), Prices | int)
+    assert_type(reader.get(default=None), Prices | None)
+    assert_type(reader.get(default=0), Prices | int)
     assert_type(reader.get().eur, float)
     assert_type(reader.version(), InstanceVersion)
     with reader.read(check_bytes=True) as snapshot:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgpack import packb
 
 from shmsync.codecs import _numpy
+from shmsync.codecs._culprit import short
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def writable_key(key: Any) -> Any:
         return tuple(map(writable_key, key))
     if plain is _NOT_PLAIN or (isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END):
         raise EntityWriteError(
-            f"cannot publish a map with the key {key!r:.60}: keys must be None, bool, 64-bit int, float, str, bytes, "
+            f"cannot publish a map with the key {short(key)}: keys must be None, bool, 64-bit int, float, str, bytes, "
             "or tuples of them"
         )
     return plain
