@@ -24,6 +24,7 @@ __all__ += ["id_of", "register_codec"]
 NOT_PLAIN: Any = object()
 
 _CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the other codecs validate the whole payload in `decode`
+_MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
 _HOOKED = {msgpack.ID: msgpack.encode, archive.ID: archive.encode}
 
 
@@ -115,7 +116,7 @@ class Decoder:
                 and pickles are not allowed.
         """
         codec = published.codec
-        value = self.decode_plain(codec.ID, published.view()) if codec.NAME == msgpack.NAME else NOT_PLAIN
+        value = self.decode_plain(codec.ID, published.view()) if codec.ID in _MSGPACK else NOT_PLAIN
         if value is not NOT_PLAIN:
             return value
         value = self._decode_exported(codec, published.export(), [] if exposed is None else exposed)
@@ -136,11 +137,11 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
-        if codec != msgpack.ID or self._typed is not None or msgpack.is_frame(payload):
-            if codec != msgpack.EXTENDED_ID or self._typed is not None:
-                return NOT_PLAIN
-            return msgpack.unpack(payload, msgpack.resolver(frozen=self._frozen), frozen=self._frozen)
-        return msgpack.unpack(payload, frozen=True) if self._frozen else msgpack.unpack(payload)
+        if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
+            return NOT_PLAIN
+        if codec == msgpack.ID and not self._frozen:
+            return msgpack.unpack(payload)
+        return msgpack.decode_plain(codec, payload, frozen=self._frozen)
 
     def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
         if codec is pickle and not self._allow_pickle:
@@ -150,7 +151,10 @@ class Decoder:
             )
         if self._typed is not None:
             return self._typed.decode(codec, payload, exposed)
-        return msgpack.decode(payload, exposed, frozen=self._frozen) if codec is msgpack else codec.decode(payload)
+        if codec.ID in _MSGPACK:
+            extended = codec.ID == msgpack.EXTENDED_ID
+            return msgpack.decode(payload, exposed, extended=extended, frozen=self._frozen)
+        return codec.decode(payload)
 
     def check(self, codec: NumberedCodec, payload: memoryview) -> None:
         """Validate the parts of a payload that decoding in place does not read.

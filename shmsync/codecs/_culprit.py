@@ -38,6 +38,11 @@ def refusal(value: object, children_of: Callable[[Any], Children], otherwise: Ex
     return EntityWriteError(PREFIX + text)
 
 
+def cause_of(error: Exception) -> Exception | None:
+    """Return the error to name as the cause; None if its traceback is one line for each level of a deep value."""
+    return None if "recursion" in str(error) else error
+
+
 def check(value: object, children_of: Callable[[Any], Children]) -> None:
     """Check that all parts of a value are supported.
 

@@ -137,5 +137,6 @@ def _as_text(item: Any) -> Any:
 def _duration(item: timedelta) -> str:
     """Return a duration in ISO 8601, as msgspec does."""
     sign, item = ("-", -item) if item < timedelta(0) else ("", item)
-    seconds = f"{item.seconds}.{item.microseconds:06}".rstrip("0").rstrip(".") if item.microseconds else item.seconds
-    return f"{sign}P{item.days}DT{seconds}S"
+    seconds = f"{item.seconds}.{item.microseconds:06}".rstrip("0") if item.microseconds else f"{item.seconds}"
+    days = f"{item.days}D" if item.days or not (item.seconds or item.microseconds) else ""
+    return f"{sign}P{days}T{seconds}S" if item.seconds or item.microseconds else f"{sign}P{days}"

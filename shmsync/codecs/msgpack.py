@@ -9,17 +9,17 @@ Values read back equal, with these conversions: tuples other than dict keys and 
 and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses, msgspec Structs and
 attrs instances become dicts (as dict keys or in sets they are rejected), with the value of an enumeration's member in
 its place; other Mappings become dicts; instances of subclasses become instances of the base type, and of keys that are
-then equal the last one counts; time zones other than UTC, fixed offsets and ZoneInfo become fixed offsets;
-`msgpack.Timestamp` becomes a datetime, to the microsecond; bytes-like values of 4 KiB and more become read-only
-memoryviews of the segment, and arrays become read-only arrays on it.
+then equal the last one counts; time zones other than UTC, fixed offsets and ZoneInfo become fixed offsets; beside
+dates, sets and the like, a `msgpack.Timestamp` becomes a datetime, to the microsecond; bytes-like values of 4 KiB and
+more become read-only memoryviews of the segment, and arrays become read-only arrays on it.
 
 Other values are converted by `Writer(enc_hook=...)`, or rejected: the message says which value, where, and what to do.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
 extension is the 7 bytes "shmsync" and a msgpack array: the index of the buffer, and for a NumPy array also its dtype,
-order and shape. For the other extensions see `_extensions`. A value that has extensions and is not a frame has the
-codec number EXTENDED_ID, so that extensions of the caller's own are never mistaken for them.
+order and shape. For the other extensions see `_extensions`. A value that contains any of these has the codec number
+EXTENDED_ID, so that extensions and timestamps of the caller's own are not mistaken for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import chain
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, Packer, Timestamp, packb, unpackb
@@ -37,6 +36,8 @@ from shmsync.codecs._extensions import EXTENSION, TAG
 from shmsync.codecs._gather import GatherList
 from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
 from shmsync.codecs._records import fields_of
+from shmsync.codecs._unpack import ERRORS, unpack_fields
+from shmsync.codecs._unpack import unpack as unpack  # noqa: PLC0414 - also for the users of this module
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
@@ -53,18 +54,15 @@ OUT_OF_BAND_FROM = 4096
 """Bytes-like values of at least this many bytes are stored out of band."""
 
 EXTENDED_ID = 5
-"""The codec number of a value that is not a frame and contains extensions of the library's own."""
+"""The codec number of a value with datetimes, or with extensions of ours other than references to buffers."""
 
 _LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
-# The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
-_ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKED_BY_MSGPACK = (bool, float, str, *_BYTES_LIKE, list, tuple, dict, Timestamp)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
 _MAX_SET_DEPTH = 16  # bounded: sets in sets are unpacked recursively, each with 40 KB of the C stack
-_TO_DATETIME = 3  # an option of `unpackb`: timestamps become aware datetimes
 
 
 class _LargeBuffer:
@@ -81,20 +79,32 @@ class ExtendedPayload(GatherList):
 
     __slots__ = ()
 
+    @classmethod
+    def of(cls, payload: Payload) -> ExtendedPayload:
+        """Return a payload with this codec number."""
+        extended = cls()
+        if isinstance(payload, GatherList):
+            extended._entries, extended._coalesced, extended._size = payload._entries, payload._coalesced, payload._size
+        else:
+            extended.add(payload)
+        return extended
+
 
 class _Found(list[_frame.Buffer]):
     """The out-of-band buffers of a value, and what else `_default` has replaced in it.
 
     Attributes:
         tags: number of extensions with our tag, nested ones included.
+        is_extended: whether there are other extensions of ours than references to buffers, or datetimes.
         has_possible_keys: whether hashable objects were replaced, which no reader could decode if they are dict keys.
     """
 
-    __slots__ = ("has_possible_keys", "tags")
+    __slots__ = ("has_possible_keys", "is_extended", "tags")
 
     def __init__(self) -> None:
         super().__init__()
         self.tags = 0
+        self.is_extended = False
         self.has_possible_keys = False
 
 
@@ -125,18 +135,11 @@ def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Paylo
             packed, found = _pack(_wrap_large(value), enc_hook)
         if found is not _NOTHING:
             _check_replaced(value, packed, found, enc_hook)
-    except _ERRORS as error:
-        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from error
+    except ERRORS as error:
+        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from _culprit.cause_of(error)
     body = memoryview(packed)[1:]
-    if found:
-        return _frame.pack(body, found)
-    return _extended(body) if found.tags else body
-
-
-def _extended(body: memoryview) -> ExtendedPayload:
-    payload = ExtendedPayload()
-    payload.add(body)
-    return payload
+    payload = _frame.pack(body, found) if found else body
+    return ExtendedPayload.of(payload) if found.is_extended else payload
 
 
 _packer_pool: list[tuple[Packer, _Found]] = []
@@ -155,7 +158,7 @@ def _pack(value: object, enc_hook: Callable[[Any], Any] | None = None) -> tuple[
     # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
     # value that packs inside a list is certain to unpack.
     packed: bytes = packer.pack([value])
-    if found or found.tags or found.has_possible_keys:
+    if found or found.is_extended or found.has_possible_keys:
         return packed, found
     if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
         _packer_pool.append((packer, found))
@@ -212,6 +215,7 @@ def _reference(found: _Found, *fields: int | str) -> ExtType:
 
 def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
     """Return the extension of a value that `_extensions` has described."""
+    found.is_extended = True
     if isinstance(fields, Timestamp):
         return fields
     if depth > _MAX_SET_DEPTH:
@@ -299,52 +303,27 @@ def decode(
         EntityReadError: the payload is not a valid msgpack value or frame.
         MissingExtraError: the value contains an array, and NumPy is not installed.
     """
-    if not is_frame(payload):
-        return unpack(payload, resolver(frozen=frozen) if extended else ExtType, frozen=frozen)
-    body, buffers = _frame.unpack(payload)
-    return unpack(body, partial(resolve_extension, buffers, exposed=exposed, frozen=frozen), frozen=frozen)
+    body, buffers = _frame.unpack(payload) if is_frame(payload) else (payload, [])
+    if not buffers and not extended:
+        return unpack(body, frozen=frozen)
+    ext_hook = partial(resolve_extension, buffers, exposed=exposed, frozen=frozen)
+    return unpack(body, ext_hook, frozen=frozen, dated=extended)
 
 
-def resolver(*, frozen: bool = False) -> Callable[[int, bytes], Any]:
-    """Return the `ext_hook` for a value that is not a frame, and whose codec number is EXTENDED_ID."""
-    return partial(resolve_extension, [], frozen=frozen)
-
-
-def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType, *, frozen: bool = False) -> Any:
-    """Return the value of a bare msgpack value, or of the body of a frame.
+def decode_plain(codec: int, payload: Bytes, *, frozen: bool = False) -> Any:
+    """Return a value that is not a frame.
 
     Args:
-        packed: the msgpack value; the result does not refer to it.
-        ext_hook: called with type and data of each extension; returns its value.
-        frozen: return dicts as read-only mappings, and lists as tuples.
+        codec: ID or EXTENDED_ID.
+        payload: the encoded value.
+        frozen: see `decode`.
 
     Raises:
-        EntityReadError: `packed` is not exactly one valid msgpack value.
+        EntityReadError: the payload is not a valid msgpack value.
     """
-    options = _FROZEN if frozen else _THAWED
-    try:
-        try:
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=_TO_DATETIME, **options)
-        except (TypeError, OverflowError) as error:
-            # A tuple as a dict key unpacks as a list, which is not hashable. Rare, so only then use the slower hook.
-            # A timestamp beyond the year 9999 is none of our own. It stays a Timestamp.
-            timestamp = 0 if isinstance(error, OverflowError) else _TO_DATETIME
-            options = _FROZEN if frozen else {"object_pairs_hook": _with_tuple_keys}
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **options)
-    except EntityReadError:
-        raise
-    except _ERRORS as error:
-        raise EntityReadError(
-            f"the published bytes are not a valid msgpack value: {_text(error)}; publish the value again"
-        ) from error
-
-
-_THAWED: dict[str, Any] = {}
-_FROZEN: dict[str, Any] = {"use_list": False, "object_hook": MappingProxyType}
-
-
-def _text(error: Exception) -> str:
-    return str(error).rstrip(".")  # some messages of msgpack end with a full stop
+    if codec == ID:
+        return unpack(payload, frozen=frozen)
+    return unpack(payload, partial(resolve_extension, [], frozen=frozen), frozen=frozen, dated=True)
 
 
 def resolve_extension(
@@ -376,7 +355,7 @@ def resolve_extension(
         view = buffers[index]
     except EntityReadError:
         raise
-    except (*_ERRORS, LookupError, ArithmeticError) as error:
+    except (*ERRORS, LookupError, ArithmeticError) as error:
         raise EntityReadError(
             f"the published value is damaged: {data[:40]!r} is not a valid extension: {error}; publish the value again"
         ) from error
@@ -392,8 +371,7 @@ def _value_in(data: bytes, *, frozen: bool, depth: int) -> Any:
     if depth > _MAX_SET_DEPTH:
         raise ValueError(f"it is nested more than {_MAX_SET_DEPTH} sets deep")
     nested = partial(resolve_extension, [], depth=depth + 1)
-    fields = unpackb(data[len(TAG) :], strict_map_key=False, ext_hook=nested, timestamp=_TO_DATETIME, use_list=False)
-    value = _extensions.value_of(fields)
+    value = _extensions.value_of(unpack_fields(data[len(TAG) :], nested))
     return frozenset(value) if frozen and isinstance(value, set) else value
 
 
@@ -405,20 +383,3 @@ def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | 
         return index, None
     dtype, order, *shape = description
     return index, (dtype, order, tuple(shape))
-
-
-def _with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {_to_key(key): value for key, value in pairs}
-
-
-def _to_key(key: Any) -> Any:
-    """Return a key with its lists as tuples. Not recursive: a key may be nested as deep as a value."""
-    if not isinstance(key, list):
-        return key
-    lists = [key]
-    for each in lists:
-        lists += [item for item in each if isinstance(item, list)]
-    tuples: dict[int, tuple[Any, ...]] = {}
-    for each in reversed(lists):
-        tuples[id(each)] = tuple([tuples[id(item)] if isinstance(item, list) else item for item in each])
-    return tuples[id(key)]

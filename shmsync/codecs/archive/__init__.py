@@ -59,7 +59,7 @@ def encode(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
         return Encoder(value, enc_hook).payload
     except (TypeError, ValueError, OverflowError, LookupError, RuntimeError) as error:
         # RuntimeError: another thread modified a container while it was being encoded.
-        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from error
+        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from _culprit.cause_of(error)
 
 
 def decode(payload: memoryview) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numbers
 from typing import TYPE_CHECKING, Any
 
-from msgpack import packb
+from msgpack import ExtType, packb
 
 from shmsync.codecs import _numpy
 from shmsync.codecs._culprit import short
@@ -49,10 +49,13 @@ def writable_key(key: Any) -> Any:
     Raises:
         EntityWriteError: the key is not supported.
     """
-    plain = key if isinstance(key, bool) else plain_key(key)
+    plain = key if isinstance(key, bool) else _NOT_PLAIN if isinstance(key, ExtType) else plain_key(key)
     if isinstance(plain, tuple):
         return tuple(map(writable_key, key))
-    if plain is _NOT_PLAIN or (isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END):
+    is_too_large = isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END
+    # A Decimal or complex number that equals an int or float is found with it, but would not be read as itself.
+    is_other_number = isinstance(plain, (int, float)) and not isinstance(_numpy.to_python_scalar(key), (int, float))
+    if plain is _NOT_PLAIN or is_too_large or is_other_number:
         raise EntityWriteError(
             f"cannot publish a map with the key {short(key)}: keys must be None, bool, 64-bit int, float, str, bytes, "
             "or tuples of them"

@@ -8,6 +8,8 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgpack import ExtType
+
 from shmsync.codecs import _culprit, _numpy, raw
 from shmsync.codecs._parts import from_hook
 from shmsync.codecs._records import fields_of
@@ -132,7 +134,7 @@ def _classify(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> tuple
     type_ = type(value)
     if type_ in _KIND_OF_TYPE:
         return _KIND_OF_TYPE[type_], value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not isinstance(value, ExtType):
         return _kind_of_lists([value]) or ValueKind.LIST, value
     value = unarchive(_numpy.to_python_scalar(value))
     if isinstance(value, int):
