@@ -47,7 +47,7 @@ def encoder(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None) -> Call
 
 def id_of(codec: NumberedCodec, payload: Payload) -> int:
     """Return the codec number to store with a payload."""
-    return msgpack.EXTENDED_ID if type(payload) is msgpack.ExtendedPayload else codec.ID
+    return codec.ID if type(payload) is not msgpack.ExtendedPayload else msgpack.EXTENDED_ID
 
 
 def are_intact(views: Iterable[memoryview]) -> bool:
@@ -102,6 +102,7 @@ class Decoder:
         self._typed = None if type_ is None else typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
         self._frozen = frozen
+        self._is_plain = type_ is None and not frozen
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -137,10 +138,10 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
+        if codec == msgpack.ID and self._is_plain and not msgpack.is_frame(payload):
+            return msgpack.unpack(payload)
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
-        if codec == msgpack.ID and not self._frozen:
-            return msgpack.unpack(payload)
         return msgpack.decode_plain(codec, payload, frozen=self._frozen)
 
     def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:

@@ -188,7 +188,7 @@ _REMEDIES = [
         (r"numpy\.complex\d+|numpy\.clongdouble", "publish complex(...) of it, or an array of it"),
         (r"numpy\.(longdouble|float128)", "publish float(...) of it, or an array of it"),
         (r"fractions\.Fraction", "publish its numerator and denominator"),
-        (r"collections\.deque|builtins\.(generator|map|filter|zip|dict_\w+|enumerate|reversed)", _LIST),
+        (r"collections\.deque|builtins\.(generator|\w+iterator|map|filter|zip|dict_\w+|enumerate|reversed)", _LIST),
         (r"(builtins\.)?(coroutine|function|builtin_function_or_method)", "call it, and publish the result"),
         (r"ipaddress\..*", "publish str(...) of it"),
         (r"re\.Pattern", "publish its pattern"),

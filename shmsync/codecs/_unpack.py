@@ -34,14 +34,15 @@ def unpack(
     Raises:
         EntityReadError: `packed` is not exactly one valid msgpack value.
     """
-    timestamp = _DATETIME if dated else _TIMESTAMP
     try:
         try:
-            if frozen:
-                return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **_FROZEN)
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp)
+            if not frozen and not dated:
+                return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
+            options = _FROZEN if frozen else {}
+            timestamp = _DATETIME if dated else _TIMESTAMP
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **options)
         except (TypeError, OverflowError):
-            return _unpack_rare(packed, ext_hook, timestamp, frozen=frozen)
+            return _unpack_rare(packed, ext_hook, frozen=frozen, dated=dated)
     except EntityReadError:
         raise
     except ERRORS as error:
@@ -64,11 +65,12 @@ def unpack_fields(packed: Bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
         return unpackb(packed, timestamp=_TIMESTAMP, list_hook=_dated_tuple, **options)
 
 
-def _unpack_rare(packed: Bytes, ext_hook: Callable[[int, bytes], Any], timestamp: int, *, frozen: bool) -> Any:
+def _unpack_rare(packed: Bytes, ext_hook: Callable[[int, bytes], Any], *, frozen: bool, dated: bool) -> Any:
     """Unpack a value with tuples as dict keys, which unpack as lists, or with timestamps beyond the year 9999."""
     options = {"strict_map_key": False, "ext_hook": ext_hook}
     if not frozen:
         try:
+            timestamp = _DATETIME if dated else _TIMESTAMP
             return unpackb(packed, timestamp=timestamp, object_pairs_hook=_with_tuple_keys, **options)
         except OverflowError:
             pass

@@ -97,15 +97,17 @@ class _Found(list[_frame.Buffer]):
         tags: number of extensions with our tag, nested ones included.
         is_extended: whether there are other extensions of ours than references to buffers, or datetimes.
         has_possible_keys: whether hashable objects were replaced, which no reader could decode if they are dict keys.
+        is_empty: whether all of these are as they were.
     """
 
-    __slots__ = ("has_possible_keys", "is_extended", "tags")
+    __slots__ = ("has_possible_keys", "is_empty", "is_extended", "tags")
 
     def __init__(self) -> None:
         super().__init__()
         self.tags = 0
         self.is_extended = False
         self.has_possible_keys = False
+        self.is_empty = True
 
 
 _NOTHING = _Found()
@@ -158,7 +160,7 @@ def _pack(value: object, enc_hook: Callable[[Any], Any] | None = None) -> tuple[
     # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
     # value that packs inside a list is certain to unpack.
     packed: bytes = packer.pack([value])
-    if found or found.is_extended or found.has_possible_keys:
+    if not found.is_empty:
         return packed, found
     if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
         _packer_pool.append((packer, found))
@@ -185,7 +187,9 @@ def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object
     described = _extensions.fields_of(value)
     if described is not None:
         return _extension(found, described)
-    found.has_possible_keys |= type(value).__hash__ is not None
+    if type(value).__hash__ is not None:
+        found.has_possible_keys = True
+        found.is_empty = False
     fields = fields_of(value)
     if fields is None and isinstance(value, Mapping):
         fields = dict(value)
@@ -210,12 +214,14 @@ def _is_64_bits(number: int) -> bool:
 
 def _reference(found: _Found, *fields: int | str) -> ExtType:
     found.tags += 1
+    found.is_empty = False
     return ExtType(EXTENSION, TAG + packb(fields))
 
 
 def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
     """Return the extension of a value that `_extensions` has described."""
     found.is_extended = True
+    found.is_empty = False
     if isinstance(fields, Timestamp):
         return fields
     if depth > _MAX_SET_DEPTH:
