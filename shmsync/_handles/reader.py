@@ -236,7 +236,7 @@ class Reader(Generic[T]):
         fast = self._fast
         if (
             fast is None
-            or check_bytes
+            or check_bytes is not False
             or fast[0].poisoned
             or not alive[0]
             or getrefcount(fast[0]) > MAX_REFERENCES
@@ -345,7 +345,7 @@ class Reader(Generic[T]):
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
-        return self._retry_until_published(self._snapshot, check_bytes=check_bytes)
+        return self._retry_until_published(self._snapshot, check_bytes=flag(check_bytes, "check_bytes"))
 
     def _read_now(self) -> Snapshot[T]:
         """Pin the newest version. Raises if nothing is published, without waiting."""

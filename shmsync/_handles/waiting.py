@@ -128,10 +128,12 @@ class _Since:
         self._incarnation: int | None = None  # None: the incarnation of the first poll
         self._seq: int | None = None  # None: the newest version that the handle has returned
         if since is not None:
+            text = f"since must be a version or a sequence number, not {since!r}"
+            if isinstance(since, bool):
+                raise InvalidArgumentError(text)
             try:
                 self._seq = operator.index(since.seq if isinstance(since, InstanceVersion) else since)
             except TypeError:
-                text = f"since must be a version or a sequence number, not {since!r}"
                 raise InvalidArgumentError(text) from None
 
     def set(self, snapshot: Snapshot[Any]) -> None:

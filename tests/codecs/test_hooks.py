@@ -274,11 +274,15 @@ class View:
 
 @pytest.fixture(autouse=True)
 def _forget_registered_codecs() -> Iterator[None]:
-    names, numbers = dict(_registry._BY_NAME), dict(_registry._BY_ID)
+    _unregister_all()  # a page of the documentation may have run in this process
     yield
-    for current, before in ((_registry._BY_NAME, names), (_registry._BY_ID, numbers)):
-        current.clear()
-        current.update(before)  # type: ignore[arg-type]
+    _unregister_all()
+
+
+def _unregister_all() -> None:
+    registered = [codec for codec in _registry._BY_NAME.values() if codec not in _registry._BUILT_IN]
+    for codec in registered:
+        del _registry._BY_NAME[codec.NAME], _registry._BY_ID[codec.ID]
 
 
 def test_a_registered_codec(name: str) -> None:
