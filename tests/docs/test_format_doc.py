@@ -253,15 +253,18 @@ PLAIN = {
 }
 
 
+DAY = dt.date(2026, 1, 1)
+
+
 def test_extensions(writer: Writer[Any], name: str) -> None:
     utc = dt.timezone.utc
     for beside in (None, np.arange(3)):
         writer.write({
             "when": [dt.datetime(2026, 1, 1, 0, 0, 0, 5, tzinfo=utc), dt.datetime(1960, 1, 1, tzinfo=utc)],
             "local": [dt.datetime(2026, 1, 1, 12, 30), dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris"))],  # noqa: DTZ001, E501
-            "day": [dt.date(2026, 1, 1), dt.time(12, 30, tzinfo=utc), dt.timedelta(-1, 2, 3)],
+            "day": [DAY, dt.time(12, 30, tzinfo=utc), dt.timedelta(-1, 2, 3)],
             "number": [Decimal("1.50"), 2**64, -(2**63) - 1, 1 + 2j, range(1, 9, 2)],
-            "other": [uuid.UUID(int=258), Path("/tmp/x"), PurePosixPath("x"), {(1, 2)}, frozenset({dt.date(2026, 1, 1)})],
+            "other": [uuid.UUID(int=258), Path("/tmp/x"), PurePosixPath("x"), {(1, 2)}, frozenset({DAY})],
             "beside": beside,
         })  # fmt: skip
         found = read(name)
