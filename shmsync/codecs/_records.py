@@ -25,15 +25,6 @@ _MISSING: Any = object()
 _MAX_DEPTH = 100  # of containers in one field
 
 
-def is_record(value: Any) -> bool:
-    """Return whether a value is a dataclass, Struct or attrs instance."""
-    if isinstance(value, type):
-        return False
-    if hasattr(type(value), "__dataclass_fields__") or hasattr(type(value), "__attrs_attrs__"):
-        return True
-    return _is_struct(value)
-
-
 def _is_struct(value: Any) -> bool:
     msgspec = sys.modules.get("msgspec")
     return msgspec is not None and isinstance(value, msgspec.Struct)
