@@ -15,6 +15,7 @@ import pytest
 from stress.forks import c_fork, run_forked
 from stress.payloads import HEADER, NUMBER, digest_of, verify
 from stress.removals import Removals
+from stress.sequence import Sequence
 from stress.settings import Violation
 
 TOOL = Path(__file__).parents[2] / "tools" / "stress"
@@ -56,6 +57,36 @@ def test_a_forced_removal_permits_a_writer_to_start_over(removals: Removals) -> 
     verify(value(7, epoch=0), 1, removals)
     with pytest.raises(Violation):
         verify(value(7, epoch=removals.epoch()), 1, removals)
+
+
+def test_a_version_follows_its_predecessor(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    assert sequence.publish(7, 1, 0) == ""
+    assert sequence.publish(8, 1, 0) == ""
+    assert sequence.publish(10, 1, 0) == "version 10 follows 8"
+    assert sequence.publish(1, 2, 0) == "version 1 follows 10"
+    sequence.lose()
+    assert sequence.publish(30, 2, 0) == ""
+
+
+def test_a_removal_permits_one_new_incarnation(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    sequence.publish(7, 1, 0)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    assert sequence.publish(1, 1, 1) == "version 1 follows 7"
+    assert sequence.publish(1, 2, 1) == ""
+    assert sequence.publish(1, 3, 1) == "version 1 follows 1"
+
+
+def test_a_removal_permits_a_new_incarnation_until_the_writer_notices_it(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    sequence.publish(7, 1, 0)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    sequence.lose()  # a signal handler wrote meanwhile
+    assert sequence.publish(9, 1, removals.epoch()) == ""
+    assert sequence.publish(1, 2, removals.epoch()) == ""
 
 
 def test_removal_of_a_data_segment_permits_errors_only(removals: Removals) -> None:
