@@ -6,7 +6,6 @@ The kernel tells their sizes only in /proc/PID/maps, which the user of the proce
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 # address range, permissions, offset, device, inode, path; see proc_pid_maps(5)
@@ -24,7 +23,8 @@ class UnlinkedSegment(NamedTuple):
 def unlinked_segments(pid: int) -> list[UnlinkedSegment] | None:
     """Return the segments without a name that a process has mapped; None if that cannot be determined."""
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            maps = file.read()
     except OSError:
         return None
     return [
