@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 # address range, permissions, offset, device, inode, path; see proc_pid_maps(5)
-_UNLINKED = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$", re.MULTILINE)
+_UNLINKED = r"(?m)^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$"
 
 
 class UnlinkedSegment(NamedTuple):
@@ -29,5 +29,5 @@ def unlinked_segments(pid: int) -> list[UnlinkedSegment] | None:
         return None
     return [
         UnlinkedSegment(name, (device, int(inode)), int(end, 16) - int(start, 16))
-        for start, end, device, inode, name in _UNLINKED.findall(maps)
+        for start, end, device, inode, name in re.findall(_UNLINKED, maps)
     ]
