@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from helpers import TIMEOUT
 
 import shmsync
-from helpers import TIMEOUT
 from shmsync import codecs
 
 HEAVY = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
-import declarations
-import pytest
 from atomics._impl.patomic import Patomic
 
+import declarations
 from shmsync._shm import atomics
 from shmsync._shm.ffi import ffi
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_the_module_is_up_to_date() -> None:
@@ -42,5 +45,5 @@ def test_another_version_of_the_library_is_not_used(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomics.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert atomics._functions() is None
