@@ -55,8 +55,8 @@ def load() -> None:
     """Import all codecs.
 
     A program that only lists names does not need them. Every new handle calls this: a read must not import the codec of
-    its value, because in a signal handler, or in a child forked while another thread imported it, the module may be
-    incomplete or locked for ever.
+    its value: in a signal handler that interrupted the same import the module would be incomplete, and in a child forked
+    while another thread imported it, it would stay locked.
     """
     if _BY_ID:
         return
