@@ -1,18 +1,18 @@
-"""The command line: one module per command. Needs the extra `cli`."""
+"""The command line: one module per command, imported when it is called. Needs the extra `cli`."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from shmsync import __version__
-from shmsync.cli import bench, doctor, get, inspect, ls, put, readers, rm, top, watch
 from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
-from shmsync.cli.demo import command as demo_command
 from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
@@ -25,14 +25,75 @@ The exit status is 0 for success; 1 for an error, a name that is not found, or a
 reason and the remedy); 2 for invalid usage; 130 after Ctrl-C; and 141 if the reader of the output closed the pipe.
 """
 
+_COMMANDS = {
+    "ls": "ls:ls",
+    "inspect": "inspect:inspect",
+    "readers": "readers:readers",
+    "get": "get:get",
+    "watch": "watch:watch",
+    "top": "top:top",
+    "put": "put:put",
+    "rm": "rm:rm",
+    "doctor": "doctor:doctor",
+    "bench": "bench:bench",
+    "demo": "demo.command:demo",
+}
+"""By name, in the order of the help text: the module in this package, and the function in it."""
+
+_TYPER_OPTIONS: dict[str, Any] = {
+    "rich_markup_mode": None,  # it would draw boxes around the help, even in a pipe
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Imports the module of a command when the command is called, and all of them for the help text."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature of the base class
+        """Return the names of the commands, in the order of the help text."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; for an unknown name, import all, so that typer can suggest one."""
+        for name in [cmd_name] if cmd_name in _COMMANDS else _COMMANDS:
+            if name not in self.commands:
+                self.commands[name] = _command(name)
+        return super().get_command(ctx, cmd_name)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, not given: typer imports pydantic to convert None."""
+        return _not_given(super().get_help_option(ctx))
+
+
+class _Command(TyperCommand):
+    """A command without pydantic, unless it has other parameters than flags."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """See `_LazyGroup.get_help_option`."""
+        return _not_given(super().get_help_option(ctx))
+
+
+def _not_given(option: Any) -> Any:
+    if option is not None:
+        option.default = False
+    return option
+
+
+def _command(name: str) -> Any:
+    module, _, function = _COMMANDS[name].partition(":")
+    single = typer.Typer(**_TYPER_OPTIONS)
+    single.command(name, cls=_Command)(getattr(importlib.import_module(f"shmsync.cli.{module}"), function))
+    return typer.main.get_command(single)
+
+
 app = typer.Typer(
     name="shmsync",
+    cls=_LazyGroup,
     help="Publish a value in shared memory and read the newest version from every process.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    rich_markup_mode=None,  # it would draw boxes around the help, even in a pipe
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    **_TYPER_OPTIONS,
 )
 
 
@@ -50,22 +111,6 @@ def _main(
     ] = False,
 ) -> None:
     pass
-
-
-for _command in (
-    ls.ls,
-    inspect.inspect,
-    readers.readers,
-    get.get,
-    watch.watch,
-    top.top,
-    put.put,
-    rm.rm,
-    doctor.doctor,
-    bench.bench,
-    demo_command.demo,
-):
-    app.command()(_command)
 
 
 def run() -> NoReturn:

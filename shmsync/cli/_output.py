@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
 
     from shmsync import Info, ReaderInfo
 
@@ -40,26 +42,33 @@ STYLES = {
 }
 
 
+# rich is imported for terminals only: it doubles the time that `shmsync ls` takes in a pipe.
+_TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")  # of rich: a pipe may count as a terminal
+
+
 def stdout() -> Console:
     """Return a console for results."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Return a console for everything that is not a result."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def print_errors(messages: Iterable[str]) -> None:
     """Print error messages on stderr, one line each."""
-    console = stderr()
     for message in messages:
-        _print(console, f"shmsync: {message}", style="red")
+        _print(f"shmsync: {message}", to_stderr=True, style="red")
 
 
 def print_note(text: str) -> None:
     """Print a line on stderr that is neither a result nor an error."""
-    _print(stderr(), text)
+    _print(text, to_stderr=True)
 
 
 def fail(*messages: str) -> NoReturn:
@@ -75,11 +84,22 @@ def fail_not_found(name: str) -> NoReturn:
 
 def print_line(text: str) -> None:
     """Print a line of the result."""
-    _print(stdout(), text)
+    _print(text)
 
 
-def _print(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+def may_be_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal, or rich may take it for one."""
+    return stream.isatty() or any(map(os.environ.get, _TERMINAL_VARIABLES))
+
+
+def _print(text: str, *, to_stderr: bool = False, style: str = "") -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    if may_be_terminal(stream):
+        console = stderr() if to_stderr else stdout()
+        console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+    else:
+        stream.write(f"{text}\n")
+        stream.flush()  # as rich does: a pipe gets the lines of `watch` at once
 
 
 class Grid:
@@ -107,6 +127,9 @@ class Grid:
             width: width of the terminal in columns.
             shown: the rows to include.
         """
+        from rich.table import Table  # noqa: PLC0415 - for terminals only
+        from rich.text import Text  # noqa: PLC0415
+
         first, *others = self._widths()
         available = self._available(width)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
@@ -143,12 +166,10 @@ class Grid:
 
     def print(self) -> None:
         """Print the table: with colours if stdout is a terminal that is wide enough, else as plain text."""
-        console = stdout()
-        if console.is_terminal and self._fits(console.width):
+        if may_be_terminal(sys.stdout) and (console := stdout()).is_terminal and self._fits(console.width):
             console.print(self.to_table(console.width))
         else:
-            for line in self.to_lines():
-                console.print(line, soft_wrap=True)
+            print_line("\n".join(self.to_lines()))
 
 
 def _truncate(text: str, width: int) -> str:
