@@ -12,11 +12,11 @@ from shmsync.codecs._typed import TypedDecoder
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
 
-__all__ = ["NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name"]
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name", "encoder_of"]
 
 NOT_PLAIN: Any = object()
 
@@ -75,6 +75,11 @@ def by_id(number: int) -> Codec:
     return codec
 
 
+def encoder_of(codec: Codec) -> Callable[[Any], Payload]:
+    """Return the function that encodes the values of one writer. It is `codec.encode`, or does the same faster."""
+    return msgpack.Encoder().encode if codec is msgpack else codec.encode
+
+
 def are_intact(views: Iterable[memoryview]) -> bool:
     """Return whether none of these views, which are not empty, was released."""
     try:
@@ -101,15 +106,17 @@ class Decoder:
     Args:
         type_: decode into this type; None for the value as it was written.
         allow_pickle: accept codec="pickle". Loading a pickle runs code that the writer chose.
+        zero_copy_bytes: return bytes of 4 KiB and more as memoryviews of the payload, not as copies.
 
     Raises:
         InvalidArgumentError: msgspec does not support the type.
         MissingExtraError: a type is given, and msgspec is not installed.
     """
 
-    def __init__(self, type_: Any = None, *, allow_pickle: bool = False) -> None:
+    def __init__(self, type_: Any = None, *, allow_pickle: bool = False, zero_copy_bytes: bool = False) -> None:
         self._typed = None if type_ is None else TypedDecoder(type_)
         self._allow_pickle = allow_pickle
+        self._zero_copy_bytes = zero_copy_bytes
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -155,9 +162,14 @@ class Decoder:
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
                 "if you trust the writer, open the Reader with allow_pickle=True"
             )
+        views = exposed if self._zero_copy_bytes else None
         if self._typed is not None:
-            return self._typed.decode(codec, payload, exposed)
-        return msgpack.decode(payload, exposed) if codec is msgpack else codec.decode(payload)
+            return self._typed.decode(codec, payload, views)
+        if codec is msgpack:
+            return msgpack.decode(payload, views)
+        if codec is archive:
+            return archive.decode(payload, zero_copy_bytes=self._zero_copy_bytes)
+        return codec.decode(payload)
 
     def check(self, codec: Codec, payload: memoryview) -> None:
         """Validate the parts of a payload that decoding in place does not read.

@@ -4,9 +4,9 @@ Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list 
 (400 if the value contains large buffers), with any of the scalars or tuples of them as dict keys; and NumPy arrays of
 every dtype but object. Values read back equal, with these conversions: tuples other than dict keys become lists;
 bytearray and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses and
-msgspec Structs become dicts; instances of subclasses become instances of the base type; bytes-like values of 4 KiB and
-more become read-only memoryviews of the segment, and arrays become read-only arrays on it. Other values (larger ints,
-sets, datetimes, other objects) are rejected.
+msgspec Structs become dicts; instances of subclasses become instances of the base type; arrays become read-only arrays
+on the segment. With `Reader(zero_copy_bytes=True)`, bytes-like values of 4 KiB and more become read-only memoryviews of
+the segment. Other values (larger ints, sets, datetimes, other objects) are rejected.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from itertools import chain
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, Packer, packb, unpackb
 
-from shmsync.codecs import _frame, _numpy, raw
+from shmsync.codecs import _blocks, _frame, _numpy, raw
 from shmsync.codecs._records import fields_of
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -38,16 +39,18 @@ is_frame = _frame.is_frame
 
 OUT_OF_BAND_FROM = 4096
 """Bytes-like values of at least this many bytes are stored out of band."""
+SEARCHES = 64
+"""How many values in a row without large bytes a writer searches before it packs them at once."""
 
 EXTENSION = 64
 _TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
-_LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
 # The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 
 
 class _LargeBuffer:
@@ -56,53 +59,91 @@ class _LargeBuffer:
     __slots__ = ("buffer",)
 
     def __init__(self, value: Any) -> None:
-        self.buffer = raw.flat(value)
+        self.buffer = value if type(value) is bytes else raw.flat(value)
+
+
+class Encoder:
+    """Encodes the values of one writer.
+
+    msgpack copies bytes without a callback, so large ones have to be replaced before it packs the value. The search for
+    them takes up to as long as the packing. So after `SEARCHES` values in a row without any, values are packed first,
+    and searched only if the result is large; until one contains some.
+    """
+
+    __slots__ = ("_searches_left",)
+
+    def __init__(self) -> None:
+        self._searches_left = SEARCHES
+
+    def encode(self, value: object) -> Payload:
+        """Return the packed value, as a frame if it contains arrays or large buffers.
+
+        Raises:
+            EntityWriteError: msgpack does not support the value or something in it.
+        """
+        try:
+            if not self._searches_left:
+                payload = self._without_search([value])
+                if payload is not None:
+                    return payload
+            found = _contains_large([value])
+            self._searches_left = SEARCHES if found else max(0, self._searches_left - 1)
+            return _payload(*_pack(_wrap_large([value]) if found else [value]))
+        except EntityWriteError:
+            raise
+        except _ERRORS as error:
+            raise _rejected(error) from error
+
+    @staticmethod
+    def _without_search(boxed: list[object]) -> Payload | None:
+        """Pack a value; return None if it contains large bytes."""
+        try:
+            packed, buffers = _pack(boxed)
+        except ValueError:
+            if _contains_large(boxed):  # msgpack does not pack bytes of 4 GiB and more
+                return None
+            raise
+        if len(packed) >= OUT_OF_BAND_FROM and _contains_large(boxed):
+            return None
+        return _payload(packed, buffers)
 
 
 def encode(value: object) -> Payload:
-    """Return the packed value, as a frame if it contains arrays or large buffers.
+    """Return what the `Encoder` of a new writer returns."""
+    return Encoder().encode(value)
 
-    Raises:
-        EntityWriteError: msgpack does not support the value or something in it.
-    """
-    try:
-        packed, buffers = _pack(_LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value)
-        if len(packed) < OUT_OF_BAND_FROM and not buffers:
-            return packed[1:]
-        # msgpack does not call `_default` for bytes. If the value may contain large ones, replace them and pack again.
-        if (
-            len(packed) >= OUT_OF_BAND_FROM
-            and any(byte in packed for byte in _LARGE_BIN_TYPES)
-            and _contains_large(value)
-        ):
-            packed, buffers = _pack(_wrap_large(value))
-    except EntityWriteError:
-        raise
-    except _ERRORS as error:
-        raise EntityWriteError(
-            f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
-            "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a "
-            "list, a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
-            'codec="pickle" between processes that trust each other'
-        ) from error
-    body = memoryview(packed)[1:]
-    return _frame.pack(body, buffers) if buffers else body
+
+def _rejected(error: Exception) -> EntityWriteError:
+    return EntityWriteError(
+        f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
+        "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a list, "
+        "a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
+        'codec="pickle" between processes that trust each other'
+    )
+
+
+def _payload(packed: bytes, buffers: Sequence[_frame.Buffer]) -> Payload:
+    if not buffers:
+        return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
+    return _frame.pack(memoryview(packed)[1:], buffers)
 
 
 _packer_pool: list[tuple[Packer, list[_frame.Buffer]]] = []
 """Idle packers, each with the list that `_default` appends to. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
-def _pack(value: object) -> tuple[bytes, Sequence[_frame.Buffer]]:
-    """Return the value packed inside a list, and its out-of-band buffers."""
+def _pack(boxed: list[object]) -> tuple[bytes, Sequence[_frame.Buffer]]:
+    """Return a value packed inside a list, and its out-of-band buffers.
+
+    The caller strips the first byte, that of the list. The packer allows one more level of nesting than the unpacker,
+    so a value that packs inside a list is certain to unpack.
+    """
     try:
         packer, buffers = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
     except IndexError:
         buffers = []
         packer = Packer(default=partial(_default, buffers))
-    # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
-    # value that packs inside a list is certain to unpack.
-    packed: bytes = packer.pack([value])
+    packed: bytes = packer.pack(boxed)
     if buffers or len(packed) > _PACKER_BUFFER_SIZE:
         return packed, buffers
     _packer_pool.append((packer, buffers))
@@ -127,37 +168,53 @@ def _default(buffers: list[_frame.Buffer], value: object) -> object:
     return _wrap_large(fields)
 
 
+@lru_cache(maxsize=1024)  # successive versions usually have buffers of the same description
 def _reference(*fields: int | str) -> ExtType:
     return ExtType(EXTENSION, _TAG + packb(fields))
 
 
 def _is_large(value: object) -> bool:
+    if type(value) is bytes:
+        return len(value) >= OUT_OF_BAND_FROM
     return isinstance(value, _BYTES_LIKE) and memoryview(value).nbytes >= OUT_OF_BAND_FROM
 
 
-def _contains_large(value: object) -> bool:
-    """Return whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
-    level = [value]
+def _contains_large(boxed: list[object]) -> bool:
+    """Return whether a list contains a large bytes-like object, at any level.
+
+    Breadth-first, so that most of the work runs in C. Each container is visited once, so cycles are left to msgpack.
+    """
+    seen: set[int] = set()
+    level: Iterable[Any] = [boxed]
     while level:
-        containers = filter(_is_container, level)
-        inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
-        if set(map(type, chain.from_iterable(inner))) <= _SCALARS:
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        if _SCALARS.issuperset(map(type, chain.from_iterable(inner))):
             return False
-        level = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
-        if any(map(_is_large, level)):
+        items = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
+        if any(_is_large(item) for item in items if type(item) not in _CONTAINERS):
             return True
+        containers = {id(item): item for item in items if type(item) in _CONTAINERS or _is_container(item)}
+        level = [containers[key] for key in containers.keys() - seen]
+        seen.update(containers)
     return False
 
 
-def _wrap_large(value: object) -> object:
-    """Return a copy of the value with each large bytes-like object wrapped in a `_LargeBuffer`."""
+def _wrap_large(value: Any) -> Any:
+    """Return a value with each large bytes-like object in it wrapped in a `_LargeBuffer`.
+
+    Containers without large ones are not copied.
+    """
     if _is_large(value):
         return _LargeBuffer(value)
     if not _is_container(value):
         return value
-    if isinstance(value, dict):
-        return {key: _wrap_large(item) for key, item in value.items()}
-    return [_wrap_large(item) for item in value]
+    items = value.values() if isinstance(value, dict) else value
+    if _SCALARS.issuperset(map(type, items)):
+        return value
+    wrapped = list(map(_wrap_large, items))
+    if len(wrapped) == len(items) and all(map(is_, wrapped, items)):
+        return value
+    return dict(zip(value, wrapped, strict=True)) if isinstance(value, dict) else wrapped
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
@@ -165,11 +222,11 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
 
 
 def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
-    """Return the value, with large buffers and arrays in place.
+    """Return the value, with arrays in place.
 
     Args:
         payload: the encoded value.
-        exposed: the memoryviews in the value are appended to it.
+        exposed: if given, large bytes are memoryviews in place, which are appended to it. By default they are copied.
 
     Raises:
         EntityReadError: the payload is not a valid msgpack value or frame.
@@ -214,7 +271,7 @@ def resolve_extension(
 ) -> Any:
     """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own.
 
-    A buffer is appended to `exposed`. The memoryview of an array cannot be released, since the array exports it.
+    See `decode` for `exposed`. The memoryview of an array cannot be released, since the array exports it.
     """
     data = bytes(data)
     if code != EXTENSION or not data.startswith(_TAG):
@@ -229,7 +286,9 @@ def resolve_extension(
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
-    if exposed is not None and len(view):
+    if exposed is None:
+        return _blocks.to_bytes(view)
+    if len(view):
         exposed.append(view)
     return view
 
