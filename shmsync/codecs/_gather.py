@@ -133,5 +133,9 @@ def _copy_source(target: memoryview, source: Source, update_hash: Callable[[memo
         source(target)
         _blocks.each(target, update_hash)
         return
+    if len(target) <= _blocks.BLOCK_SIZE:
+        target[:] = source
+        update_hash(target)
+        return
     with memoryview(source) as view:
         _blocks.copy(target, view, update_hash)
