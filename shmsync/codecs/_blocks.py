@@ -51,9 +51,24 @@ def to_bytes(buffer: memoryview) -> bytes:
     """Return a copy of a buffer."""
     if len(buffer) <= BLOCK_SIZE:
         return bytes(buffer)
-    copied = io.BytesIO()  # `getvalue` returns its memory, without another copy
+    # It uses the memory of its argument, and `getvalue` returns that: nothing is copied twice, no memory is moved.
+    copied = io.BytesIO(bytes(len(buffer)))
     each(buffer, copied.write)
     return copied.getvalue()
+
+
+def encode(text: str) -> bytes:
+    """Return a text in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: it contains surrogates.
+    """
+    if len(text) <= BLOCK_SIZE:
+        return text.encode()
+    encoded = io.BytesIO(bytes(len(text)))  # as above; it grows unless the text is ASCII
+    for block in blocks(len(text)):
+        encoded.write(text[block].encode())
+    return encoded.getvalue()
 
 
 def flatten(view: memoryview) -> memoryview:

@@ -10,7 +10,7 @@ from array import array
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _numpy
+from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index, _keys
@@ -301,7 +301,7 @@ def _bytes_of(numbers: Any) -> memoryview:
 
 def _utf8(strings: list[str]) -> list[bytes]:
     try:
-        return [string.encode() for string in strings]
+        return list(map(_blocks.encode, strings))
     except UnicodeEncodeError as error:
         raise EntityWriteError(
             f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}; "
