@@ -44,8 +44,6 @@ SEARCHES = 64
 
 EXTENSION = 64
 _TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
-_BUFFER_REFERENCES = [ExtType(EXTENSION, _TAG + packb((index,))) for index in range(1024)]
-"""The references to the first buffers; made once, because it takes a third of the time of encoding a small buffer."""
 
 # The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
@@ -136,7 +134,11 @@ def _pack(boxed: list[object], *, has_large: bool = False) -> tuple[bytes, Seque
     except IndexError:
         buffers = []
         packer = Packer(default=partial(_default, buffers))
-    packed: bytes = packer.pack(_replace_large(boxed, buffers) if has_large else boxed)
+    try:
+        packed: bytes = packer.pack(_replace_large(boxed, buffers) if has_large else boxed)
+    except BaseException:
+        buffers.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
+        raise
     if buffers or len(packed) > _PACKER_BUFFER_SIZE:
         return packed, buffers
     _packer_pool.append((packer, buffers))
@@ -158,10 +160,9 @@ def _default(buffers: list[_frame.Buffer], value: object) -> object:
     return _replace_large(fields, buffers)
 
 
-def _reference(index: int, *description: int | str) -> ExtType:
-    if description or index >= len(_BUFFER_REFERENCES):
-        return ExtType(EXTENSION, _TAG + packb((index, *description)))
-    return _BUFFER_REFERENCES[index]
+@lru_cache(maxsize=4096)  # making one takes a third of the time of encoding a buffer of a few KiB
+def _reference(*fields: int | str) -> ExtType:
+    return ExtType(EXTENSION, _TAG + packb(fields))
 
 
 def _is_large(value: object) -> bool:
