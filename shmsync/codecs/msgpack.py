@@ -72,31 +72,26 @@ class Encoder:
         Raises:
             EntityWriteError: msgpack does not support the value or something in it.
         """
+        boxed = [value]
         try:
-            if not self._searches_left:
-                payload = self._without_search([value])
-                if payload is not None:
-                    return payload
-            found = _contains_large([value])
-            self._searches_left = SEARCHES if found else max(0, self._searches_left - 1)
-            return _payload(*_pack([value], has_large=found))
+            if self._searches_left:
+                found = _contains_large(boxed)
+                self._searches_left = SEARCHES if found else self._searches_left - 1
+                return _payload(*_pack(boxed, has_large=found))
+            packed, buffers = _pack(boxed)
+            if len(packed) < OUT_OF_BAND_FROM and not buffers:
+                return packed[1:]
+            if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
+                return _payload(packed, buffers)
         except EntityWriteError:
             raise
         except _ERRORS as error:
-            raise _rejected(error) from error
-
-    @staticmethod
-    def _without_search(boxed: list[object]) -> Payload | None:
-        """Pack a value; return None if it contains large bytes."""
-        try:
-            packed, buffers = _pack(boxed)
-        except ValueError:
-            if _contains_large(boxed):  # msgpack does not pack bytes of 4 GiB and more
-                return None
-            raise
-        if len(packed) >= OUT_OF_BAND_FROM and _contains_large(boxed):
-            return None
-        return _payload(packed, buffers)
+            if self._searches_left:
+                raise _rejected(error) from error
+        # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
+        packed, buffers = b"", ()
+        self._searches_left = SEARCHES
+        return self.encode(value)
 
 
 def encode(value: object) -> Payload:
