@@ -102,6 +102,7 @@ class Writer(Generic[T]):
         self.name = name
         self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
         self._codec: Codec = codecs.by_name(codec)
+        self._encode = codecs.encoder_of(self._codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
@@ -141,7 +142,7 @@ class Writer(Generic[T]):
         """
         if not self._usable or not alive[0]:
             self._refuse()
-        return self._publish(self._codec, self._codec.encode(value), grace_duration)
+        return self._publish(self._codec, self._encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""

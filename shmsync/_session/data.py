@@ -185,7 +185,7 @@ class DataSegments:
         size = len(payload)
         mapping = self._mappings[index]
         assert mapping is not None
-        if type(payload) is bytes:  # immutable, so it can be hashed at its source
+        if type(payload) is bytes and size <= PAGE:  # immutable, so it can be hashed at its source
             mapping.put(PAYLOAD_AT, payload)
             checksum = checksum_of(payload)
         else:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync._util.optional import import_optional
+from shmsync.codecs import _blocks
 from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -150,9 +151,24 @@ def buffer_of(array: Any, *, in_c_order: bool = False) -> Buffer:
         return Buffer(memoryview(array.reshape(-1).view(numpy.uint8)), array.nbytes)
 
     def copy(target: memoryview) -> None:
-        numpy.copyto(numpy.ndarray(array.shape, array.dtype, target), array)
+        _copy(numpy, numpy.ndarray(array.shape, array.dtype, target), array)
 
     return Buffer(copy, array.nbytes)
+
+
+def _copy(numpy: Any, target: Any, array: Any) -> None:
+    """Copy an array in blocks of rows; a row that is larger than a block, in blocks of its own rows."""
+    if array.nbytes <= _blocks.BLOCK_SIZE or not array.ndim:
+        numpy.copyto(target, array)
+        return
+    row_size = array.nbytes // len(array)
+    if row_size > _blocks.BLOCK_SIZE:
+        for index in range(len(array)):
+            _copy(numpy, target[index, ...], array[index, ...])
+        return
+    for block in _blocks.blocks(array.nbytes):
+        rows = slice(block.start // row_size, block.stop // row_size)  # block by block, all rows are covered
+        numpy.copyto(target[rows], array[rows])
 
 
 def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> Any:
