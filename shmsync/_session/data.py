@@ -193,6 +193,16 @@ class DataSegments:
         mapping.put(0, pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now)))
         return checksum
 
+    def published(self, index: int) -> int:
+        """Return when the version in a segment was published, as in its header; 0 if unknown."""
+        mapping = self._mappings[index]
+        if mapping is None:
+            return 0
+        try:
+            return parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size).published
+        except DataReadError:
+            return 0
+
     def discard(self, index: int) -> None:
         """Unlink a segment that is not current: no reader, and no later writer, uses its memory again."""
         self._mappings[index] = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shmsync.cli._infos import info_or_fail, readers_grid, readers_text
+from shmsync.cli._infos import info_or_fail, print_readers, readers_text
 from shmsync.cli._output import FAILED, Grid, Json, Name, info_to_dict, print_errors, print_json, print_line
 from shmsync.cli._units import count_text, number_text, since_text, size_text, span_text, time_text
 
@@ -28,7 +28,7 @@ def inspect(name: Name, *, json: Json = False) -> None:
         _segments_grid(info).print()
         if info.readers:
             print_line("")
-            readers_grid(info).print()
+            print_readers(info)
     if info.problems:
         print_errors(f"{name}: {problem}" for problem in info.problems)
         raise typer.Exit(FAILED)
