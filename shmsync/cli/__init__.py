@@ -5,33 +5,51 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
 
 from shmsync import __version__
-from shmsync.cli import bench, doctor, get, inspect, ls, put, readers, rm, top, watch
+from shmsync.cli import bench, doctor, dump, get, inspect, ls, publish, readers, rm, top, watch
 from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
+from shmsync.cli._usage import HELP_OPTIONS, Command, CommandGroup
 from shmsync.cli.demo import command as demo_command
 from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
 
 _EPILOG = """
-put and rm change a name. bench and demo create temporary names and remove them, and doctor a temporary segment. All
-other commands only read; get and watch occupy a reader slot while they run. Every command accepts --json.
+publish, rm and restore change a name. bench and demo create temporary names and remove them, and doctor a temporary
+segment. All other commands only read; get, watch and dump occupy a reader slot while they run.
 
 The exit status is 0 for success; 1 for an error, a name that is not found, or an unhealthy host (stderr gives the
 reason and the remedy); 2 for invalid usage; 130 after Ctrl-C; and 141 if the reader of the output closed the pipe.
 """
 
+
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Look at names": {"ls": ls.ls, "inspect": inspect.inspect, "readers": readers.readers, "top": top.top},
+    "Read values": {"get": get.get, "watch": watch.watch},
+    "Publish": {"publish": publish.publish, "put": publish.put},
+    "Remove and save": {"rm": rm.rm, "prune": rm.prune, "dump": dump.dump, "restore": dump.restore},
+    "This host": {"doctor": doctor.doctor, "bench": bench.bench, "demo": demo_command.demo},
+}
+_HELP = {"put": "The same command as publish."}
+
+
+class _Group(CommandGroup):
+    sections = _COMMANDS
+
+
 app = typer.Typer(
     name="shmsync",
+    cls=_Group,
     help="Publish a value in shared memory and read the newest version from every process.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,  # it would draw boxes around the help, even in a pipe
-    add_completion=False,
+    context_settings=HELP_OPTIONS,
     pretty_exceptions_enable=False,
 )
 
@@ -46,26 +64,15 @@ def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer calls it
 def _main(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
 
 
-for _command in (
-    ls.ls,
-    inspect.inspect,
-    readers.readers,
-    get.get,
-    watch.watch,
-    top.top,
-    put.put,
-    rm.rm,
-    doctor.doctor,
-    bench.bench,
-    demo_command.demo,
-):
-    app.command()(_command)
+for _section in _COMMANDS.values():
+    for _name, _function in _section.items():
+        app.command(_name, cls=Command, help=_HELP.get(_name))(_function)
 
 
 def run() -> NoReturn:

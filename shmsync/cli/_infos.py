@@ -6,21 +6,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import shmsync
+from shmsync._shm.segment import segment_names
 from shmsync.cli._output import Grid, fail_not_found
 from shmsync.cli._units import number_text, since_text, size_text, span_text
 from shmsync.errors import StateNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shmsync import Info, ReaderInfo
 
 
-def all_infos() -> list[Info]:
-    """Inspect all names on this host."""
+def all_infos(names: Iterable[str] | None = None) -> list[Info]:
+    """Inspect names; by default all on this host. Names that do not exist any more are left out."""
     found = []
-    for name in shmsync.names():
+    for name in shmsync.names() if names is None else names:
         with suppress(StateNotFoundError):  # removed since names() listed it
             found.append(shmsync.info(name))
     return found
+
+
+def orphans() -> list[str]:
+    """Return the names that have a reader table and a data segment but no state segment, sorted."""
+    segments = set(segment_names())
+    found = {segment.removesuffix("_readers") for segment in segments if segment.endswith("_readers")}
+    return sorted(name for name in found if f"{name}_state" not in segments and f"{name}_data_0" in segments)
 
 
 def info_or_fail(name: str) -> Info:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -10,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shmsync.cli._names import complete
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from shmsync import Info, ReaderInfo
 
@@ -19,12 +22,21 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
-Name = Annotated[str, typer.Argument(help="Name of the published value.", metavar="NAME", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="Name of the published value.", metavar="NAME", show_default=False, autocompletion=complete),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Names, or patterns such as 'web-*'.", metavar="NAME", show_default=False, autocompletion=complete
+    ),
+]
 Owner = Annotated[
     str | None,
-    typer.Option(help="Also trust segments of this user, by name or id.", metavar="USER", show_default=False),
+    typer.Option("--owner", "-o", help="Also trust segments of this user, by name or id.", metavar="USER"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON instead of text.")]
 
 _GAP = 2
 _MIN_FIRST = 12  # width to which the first column may shrink
@@ -68,9 +80,14 @@ def fail(*messages: str) -> NoReturn:
     raise typer.Exit(FAILED)
 
 
+def no_such_name(name: str) -> str:
+    """Return the message for a name that does not exist."""
+    return f"no such name: {name!r}; `shmsync ls` lists the names on this host"
+
+
 def fail_not_found(name: str) -> NoReturn:
     """Report that a name does not exist and exit with status 1."""
-    fail(f"no such name: {name!r}; `shmsync ls` lists the names on this host")
+    fail(no_such_name(name))
 
 
 def print_line(text: str) -> None:
@@ -83,17 +100,21 @@ def _print(console: Console, text: str, style: str = "") -> None:
 
 
 class Grid:
-    """A table without borders. The first column shrinks if the terminal is too narrow.
+    """A table without borders, one line for each row.
+
+    In a terminal it never exceeds the width: columns are left out, then the first one is cut. Elsewhere it is complete.
 
     Args:
         headings: one for each column; a trailing ">" aligns the column to the right.
-        cut: truncate the first column instead of wrapping it.
+        cut: truncate the first column instead of wrapping it, in `to_table`.
+        optional: headings of columns that may be left out, the first one first.
     """
 
-    def __init__(self, *headings: str, cut: bool = False) -> None:
+    def __init__(self, *headings: str, cut: bool = False, optional: Sequence[str] = ()) -> None:
         self._headings = [heading.rstrip(">") for heading in headings]
         self._to_right = [heading.endswith(">") for heading in headings]
         self._cut = cut
+        self._optional = [self._headings.index(heading) for heading in optional]
         self._rows: list[Sequence[str]] = []
 
     def add_row(self, *cells: str) -> None:
@@ -129,6 +150,34 @@ class Grid:
         rows, widths = [self._headings, *self._rows], self._widths()
         return ["  ".join(map(_align, row, widths, self._to_right)).rstrip() for row in rows]
 
+    def to_texts(self, width: int | None) -> Iterator[Text]:
+        """Yield the lines of the table, with colours.
+
+        Args:
+            width: width of the terminal in columns; None to show everything.
+        """
+        widths = self._widths()
+        columns = range(len(widths)) if width is None else self._fitting(widths, width)
+        others = sum(widths[at] + _GAP for at in columns if at)
+        widths[0] = widths[0] if width is None else max(1, min(widths[0], width - others))
+        for number, row in enumerate([self._headings, *self._rows]):
+            line = Text()
+            for at in columns:
+                cell = _align(_truncate(row[at], widths[at]), widths[at], self._to_right[at])
+                line.append(cell, "bold" if number == 0 else STYLES.get(row[at].partition(" ")[0], "") if at else "")
+                line.append(" " * _GAP)
+            line.rstrip()
+            line.truncate(width or len(line), overflow="crop")
+            yield line
+
+    def _fitting(self, widths: list[int], width: int) -> Sequence[int]:
+        """Return the columns that a terminal has space for, beside a first column that is still readable."""
+        columns = list(range(len(widths)))
+        for optional in self._optional:
+            if min(widths[0], _MIN_FIRST) + sum(widths[at] + _GAP for at in columns[1:]) > width:
+                columns.remove(optional)
+        return columns
+
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(self._headings, *self._rows, strict=True)]
 
@@ -137,18 +186,18 @@ class Grid:
         _, *others = self._widths()
         return max(_MIN_FIRST, width - sum(others) - _GAP * len(others))
 
-    def _fits(self, width: int) -> bool:
-        first, *others = self._widths()
-        return min(first, _MIN_FIRST) + sum(others) + _GAP * len(others) <= width
+    def print(self, *, wide: bool = False) -> None:
+        """Print the table: with colours if stdout is a terminal.
 
-    def print(self) -> None:
-        """Print the table: with colours if stdout is a terminal that is wide enough, else as plain text."""
+        Args:
+            wide: whether lines may exceed the width of the terminal.
+        """
         console = stdout()
-        if console.is_terminal and self._fits(console.width):
-            console.print(self.to_table(console.width))
-        else:
-            for line in self.to_lines():
+        if console.is_terminal:
+            for line in self.to_texts(None if wide else console.width):
                 console.print(line, soft_wrap=True)
+        else:
+            sys.stdout.write("".join(f"{line}\n" for line in self.to_lines()))
 
 
 def _truncate(text: str, width: int) -> str:

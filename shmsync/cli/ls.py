@@ -2,39 +2,152 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+import shmsync
 from shmsync.cli._infos import all_infos, readers_text, writer_text
-from shmsync.cli._output import Grid, Json, info_to_dict, print_json, print_line, print_note
+from shmsync.cli._names import expand, is_pattern
+from shmsync.cli._options import choice, number, one_of
+from shmsync.cli._output import (
+    Grid,
+    Json,
+    Patterns,
+    fail,
+    fail_not_found,
+    info_to_dict,
+    print_json,
+    print_line,
+    print_note,
+    stdout,
+)
 from shmsync.cli._units import number_text, size_text, span_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shmsync import Info
 
 
-def ls(*, json: Json = False) -> None:
-    """List all names on this host.
+class Order(str, Enum):
+    """Order of the rows."""
 
-    Problems of their segments are listed below the table.
+    NAME = "name"
+    SIZE = "size"
+    MEMORY = "memory"
+    AGE = "age"
+    READERS = "readers"
+
+
+_ORDERS: dict[Order, Callable[[Info], Any]] = {
+    Order.NAME: lambda info: info.name,
+    Order.SIZE: lambda info: -(info.version.size if info.version else -1),
+    Order.MEMORY: lambda info: -info.memory,
+    Order.AGE: lambda info: (info.age is None, info.age),
+    Order.READERS: lambda info: -len(info.readers),
+}
+_HEADINGS = ("NAME", "SIZE>", "MEMORY>", "VERSION>", "AGE>", "WRITER", "READERS>", "CODEC")
+_OPTIONAL = ("CODEC", "VERSION", "SIZE", "READERS", "AGE", "MEMORY", "WRITER")
+_EMPTY = "no names: nothing is published on this host"
+
+
+def ls(
+    names: Patterns = None,
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the names only.")] = False,
+    sort: Annotated[
+        Order, typer.Option("--sort", "-s", help="Order of the rows.", parser=choice(Order), metavar=one_of(Order))
+    ] = Order.NAME,
+    wide: Annotated[bool, typer.Option("--wide", help="Print all columns and full names, however wide.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until interrupted.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", "-i", help="Seconds between repetitions.", parser=number(0.05), metavar="N")
+    ] = 2.0,
+    json: Json = False,
+) -> None:
+    """List names: all on this host, or those given.
+
+    MEMORY includes replaced segments that readers still hold. AGE is the time since the last publish. In a terminal,
+    names are shortened in the middle, and columns are left out if it is narrow; elsewhere, or with --wide, the table is
+    complete. Sizes, memory and readers are sorted in descending order.
+
+    Exits with status 1 if a name does not exist or its segments have a problem. stderr says which.
     """
-    infos = all_infos()
-    if json:
-        print_json([info_to_dict(info) for info in infos])
-        return
-    if not infos:
-        print_note("no names: nothing is published on this host")
-        return
-    grid = Grid("NAME", "SIZE>", "VERSION>", "AGE>", "WRITER", "READERS>", "CODEC")
+
+    def once() -> list[str]:
+        infos = sorted(_infos(names), key=_ORDERS[sort])
+        if json:
+            print_json([info_to_dict(info) for info in infos])
+        elif quiet:
+            sys.stdout.write("".join(f"{info.name}\n" for info in infos))
+        elif infos:
+            _grid(infos).print(wide=wide)
+        else:
+            print_note(_EMPTY)
+        return _problems(infos)
+
+    if watch and stdout().is_terminal and not (json or quiet):
+        _show(lambda: sorted(_infos(names), key=_ORDERS[sort]), interval, wide=wide)
+    problems = once()
+    while watch:
+        sys.stdout.flush()
+        time.sleep(interval)
+        if not (json or quiet):
+            print_line("")
+        problems = once()
+    if problems:
+        sys.stdout.flush()
+        fail(*problems)
+
+
+def _show(infos: Callable[[], list[Info]], interval: float, *, wide: bool) -> NoReturn:
+    """Redraw the table in a terminal until interrupted, as far as it fits."""
+    with Live(console=stdout(), auto_refresh=False, vertical_overflow="ellipsis") as live:
+        while True:
+            found = infos()
+            lines = list(_grid(found).to_texts(None if wide else live.console.width)) if found else [Text(_EMPTY)]
+            lines += [Text(problem, style="red") for problem in _problems(found)]
+            live.update(Group(*lines), refresh=True)
+            time.sleep(interval)
+
+
+def _problems(infos: list[Info]) -> list[str]:
+    # The column WRITER already says "no access".
+    return [f"{info.name}: {problem}" for info in infos if info.readable for problem in info.problems]
+
+
+def _infos(texts: list[str] | None) -> list[Info]:
+    if not texts:
+        return all_infos()
+    names = expand(texts, shmsync.names())
+    infos = all_infos(names)
+    missing = set(names) - {info.name for info in infos}
+    for text in texts:
+        if text in missing and not is_pattern(text):
+            fail_not_found(text)
+    return infos
+
+
+def _grid(infos: list[Info]) -> Grid:
+    grid = Grid(*_HEADINGS, optional=_OPTIONAL)
     for info in infos:
         size = info.version.size if info.version else None
         seq = None if info.problems else info.seq  # a damaged one may be a meaningless number of 20 digits
-        cells = (size_text(size), number_text(seq), span_text(info.age), writer_text(info), readers_text(info))
-        grid.add_row(info.name, *cells, info.codec or "-")
-    grid.print()
-    _print_problems(infos)
-
-
-def _print_problems(infos: list[Info]) -> None:
-    for info in infos:
-        for problem in info.problems if info.readable else ():  # the column WRITER already says "no access"
-            print_line(f"! {info.name}: {problem}")
+        grid.add_row(
+            info.name,
+            size_text(size),
+            size_text(info.memory),
+            number_text(seq),
+            span_text(info.age),
+            writer_text(info),
+            readers_text(info),
+            info.codec or "-",
+        )
+    return grid

@@ -1,0 +1,65 @@
+"""A summary of a value: its types, lengths and shapes, without its contents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from shmsync.cli._key_path import key_text
+from shmsync.cli._units import count_text, size_text
+
+_MAX_KEYS = 30
+_MAX_DEPTH = 4
+_MAX_TYPES = 100  # items of a sequence whose types are looked at
+
+
+def shape_of(value: Any, depth: int = 0) -> dict[str, Any]:
+    """Return a description of a value: "type" in words, and "keys" or "items" with those of its parts.
+
+    Maps are described by their first keys, sequences of maps and sequences by their first item.
+    """
+    if isinstance(value, Mapping):
+        found: dict[str, Any] = {"type": f"{type(value).__name__}, {count_text(len(value), 'key')}"}
+        if value and depth < _MAX_DEPTH:
+            shown = islice(value.items(), _MAX_KEYS)
+            found["keys"] = {key_text(key): shape_of(item, depth + 1) for key, item in shown}
+            if len(value) > _MAX_KEYS:
+                found["more"] = len(value) - _MAX_KEYS
+        return found
+    if isinstance(value, str):
+        return {"type": f"str, {count_text(len(value), 'character')}"}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"type": f"bytes, {size_text(memoryview(value).nbytes)}"}
+    if hasattr(value, "schema"):
+        columns = {field.name: {"type": str(field.type)} for field in value.schema}
+        return {"type": f"{type(value).__name__}, {count_text(value.num_rows, 'row')}", "keys": columns}
+    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+        return {"type": f"{value.dtype} array of shape {value.shape}, {size_text(value.nbytes)}"}
+    if isinstance(value, Sequence):
+        return _shape_of_sequence(value, depth)
+    return {"type": type(value).__name__}
+
+
+def _shape_of_sequence(value: Sequence[Any], depth: int) -> dict[str, Any]:
+    text = f"{type(value).__name__}, {count_text(len(value), 'item')}"
+    kinds = dict.fromkeys(type(item).__name__ for item in islice(value, _MAX_TYPES))
+    found: dict[str, Any] = {"type": f"{text} of {' | '.join(kinds)}" if kinds else text}
+    if value and depth < _MAX_DEPTH and _has_parts(value[0]):
+        found["items"] = shape_of(value[0], depth + 1)
+    return found
+
+
+def _has_parts(value: Any) -> bool:
+    return isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) or hasattr(value, "dtype")
+
+
+def shape_lines(shape: dict[str, Any], indent: int = 0, key: str = "") -> Iterator[str]:
+    """Yield a description as lines."""
+    yield f"{' ' * indent}{key}{shape['type']}"
+    for name, part in shape.get("keys", {}).items():
+        yield from shape_lines(part, indent + 2, f"{name}: ")
+    if "more" in shape:
+        yield f"{' ' * indent}  ... {count_text(shape['more'], 'more key')}"
+    if "items" in shape:
+        yield from shape_lines(shape["items"], indent + 2, "[0]: ")

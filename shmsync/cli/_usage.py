@@ -1,0 +1,52 @@
+"""The help texts: commands in groups, and neither braces nor Python types for arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TYPE = re.compile(r" <\S+>$")
+_REQUIRED = re.compile(r" *\[required\]$")  # the usage line says so
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+class Command(TyperCommand):
+    """A command. Its usage line has the form of other programs: NAME is required, [KEY]... is not."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options."""
+        rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                rows[parameter.param_type_name].append((_TYPE.sub("", record[0]), _REQUIRED.sub("", record[1])))
+        for kind, records in rows.items():
+            if records:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(records)
+
+
+class CommandGroup(TyperGroup):
+    """The program. `sections` are the headings of its help text, each with its commands."""
+
+    sections: Mapping[str, Mapping[str, object]] = {}
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, under their headings."""
+        width = max(len(name) for names in self.sections.values() for name in names)
+        limit = formatter.width - width - 4  # the indentation, and the gap between the columns
+        for heading, names in self.sections.items():
+            with formatter.section(heading):
+                commands = {name: self.get_command(ctx, name) for name in names}
+                formatter.write_dl(
+                    [(name.ljust(width), each.get_short_help_str(limit)) for name, each in commands.items() if each]
+                )
