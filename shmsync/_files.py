@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from shmsync.codecs import msgpack
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from threading import Event
 

@@ -33,9 +33,9 @@ class Publisher:
 
     Args:
         name: the name to publish under.
-        source: path of a file, whose suffix tells the format: .json, .toml, .yaml, .msgpack, and .raw or .bin for bytes.
-            Or a callable, which is called every `interval` seconds; what it returns is published unless it is the
-            same object as before.
+        source: path of a file, whose suffix tells the format: .json, .toml, .yaml, .msgpack, and .raw or .bin for
+            bytes. Or a callable, which is called every `interval` seconds; what it returns is published unless it is
+            the same object as before.
         interval: seconds between two calls of a callable.
         options: of the `Writer`: codec, mode, and so on.
 

@@ -14,7 +14,7 @@ from shmsync._inspect import scan
 from shmsync._session.held import held_segments
 from shmsync._shm.segment import segment_names, status_of
 from shmsync._types import HeldSegmentInfo, Info, InstanceVersion, ReaderInfo, SegmentInfo
-from shmsync.errors import InvalidArgumentError, ShmSyncError, StateReadError
+from shmsync.errors import InvalidArgumentError, StateReadError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,10 +179,7 @@ def _held_memory(held: Sequence[HeldSegmentInfo], unexamined: Sequence[int], rea
 
 
 def _codec_name(number: int) -> str:
-    try:
-        return codecs.by_id(number).NAME
-    except ShmSyncError:
-        return f"unknown ({number})"
+    return codecs.NAMES.get(number, f"unknown ({number})")
 
 
 def _segment(name: str) -> SegmentInfo:

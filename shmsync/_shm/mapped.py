@@ -6,11 +6,10 @@ The kernel tells their sizes only in /proc/PID/maps, which the user of the proce
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 # address range, permissions, offset, device, inode, path; see proc_pid_maps(5)
-_UNLINKED = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$", re.MULTILINE)
+_UNLINKED = r"(?m)^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$"
 
 
 class UnlinkedSegment(NamedTuple):
@@ -24,10 +23,11 @@ class UnlinkedSegment(NamedTuple):
 def unlinked_segments(pid: int) -> list[UnlinkedSegment] | None:
     """Return the segments without a name that a process has mapped; None if that cannot be determined."""
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            maps = file.read()
     except OSError:
         return None
     return [
         UnlinkedSegment(name, (device, int(inode)), int(end, 16) - int(start, 16))
-        for start, end, device, inode, name in _UNLINKED.findall(maps)
+        for start, end, device, inode, name in re.findall(_UNLINKED, maps)
     ]

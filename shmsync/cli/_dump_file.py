@@ -34,7 +34,7 @@ from shmsync._core.layout import (
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import create_empty_segment, open_segment, status_of, unlink_segment
 from shmsync.cli._output import info_to_dict
-from shmsync.errors import ShmSyncError, StateNotFoundError, format_error
+from shmsync.errors import ShmSyncError, format_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,10 +136,9 @@ def _opened(names: Names, stack: ExitStack, problems: list[str]) -> Iterator[tup
     for part, segment_name in _parts(names).items():
         try:
             yield part, stack.enter_context(open_segment(segment_name, writable=False))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            problems.append(f"{part} is left out: {format_error(error)}")
+        except OSError as error:  # noqa: PERF203 - the others are saved
+            if not isinstance(error, FileNotFoundError):
+                problems.append(f"{part} is left out: {format_error(error)}")
 
 
 def _parts(names: Names) -> dict[str, str]:
@@ -175,7 +174,9 @@ def restore(file: str, name: str | None) -> str:
         if not {"info.json", "state"} <= members.keys():
             raise DumpFileError(f"{file} is not a dump of shmsync: it contains no info.json and no state")
         names = names_of(name or json.load(_part(archive, members["info.json"]))["name"])
-        sources = {part: (_part(archive, members[part]), members[part].size) for part in _parts(names) if part in members}
+        sources = {
+            part: (_part(archive, members[part]), members[part].size) for part in _parts(names) if part in members
+        }
         _create(file, names, sources)
     return names.name
 
@@ -184,6 +185,10 @@ def restore(file: str, name: str | None) -> str:
 def _reading(file: str) -> Iterator[None]:
     try:
         yield
+    except tarfile.ReadError as error:
+        raise DumpFileError(
+            f"{file} is not a dump of shmsync, or is damaged: it is not a complete tar archive"
+        ) from error
     except (tarfile.TarError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ShmSyncError):
             raise
@@ -199,8 +204,8 @@ def _create(file: str, names: Names, sources: dict[str, tuple[Any, int]]) -> Non
     try:
         state = create_empty_segment(names.state)
     except FileExistsError:
-        text = f"remove it with `shmsync rm {names.name}`, or restore the dump as another name: shmsync restore {file} NAME"
-        raise DumpFileError(f"{names.name!r} exists already; {text}") from None
+        text = f"remove it with `shmsync rm {names.name}`, or restore the dump as another name"
+        raise DumpFileError(f"{names.name!r} exists already; {text}: shmsync restore {file} NAME") from None
     with state:
         if not (all(ofd_locks.try_lock(state.fd, at) for at in (0, 1)) and _is_named(names, state)):
             raise DumpFileError(f"{names.name!r} was just created by another process; choose another name")

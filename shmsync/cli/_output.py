@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from shmsync.cli._names import complete
+from shmsync.cli._table import lines_of, plain_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
 
     from shmsync import Info, ReaderInfo
+    from shmsync.cli._table import Cell, Column
 
 FAILED = 1
 USAGE = 2
@@ -52,26 +55,33 @@ STYLES = {
 }
 
 
+# rich is imported for terminals only: it doubles the time that `shmsync ls` takes in a pipe.
+_TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")  # of rich: a pipe may count as a terminal
+
+
 def stdout() -> Console:
     """Return a console for results."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Return a console for everything that is not a result."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def print_errors(messages: Iterable[str]) -> None:
     """Print error messages on stderr, one line each."""
-    console = stderr()
     for message in messages:
-        _print(console, f"shmsync: {message}", style="red")
+        _print(f"shmsync: {message}", to_stderr=True, style="red")
 
 
 def print_note(text: str) -> None:
     """Print a line on stderr that is neither a result nor an error."""
-    _print(stderr(), text)
+    _print(text, to_stderr=True)
 
 
 def fail(*messages: str) -> NoReturn:
@@ -90,31 +100,54 @@ def fail_not_found(name: str) -> NoReturn:
     fail(no_such_name(name))
 
 
+def terminal() -> Console | None:
+    """Return a console for results if stdout is a terminal."""
+    console = stdout() if may_be_terminal(sys.stdout) else None
+    return console if console is not None and console.is_terminal else None
+
+
 def print_line(text: str) -> None:
     """Print a line of the result."""
-    _print(stdout(), text)
+    _print(text)
 
 
-def _print(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+def may_be_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal, or rich may take it for one."""
+    return stream.isatty() or any(map(os.environ.get, _TERMINAL_VARIABLES))
+
+
+def _print(text: str, *, to_stderr: bool = False, style: str = "") -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    if may_be_terminal(stream):
+        console = stderr() if to_stderr else stdout()
+        console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+    else:
+        stream.write(f"{text}\n")
+        stream.flush()  # as rich does: a pipe gets the lines of `watch` at once
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, wide: bool = False) -> None:
+    """Print a table: in a terminal with colours and, without `wide`, at most as wide as it; elsewhere complete."""
+    console = terminal()
+    if console is None:
+        print_line("\n".join(plain_lines(columns, rows)))
+        return
+    for line in lines_of(columns, rows, None if wide else console.width):
+        console.print(line, soft_wrap=True, end="\n")
 
 
 class Grid:
-    """A table without borders, one line for each row.
-
-    In a terminal it never exceeds the width: columns are left out, then the first one is cut. Elsewhere it is complete.
+    """A table without borders. The first column shrinks if the terminal is too narrow.
 
     Args:
         headings: one for each column; a trailing ">" aligns the column to the right.
-        cut: truncate the first column instead of wrapping it, in `to_table`.
-        optional: headings of columns that may be left out, the first one first.
+        cut: truncate the first column instead of wrapping it.
     """
 
-    def __init__(self, *headings: str, cut: bool = False, optional: Sequence[str] = ()) -> None:
+    def __init__(self, *headings: str, cut: bool = False) -> None:
         self._headings = [heading.rstrip(">") for heading in headings]
         self._to_right = [heading.endswith(">") for heading in headings]
         self._cut = cut
-        self._optional = [self._headings.index(heading) for heading in optional]
         self._rows: list[Sequence[str]] = []
 
     def add_row(self, *cells: str) -> None:
@@ -128,6 +161,9 @@ class Grid:
             width: width of the terminal in columns.
             shown: the rows to include.
         """
+        from rich.table import Table  # noqa: PLC0415 - for terminals only
+        from rich.text import Text  # noqa: PLC0415
+
         first, *others = self._widths()
         available = self._available(width)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
@@ -150,34 +186,6 @@ class Grid:
         rows, widths = [self._headings, *self._rows], self._widths()
         return ["  ".join(map(_align, row, widths, self._to_right)).rstrip() for row in rows]
 
-    def to_texts(self, width: int | None) -> Iterator[Text]:
-        """Yield the lines of the table, with colours.
-
-        Args:
-            width: width of the terminal in columns; None to show everything.
-        """
-        widths = self._widths()
-        columns = range(len(widths)) if width is None else self._fitting(widths, width)
-        others = sum(widths[at] + _GAP for at in columns if at)
-        widths[0] = widths[0] if width is None else max(1, min(widths[0], width - others))
-        for number, row in enumerate([self._headings, *self._rows]):
-            line = Text()
-            for at in columns:
-                cell = _align(_truncate(row[at], widths[at]), widths[at], self._to_right[at])
-                line.append(cell, "bold" if number == 0 else STYLES.get(row[at].partition(" ")[0], "") if at else "")
-                line.append(" " * _GAP)
-            line.rstrip()
-            line.truncate(width or len(line), overflow="crop")
-            yield line
-
-    def _fitting(self, widths: list[int], width: int) -> Sequence[int]:
-        """Return the columns that a terminal has space for, beside a first column that is still readable."""
-        columns = list(range(len(widths)))
-        for optional in self._optional:
-            if min(widths[0], _MIN_FIRST) + sum(widths[at] + _GAP for at in columns[1:]) > width:
-                columns.remove(optional)
-        return columns
-
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(self._headings, *self._rows, strict=True)]
 
@@ -186,18 +194,16 @@ class Grid:
         _, *others = self._widths()
         return max(_MIN_FIRST, width - sum(others) - _GAP * len(others))
 
-    def print(self, *, wide: bool = False) -> None:
-        """Print the table: with colours if stdout is a terminal.
+    def _fits(self, width: int) -> bool:
+        first, *others = self._widths()
+        return min(first, _MIN_FIRST) + sum(others) + _GAP * len(others) <= width
 
-        Args:
-            wide: whether lines may exceed the width of the terminal.
-        """
-        console = stdout()
-        if console.is_terminal:
-            for line in self.to_texts(None if wide else console.width):
-                console.print(line, soft_wrap=True)
+    def print(self) -> None:
+        """Print the table: with colours if stdout is a terminal that is wide enough, else as plain text."""
+        if may_be_terminal(sys.stdout) and (console := stdout()).is_terminal and self._fits(console.width):
+            console.print(self.to_table(console.width))
         else:
-            sys.stdout.write("".join(f"{line}\n" for line in self.to_lines()))
+            print_line("\n".join(self.to_lines()))
 
 
 def _truncate(text: str, width: int) -> str:

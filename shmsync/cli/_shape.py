@@ -20,24 +20,30 @@ def shape_of(value: Any, depth: int = 0) -> dict[str, Any]:
     Maps are described by their first keys, sequences of maps and sequences by their first item.
     """
     if isinstance(value, Mapping):
-        found: dict[str, Any] = {"type": f"{type(value).__name__}, {count_text(len(value), 'key')}"}
-        if value and depth < _MAX_DEPTH:
-            shown = islice(value.items(), _MAX_KEYS)
-            found["keys"] = {key_text(key): shape_of(item, depth + 1) for key, item in shown}
-            if len(value) > _MAX_KEYS:
-                found["more"] = len(value) - _MAX_KEYS
-        return found
+        return _shape_of_map(value, depth)
     if isinstance(value, str):
         return {"type": f"str, {count_text(len(value), 'character')}"}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"type": f"bytes, {size_text(memoryview(value).nbytes)}"}
+    return _shape_of_sequence(value, depth) if isinstance(value, Sequence) else _shape_of_array(value)
+
+
+def _shape_of_map(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": f"{type(value).__name__}, {count_text(len(value), 'key')}"}
+    if value and depth < _MAX_DEPTH:
+        found["keys"] = {key_text(key): shape_of(item, depth + 1) for key, item in islice(value.items(), _MAX_KEYS)}
+        if len(value) > _MAX_KEYS:
+            found["more"] = len(value) - _MAX_KEYS
+    return found
+
+
+def _shape_of_array(value: Any) -> dict[str, Any]:
+    """Describe a NumPy array, an Arrow table, or a value without parts."""
     if hasattr(value, "schema"):
         columns = {field.name: {"type": str(field.type)} for field in value.schema}
         return {"type": f"{type(value).__name__}, {count_text(value.num_rows, 'row')}", "keys": columns}
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
         return {"type": f"{value.dtype} array of shape {value.shape}, {size_text(value.nbytes)}"}
-    if isinstance(value, Sequence):
-        return _shape_of_sequence(value, depth)
     return {"type": type(value).__name__}
 
 
@@ -51,7 +57,7 @@ def _shape_of_sequence(value: Sequence[Any], depth: int) -> dict[str, Any]:
 
 
 def _has_parts(value: Any) -> bool:
-    return isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes) or hasattr(value, "dtype")
+    return (isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes)) or hasattr(value, "dtype")
 
 
 def shape_lines(shape: dict[str, Any], indent: int = 0, key: str = "") -> Iterator[str]:

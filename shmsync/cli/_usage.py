@@ -34,6 +34,10 @@ class Command(TyperCommand):
                 with formatter.section(f"{kind.capitalize()}s"):
                     formatter.write_dl(records)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, not given: typer imports pydantic to convert None."""
+        return _not_given(super().get_help_option(ctx))
+
 
 class CommandGroup(TyperGroup):
     """The program. `sections` are the headings of its help text, each with its commands."""
@@ -50,3 +54,13 @@ class CommandGroup(TyperGroup):
                 formatter.write_dl(
                     [(name.ljust(width), each.get_short_help_str(limit)) for name, each in commands.items() if each]
                 )
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """See `Command.get_help_option`."""
+        return _not_given(super().get_help_option(ctx))
+
+
+def _not_given(option: Any) -> Any:
+    if option is not None:
+        option.default = False
+    return option

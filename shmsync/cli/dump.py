@@ -29,9 +29,9 @@ def dump(
 ) -> None:
     """Save a name with its headers to a file, for a bug report.
 
-    The file is a tar archive of the segments as they are, even if they are damaged, and of what `shmsync inspect --json`
-    prints. It contains the published value: do not send secrets. The newest version is complete even while a writer is
-    active.
+    The file is a tar archive of the segments as they are, even if they are damaged, and of what
+    `shmsync inspect --json` prints. It contains the published value: do not send secrets. The newest version is
+    complete even while a writer is active.
     """
     compression = _COMPRESSIONS.get(Path(file).suffix, "")
     try:
@@ -68,7 +68,9 @@ def _save(name: str, path: Path, compression: str, owner: str | None) -> _dump_f
 
 def restore(
     file: Annotated[str, typer.Argument(help="File that `shmsync dump` has written.", metavar="FILE")],
-    name: Annotated[str | None, typer.Argument(help="Name to create; by default that of the dump.", metavar="NAME")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name to create; by default that of the dump.", metavar="NAME")
+    ] = None,
     *,
     json: Json = False,
 ) -> None:

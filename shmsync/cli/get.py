@@ -10,7 +10,7 @@ import typer
 from shmsync import Reader
 from shmsync.cli import _key_path
 from shmsync.cli._options import number
-from shmsync.cli._output import Name, Owner, fail, fail_not_found, print_json, print_note, stdout
+from shmsync.cli._output import Name, Owner, fail, fail_not_found, print_json, print_note, terminal
 from shmsync.cli._pretty import Limits, pretty
 from shmsync.cli._shape import shape_lines, shape_of
 from shmsync.cli._values import Keys, decoded
@@ -30,7 +30,8 @@ def get(
     ] = False,
     full: Annotated[bool, typer.Option("--full", "-f", help="Do not shorten long parts in a terminal.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", "-t", help="Wait N seconds for the first value.", parser=number(0), metavar="N")
+        float,
+        typer.Option("--timeout", "-t", help="Wait N seconds for the first value.", parser=number(0), metavar="N"),
     ] = 0.0,
     owner: Owner = None,
     json: Annotated[bool, typer.Option("--json", "-j", help="Print JSON on one line, as in a pipe.")] = False,
@@ -55,14 +56,14 @@ def get(
             return
         if not keys and isinstance(value, memoryview) and value.format == "B":
             fail(f"{name} contains {len(value):,} raw bytes, not JSON; use `shmsync get {name} --raw`")
-        if json or not stdout().is_terminal:
-            print_json(_key_path.to_json(value))
+        if not json and (console := terminal()):
+            _print_pretty(value, console.width, full=full)
         else:
-            _print_pretty(value, full=full)
+            print_json(_key_path.to_json(value))
 
 
-def _print_pretty(value: Any, *, full: bool) -> None:
-    lines, is_shortened = pretty(value, stdout().width, None if full else Limits())
+def _print_pretty(value: Any, width: int, *, full: bool) -> None:
+    lines, is_shortened = pretty(value, width, None if full else Limits())
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     if is_shortened:

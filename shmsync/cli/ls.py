@@ -8,16 +8,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
 
 import shmsync
 from shmsync.cli._infos import all_infos, readers_text, writer_text
 from shmsync.cli._names import expand, is_pattern
 from shmsync.cli._options import choice, number, one_of
 from shmsync.cli._output import (
-    Grid,
+    STYLES,
     Json,
     Patterns,
     fail,
@@ -26,12 +23,16 @@ from shmsync.cli._output import (
     print_json,
     print_line,
     print_note,
-    stdout,
+    print_table,
+    terminal,
 )
+from shmsync.cli._table import Cell, Column, lines_of, shorten_middle
 from shmsync.cli._units import number_text, size_text, span_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from shmsync import Info
 
@@ -53,8 +54,16 @@ _ORDERS: dict[Order, Callable[[Info], Any]] = {
     Order.AGE: lambda info: (info.age is None, info.age),
     Order.READERS: lambda info: -len(info.readers),
 }
-_HEADINGS = ("NAME", "SIZE>", "MEMORY>", "VERSION>", "AGE>", "WRITER", "READERS>", "CODEC")
-_OPTIONAL = ("CODEC", "VERSION", "SIZE", "READERS", "AGE", "MEMORY", "WRITER")
+_COLUMNS = (
+    Column("NAME", shorten=shorten_middle),
+    Column("SIZE", to_right=True, optional=5),
+    Column("MEMORY", to_right=True, optional=2),
+    Column("VERSION", to_right=True, optional=6),
+    Column("AGE", to_right=True, optional=3),
+    Column("WRITER", optional=1),
+    Column("READERS", optional=4),
+    Column("CODEC", optional=7),
+)
 _EMPTY = "no names: nothing is published on this host"
 
 
@@ -88,13 +97,13 @@ def ls(
         elif quiet:
             sys.stdout.write("".join(f"{info.name}\n" for info in infos))
         elif infos:
-            _grid(infos).print(wide=wide)
+            print_table(_COLUMNS, list(map(_row, infos)), wide=wide)
         else:
             print_note(_EMPTY)
         return _problems(infos)
 
-    if watch and stdout().is_terminal and not (json or quiet):
-        _show(lambda: sorted(_infos(names), key=_ORDERS[sort]), interval, wide=wide)
+    if watch and not (json or quiet) and (console := terminal()):
+        _show(console, lambda: sorted(_infos(names), key=_ORDERS[sort]), interval, wide=wide)
     problems = once()
     while watch:
         sys.stdout.flush()
@@ -107,12 +116,17 @@ def ls(
         fail(*problems)
 
 
-def _show(infos: Callable[[], list[Info]], interval: float, *, wide: bool) -> NoReturn:
+def _show(console: Console, infos: Callable[[], list[Info]], interval: float, *, wide: bool) -> NoReturn:
     """Redraw the table in a terminal until interrupted, as far as it fits."""
-    with Live(console=stdout(), auto_refresh=False, vertical_overflow="ellipsis") as live:
+    from rich.console import Group  # noqa: PLC0415 - for terminals only
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
             found = infos()
-            lines = list(_grid(found).to_texts(None if wide else live.console.width)) if found else [Text(_EMPTY)]
+            table = lines_of(_COLUMNS, list(map(_row, found)), None if wide else console.width)
+            lines = table if found else [Text(_EMPTY)]
             lines += [Text(problem, style="red") for problem in _problems(found)]
             live.update(Group(*lines), refresh=True)
             time.sleep(interval)
@@ -135,19 +149,16 @@ def _infos(texts: list[str] | None) -> list[Info]:
     return infos
 
 
-def _grid(infos: list[Info]) -> Grid:
-    grid = Grid(*_HEADINGS, optional=_OPTIONAL)
-    for info in infos:
-        size = info.version.size if info.version else None
-        seq = None if info.problems else info.seq  # a damaged one may be a meaningless number of 20 digits
-        grid.add_row(
-            info.name,
-            size_text(size),
-            size_text(info.memory),
-            number_text(seq),
-            span_text(info.age),
-            writer_text(info),
-            readers_text(info),
-            info.codec or "-",
-        )
-    return grid
+def _row(info: Info) -> list[Cell]:
+    writer = writer_text(info)
+    return [
+        Cell(info.name),
+        Cell(size_text(info.version.size if info.version else None)),
+        Cell(size_text(info.memory)),
+        # A damaged one may be a meaningless number of 20 digits.
+        Cell(number_text(None if info.problems else info.seq)),
+        Cell(span_text(info.age)),
+        Cell(writer, STYLES.get(writer.partition(" ")[0], "")),
+        Cell(readers_text(info)),
+        Cell(info.codec or "-"),
+    ]

@@ -12,8 +12,9 @@ import shmsync
 from shmsync import Reader
 from shmsync.cli import _key_path
 from shmsync.cli._options import integer, number
-from shmsync.cli._output import Name, Owner, fail, print_json, print_line, stdout
 from shmsync.cli._output import Json as JsonOption
+from shmsync.cli._output import Name, Owner, fail, print_json, print_line, terminal
+from shmsync.cli._table import shorten_end
 from shmsync.cli._units import number_text, size_text
 from shmsync.cli._values import Keys, decoded
 from shmsync.errors import StateNotFoundError
@@ -29,7 +30,8 @@ def watch(
     keys: Keys = None,
     *,
     count: Annotated[
-        int, typer.Option("--count", "-n", help="Exit after N versions; 0 for no limit.", parser=integer(0), metavar="N")
+        int,
+        typer.Option("--count", "-n", help="Exit after N versions; 0 for no limit.", parser=integer(0), metavar="N"),
     ] = 0,
     timeout: Annotated[
         float | None,
@@ -82,9 +84,8 @@ def _print_version(snapshot: Snapshot[Any], keys: Sequence[str], *, json: bool) 
 
 def _cut(line: str) -> str:
     """Cut a line to the width of the terminal."""
-    console = stdout()
-    fits = not console.is_terminal or len(line) <= console.width
-    return line if fits else f"{line[: console.width - 1]}\N{HORIZONTAL ELLIPSIS}"
+    console = terminal()
+    return line if console is None else shorten_end(line, console.width)
 
 
 def _part(snapshot: Snapshot[Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -1,22 +1,27 @@
 """Codecs: how a value is encoded into the payload of a data segment, and decoded from it. One module each.
 
 The writer chooses the codec. Its number is stored in the data header, so a reader does not have to be configured.
+
+The first handle of a process imports all codecs: see `load`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import archive, arrow, msgpack, pickle, raw
-from shmsync.codecs._typed import TypedDecoder
+from shmsync.codecs import msgpack, raw
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
+    from shmsync.codecs._typed import TypedDecoder
 
-__all__ = ["NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name"]
+__all__ = ["NAMES", "NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name", "load"]
+
+NAMES = {0: "msgpack", 1: "raw", 2: "archive", 3: "arrow", 4: "pickle"}
+"""The names of the codecs by number."""
 
 NOT_PLAIN: Any = object()
 
@@ -42,10 +47,24 @@ class Codec(Protocol):
         """
 
 
-_ALL: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
-_BY_NAME = {codec.NAME: codec for codec in _ALL}
-_BY_ID = {codec.ID: codec for codec in _ALL}
-_CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the other codecs validate the whole payload in `decode`
+_BY_ID: dict[int, Codec] = {}
+_CHECKS: dict[int, Callable[[memoryview], None]] = {}  # the other codecs validate the whole payload in `decode`
+
+
+def load() -> None:
+    """Import all codecs.
+
+    A program that only lists names does not need them. Every new handle calls this: a read must not import the codec of
+    its value, because in a signal handler, or in a child forked while another thread imported it, the module may be
+    incomplete or locked for ever.
+    """
+    if _BY_ID:
+        return
+    from shmsync.codecs import _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+
+    _CHECKS.update({archive.ID: archive.check, arrow.ID: arrow.check})
+    codecs: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
+    _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
 
 
 def by_name(name: str) -> Codec:
@@ -54,10 +73,11 @@ def by_name(name: str) -> Codec:
     Raises:
         InvalidArgumentError: there is no such codec.
     """
-    codec = _BY_NAME.get(name) if isinstance(name, str) else None
-    if codec is None:
-        raise InvalidArgumentError(f"unknown codec {name!r}; choose one of {', '.join(_BY_NAME)}")
-    return codec
+    load()
+    for codec in _BY_ID.values():
+        if name == codec.NAME:
+            return codec
+    raise InvalidArgumentError(f"unknown codec {name!r}; choose one of {', '.join(NAMES.values())}")
 
 
 def by_id(number: int) -> Codec:
@@ -108,7 +128,8 @@ class Decoder:
     """
 
     def __init__(self, type_: Any = None, *, allow_pickle: bool = False) -> None:
-        self._typed = None if type_ is None else TypedDecoder(type_)
+        load()
+        self._typed = None if type_ is None else _typed_decoder(type_)
         self._allow_pickle = allow_pickle
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
@@ -150,7 +171,7 @@ class Decoder:
         return msgpack.unpack(payload)
 
     def _decode_exported(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
-        if codec is pickle and not self._allow_pickle:
+        if codec.NAME == "pickle" and not self._allow_pickle:
             raise EntityReadError(
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
                 "if you trust the writer, open the Reader with allow_pickle=True"
@@ -168,3 +189,9 @@ class Decoder:
         check = _CHECKS.get(codec.ID)
         if check is not None:
             check(payload)
+
+
+def _typed_decoder(type_: Any) -> TypedDecoder:
+    from shmsync.codecs._typed import TypedDecoder  # noqa: PLC0415 - imported by `load`
+
+    return TypedDecoder(type_)

@@ -8,7 +8,6 @@ list of fields), the order ("C" or "F"), and the shape.
 
 from __future__ import annotations
 
-import ast
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,6 +119,8 @@ def text_to_dtype(text: str) -> Any:
         EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
+    import ast  # noqa: PLC0415 - slow to import; NumPy has imported it
+
     numpy = require_numpy()
     try:
         described = ast.literal_eval(text) if text[:1] in {"[", "("} else text

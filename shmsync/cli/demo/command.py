@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from shmsync.cli._options import choice, integer, number, one_of
 from shmsync.cli._output import INTERRUPTED, Json, fail
 from shmsync.errors import ShmSyncError, format_error
 
@@ -27,12 +28,24 @@ class StartMethod(str, Enum):
 
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=0, help="Minimum duration in seconds.", metavar="N")] = 10.0,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes in the pool.", metavar="N")] = min(
-        4, os.cpu_count() or 1
-    ),
-    rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Versions per second.", metavar="N")] = 4.0,
-    start_method: Annotated[StartMethod, typer.Option(help="Start method of multiprocessing.")] = StartMethod.FORK,
+    seconds: Annotated[
+        float, typer.Option("--seconds", "-s", help="Minimum duration in seconds.", parser=number(0), metavar="N")
+    ] = 10.0,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", help="Processes in the pool.", parser=integer(1, 64), metavar="N")
+    ] = min(4, os.cpu_count() or 1),
+    rate: Annotated[
+        float, typer.Option("--rate", "-r", help="Versions per second.", parser=number(0.1, 1000), metavar="N")
+    ] = 4.0,
+    start_method: Annotated[
+        StartMethod,
+        typer.Option(
+            "--start-method",
+            help="Start method of multiprocessing.",
+            parser=choice(StartMethod),
+            metavar=one_of(StartMethod),
+        ),
+    ] = StartMethod.FORK,
     json: Json = False,
 ) -> None:
     """Publish real data while processes are killed.

@@ -1,0 +1,34 @@
+"""The command completion: a script for the shell."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+from shmsync.cli._options import choice, one_of
+from shmsync.cli._output import print_line
+
+VARIABLE = "_SHMSYNC_COMPLETE"
+"""The script sets this environment variable when it asks for completions."""
+
+
+class Shell(str, Enum):
+    """Shell for which there is a script."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="Shell to complete in.", parser=choice(Shell), metavar=one_of(Shell))],
+) -> None:
+    """Print a script that completes commands, options and names in a shell.
+
+    bash: eval "$(shmsync completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, with zsh, after compinit. fish:
+    shmsync completion fish > ~/.config/fish/completions/shmsync.fish
+    """
+    print_line(get_completion_script(prog_name="shmsync", complete_var=VARIABLE, shell=shell.value))
