@@ -81,6 +81,7 @@ def save(name: str, file: BinaryIO, compression: str, owner: str | None) -> Dump
     info = shmsync.info(name)
     with ExitStack() as stack:
         state, problems, seq = None, [], None
+        table = _table(names)
         try:
             state, seq = _pinned_state(names, stack, owner)
         except ShmSyncError as error:  # damaged, or nothing published: the segments are copied as they are
@@ -101,8 +102,9 @@ def save(name: str, file: BinaryIO, compression: str, owner: str | None) -> Dump
         with tarfile.open(fileobj=file, mode=f"w|{compression}") as archive:  # type: ignore[call-overload]
             _add(archive, "info.json", BytesIO(json.dumps(head, indent=2).encode()))
             for part, segment in segments.items():
-                if part == "state" and state is not None:
-                    _add(archive, part, BytesIO(state))
+                copy = {"state": state, "readers": table}.get(part)
+                if copy is not None:
+                    _add(archive, part, BytesIO(copy))
                 else:
                     with open(os.dup(segment.fd), "rb") as source:  # noqa: PTH123 - a descriptor
                         _add(archive, part, source)
@@ -130,6 +132,15 @@ def _pinned_state(names: Names, stack: ExitStack, owner: str | None) -> tuple[by
         _WORD.pack_into(state, GENERATION_AT[version.idx], header.generation)
         return bytes(state), version.seq
     raise DumpFileError(f"{names.name}: its writer replaces its segments all the time; try again")
+
+
+def _table(names: Names) -> bytes | None:
+    """Return the reader table as it is before this process attaches; None if it cannot be read."""
+    try:
+        with open_segment(names.readers, writable=False) as segment:
+            return segment.read(0, segment.status().st_size)
+    except (ShmSyncError, OSError):
+        return None
 
 
 def _opened(names: Names, stack: ExitStack, problems: list[str]) -> Iterator[tuple[str, Segment]]:

@@ -106,9 +106,9 @@ def terminal() -> Console | None:
     return console if console is not None and console.is_terminal else None
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, style: str = "") -> None:
     """Print a line of the result."""
-    _print(text)
+    _print(text, style=style)
 
 
 def may_be_terminal(stream: TextIO) -> bool:

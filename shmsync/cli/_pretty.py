@@ -16,14 +16,16 @@ class Limits(NamedTuple):
     """How much of a value is shown.
 
     Attributes:
-        keys: keys of a map.
-        items: items of a sequence, by its depth; the last one is for all that are deeper.
+        keys: keys of a map, by its depth; the last one is for all that are deeper.
+        items: items of a sequence, likewise.
+        parts: items of a sequence of maps or sequences.
         characters: characters of a text.
         octets: bytes of a binary part.
     """
 
-    keys: int = 50
-    items: tuple[int, ...] = (20, 8, 4)
+    keys: tuple[int, ...] = (50, 10, 5)
+    items: tuple[int, ...] = (20, 20, 6, 4)
+    parts: int = 8
     characters: int = 400
     octets: int = 48
 
@@ -55,13 +57,20 @@ def _shorten(value: Any, limits: Limits, depth: int) -> Any:
         rest = len(data) - limits.octets
         return to_json(data) if rest <= 0 else _more(data[: limits.octets].hex(" "), rest, "byte")
     if isinstance(value, Mapping):
-        shown = {key_text(key): _shorten(item, limits, depth) for key, item in islice(value.items(), limits.keys)}
-        return shown | _rest(len(value) - limits.keys, "key")
+        count = _limit(limits.keys, depth)
+        shown = {key_text(key): _shorten(item, limits, depth + 1) for key, item in islice(value.items(), count)}
+        return shown | _rest(len(value) - count, "key")
     if _is_sequence(value):
-        count = limits.items[min(depth, len(limits.items) - 1)]
+        count = _limit(limits.items, depth)
+        if len(value) and (isinstance(value[0], Mapping) or _is_sequence(value[0])) and not isinstance(value[0], str):
+            count = min(count, limits.parts)
         items = [_shorten(item, limits, depth + 1) for item in _first(value, count)]
         return [*items, *_rest(len(value) - count, "item").values()]
     return to_json(value)
+
+
+def _limit(limits: tuple[int, ...], depth: int) -> int:
+    return limits[min(depth, len(limits) - 1)]
 
 
 def _more(text: str, rest: int, what: str) -> _More:

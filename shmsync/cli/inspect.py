@@ -45,7 +45,8 @@ def _print_header(info: Info) -> None:
         "created": unknown if info.created is None else f"{time_text(info.created)}, {since_text(info.created)} ago",
         "writer": _writer_text(info),
         "readers": unknown if info.max_readers is None else f"{readers_text(info)} of {info.max_readers:,} slots",
-        "memory": f"{size_text(info.memory)}, {count_text(info.replaced, 'segment')} replaced{_held_text(info)}",
+        "memory": f"{size_text(info.memory)}{_held_text(info)}",
+        "replaced": count_text(info.replaced, "segment"),
         "layout": unknown if info.layout is None else str(info.layout),
     }
     for key, text in rows.items():
@@ -53,9 +54,9 @@ def _print_header(info: Info) -> None:
 
 
 def _held_text(info: Info) -> str:
-    text = f", {size_text(info.held_memory)} held by readers in replaced ones" if info.held else ""
+    text = f", {size_text(info.held_memory)} of it in replaced segments that readers hold" if info.held else ""
     pids = ", ".join(map(str, info.unexamined))
-    return text + (f", unknown what pid {pids} holds" if pids else "")
+    return text + (f", without what pid {pids} holds" if pids else "")
 
 
 def _value_text(info: Info) -> str:

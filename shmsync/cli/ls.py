@@ -152,7 +152,7 @@ def _infos(texts: list[str] | None) -> list[Info]:
 def _row(info: Info) -> list[Cell]:
     writer = writer_text(info)
     return [
-        Cell(info.name),
+        Cell(info.name, STYLES["damaged"] if info.readable and info.problems else ""),
         Cell(size_text(info.version.size if info.version else None)),
         Cell(size_text(info.memory)),
         # A damaged one may be a meaningless number of 20 digits.

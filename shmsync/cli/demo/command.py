@@ -53,6 +53,8 @@ def demo(
     Publishes the airports of the world to a pool of readers that verify every version. One reader is killed, another
     one is stopped, and the writer is killed during a write.
 
+    Ends with a line that begins with PASS or FAIL.
+
     Exits with status 0 if no read was torn, every surviving process read the last version, and no segment was left
     behind; with 130 if it was interrupted; and otherwise with 1.
     """
