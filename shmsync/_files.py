@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,6 @@ from shmsync.codecs import msgpack
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from threading import Event
 
@@ -134,6 +135,8 @@ def changes(path: str | os.PathLike[str], name: str, stop: Event) -> Iterator[No
     """
     watchfiles = require_watcher()
     file, state = Path(path).absolute(), names_of(name).state
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file.parent))
     seen = _identity(file)
     yield
     for _ in watchfiles.watch(

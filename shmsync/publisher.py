@@ -72,7 +72,9 @@ class Publisher:
         Writer(name, **options).close()  # checks the arguments
 
     def start(self) -> None:
-        """Start the thread. It waits while another process publishes under the name."""
+        """Start the thread, unless it runs. It waits while another process publishes under the name."""
+        if self._thread is not None and self._thread.is_alive():
+            return
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name=f"shmsync publisher of {self._name}", daemon=True)
         self._thread.start()

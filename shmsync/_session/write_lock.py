@@ -33,7 +33,7 @@ def conflict(names: Names, state: Segment, remedy: str = "") -> WriteLockConflic
         state: its state segment.
         remedy: what to do about a live writer; empty for what another writer can do.
     """
-    return WriteLockConflictError(errno.EAGAIN, _describe(names.name, state, remedy or _WAIT))
+    return WriteLockConflictError(errno.EAGAIN, _describe(names.name, state, remedy))
 
 
 def _describe(name: str, state: Segment, remedy: str) -> str:
@@ -43,8 +43,8 @@ def _describe(name: str, state: Segment, remedy: str) -> str:
         return _describe_unrecorded(name, state, pid, since, remedy)
     text = f"{name!r} already has a writer (pid {pid}, since {_local_time(since)}"
     if pid == os.getpid():
-        return f"{text}, another Writer of this process); a name has only one at a time; close it, or write with it"
-    return f"{text}); a name has only one at a time; {remedy}"
+        text, remedy = f"{text}, another Writer of this process", remedy or "close it, or write with it"
+    return f"{text}); a name has only one at a time; {remedy or _WAIT}"
 
 
 def _describe_unrecorded(name: str, state: Segment, pid: int, since: float, remedy: str) -> str:
@@ -60,7 +60,7 @@ def _describe_unrecorded(name: str, state: Segment, pid: int, since: float, reme
     if not pid:  # a writer that has the lock, but is not recorded yet, looks the same
         return (
             f"{name!r} already has a writer (pid {pids}), which is opening the name, or was forked in C by one that "
-            f"has closed; a name has only one at a time; {remedy}"
+            f"has closed; a name has only one at a time; {remedy or _WAIT}"
         )
     gone = f"{name!r} cannot be written: its writer (pid {pid}, since {_local_time(since)}) has ended"
     if os.getpid() in found:

@@ -82,11 +82,12 @@ def save(name: str, file: BinaryIO, compression: str, owner: str | None) -> Dump
     with ExitStack() as stack:
         state, problems, seq = None, [], None
         table = _table(names)
+        pinned: dict[str, Segment] = {}
         try:
-            state, seq = _pinned_state(names, stack, owner)
+            state, seq = _pin(names, stack, owner, pinned)
         except ShmSyncError as error:  # damaged, or nothing published: the segments are copied as they are
             problems.append(f"no complete version: {format_error(error)}")
-        segments = dict(_opened(names, stack, problems))
+        segments = {**dict(_opened(names, stack, problems)), **pinned}
         if not segments:
             raise DumpFileError(f"no segment of {name!r} can be read: {problems[-1]}")
         head = {
@@ -111,18 +112,24 @@ def save(name: str, file: BinaryIO, compression: str, owner: str | None) -> Dump
         return Dump(sum(segment.status().st_size for segment in segments.values()), seq, problems)
 
 
-def _pinned_state(names: Names, stack: ExitStack, owner: str | None) -> tuple[bytes, int]:
+def _pin(names: Names, stack: ExitStack, owner: str | None, pinned: dict[str, Segment]) -> tuple[bytes, int]:
     """Pin the current version until the stack is closed; return the state segment as of that version, and its number.
 
-    A writer that publishes in between changes the version word, and the generation of the other data segment.
+    A writer that publishes in between changes the version word, and the generation of the other data segment. It may
+    also give the name of the pinned segment a new inode.
+
+    Args:
+        names: the name.
+        stack: closes what is opened.
+        owner: a user whose segments are trusted, too.
+        pinned: gets the pinned data segment.
     """
     reader = stack.enter_context(shmsync.Reader[Any](names.name, owner=owner))
     for _ in range(_ATTEMPTS):
         snapshot = stack.enter_context(reader.read())
         version = snapshot.version
-        with open_segment(names.data[version.idx], writable=False) as data:
-            raw = data.read(0, PAYLOAD_AT)
-            header = parse_data_header(data.name, raw, data.status().st_size)
+        data = stack.enter_context(open_segment(names.data[version.idx], writable=False))
+        header = parse_data_header(data.name, data.read(0, PAYLOAD_AT), data.status().st_size)
         if header.seq != version.seq:
             snapshot.close()
             continue  # the name leads to a newer inode already
@@ -130,6 +137,7 @@ def _pinned_state(names: Names, stack: ExitStack, owner: str | None) -> tuple[by
             state = bytearray(segment.read(0, STATE_SIZE))
         _WORD.pack_into(state, VERSION_AT, version.seq)
         _WORD.pack_into(state, GENERATION_AT[version.idx], header.generation)
+        pinned[f"data_{version.idx}"] = data
         return bytes(state), version.seq
     raise DumpFileError(f"{names.name}: its writer replaces its segments all the time; try again")
 

@@ -118,8 +118,7 @@ def ls(
 
 def _show(console: Console, infos: Callable[[], list[Info]], interval: float, *, wide: bool) -> NoReturn:
     """Redraw the table in a terminal until interrupted, as far as it fits."""
-    from rich.console import Group  # noqa: PLC0415 - for terminals only
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415 - for terminals only
     from rich.text import Text  # noqa: PLC0415
 
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
@@ -128,7 +127,7 @@ def _show(console: Console, infos: Callable[[], list[Info]], interval: float, *,
             table = lines_of(_COLUMNS, list(map(_row, found)), None if wide else console.width)
             lines = table if found else [Text(_EMPTY)]
             lines += [Text(problem, style="red") for problem in _problems(found)]
-            live.update(Group(*lines), refresh=True)
+            live.update(Text("\n", no_wrap=True).join(lines), refresh=True)
             time.sleep(interval)
 
 

@@ -91,7 +91,7 @@ In Python: Writer("settings").write({...}) and Reader("settings").get()."""
 def show(summary: Summary, console: Console) -> None:
     """Print the figures with their meaning, what to try next, and in the last line whether the run passed."""
     figures = (
-        (f"{summary.versions:,}", "versions of the table of airports were published, each with a digest"),
+        (f"{summary.versions:,}", "versions published: tables of all airports, each with a digest"),
         (f"{summary.lookups:,}", f"lookups by the pool, {summary.lookups_per_s:,.0f} per second"),
         (f"{summary.staleness_ms:,.0f} ms", "at most from a publish to a worker's first read, with decoding"),
         (f"{summary.recovered:,}", "slots of dead readers reclaimed: a killed reader blocks no one"),
