@@ -2,8 +2,8 @@
 
 The package's public views cost 2 to 9 us per call. Its C functions do the same work in about 0.25 us when they are
 called directly: the C library that the package installs is loaded, without the package itself, whose import takes
-longer than that of shmsync (`FastWord`). If a release of the package has another version of the library, or elsewhere,
-the public views are used instead (`ViewWord`); both pass the same tests.
+longer than that of shmsync (`FastWord`). If it is not found, or is not the version whose layout is known, the public
+views are used instead (`ViewWord`); both pass the same tests.
 
 Relaxed loads go through a memoryview, 0.03 us. So do sequentially consistent loads on x86-64: an aligned 8-byte read is
 one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere `load` is the package's.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shmsync._util.os_errors import raised_as
 from shmsync.codecs import msgpack, raw
-from shmsync.errors import EntityReadError, InvalidArgumentError
+from shmsync.errors import DataReadError, EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,13 +55,17 @@ _CHECKS: dict[int, Callable[[memoryview], None]] = {}  # the other codecs valida
 def load() -> None:
     """Import all codecs.
 
-    A program that only lists names does not need them. Every new handle calls this: a read must not import the codec of
-    its value, because in a signal handler, or in a child forked while another thread imported it, the module may be
-    incomplete or locked for ever.
+    A program that only lists names does not need them. Every new handle calls this, because a read must not import the
+    codec of its value: in a signal handler that interrupted the same import the module would be incomplete, and in a
+    child forked while another thread imported it, it would stay locked.
+
+    Raises:
+        DataReadError: the kernel refuses, as it does without a free file descriptor.
     """
     if _BY_ID:
         return
-    from shmsync.codecs import _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+    with raised_as(DataReadError, "import the codecs"):
+        from shmsync.codecs import _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
 
     _CHECKS.update({archive.ID: archive.check, arrow.ID: arrow.check})
     codecs: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
