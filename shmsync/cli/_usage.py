@@ -15,8 +15,34 @@ _REQUIRED = re.compile(r" *\[required\]$")  # the usage line says so
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
+class _Conversion:
+    """Converts the value of a parameter as typer would, but without pydantic, which is slow to import.
+
+    A version of typer without this interface uses its own.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ARG002 - the signature of typer
+        """Return the value of a parameter: converted by its parser, or a text or list of texts as it is."""
+        parser = param.type_descriptor.parameter_info.parser
+        return value if value is None or parser is None else parser(value)
+
+
+def _is_simple(param: Any) -> bool:
+    """Return whether a parameter has a parser of its own, or is a text or a list of texts."""
+    described = getattr(param, "type_descriptor", None)
+    return described is not None and (
+        described.parameter_info.parser is not None or described.annotation in {str, list[str]}
+    )
+
+
 class Command(TyperCommand):
     """A command. Its usage line has the form of other programs: NAME is required, [KEY]... is not."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for param in self.params:
+            if _is_simple(param):
+                param._runtime_param = _Conversion()  # type: ignore[attr-defined]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line."""

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import TIMEOUT, Child, State, until
@@ -15,9 +16,6 @@ from recipe import get_json, renamed, served
 
 from shmsync import InvalidArgumentError, MissingExtraError, Reader, Writer
 from shmsync.publisher import Publisher
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def replace(path: Path, text: str) -> None:
@@ -90,6 +88,7 @@ def test_one_worker_of_uvicorn_publishes(tmp_path: Path, cleaned_name: str) -> N
 def test_follows_a_file(tmp_path: Path, cleaned_name: str, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "value.json"
     file.write_text("1")
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     publisher = Publisher(cleaned_name, file, mode=0o640)
     with Reader(cleaned_name, timeout=TIMEOUT) as reader:
         publisher.start()
@@ -105,6 +104,7 @@ def test_follows_a_file(tmp_path: Path, cleaned_name: str, caplog: pytest.LogCap
             publisher.stop()
         assert reader.get() == 2
     assert not [thread for thread in threading.enumerate() if "publisher" in thread.name]
+    until(lambda: len(list(Path("/proc/self/fd").iterdir())) == descriptors)  # watchfiles closes its own in a thread
 
 
 def test_a_callable(cleaned_name: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,15 @@ def demo(
         float, typer.Option("--seconds", "-s", help="Minimum duration in seconds.", parser=number(0), metavar="N")
     ] = 10.0,
     workers: Annotated[
-        int, typer.Option("--workers", "-w", help="Processes in the pool.", parser=integer(1, 64), metavar="N")
+        int,
+        typer.Option(
+            "--workers",
+            "-w",
+            help="Processes in the pool.",
+            parser=integer(1, 64),
+            metavar="N",
+            show_default="the number of CPUs, at most 4",
+        ),
     ] = min(4, os.cpu_count() or 1),
     rate: Annotated[
         float, typer.Option("--rate", "-r", help="Versions per second.", parser=number(0.1, 1000), metavar="N")
