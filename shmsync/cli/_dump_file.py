@@ -85,7 +85,7 @@ def save(name: str, file: BinaryIO, compression: str, owner: str | None) -> Dump
         pinned: dict[str, Segment] = {}
         try:
             state, seq = _pin(names, stack, owner, pinned)
-        except ShmSyncError as error:  # damaged, or nothing published: the segments are copied as they are
+        except (ShmSyncError, OSError) as error:  # damaged, or nothing published: the segments are copied as they are
             problems.append(f"no complete version: {format_error(error)}")
         segments = {**dict(_opened(names, stack, problems)), **pinned}
         if not segments:

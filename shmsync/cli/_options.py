@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-EnumT = TypeVar("EnumT", bound=Enum)
 
 
 def number(least: float, most: float = math.inf) -> Callable[[Any], float]:
@@ -32,21 +29,15 @@ def integer(least: int, most: float = math.inf) -> Callable[[Any], int]:
     return parse
 
 
-def choice(kind: type[EnumT]) -> Callable[[Any], EnumT]:
-    """Return a parser of the values of an enumeration."""
+def choice(*values: str) -> Callable[[str], str]:
+    """Return a parser of a few texts. An option that it parses has to be a str: typer converts enumerations itself."""
 
-    def parse(text: Any) -> EnumT:
-        for member in kind:
-            if text in {member, member.value}:
-                return member
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(member.value for member in kind)}")
+    def parse(text: str) -> str:
+        if text not in values:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(values)}")
+        return text
 
     return parse
-
-
-def one_of(kind: type[Enum]) -> str:
-    """Return the placeholder of an option whose values are those of an enumeration: "json|raw"."""
-    return "|".join(member.value for member in kind)
 
 
 def _parse(kind: Callable[[Any], float], text: Any, what: str) -> float:

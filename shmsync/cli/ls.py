@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -12,14 +11,15 @@ import typer
 import shmsync
 from shmsync.cli._infos import all_infos, readers_text, writer_text
 from shmsync.cli._names import expand, is_pattern
-from shmsync.cli._options import choice, number, one_of
+from shmsync.cli._options import choice, number
 from shmsync.cli._output import (
+    FAILED,
     STYLES,
     Json,
     Patterns,
-    fail,
     fail_not_found,
     info_to_dict,
+    print_errors,
     print_json,
     print_line,
     print_note,
@@ -37,22 +37,12 @@ if TYPE_CHECKING:
     from shmsync import Info
 
 
-class Order(str, Enum):
-    """Order of the rows."""
-
-    NAME = "name"
-    SIZE = "size"
-    MEMORY = "memory"
-    AGE = "age"
-    READERS = "readers"
-
-
-_ORDERS: dict[Order, Callable[[Info], Any]] = {
-    Order.NAME: lambda info: info.name,
-    Order.SIZE: lambda info: -(info.version.size if info.version else -1),
-    Order.MEMORY: lambda info: -info.memory,
-    Order.AGE: lambda info: (info.age is None, info.age),
-    Order.READERS: lambda info: -len(info.readers),
+_ORDERS: dict[str, Callable[[Info], Any]] = {
+    "name": lambda info: info.name,
+    "size": lambda info: -(info.version.size if info.version else -1),
+    "memory": lambda info: -info.memory,
+    "age": lambda info: (info.age is None, info.age),
+    "readers": lambda info: -len(info.readers),
 }
 _COLUMNS = (
     Column("NAME", shorten=shorten_middle),
@@ -72,8 +62,9 @@ def ls(
     *,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the names only.")] = False,
     sort: Annotated[
-        Order, typer.Option("--sort", "-s", help="Order of the rows.", parser=choice(Order), metavar=one_of(Order))
-    ] = Order.NAME,
+        str,
+        typer.Option("--sort", "-s", help="Order of the rows.", parser=choice(*_ORDERS), metavar="|".join(_ORDERS)),
+    ] = "name",
     wide: Annotated[bool, typer.Option("--wide", help="Print all columns and full names, however wide.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until interrupted.")] = False,
     interval: Annotated[
@@ -90,30 +81,34 @@ def ls(
     Exits with status 1 if a name does not exist or its segments have a problem. stderr says which.
     """
 
-    def once() -> list[str]:
-        infos = sorted(_infos(names), key=_ORDERS[sort])
-        if json:
-            print_json([info_to_dict(info) for info in infos])
-        elif quiet:
-            sys.stdout.write("".join(f"{info.name}\n" for info in infos))
-        elif infos:
-            print_table(_COLUMNS, list(map(_row, infos)), wide=wide)
-        else:
-            print_note(_EMPTY)
-        return _problems(infos)
+    def infos() -> list[Info]:
+        return sorted(_infos(names), key=_ORDERS[sort])
 
     if watch and not (json or quiet) and (console := terminal()):
-        _show(console, lambda: sorted(_infos(names), key=_ORDERS[sort]), interval, wide=wide)
-    problems = once()
-    while watch:
+        _show(console, infos, interval, wide=wide)
+    while True:
+        found = infos()
+        _print(found, json=json, quiet=quiet, wide=wide)
         sys.stdout.flush()
+        print_errors(problems := _problems(found))
+        if not watch:
+            break
         time.sleep(interval)
         if not (json or quiet):
             print_line("")
-        problems = once()
     if problems:
-        sys.stdout.flush()
-        fail(*problems)
+        raise typer.Exit(FAILED)
+
+
+def _print(infos: list[Info], *, json: bool, quiet: bool, wide: bool) -> None:
+    if json:
+        print_json([info_to_dict(info) for info in infos])
+    elif quiet:
+        sys.stdout.write("".join(f"{info.name}\n" for info in infos))
+    elif infos:
+        print_table(_COLUMNS, list(map(_row, infos)), wide=wide)
+    else:
+        print_note(_EMPTY)
 
 
 def _show(console: Console, infos: Callable[[], list[Info]], interval: float, *, wide: bool) -> NoReturn:

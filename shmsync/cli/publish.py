@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ import typer
 from shmsync import Writer
 from shmsync._files import Format, changes, format_of, parse
 from shmsync._files import publish as publish_file
-from shmsync.cli._options import choice, one_of
+from shmsync.cli._options import choice
 from shmsync.cli._output import Json, Name, fail, print_errors, print_json, print_line
 from shmsync.cli._units import number_text, size_text
 from shmsync.errors import EntityWriteError, ShmSyncError, WriteLockConflictError, format_error
@@ -26,11 +25,8 @@ if TYPE_CHECKING:
 _OCTAL = 8
 
 
-class Codec(str, Enum):
-    """Codec of a published value."""
-
-    MSGPACK = "msgpack"
-    ARCHIVE = "archive"
+_FORMATS = [each.value for each in Format]
+_CODECS = ("msgpack", "archive")
 
 
 def publish(
@@ -41,25 +37,25 @@ def publish(
         bool, typer.Option("--watch", "-w", help="Keep running, and publish the file again whenever it changes.")
     ] = False,
     format: Annotated[  # noqa: A002 - the option is --format
-        Format | None,
+        str | None,
         typer.Option(
             "--format",
             "-f",
             help="Format of the file; by default that of its suffix, else json.",
-            parser=choice(Format),
-            metavar=one_of(Format),
+            parser=choice(*_FORMATS),
+            metavar="|".join(_FORMATS),
         ),
     ] = None,
     codec: Annotated[
-        Codec,
+        str,
         typer.Option(
             "--codec",
             "-c",
             help="Codec of the published value; ignored for raw files.",
-            parser=choice(Codec),
-            metavar=one_of(Codec),
+            parser=choice(*_CODECS),
+            metavar="|".join(_CODECS),
         ),
-    ] = Codec.MSGPACK,
+    ] = "msgpack",
     mode: Annotated[
         str, typer.Option("--mode", "-m", help="Permission bits of a new name, in octal.", metavar="MODE")
     ] = "600",
@@ -75,13 +71,13 @@ def publish(
     if watch and file == "-":
         raise typer.BadParameter("--watch needs a FILE, not stdin")
     bits = _parse_mode(mode)
-    format = format or format_of(file)  # noqa: A001
-    with Writer[Any](name, codec=codec.value, mode=bits) as writer:
+    chosen = Format(format) if format else format_of(file)
+    with Writer[Any](name, codec=codec, mode=bits) as writer:
         if watch:
-            _follow(writer, file, format, json=json)
+            _follow(writer, file, chosen, json=json)
             return
         try:
-            result = _publish_stdin(writer, format) if file == "-" else publish_file(writer, file, format)
+            result = _publish_stdin(writer, chosen) if file == "-" else publish_file(writer, file, chosen)
         except EntityWriteError as error:
             fail(format_error(error))
     _report(name, result, json=json)

@@ -77,7 +77,7 @@ def rm(
         try:
             _remove(removal, force=force, dead=dead, dry_run=dry_run)
         except (ShmSyncError, OSError) as error:  # the others are removed, too
-            errors.append(_with_hint(error, force=force))
+            errors.append(_with_hint(error, can_force=not (force or dead)))
             continue
         _report(removal, dry_run=dry_run, json=json)
     if errors:
@@ -143,10 +143,10 @@ def _remove(removal: _Removal, *, force: bool, dead: bool, dry_run: bool) -> Non
         raise StateNotFoundError(errno.ENOENT, no_such_name(name))
 
 
-def _with_hint(error: Exception, *, force: bool) -> str:
+def _with_hint(error: Exception, *, can_force: bool) -> str:
     text = format_error(error)
     # What does not exist or belongs to another user cannot be removed by force either.
-    helps = not force and getattr(error, "errno", None) not in {errno.ENOENT, errno.EACCES}
+    helps = can_force and getattr(error, "errno", None) not in {errno.ENOENT, errno.EACCES}
     return f"{text}; to remove the name anyway, add --force" if helps and "--force" not in text else text
 
 

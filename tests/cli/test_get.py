@@ -117,6 +117,14 @@ def test_nothing_that_controls_a_terminal_is_printed() -> None:
     assert lines == ['{"' + (escaped := r"\u001b[31m\u009b31m\u202e\ud800\u2028") + f'": ["{escaped}"]}}']
 
 
+def test_a_terminal_without_unicode(name: str) -> None:
+    with Writer(name) as writer:
+        writer.write({"a": "\u00e4"})
+        done = run_in_terminal("get", name, PYTHONIOENCODING="ascii")
+        assert (done.status, done.out) == (0, '{"a": "\\xe4"}\n')
+        writer.unlink()
+
+
 def test_the_type_of_a_value(name: str) -> None:
     value = {
         "weights": np.zeros((3, 4), "f4"),

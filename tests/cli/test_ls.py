@@ -121,6 +121,21 @@ def test_problems_are_errors(cleaned_name: str) -> None:
     assert run_json("ls", before=only(cleaned_name), status=1)[0]["problems"]
 
 
+def test_problems_are_printed_again_and_again(cleaned_name: str) -> None:
+    (SHM / f"{cleaned_name}_state").write_bytes(b"something else" * 1000)
+    with subprocess.Popen(
+        command("ls", "-w", "-i", "0.05", cleaned_name),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        for _ in range(2):
+            assert "is not a shmsync segment" in process.stderr.readline()
+        process.kill()
+
+
 def test_a_dead_writer_is_not_a_problem(cleaned_name: str) -> None:
     with Child() as child:
         child.call(publish, cleaned_name, 1)

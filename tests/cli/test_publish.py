@@ -129,20 +129,20 @@ def test_follows_a_file(cleaned_name: str, tmp_path: Path) -> None:
 
 
 def test_follows_a_symbolic_link(cleaned_name: str, tmp_path: Path) -> None:
-    """As Kubernetes mounts a ConfigMap: the link is replaced, and neither the file nor its directory changes."""
+    """As deployments switch: the link to a release is replaced, and neither the file nor its directory changes."""
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "value.json").write_text(version)
-    (tmp_path / "mount").mkdir()
-    (tmp_path / "mount" / "data").symlink_to(tmp_path / "1")
-    (tmp_path / "mount" / "value.json").symlink_to("data/value.json")
+    (tmp_path / "current").symlink_to("1")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "value.json").symlink_to("../current/value.json")
     with (
-        following(cleaned_name, tmp_path / "mount" / "value.json") as process,
+        following(cleaned_name, tmp_path / "etc" / "value.json") as process,
         Reader(cleaned_name, timeout=TIMEOUT) as reader,
     ):
         assert reader.get() == 1
-        (tmp_path / "new").symlink_to(tmp_path / "2")
-        (tmp_path / "new").replace(tmp_path / "mount" / "data")
+        (tmp_path / "new").symlink_to("2")
+        (tmp_path / "new").replace(tmp_path / "current")
         until(lambda: reader.get() == 2)
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == 130

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from shmsync.cli._options import choice, integer, number, one_of
+from shmsync.cli._options import choice, integer, number
 from shmsync.cli._output import INTERRUPTED, Json, fail
 from shmsync.errors import ShmSyncError, format_error
 
@@ -18,12 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-class StartMethod(str, Enum):
-    """How multiprocessing starts processes."""
-
-    FORK = "fork"
-    SPAWN = "spawn"
-    FORKSERVER = "forkserver"
+_START_METHODS = ("fork", "spawn", "forkserver")
 
 
 def demo(
@@ -46,14 +40,14 @@ def demo(
         float, typer.Option("--rate", "-r", help="Versions per second.", parser=number(0.1, 1000), metavar="N")
     ] = 4.0,
     start_method: Annotated[
-        StartMethod,
+        str,
         typer.Option(
             "--start-method",
             help="Start method of multiprocessing.",
-            parser=choice(StartMethod),
-            metavar=one_of(StartMethod),
+            parser=choice(*_START_METHODS),
+            metavar="|".join(_START_METHODS),
         ),
-    ] = StartMethod.FORK,
+    ] = "fork",
     json: Json = False,
 ) -> None:
     """Publish real data while processes are killed.
@@ -72,7 +66,7 @@ def demo(
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # it writes to pipes of processes that it kills
     try:
-        options = scenario.Options(seconds, workers, rate, start_method.value)
+        options = scenario.Options(seconds, workers, rate, start_method)
         summary = run.run(options, report.Progress(console))
     except ShmSyncError as error:
         fail(format_error(error))
