@@ -193,3 +193,24 @@ def test_a_dump_does_not_choose_where_it_is_restored(name: str, tmp_path: Path) 
     done = run("restore", str(file))
     assert done.status == 2
     assert "invalid name" in done.err
+
+
+def test_the_state_is_that_of_the_saved_version(cleaned_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the writer publishes after the version was pinned and before the state is read."""
+    opened = _dump_file.open_segment
+
+    def open_after_publishes(segment: str, *, writable: bool) -> Any:
+        if segment == f"/{cleaned_name}_state":
+            for number in range(3):
+                writer.write([number] * 5000, grace_duration=0)
+        return opened(segment, writable=writable)
+
+    monkeypatch.setattr(_dump_file, "open_segment", open_after_publishes)
+    with Writer(cleaned_name) as writer:
+        writer.write("saved")
+        file = SHM / f"{cleaned_name}_dump"
+        with file.open("wb") as target:
+            saved = _dump_file.save(cleaned_name, target, "", None)
+    _dump_file.restore(str(file), f"{cleaned_name}_copy")
+    with Reader(f"{cleaned_name}_copy") as reader, reader.read(check_bytes=True) as snapshot:
+        assert (snapshot.version.seq, snapshot.value) == (saved.seq, "saved") == (1, "saved")
