@@ -15,6 +15,7 @@ from command_line import run, run_failing, run_json
 from helpers import SHM
 
 from shmsync import Reader, Writer, info
+from shmsync._shm.segment import open_segment
 from shmsync.cli import _dump_file
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def test_a_dump_does_not_choose_where_it_is_restored(name: str, tmp_path: Path) 
 
 def test_the_state_is_that_of_the_saved_version(cleaned_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the writer publishes after the version was pinned and before the state is read."""
-    opened = _dump_file.open_segment
+    opened = open_segment
 
     def open_after_publishes(segment: str, *, writable: bool) -> Any:
         if segment == f"/{cleaned_name}_state":
