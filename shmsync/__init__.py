@@ -23,6 +23,7 @@ from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
+from shmsync._session.unlink import unlink
 from shmsync._types import (
     HeldSegmentInfo,
     Info,
@@ -102,6 +103,7 @@ __all__ = [
     "names",
     "readers",
     "unarchive",
+    "unlink",
 ]
 
 if not TYPE_CHECKING:  # a type checker would accept any name

@@ -39,7 +39,7 @@ reader.close(); writer.unlink(); writer.close()
 """
 COMMAND = """
 from shmsync.__main__ import main
-sys.argv = ["shmsync", {command!r}]
+sys.argv = ["shmsync", *{command!r}]
 try:
     main()
 except SystemExit:  # its status may tell of names of other programs
@@ -97,12 +97,15 @@ def test_codecs_have_the_names_that_are_listed() -> None:
     assert {number: codec.NAME for number, codec in codecs._BY_ID.items()} == codecs.NAMES
 
 
-@pytest.mark.parametrize("command", ["ls", "--version"])
-def test_a_command(command: str) -> None:
+@pytest.mark.parametrize("command", [["ls"], ["ls", "-q", "-s", "size"], ["get", "no-such-name"], ["--version"]])
+def test_a_command(command: list[str]) -> None:
     modules = modules_after(COMMAND.format(command=command), FORCE_COLOR="", TTY_COMPATIBLE="", TTY_INTERACTIVE="")
     assert not libraries(modules) & HEAVY_FOR_A_COMMAND
+    if command[0] == "get":
+        return
     assert {module for module in modules if module.startswith("shmsync.cli.")} <= {
-        *("shmsync.cli.ls", "shmsync.cli._infos", "shmsync.cli._output", "shmsync.cli._units")
+        *("shmsync.cli.ls", "shmsync.cli._infos", "shmsync.cli._names", "shmsync.cli._options"),
+        *("shmsync.cli._output", "shmsync.cli._table", "shmsync.cli._units", "shmsync.cli._usage"),
     }
 
 

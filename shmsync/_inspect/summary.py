@@ -63,7 +63,6 @@ def _codec_name(number: int) -> str:
     return codecs.NAMES.get(number, f"unknown ({number})")
 
 
-
 def _data_segment(result: Scan, segments: Names, idx: int) -> SegmentInfo:
     segment, header = result.segments[segments.data[idx]], result.data[idx]
     generation = result.words.generations[idx] if result.words is not None else None

@@ -228,9 +228,9 @@ class StateFile:
         """Wake all readers that sleep on the version word."""
         notify.wake(self.memory, VERSION_AT)
 
-    def conflict(self) -> WriteLockConflictError:
+    def conflict(self, remedy: str) -> WriteLockConflictError:
         """Return the error for a write lock that another process holds."""
-        return conflict(self._names, self._locks)
+        return conflict(self._names, self._locks, remedy)
 
     def close(self) -> None:
         """Close the descriptor. The mapping stays."""
@@ -244,10 +244,14 @@ class SegmentDirectory:
         options: the names, and options for creating segments.
         ignored: errors of a state segment's header that do not prevent its removal.
         is_writer: whether values will be published there: only into segments of this process's user.
+        remedy: what to do about a live writer, for the error; empty for what another writer can do.
     """
 
-    def __init__(self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False) -> None:
+    def __init__(
+        self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False, remedy: str = ""
+    ) -> None:
         names = options.names
+        self._remedy = remedy
         self._options = options
         self._names = names
         self._ignored = ignored
@@ -339,7 +343,7 @@ class SegmentDirectory:
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""
-        return state.conflict()
+        return state.conflict(self._remedy)
 
 
 def _random_63_bits() -> int:

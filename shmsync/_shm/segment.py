@@ -86,6 +86,17 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         with raised_as(StateReadError, f"read {self.name}"):
             return os.pread(self.fd, size, start)
 
+    def write(self, start: int, data: bytes) -> None:
+        """Write bytes into memory that is allocated.
+
+        Raises:
+            DataWriteError: the kernel refuses.
+        """
+        with raised_as(DataWriteError, f"write {self.name}"):
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self.fd, memoryview(data)[done:], start + done)
+
     def set_mode(self, mode: int) -> None:
         """Set the permission bits, regardless of the umask.
 

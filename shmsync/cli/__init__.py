@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from shmsync import __version__
 from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
+from shmsync.cli._usage import HELP_OPTIONS, Command, CommandGroup
 from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
 
 _EPILOG = """
-put and rm change a name. bench and demo create temporary names and remove them, and doctor a temporary segment. All
-other commands only read; get and watch occupy a reader slot while they run. Every command accepts --json.
+publish, rm and restore change a name. bench and demo create temporary names and remove them, and doctor a temporary
+segment. All other commands only read; get, watch and dump occupy a reader slot while they run.
 
 The exit status is 0 for success; 1 for an error, a name that is not found, or an unhealthy host (stderr gives the
 reason and the remedy); 2 for invalid usage; 130 after Ctrl-C; and 141 if the reader of the output closed the pipe.
 """
 
-_COMMANDS = {
-    "ls": "ls:ls",
-    "inspect": "inspect:inspect",
-    "readers": "readers:readers",
-    "get": "get:get",
-    "watch": "watch:watch",
-    "top": "top:top",
-    "put": "put:put",
-    "rm": "rm:rm",
-    "doctor": "doctor:doctor",
-    "bench": "bench:bench",
-    "demo": "demo.command:demo",
+_SECTIONS = {
+    "Look at names": {"ls": "ls:ls", "inspect": "inspect:inspect", "readers": "readers:readers", "top": "top:top"},
+    "Read values": {"get": "get:get", "watch": "watch:watch"},
+    "Publish": {"publish": "publish:publish", "put": "publish:put"},
+    "Remove and save": {"rm": "rm:rm", "prune": "rm:prune", "dump": "dump:dump", "restore": "dump:restore"},
+    "This host": {"doctor": "doctor:doctor", "bench": "bench:bench", "demo": "demo.command:demo"},
+    "Shell": {"completion": "completion:completion"},
 }
-"""By name, in the order of the help text: the module in this package, and the function in it."""
+"""By heading of the help text and name: the module in this package, and the function in it."""
+_COMMANDS = {name: place for section in _SECTIONS.values() for name, place in section.items()}
+_HELP = {"put": "The same command as publish."}
 
 _TYPER_OPTIONS: dict[str, Any] = {
     "rich_markup_mode": None,  # it would draw boxes around the help, even in a pipe
-    "add_completion": False,
     "pretty_exceptions_enable": False,
 }
 
 
-class _LazyGroup(TyperGroup):
+class _LazyGroup(CommandGroup):
     """Imports the module of a command when the command is called, and all of them for the help text."""
+
+    sections = _SECTIONS
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature of the base class
         """Return the names of the commands, in the order of the help text."""
@@ -61,29 +60,12 @@ class _LazyGroup(TyperGroup):
                 self.commands[name] = _command(name)
         return super().get_command(ctx, cmd_name)
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the option --help, not given: typer imports pydantic to convert None."""
-        return _not_given(super().get_help_option(ctx))
-
-
-class _Command(TyperCommand):
-    """A command without pydantic, unless it has other parameters than flags."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """See `_LazyGroup.get_help_option`."""
-        return _not_given(super().get_help_option(ctx))
-
-
-def _not_given(option: Any) -> Any:
-    if option is not None:
-        option.default = False
-    return option
-
 
 def _command(name: str) -> Any:
     module, _, function = _COMMANDS[name].partition(":")
-    single = typer.Typer(**_TYPER_OPTIONS)
-    single.command(name, cls=_Command)(getattr(importlib.import_module(f"shmsync.cli.{module}"), function))
+    called = getattr(importlib.import_module(f"shmsync.cli.{module}"), function)
+    single = typer.Typer(add_completion=False, **_TYPER_OPTIONS)
+    single.command(name, cls=Command, help=_HELP.get(name))(called)
     return typer.main.get_command(single)
 
 
@@ -93,6 +75,8 @@ app = typer.Typer(
     help="Publish a value in shared memory and read the newest version from every process.",
     epilog=_EPILOG,
     no_args_is_help=True,
+    context_settings=HELP_OPTIONS,
+    add_completion=False,  # its options would make each call slower; see the command `completion`
     **_TYPER_OPTIONS,
 )
 
@@ -107,7 +91,8 @@ def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer calls it
 def _main(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     pass
@@ -117,6 +102,10 @@ def run() -> NoReturn:
     """Run the command line and exit. Every error is reported as one line on stderr."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # exit silently in a pipe such as `| head`
     _open_closed_streams()
+    if "_SHMSYNC_COMPLETE" in os.environ:  # set by the script of the command `completion`
+        from typer.completion import completion_init  # type: ignore[attr-defined] # noqa: PLC0415 - not needed otherwise
+
+        completion_init()
     try:
         try:
             app(prog_name="shmsync")
@@ -139,3 +128,5 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - stays open until the process exits
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: an encoding such as ASCII is no reason to fail

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import shmsync
 from shmsync._inspect.inspector import Inspector
-from shmsync.cli._output import STYLES, fail_not_found, stdout
+from shmsync._shm.segment import segment_names
+from shmsync.cli._output import STYLES, fail_not_found, print_table
 from shmsync.cli._table import Cell, Column, lines_of, shorten_end
 from shmsync.cli._units import number_text, since_text, size_text, span_text
 from shmsync.errors import StateNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.text import Text
 
     from shmsync import Info, ReaderInfo
@@ -19,9 +22,16 @@ if TYPE_CHECKING:
 PROCESS_STYLES = {"stopped": "red", "zombie": "red", "blocked": "yellow"}
 
 
-def all_infos() -> list[Info]:
-    """Inspect all names on this host."""
-    return Inspector().inspect(shmsync.names())
+def all_infos(names: Iterable[str] | None = None) -> list[Info]:
+    """Inspect names; by default all on this host. Names that do not exist any more are left out."""
+    return Inspector().inspect(shmsync.names() if names is None else names)
+
+
+def orphans() -> list[str]:
+    """Return the names that have a reader table and a data segment but no state segment, sorted."""
+    segments = set(segment_names())
+    found = {segment.removesuffix("_readers") for segment in segments if segment.endswith("_readers")}
+    return sorted(name for name in found if f"{name}_state" not in segments and f"{name}_data_0" in segments)
 
 
 def info_or_fail(name: str) -> Info:
@@ -76,9 +86,7 @@ def readers_lines(info: Info, width: int | None) -> list[Text]:
 
 def print_readers(info: Info) -> None:
     """Print a table of the readers of a name: all columns, and in a terminal those that it has space for."""
-    console = stdout()
-    for line in readers_lines(info, console.width if console.is_terminal else None):
-        console.print(line, soft_wrap=True, end="\n")
+    print_table(_READERS, [_reader_row(info, reader) for reader in info.readers])
 
 
 def _reader_row(info: Info, reader: ReaderInfo) -> list[Cell]:

@@ -1,13 +1,13 @@
-"""A table that fits a terminal of any width: it leaves out columns, then shortens one; no line is wrapped."""
+"""A table that fits a terminal of any width: it leaves out columns, then shortens one. No line is too long."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rich.text import Text
 
 _GAP = 2
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
@@ -74,6 +74,17 @@ def lines_of(
     return [_line(columns, row, shown, widths, width) for row in (headings, *rows)]
 
 
+def plain_lines(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """Return a complete table as lines of plain text, without rich, which is slow to import."""
+    widths = widths_of(columns, rows)
+    headings = [Cell(column.heading) for column in columns]
+    return ["  ".join(map(_align, columns, row, widths)).rstrip() for row in (headings, *rows)]
+
+
+def _align(column: Column, cell: Cell, width: int) -> str:
+    return cell.text.rjust(width) if column.to_right else cell.text.ljust(width)
+
+
 def widths_of(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], least: Sequence[int] = ()) -> list[int]:
     """Return the width of each column."""
     widths = list(least) or [0] * len(columns)
@@ -96,6 +107,8 @@ def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 def _line(
     columns: Sequence[Column], row: Sequence[Cell], shown: Sequence[int], widths: Sequence[int], width: int | None
 ) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - for terminals only
+
     line = Text(no_wrap=True, end="")
     for number, at in enumerate(shown):
         shorten, text = columns[at].shorten, row[at].text

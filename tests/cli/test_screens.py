@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from command_line import ESCAPES, Terminal, only, run, run_json
 from helpers import SHM, Child, get_value, open_reader, open_snapshot, publish, until
-from test_cli import ESCAPES, Terminal, only, run, run_json, set_size
 
 from shmsync import Writer
 from shmsync.cli._infos import held_style, lag_style
@@ -26,12 +26,11 @@ class Screen(Terminal):
     """A terminal of a size, of which only the newest frame is kept."""
 
     def __init__(self, width: int, height: int, *args: str, before: str) -> None:
-        self.size = (width, height)
-        super().__init__(*args, before=before, size=(height, width))
+        super().__init__(*args, before=before, size=(width, height))
 
-    def resize(self, width: int, height: int) -> None:
-        self.size = (width, height)
-        set_size(self._slave, height, width)  # the kernel sends SIGWINCH
+    def resize(self, columns: int, rows: int) -> None:
+        self.size = (columns, rows)
+        super().resize(columns, rows)
 
     def frame(self) -> list[str]:
         """Return the lines of the newest complete frame."""
