@@ -13,7 +13,8 @@
       72   waiters word: not 0 if a reader may be waiting for the next version
       80   sealed generation of data_0: it and all older ones are never written to again
       88   sealed generation of data_1
-      128  slot 0, 64 bytes: pin word | hazard word 0 | hazard word 1 | pid u64 | since u64 (ns) | unused
+      128  slot 0, 64 bytes: pin word | hazard word 0 | hazard word 1 | pid u64 | since u64 (ns) | outdated 2 x u32
+           (see below) | unused
       192  slot 1 ...
 
     /NAME_data_0, /NAME_data_1   writer read-write, readers read-only
@@ -22,6 +23,8 @@
       64   payload
 
     published  seconds of the monotonic clock at the start of the write; for tools only
+    outdated   by index, `published` of the version that followed the one whose replaced memory this reader holds; 0 if
+               unknown; the writer stores it when it replaces the memory; for tools only
 
     pin word   evicted:1 | announce:15 | count1:24 | count0:24
 
@@ -71,6 +74,8 @@ SLOT_SIZE = LINE
 HAZARD_AT = (8, 16)
 OWNER_AT = 24
 OWNER = struct.Struct("=QQ")
+OUTDATED_AT = 40
+OUTDATED = struct.Struct("=II")
 MAX_READERS = 1 << 16
 
 DATA_HEADER = struct.Struct("=QQQQQQII")

@@ -79,6 +79,8 @@ class Reader(Generic[T]):
         timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
         allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
+        zero_copy_bytes: read bytes of 4 KiB and more in place, as read-only memoryviews of shared memory. By default
+            bytes inside a value read back as bytes, copied into this process.
         owner: name or id of another user whose segments are trusted. By default, those of this process's user and of
             root: any user of the host may take a free name, and so decide what is read there.
         dec_hook: called with a class in `type` that msgspec does not support, and a plain value; returns the instance
@@ -110,6 +112,7 @@ class Reader(Generic[T]):
         type: None = None,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         frozen: bool = ...,
     ) -> None: ...
@@ -122,6 +125,7 @@ class Reader(Generic[T]):
         type: type[T],
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         dec_hook: Callable[[Any, Any], Any] | None = ...,
     ) -> None: ...
@@ -134,6 +138,7 @@ class Reader(Generic[T]):
         type: object,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         dec_hook: Callable[[Any, Any], Any] | None = ...,
         frozen: bool = ...,
@@ -146,6 +151,7 @@ class Reader(Generic[T]):
         type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
+        zero_copy_bytes: bool = False,
         owner: str | int | None = None,
         dec_hook: Callable[[Any, Any], Any] | None = None,
         frozen: bool = False,
@@ -156,9 +162,12 @@ class Reader(Generic[T]):
         self._type = type
         self._allow_pickle = flag(allow_pickle, "allow_pickle")
         self._owner = None if owner is None else user_id(owner)
+        self._zero_copy_bytes = flag(zero_copy_bytes, "zero_copy_bytes")
         self._dec_hook = function(dec_hook, "dec_hook")
         self._frozen = flag(frozen, "frozen")
-        self.decoder = Decoder(type, allow_pickle=allow_pickle, dec_hook=dec_hook, frozen=frozen)
+        self.decoder = Decoder(
+            type, allow_pickle=allow_pickle, zero_copy_bytes=zero_copy_bytes, dec_hook=dec_hook, frozen=frozen
+        )
         self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
@@ -196,7 +205,7 @@ class Reader(Generic[T]):
 
         Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
         as long as they are referenced. Raw bytes are a new memoryview in each call, so a caller may release it. If one
-        inside a container was released, the next call returns a new container.
+        inside a container (see `zero_copy_bytes`) was released, the next call returns a new container.
 
         Args:
             default: returned while nothing is published, instead of an error.
@@ -605,6 +614,7 @@ class Reader(Generic[T]):
             "type": self._type,
             "timeout": self._timeout,
             "allow_pickle": self._allow_pickle,
+            "zero_copy_bytes": self._zero_copy_bytes,
             "owner": self._owner,
             "dec_hook": self._dec_hook,
             "frozen": self._frozen,

@@ -102,7 +102,7 @@ class Writer(Generic[T]):
         self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
         self._codec = codecs.by_name(codec)
         self._enc_hook = function(enc_hook, "enc_hook")
-        self._encode = codecs.encoder(self._codec, enc_hook)
+        self._encode = codecs.encoder_of(self._codec, enc_hook)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
@@ -263,11 +263,13 @@ class Writer(Generic[T]):
         if self._heals:
             self._heals = False
             self._owner.published()
-        seq, index, reset, replaced, _, _ = prepared
+        seq, index, reset, replaced, _, held, _ = prepared
         self._writes += 1
         if reset or replaced:
             self._resets += reset
             self._replaced += replaced
+            if held:
+                owned.record_outdated(prepared)
             self._log.published(prepared, owned.evicted() if reset else [])
         return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum))))
 
@@ -340,6 +342,8 @@ class Writer(Generic[T]):
             try:
                 self._take_turn()
                 owned, prepared = self._reserve(reservation.size, grace_duration)
+                if prepared.held:  # now: it may never be published
+                    owned.record_outdated(prepared)
                 buffer = owned.data.payload_view(prepared.idx, reservation.size)
                 opened = OpenReservation(
                     weakref.ref(reservation), reservation.size, threading.current_thread(), owned, prepared

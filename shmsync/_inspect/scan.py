@@ -2,6 +2,9 @@
 
 Everything is read with `pread` from read-only descriptors, so segments that are damaged, foreign, or truncated during
 the scan do no harm. The kernel locks show which processes are alive.
+
+A scan contains no time and no conclusion that depends on one: two scans of a name that has not changed are equal, so
+`Inspector` uses what it concluded from the previous one.
 """
 
 from __future__ import annotations
@@ -13,11 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._core.layout import (
     CLOSED,
     GENERATION_AT,
-    HAZARD_AT,
     HIGH_WATER,
     HIGH_WATER_AT,
-    OWNER,
-    OWNER_AT,
     PAYLOAD_AT,
     STATE_HEADER,
     STATE_MAGIC,
@@ -34,24 +34,27 @@ from shmsync._core.layout import (
     readers_belong,
     readers_size,
     slot_offset,
-    unpack_pin,
 )
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
-from shmsync._shm.segment import open_segment
-from shmsync._types import ReaderInfo, RetainedInfo, WriterInfo
+from shmsync._shm.segment import open_segment, status_of
+from shmsync._types import SegmentInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
+    import os
+
     from typing_extensions import Self
 
     from shmsync._shm.segment import Segment
 
 _WORD = struct.Struct("=Q")
 _ATTEMPTS = 20  # a fast writer may change state and data header while they are read
+_BLOCK = 512  # unit of st_blocks, in bytes
+_USED = WRITER_AT + WRITER.size  # the rest of the state segment is empty
 
 
-class _StateWords(NamedTuple):
+class StateWords(NamedTuple):
     """The shared words of a state segment.
 
     Attributes:
@@ -64,9 +67,26 @@ class _StateWords(NamedTuple):
 
     @classmethod
     def read(cls, segment: Segment) -> Self:
-        raw = segment.read(0, STATE_SIZE).ljust(STATE_SIZE, b"\0")
-        seq, *generations = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
-        return cls(seq, (generations[0], generations[1]))
+        """Read the words of an open state segment."""
+        return cls.parse(segment.read(0, _USED).ljust(_USED, b"\0"))
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Return the words in the first bytes of a state segment."""
+        seq, first, second = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
+        return cls(seq, (first, second))
+
+
+class Table(NamedTuple):
+    """A reader table.
+
+    Attributes:
+        slots: the bytes of the slots below the high-water mark, and of what precedes them.
+        locked: by slot, whether a live process holds its lock.
+    """
+
+    slots: bytes
+    locked: tuple[bool, ...]
 
 
 class Scan:
@@ -78,8 +98,9 @@ class Scan:
         header: header of the state segment; None if it is incomplete.
         words: shared words of the state segment, read together with the data headers.
         writer: the newest writer of the name, which may have closed or died.
-        readers: slots in use; None if the reader table cannot be read.
+        table: the reader table; None if it cannot be read.
         data: header of each data segment; None if it is missing or damaged.
+        segments: size and memory of state segment, reader table, data segments 0 and 1, as far as they were read.
         problems: one message for each problem of the segments.
         readable: whether this process may read the state segment.
     """
@@ -88,12 +109,18 @@ class Scan:
         self.name = name
         self.layout: int | None = None
         self.header: StateHeader | None = None
-        self.words: _StateWords | None = None
+        self.words: StateWords | None = None
         self.writer = WriterInfo("unknown")
-        self.readers: tuple[ReaderInfo, ...] | None = None
+        self.table: Table | None = None
         self.data: list[DataHeader | None] = [None, None]
+        self.segments: dict[str, SegmentInfo] = {}
         self.problems: list[str] = []
         self.readable = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scan) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def scan(name: str, segments: Names) -> Scan:
@@ -114,12 +141,24 @@ def scan(name: str, segments: Names) -> Scan:
     except (ShmSyncError, OSError) as error:
         result.problems.append(format_error(error))
         result.readable = getattr(error, "errno", None) != errno.EACCES
+    for segment in (segments.state, segments.readers, *segments.data):
+        if segment not in result.segments:  # this process may not open it, or did not need to
+            result.segments[segment] = _segment_info(segment, status_of(segment))
     return result
 
 
+def _segment_info(name: str, status: os.stat_result | None) -> SegmentInfo:
+    if status is None:
+        return SegmentInfo(name, None)
+    memory = status.st_blocks * _BLOCK
+    return SegmentInfo(name, status.st_size, memory, status.st_ino, status.st_mode & 0o7777, status.st_uid)
+
+
 def _scan_state(result: Scan, segment: Segment) -> None:
-    size = segment.status().st_size
-    raw = segment.read(0, STATE_SIZE)
+    status = segment.status()
+    size = status.st_size
+    result.segments[segment.name] = _segment_info(segment.name, status)
+    raw = segment.read(0, _USED)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
         result.writer = WriterInfo("alive" if locked else "unknown")
@@ -136,7 +175,7 @@ def _scan_state(result: Scan, segment: Segment) -> None:
         if not locked:
             result.problems.append(f"{segment.name}: its writer died while creating it; the next writer repairs it")
         return
-    result.words = _StateWords.read(segment)
+    result.words = StateWords.parse(raw)
     if result.words.seq == CLOSED:
         result.problems.append(f"{segment.name} is marked as removed but still exists; the next writer replaces it")
 
@@ -156,24 +195,26 @@ def _remove(result: Scan) -> str:
 def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
     """Read the state and both data headers until they agree on the newest version, or the state stops changing."""
     for _ in range(_ATTEMPTS):
-        before = result.words = _StateWords.read(state)
-        headers = [_data_header(segment) for segment in segments.data]
+        before = result.words = StateWords.read(state)
+        headers = [_data_header(result, segment) for segment in segments.data]
         result.data = [header if isinstance(header, DataHeader) else None for header in headers]
         if before.seq in {0, CLOSED} or _is_consistent(result, idx := index_of(before.seq)):
             return
-        if _StateWords.read(state) == before:
+        if StateWords.read(state) == before:
             newest = headers[idx]
             result.problems.append(newest if isinstance(newest, str) else _mismatch(segments.data[idx], newest, before))
             return
 
 
-def _data_header(name: str) -> DataHeader | str:
+def _data_header(result: Scan, name: str) -> DataHeader | str:
     """Return the header of a data segment, or a message that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
-            raw = segment.read(0, PAYLOAD_AT)
-            return parse_data_header(name, raw, segment.status().st_size)
+            status = segment.status()
+            result.segments[name] = _segment_info(name, status)
+            return parse_data_header(name, segment.read(0, PAYLOAD_AT), status.st_size)
     except FileNotFoundError:
+        result.segments[name] = SegmentInfo(name, None)
         return f"{name} is missing; the next write creates it again"
     except (ShmSyncError, OSError) as error:
         return format_error(error)
@@ -186,7 +227,7 @@ def _is_consistent(result: Scan, idx: int) -> bool:
     return header is not None and header[:3] == (state.incarnation, words.generations[idx], words.seq)
 
 
-def _mismatch(name: str, header: DataHeader, words: _StateWords) -> str:
+def _mismatch(name: str, header: DataHeader, words: StateWords) -> str:
     return (
         f"{name} contains version {header.seq} of generation {header.generation}, but the state says version "
         f"{words.seq} of generation {words.generations[index_of(words.seq)]}; the next write repairs it"
@@ -201,38 +242,24 @@ def _scan_readers(result: Scan, segments: Names) -> None:
     assert header is not None
     try:
         with open_control_segment(segments, segments.readers, writable=False) as segment:
-            raw = segment.read(0, readers_size(header.max_readers))
-            if len(raw) < readers_size(header.max_readers):
-                result.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; {_remove(result)}")
+            status = segment.status()
+            result.segments[segment.name] = _segment_info(segment.name, status)
+            raw = segment.read(0, slot_offset(0))
+            if status.st_size < readers_size(header.max_readers):
+                result.problems.append(f"{segment.name} is truncated: {status.st_size} bytes; {_remove(result)}")
             elif not readers_belong(memoryview(raw), header):
                 result.problems.append(f"{segment.name} does not belong to its state segment; {_remove(result)}")
             else:
-                result.readers = tuple(_used_slots(result, segment, raw))
+                result.table = _read_table(segment, raw, header.max_readers)
     except StateReadError as error:
         missing = isinstance(error, StateNotFoundError)
         result.problems.append(f"{segments.readers} is missing; {_remove(result)}" if missing else format_error(error))
 
 
-def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
-    assert result.header is not None
+def _read_table(segment: Segment, head: bytes, max_readers: int) -> Table:
     # Every reader may write to the table, so the high-water word is not trusted.
-    high_water = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0] & HIGH_WATER, result.header.max_readers)
-    used = []
-    for index in range(high_water):
-        alive = ofd_locks.is_locked(segment.fd, slot_offset(index))
-        slot = _unpack_slot(result, index, raw[slot_offset(index) : slot_offset(index + 1)], alive=alive)
-        if alive or slot.is_reading or slot.evicted or slot.retained:
-            used.append(slot)
-    return used
-
-
-def _unpack_slot(result: Scan, index: int, raw: bytes, *, alive: bool) -> ReaderInfo:
-    assert result.words is not None
-    evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
-    retained = []
-    for idx, at in enumerate(HAZARD_AT):
-        (generation,) = _WORD.unpack_from(raw, at)
-        if generation:
-            retained.append(RetainedInfo(idx, generation, generation == result.words.generations[idx]))
-    pid, since = OWNER.unpack_from(raw, OWNER_AT)
-    return ReaderInfo(index, pid or None, unix_time(since), alive, counts, announced, evicted, tuple(retained))
+    high_water = min(_WORD.unpack_from(head, HIGH_WATER_AT)[0] & HIGH_WATER, max_readers)
+    if not high_water:
+        return Table(head, ())
+    slots = segment.read(0, slot_offset(high_water))  # before the locks: a slot may be claimed in between
+    return Table(slots, tuple(ofd_locks.is_locked(segment.fd, slot_offset(index)) for index in range(high_water)))

@@ -8,7 +8,6 @@ when a coroutine subscribes. The first subscriber starts it; it ends a second or
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
 import threading
@@ -21,6 +20,7 @@ from shmsync._shm import fork, futex, hub
 from shmsync._util.backoff import backoff
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Hashable
 
     from shmsync._session.state import Channel
@@ -197,6 +197,8 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
 
     Without a channel it only sleeps.
     """
+    import asyncio  # noqa: PLC0415 - slow to import; where a coroutine runs, it has been imported
+
     if channel is None:
         await asyncio.sleep(timeout)
         return
@@ -218,6 +220,8 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
 
 async def _poll(channel: Channel, seen: int, timeout: float) -> None:
     """Wait without a thread."""
+    import asyncio  # noqa: PLC0415 - as in `wait`
+
     deadline = time.monotonic() + timeout
     pauses = backoff(_MIN_POLL, _MAX_POLL)
     while channel.version.load_relaxed() == seen and (left := deadline - time.monotonic()) > 0:  # noqa: ASYNC110

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
+import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync._core.layout import (
     LINE,
@@ -51,8 +50,7 @@ _NAMES_LOCK_AT = 1
 _NAMES_LOCK_TIMEOUT = 10.0  # seconds; its holder needs microseconds, and for a large segment the time to allocate it
 
 
-@dataclass(frozen=True)
-class CreateOptions:
+class CreateOptions(NamedTuple):
     """Options for creating an incarnation.
 
     Attributes:
@@ -206,7 +204,7 @@ class StateFile:
         self._locks.set_mode(self._options.read_mode)
         if self._locks.status().st_size == 0:
             self._locks.reserve(STATE_SIZE)
-        self.header = StateHeader(secrets.randbits(63) + 1, self._options.max_readers, time.time_ns())
+        self.header = StateHeader(1 + _random_63_bits(), self._options.max_readers, time.time_ns())
 
     def publish_header(self) -> None:
         """Write the header, the magic last: from now on readers attach."""
@@ -230,9 +228,9 @@ class StateFile:
         """Wake all readers that sleep on the version word."""
         notify.wake(self.memory, VERSION_AT)
 
-    def conflict(self) -> WriteLockConflictError:
+    def conflict(self, remedy: str) -> WriteLockConflictError:
         """Return the error for a write lock that another process holds."""
-        return conflict(self._names, self._locks)
+        return conflict(self._names, self._locks, remedy)
 
     def close(self) -> None:
         """Close the descriptor. The mapping stays."""
@@ -246,10 +244,14 @@ class SegmentDirectory:
         options: the names, and options for creating segments.
         ignored: errors of a state segment's header that do not prevent its removal.
         is_writer: whether values will be published there: only into segments of this process's user.
+        remedy: what to do about a live writer, for the error; empty for what another writer can do.
     """
 
-    def __init__(self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False) -> None:
+    def __init__(
+        self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False, remedy: str = ""
+    ) -> None:
         names = options.names
+        self._remedy = remedy
         self._options = options
         self._names = names
         self._ignored = ignored
@@ -341,7 +343,11 @@ class SegmentDirectory:
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""
-        return state.conflict()
+        return state.conflict(self._remedy)
+
+
+def _random_63_bits() -> int:
+    return int.from_bytes(os.urandom(8), sys.byteorder) >> 1
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """Codecs: how a value is encoded into the payload of a data segment, and decoded from it. One module each.
 
 The writer chooses the codec. Its number is stored in the data header, so a reader does not have to be configured.
+
+The first handle of a process imports all codecs: see `load`.
 """
 
 from __future__ import annotations
@@ -8,41 +10,42 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import archive, arrow, msgpack, pickle
-from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, register_codec
-from shmsync.codecs._typed import typed_decoder
+from shmsync.codecs import msgpack
+from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
+    from shmsync.codecs._typed import TypeDecoder
 
-__all__ = ["NOT_PLAIN", "Codec", "Decoder", "NumberedCodec", "are_intact", "by_id", "by_name", "encoder"]
-__all__ += ["id_of", "register_codec"]
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "NumberedCodec", "are_intact", "by_id", "by_name", "encoder_of", "id_of"]
+__all__ += ["load", "name_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
-_CHECKS = {archive.ID: archive.check, arrow.ID: arrow.check}  # the other codecs validate the whole payload in `decode`
 _MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
-_HOOKED = {msgpack.ID: msgpack.encode, archive.ID: archive.encode}
 
 
-def encoder(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None) -> Callable[[Any], Payload]:
-    """Return the function that encodes values with a codec, and with the caller's hook.
+def encoder_of(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None = None) -> Callable[[Any], Payload]:
+    """Return the function that encodes the values of one writer, with the caller's hook.
 
     Raises:
         InvalidArgumentError: the codec calls no hook.
     """
+    if codec is msgpack:
+        return msgpack.Encoder(enc_hook).encode
     if enc_hook is None:
         return codec.encode
-    encode = _HOOKED.get(codec.ID)
-    if encode is None:
-        raise InvalidArgumentError(
-            f'enc_hook is called by codec="msgpack" and "archive" only, not by {codec.NAME!r}; convert values before '
-            "the write"
-        )
-    return partial(encode, enc_hook=enc_hook)
+    from shmsync.codecs import archive  # noqa: PLC0415 - imported by `load`
+
+    if codec is archive:
+        return partial(archive.encode, enc_hook=enc_hook)
+    raise InvalidArgumentError(
+        f'enc_hook is called by codec="msgpack" and "archive" only, not by {codec.NAME!r}; convert values before the '
+        "write"
+    )
 
 
 def id_of(codec: NumberedCodec, payload: Payload) -> int:
@@ -78,6 +81,7 @@ class Decoder:
         allow_pickle: accept codec="pickle". Loading a pickle runs code that the writer chose.
         dec_hook: makes instances of types that msgspec does not support.
         frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
+        zero_copy_bytes: return bytes of 4 KiB and more as memoryviews of the payload, not as copies.
 
     Raises:
         InvalidArgumentError: no value can be decoded into the type, or the arguments exclude each other.
@@ -91,7 +95,9 @@ class Decoder:
         allow_pickle: bool = False,
         dec_hook: Callable[[type, Any], Any] | None = None,
         frozen: bool = False,
+        zero_copy_bytes: bool = False,
     ) -> None:
+        load()
         if type_ is None and dec_hook is not None:
             raise InvalidArgumentError("dec_hook makes instances of types named in type=; pass type=, too")
         if frozen and (type_ is not None or allow_pickle):
@@ -99,10 +105,12 @@ class Decoder:
                 "frozen=True is for plain values: for typed ones use immutable types (tuples, frozen dataclasses, "
                 "Struct(frozen=True)); objects of a pickle cannot be frozen"
             )
-        self._typed = None if type_ is None else typed_decoder(type_, dec_hook, any_class=allow_pickle)
+        self._typed = None if type_ is None else _typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
         self._frozen = frozen
         self._is_plain = type_ is None and not frozen
+        self._zero_copy_bytes = zero_copy_bytes
+        self._decode_archive = _archive_decoder(zero_copy_bytes=zero_copy_bytes)
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -145,16 +153,19 @@ class Decoder:
         return msgpack.decode_plain(codec, payload, frozen=self._frozen)
 
     def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
-        if codec is pickle and not self._allow_pickle:
+        if codec.NAME == "pickle" and not self._allow_pickle:
             raise EntityReadError(
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
                 "if you trust the writer, open the Reader with allow_pickle=True"
             )
+        views = exposed if self._zero_copy_bytes else None
         if self._typed is not None:
-            return self._typed.decode(codec, payload, exposed)
+            return self._typed.decode(codec, payload, views)
         if codec.ID in _MSGPACK:
             extended = codec.ID == msgpack.EXTENDED_ID
-            return msgpack.decode(payload, exposed, extended=extended, frozen=self._frozen)
+            return msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
+        if codec.NAME == "archive":
+            return self._decode_archive(payload)
         return codec.decode(payload)
 
     def check(self, codec: NumberedCodec, payload: memoryview) -> None:
@@ -163,6 +174,18 @@ class Decoder:
         Raises:
             EntityReadError: the payload is damaged.
         """
-        check = _CHECKS.get(codec.ID)
+        check = getattr(codec, "check", None)  # the other codecs validate the whole payload in `decode`
         if check is not None:
             check(payload)
+
+
+def _typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, any_class: bool) -> TypeDecoder:
+    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - imported by `load`
+
+    return typed_decoder(type_, dec_hook, any_class=any_class)
+
+
+def _archive_decoder(*, zero_copy_bytes: bool) -> Callable[[memoryview], Any]:
+    from shmsync.codecs import archive  # noqa: PLC0415 - as above
+
+    return partial(archive.decode, zero_copy_bytes=zero_copy_bytes)

@@ -9,13 +9,7 @@ if that is equal.
 
 from __future__ import annotations
 
-import os
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
-from pathlib import Path, PosixPath, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from msgpack import Timestamp
 
@@ -30,8 +24,11 @@ TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the sa
 
 _SETS = (set, frozenset)
 _FIRST_KIND, _END_OF_KINDS = b"\xa0", b"\xc0"
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SECONDS_A_DAY = 86400
+
+DESCRIBED: dict[type, Callable[[Any], Timestamp | tuple[Any, ...]]] = {}
+"""For each type, the function that describes a value. A subclass comes before its base."""
+RESTORED: dict[Any, Callable[..., Any]] = {}
+"""For each kind, the function that makes a value of the fields. `_kinds` adds to both."""
 
 
 def fields_of(value: Any) -> Timestamp | tuple[Any, ...] | None:
@@ -42,13 +39,13 @@ def fields_of(value: Any) -> Timestamp | tuple[Any, ...] | None:
     Raises:
         EntityWriteError: the value is of a supported type, but does not read back equal.
     """
-    describe = _DESCRIBED.get(type(value))
+    describe = DESCRIBED.get(type(value))
     if describe is not None:
         return describe(value)
-    base = next((each for each in _DESCRIBED if isinstance(value, each)), None)
+    base = next((each for each in DESCRIBED if isinstance(value, each)), None)
     if base is None:
         return None
-    describe = _DESCRIBED[base]
+    describe = DESCRIBED[base]
     try:
         fields = describe(value)
         is_equal = isinstance(value, _SETS) or bool(value_of(fields) == value)
@@ -68,144 +65,9 @@ def value_of(fields: Any) -> Any:
     if isinstance(fields, Timestamp):
         return fields.to_datetime()
     kind, *arguments = fields
-    return _RESTORED[kind](*arguments)
+    return RESTORED[kind](*arguments)
 
 
 def is_value(data: bytes) -> bool:
     """Return whether the data of an extension with our tag is a value, not a reference to a buffer of a frame."""
     return _FIRST_KIND <= data[len(TAG) + 1 : len(TAG) + 2] < _END_OF_KINDS  # a short text, after the array's own byte
-
-
-# ------------------------------------------------------------------------------------------------------ dates and times
-
-
-def _describe_datetime(value: datetime) -> Timestamp | tuple[Any, ...]:
-    if value.tzinfo is timezone.utc:
-        since = value - _EPOCH  # not Timestamp.from_datetime: older releases of msgpack round it
-        return Timestamp(since.days * _SECONDS_A_DAY + since.seconds, since.microseconds * 1000)
-    return ("datetime", *_time_fields(value, value.utcoffset()))
-
-
-def _describe_time(value: time) -> tuple[Any, ...]:
-    return ("time", *_time_fields(value, value.utcoffset()))
-
-
-def _time_fields(value: Any, offset: timedelta | None) -> tuple[Any, ...]:
-    """Return the ISO 8601 text with the UTC offset, then, where they matter, the fold and the key of the time zone."""
-    zone = value.tzinfo
-    text = value.replace(tzinfo=None if offset is None else timezone(offset)).isoformat()
-    key = zone.key if isinstance(zone, ZoneInfo) else None
-    return (text, value.fold, key) if key else (text, value.fold) if value.fold else (text,)
-
-
-def _restore_datetime(text: str, fold: int = 0, key: str | None = None) -> datetime:
-    value = datetime.fromisoformat(text).replace(fold=fold)
-    zone = _zone(key)
-    if zone is None:
-        return value
-    zoned = value.replace(tzinfo=zone)
-    # This host may have other rules for the zone than the writer had.
-    return zoned if zoned.utcoffset() == value.utcoffset() else value
-
-
-def _restore_time(text: str, fold: int = 0, key: str | None = None) -> time:
-    value = time.fromisoformat(text).replace(fold=fold)
-    zone = _zone(key)
-    return value if zone is None else value.replace(tzinfo=zone)
-
-
-def _zone(key: str | None) -> tzinfo | None:
-    try:
-        return ZoneInfo(key) if key else None
-    except (ValueError, LookupError, OSError):
-        return None
-
-
-def _describe_timedelta(value: timedelta) -> tuple[Any, ...]:
-    return ("timedelta", value.days, value.seconds, value.microseconds)
-
-
-# ----------------------------------------------------------------------------------------------------- numbers and ids
-
-
-def _describe_int(value: int) -> tuple[Any, ...]:
-    return ("int", int(value).to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-
-
-def _restore_int(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-def _restore_range(start: int, stop: int, step: int) -> range:
-    return range(start, stop, step)
-
-
-def _restore_uuid(data: bytes) -> UUID:
-    return UUID(bytes=bytes(data))
-
-
-# --------------------------------------------------------------------------------------------------------------- paths
-
-
-def _describe_path(value: PurePath) -> tuple[Any, ...]:
-    return ("path" if isinstance(value, Path) else "purepath", _path_bytes(value))
-
-
-def _path_bytes(value: PurePath) -> bytes:
-    try:
-        return os.fsencode(value)
-    except UnicodeEncodeError as error:
-        raise EntityWriteError(f"the path {str(value)!r:.60} is not valid: {error}") from error
-
-
-def _restore_path(data: bytes) -> Path:
-    return Path(os.fsdecode(data))
-
-
-def _restore_pure_path(data: bytes) -> PurePosixPath:
-    return PurePosixPath(os.fsdecode(data))
-
-
-# ---------------------------------------------------------------------------------------------------------------- sets
-
-
-def _restore_set(elements: Any) -> set[Any]:
-    return set(elements)
-
-
-def _restore_frozenset(elements: Any) -> frozenset[Any]:
-    return frozenset(elements)
-
-
-_DESCRIBED: dict[type, Callable[[Any], Timestamp | tuple[Any, ...]]] = {
-    # A subclass before its base.
-    datetime: _describe_datetime,
-    date: lambda value: ("date", value.isoformat()),
-    time: _describe_time,
-    timedelta: _describe_timedelta,
-    Decimal: lambda value: ("decimal", str(value)),
-    UUID: lambda value: ("uuid", value.bytes),
-    set: lambda value: ("set", tuple(value)),
-    frozenset: lambda value: ("frozenset", tuple(value)),
-    int: _describe_int,  # beyond 64 bits
-    complex: lambda value: ("complex", value.real, value.imag),
-    range: lambda value: ("range", value.start, value.stop, value.step),
-    PosixPath: _describe_path,
-    PurePosixPath: _describe_path,
-}
-
-_RESTORED: dict[Any, Callable[..., Any]] = {
-    "datetime": _restore_datetime,
-    "date": date.fromisoformat,
-    "time": _restore_time,
-    "timedelta": timedelta,
-    "decimal": Decimal,
-    "uuid": _restore_uuid,
-    "set": _restore_set,
-    "frozenset": _restore_frozenset,
-    "int": _restore_int,
-    "complex": complex,
-    "range": _restore_range,
-    "path": _restore_path,
-    "purepath": _restore_pure_path,
-}

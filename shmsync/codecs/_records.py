@@ -2,17 +2,16 @@
 
 Fields are written as msgspec does, so that a typed read returns an equal record: under their encoded names, without
 those that are not set, and with the value of an enumeration's member in its place.
+
+A value can only be a record if the process has imported the module for it, so testing for one does not import it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from shmsync.errors import EntityWriteError
 
@@ -25,9 +24,10 @@ _MISSING: Any = object()
 _MAX_DEPTH = 100  # of containers in one field
 
 
-def _is_struct(value: Any) -> bool:
-    msgspec = sys.modules.get("msgspec")
-    return msgspec is not None and isinstance(value, msgspec.Struct)
+def _is_instance(value: Any, module: str, name: str) -> bool:
+    """Return whether a value is an instance of a class, whose module may not have been imported."""
+    class_ = getattr(sys.modules.get(module), name, None)  # None, too, while the module is being imported
+    return class_ is not None and isinstance(value, class_)
 
 
 def fields_of(value: Any, *, dates_as_text: bool = False) -> Any:
@@ -44,12 +44,13 @@ def fields_of(value: Any, *, dates_as_text: bool = False) -> Any:
     """
     if isinstance(value, type):
         return None
-    names = getattr(type(value), "__dataclass_fields__", None)
-    if names is not None:
+    names = None
+    dataclasses = sys.modules.get("dataclasses")
+    if dataclasses is not None and dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     elif hasattr(type(value), "__attrs_attrs__"):
         names = [field.name for field in type(value).__attrs_attrs__]
-    elif not _is_struct(value):
+    elif not _is_instance(value, "msgspec", "Struct"):
         return None
     convert = _as_text if dates_as_text else _value_of_member
     if names is None:
@@ -118,7 +119,7 @@ def _as_text(item: Any) -> Any:
     item = _value_of_member(item)
     if isinstance(item, (date, datetime, time)):
         return item.isoformat()
-    if isinstance(item, (UUID, Decimal)):
+    if _is_instance(item, "uuid", "UUID") or _is_instance(item, "decimal", "Decimal"):
         return str(item)
     if isinstance(item, timedelta):
         return _duration(item)

@@ -1,4 +1,7 @@
-"""The codecs by name and by number: those of the library, and those that users register."""
+"""The codecs by name and by number: those of the library, and those that users register.
+
+The first handle of a process imports those of the library: see `load`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from shmsync.codecs import archive, arrow, msgpack, pickle, raw
-from shmsync.errors import EntityReadError, InvalidArgumentError
+from shmsync._util.os_errors import raised_as
+from shmsync.codecs import msgpack, raw
+from shmsync.errors import DataReadError, EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from shmsync.codecs._gather import Payload
+
+NAMES = {0: "msgpack", 1: "raw", 2: "archive", 3: "arrow", 4: "pickle", msgpack.EXTENDED_ID: "msgpack"}
+"""The names of the library's codecs by number."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _CUSTOM = 1 << 31
@@ -96,9 +103,27 @@ class _RegisteredCodec:
         return raw.flat(self.codec.encode(value))
 
 
-_BUILT_IN: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle)
-_BY_NAME: dict[str, NumberedCodec] = {codec.NAME: codec for codec in _BUILT_IN}
-_BY_ID: dict[int, NumberedCodec] = {codec.ID: codec for codec in (*_BUILT_IN, _ExtendedMsgpack())}
+_BY_ID: dict[int, NumberedCodec] = {}  # those of the library
+_REGISTERED: dict[int, _RegisteredCodec] = {}
+
+
+def load() -> None:
+    """Import the codecs of the library, and what they need to decode values.
+
+    A program that only lists names does not need them. Every new handle calls this, because a read must not import the
+    codec of its value: in a signal handler that interrupted the same import the module would be incomplete, and in a
+    child forked while another thread imported it, it would stay locked.
+
+    Raises:
+        DataReadError: the kernel refuses, as it does without a free file descriptor.
+    """
+    if _BY_ID:
+        return
+    with raised_as(DataReadError, "import the codecs"):
+        from shmsync.codecs import _kinds, _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+
+    codecs: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle, _ExtendedMsgpack())
+    _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
 
 
 def register_codec(name: str, codec: Codec, *, replace: bool = False) -> None:
@@ -141,20 +166,20 @@ def register_codec(name: str, codec: Codec, *, replace: bool = False) -> None:
     for method in ("encode", "decode"):
         if not callable(getattr(codec, method, None)):
             raise InvalidArgumentError(f"codec must be an object with encode and decode, but {codec!r} has no {method}")
-    registered = _RegisteredCodec(name, codec)
-    known = _BY_NAME.get(name) or _BY_ID.get(registered.ID)
-    if known is not None and not isinstance(known, _RegisteredCodec):
+    if name in NAMES.values():
         raise InvalidArgumentError(f"the codec {name!r} is shmsync's own; choose another name")
+    registered = _RegisteredCodec(name, codec)
+    known = _REGISTERED.get(registered.ID)
     if known is not None and name != known.NAME:
         raise InvalidArgumentError(f"the codecs {name!r} and {known.NAME!r} have the same number; choose another name")
-    if isinstance(known, _RegisteredCodec) and known.codec is not codec and not replace:
+    if known is not None and known.codec is not codec and not replace:
         raise InvalidArgumentError(f"a codec {name!r} is registered already; choose another name, or pass replace=True")
-    _BY_NAME[name] = _BY_ID[registered.ID] = registered
+    _REGISTERED[registered.ID] = registered
 
 
 def has_registered() -> bool:
     """Return whether a user has registered a codec in this process."""
-    return len(_BY_NAME) > len(_BUILT_IN)
+    return bool(_REGISTERED)
 
 
 def by_name(name: str) -> NumberedCodec:
@@ -163,12 +188,15 @@ def by_name(name: str) -> NumberedCodec:
     Raises:
         InvalidArgumentError: there is no such codec.
     """
-    codec = _BY_NAME.get(name) if isinstance(name, str) else None
-    if codec is None:
-        raise InvalidArgumentError(
-            f"unknown codec {name!r}; choose one of {', '.join(_BY_NAME)}, or register it with register_codec"
-        )
-    return codec
+    load()
+    codecs = (*_BY_ID.values(), *_REGISTERED.values())
+    for codec in codecs:
+        if isinstance(name, str) and name == codec.NAME:
+            return codec
+    names = dict.fromkeys(codec.NAME for codec in codecs)
+    raise InvalidArgumentError(
+        f"unknown codec {name!r}; choose one of {', '.join(names)}, or register it with register_codec"
+    )
 
 
 def by_id(number: int) -> NumberedCodec:
@@ -177,7 +205,7 @@ def by_id(number: int) -> NumberedCodec:
     Raises:
         EntityReadError: this process does not have the codec.
     """
-    codec = _BY_ID.get(number)
+    codec = _BY_ID.get(number) or _REGISTERED.get(number)
     if codec is None and number & _CUSTOM:
         raise EntityReadError(
             "the value was published with a codec that is not registered in this process; call register_codec here "
@@ -189,3 +217,10 @@ def by_id(number: int) -> NumberedCodec:
             "install the writer's version of shmsync"
         )
     return codec
+
+
+def name_of(number: int) -> str:
+    """Return the name of the codec with this number, for display."""
+    if number in _REGISTERED:
+        return _REGISTERED[number].NAME
+    return NAMES.get(number, f"unknown ({number})")

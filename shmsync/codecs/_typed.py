@@ -29,8 +29,8 @@ _REMEDY = "make Reader(type=...) and the writer's value agree"
 class TypeDecoder(Protocol):
     """Decodes into one type."""
 
-    def decode(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
-        """Return the value; append the memoryviews in it to `exposed`.
+    def decode(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview] | None) -> Any:
+        """Return the value. See `msgpack.decode` for `exposed`.
 
         Raises:
             EntityReadError: the value is not of the type; the message contains the path to the first mismatch.
@@ -56,8 +56,8 @@ def typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, an
     return _MsgspecDecoder(type_, dec_hook, any_class=any_class or has_registered())
 
 
-def _plain(codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
-    """Return a value as plain objects."""
+def _plain(codec: NumberedCodec, payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
+    """Return a value as plain objects. See `msgpack.decode` for `exposed`."""
     if codec.NAME == msgpack.NAME:
         return msgpack.decode(payload, exposed, extended=codec is not msgpack)
     return archive.decode_plain(payload) if codec is archive else codec.decode(payload)
@@ -89,7 +89,7 @@ class _MsgspecDecoder:
                 "dataclass, or pass dec_hook= to make its instances"
             )
 
-    def decode(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
+    def decode(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview] | None) -> Any:
         try:
             if codec is msgpack and not _frame.is_frame(payload):
                 return self._decoder.decode(payload)
@@ -162,20 +162,15 @@ class _PydanticDecoder:
             ) from error
         self._error = pydantic.ValidationError
 
-    def decode(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:  # noqa: ARG002
-        """See `TypeDecoder`. The value contains no memoryviews: a model does not accept one as bytes."""
-        views: list[memoryview] = []
-        value = _plain(codec, payload, views)
+    def decode(
+        self,
+        codec: NumberedCodec,
+        payload: memoryview,
+        exposed: list[memoryview] | None,  # noqa: ARG002 - a model accepts no memoryview as bytes
+    ) -> Any:
+        """See `TypeDecoder`. Bytes are copied."""
+        value = _plain(codec, payload)
         try:
-            return self._adapter.validate_python(_with_bytes(value) if views else value)
+            return self._adapter.validate_python(value)
         except self._error as error:
             raise _mismatch(self._type, error) from error
-
-
-def _with_bytes(value: Any) -> Any:
-    """Return a copy of a value, with its memoryviews as bytes."""
-    if isinstance(value, memoryview):
-        return bytes(value)
-    if isinstance(value, dict):
-        return {key: _with_bytes(item) for key, item in value.items()}
-    return list(map(_with_bytes, value)) if isinstance(value, list) else value

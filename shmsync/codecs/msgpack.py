@@ -10,8 +10,9 @@ and memoryview become bytes; NumPy bools, integers, floats and strings become Py
 attrs instances become dicts (as dict keys or in sets they are rejected), with the value of an enumeration's member in
 its place; other Mappings become dicts; instances of subclasses become instances of the base type, and of keys that are
 then equal the last one counts; time zones other than UTC, fixed offsets and ZoneInfo become fixed offsets; beside
-dates, sets and the like, a `msgpack.Timestamp` becomes a datetime, to the microsecond; bytes-like values of 4 KiB and
-more become read-only memoryviews of the segment, and arrays become read-only arrays on it.
+dates, sets and the like, a `msgpack.Timestamp` becomes a datetime, to the microsecond; arrays become read-only arrays
+on the segment. With `Reader(zero_copy_bytes=True)`, bytes-like values of 4 KiB and more, other than dict keys and
+elements of sets, become read-only memoryviews of the segment.
 
 Other values are converted by `Writer(enc_hook=...)`, or rejected: the message says which value, where, and what to do.
 
@@ -27,11 +28,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import chain
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, Packer, Timestamp, packb, unpackb
 
-from shmsync.codecs import _culprit, _extensions, _frame, _numpy, raw
+from shmsync.codecs import _blocks, _culprit, _extensions, _frame, _numpy, raw
 from shmsync.codecs._extensions import EXTENSION, TAG
 from shmsync.codecs._gather import GatherList
 from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
@@ -52,26 +54,18 @@ is_frame = _frame.is_frame
 
 OUT_OF_BAND_FROM = 4096
 """Bytes-like values of at least this many bytes are stored out of band."""
+SEARCHES = 64
+"""How many values in a row without large bytes a writer searches before it packs them at once."""
 
 EXTENDED_ID = 5
 """The codec number of a value with datetimes, or with extensions of ours other than references to buffers."""
-
-_LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKED_BY_MSGPACK = (bool, float, str, *_BYTES_LIKE, list, tuple, dict, Timestamp)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 _MAX_SET_DEPTH = 16  # bounded: sets in sets are unpacked recursively, each with 40 KB of the C stack
-
-
-class _LargeBuffer:
-    """Placeholder for a large bytes-like object. msgpack passes it to `_default`, as it does arrays."""
-
-    __slots__ = ("buffer",)
-
-    def __init__(self, value: Any) -> None:
-        self.buffer = raw.flat(value)
 
 
 class ExtendedPayload(GatherList):
@@ -113,43 +107,83 @@ class _Found(list[_frame.Buffer]):
 _NOTHING = _Found()
 
 
-def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
-    """Return the packed value, as a frame if it contains arrays or large buffers.
+class Encoder:
+    """Encodes the values of one writer.
+
+    msgpack copies bytes without a callback, so large ones have to be replaced before it packs the value. The search for
+    them takes up to as long as the packing. So after `SEARCHES` values in a row without any, values are packed first,
+    and searched only if the result is large; until one contains some.
 
     Args:
-        value: the value.
         enc_hook: called with each value of an unsupported type; returns one of a supported type.
-
-    Raises:
-        EntityWriteError: msgpack does not support the value or something in it; the message contains the path to it.
     """
-    try:
-        whole = _LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value
-        packed, found = _pack(whole, enc_hook)
-        if len(packed) < OUT_OF_BAND_FROM and found is _NOTHING:
-            return packed[1:]
-        # msgpack does not call `_default` for bytes. If the value may contain large ones, replace them and pack again.
-        if (
-            len(packed) >= OUT_OF_BAND_FROM
-            and any(byte in packed for byte in _LARGE_BIN_TYPES)
-            and _contains_large(value)
-        ):
-            packed, found = _pack(_wrap_large(value), enc_hook)
-        if found is not _NOTHING:
-            _check_replaced(value, packed, found, enc_hook)
-    except ERRORS as error:
-        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from _culprit.cause_of(error)
-    body = memoryview(packed)[1:]
-    payload = _frame.pack(body, found) if found else body
-    return ExtendedPayload.of(payload) if found.is_extended else payload
+
+    __slots__ = ("_enc_hook", "_searches_left")
+
+    def __init__(self, enc_hook: Callable[[Any], Any] | None = None) -> None:
+        self._enc_hook = enc_hook
+        self._searches_left = SEARCHES
+
+    def encode(self, value: object) -> Payload:
+        """Return the packed value, as a frame if it contains arrays or large buffers.
+
+        Raises:
+            EntityWriteError: msgpack does not support the value or something in it; the message contains the path to
+                it.
+        """
+        boxed = [value]
+        try:
+            if self._searches_left:
+                has_large = _contains_large(boxed)
+                self._searches_left = SEARCHES if has_large else self._searches_left - 1
+                packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
+                return self._payload(value, packed, found)
+            packed, found = _pack(boxed, self._enc_hook)
+            if len(packed) < OUT_OF_BAND_FROM and found is _NOTHING:
+                return packed[1:]  # most values: without another call
+            if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
+                return self._payload(value, packed, found)
+        except ERRORS as error:
+            if self._searches_left or isinstance(error, EntityWriteError):
+                raise self._refusal(value, error) from _culprit.cause_of(error)
+        # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
+        packed, found = b"", _NOTHING
+        self._searches_left = SEARCHES
+        return self.encode(value)
+
+    def _payload(self, value: object, packed: bytes, found: _Found) -> Payload:
+        if found is _NOTHING:
+            return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
+        try:
+            _check_replaced(value, packed, found, self._enc_hook)
+        except BaseException:
+            found.clear()  # as in `_pack`
+            raise
+        body = memoryview(packed)[1:]
+        payload = _frame.pack(body, found) if found else body
+        return ExtendedPayload.of(payload) if found.is_extended else payload
+
+    def _refusal(self, value: object, error: Exception) -> EntityWriteError:
+        return _culprit.refusal(value, partial(parts_of, self._enc_hook), error)
+
+
+def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
+    """Return what the `Encoder` of a new writer returns."""
+    return Encoder(enc_hook).encode(value)
 
 
 _packer_pool: list[tuple[Packer, _Found]] = []
 """Idle packers, each with what `_default` notes in. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
-def _pack(value: object, enc_hook: Callable[[Any], Any] | None = None) -> tuple[bytes, _Found]:
-    """Return the value packed inside a list, and what was replaced in it."""
+def _pack(
+    boxed: list[object], enc_hook: Callable[[Any], Any] | None, *, has_large: bool = False
+) -> tuple[bytes, _Found]:
+    """Return a value packed inside a list, and what was replaced in it; large bytes are, too, if `has_large`.
+
+    The caller strips the first byte, that of the list. The packer allows one more level of nesting than the unpacker,
+    so a value that packs inside a list is certain to unpack.
+    """
     if enc_hook is not None:
         packer, found = _new_packer(enc_hook)
     else:
@@ -157,9 +191,11 @@ def _pack(value: object, enc_hook: Callable[[Any], Any] | None = None) -> tuple[
             packer, found = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
         except IndexError:
             packer, found = _new_packer(None)
-    # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
-    # value that packs inside a list is certain to unpack.
-    packed: bytes = packer.pack([value])
+    try:
+        packed: bytes = packer.pack(_replace_large(boxed, found) if has_large else boxed)
+    except BaseException:
+        found.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
+        raise
     if not found.is_empty:
         return packed, found
     if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
@@ -174,9 +210,6 @@ def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, _Found]:
 
 def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
-    if isinstance(value, _LargeBuffer):
-        found.append(_frame.Buffer(value.buffer, len(value.buffer)))
-        return _reference(found, len(found) - 1)
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
         found.append(_numpy.buffer_of(value))
@@ -194,13 +227,13 @@ def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object
     if fields is None and isinstance(value, Mapping):
         fields = dict(value)
     if fields is not None:
-        return _wrap_large(fields)
+        return _replace_large(fields, found)
     return _hooked(found, enc_hook, value)
 
 
 def _hooked(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Return what the caller's hook makes of a value."""
-    converted = _wrap_large(from_hook(enc_hook, value))
+    converted = _replace_large(from_hook(enc_hook, value), found)
     if converted is None or isinstance(converted, _PACKED_BY_MSGPACK):
         return converted
     if isinstance(converted, int) and _is_64_bits(converted):
@@ -215,6 +248,11 @@ def _is_64_bits(number: int) -> bool:
 def _reference(found: _Found, *fields: int | str) -> ExtType:
     found.tags += 1
     found.is_empty = False
+    return _packed_reference(*fields)
+
+
+@lru_cache(maxsize=4096)  # making one takes a third of the time of encoding a buffer of a few KiB
+def _packed_reference(*fields: int | str) -> ExtType:
     return ExtType(EXTENSION, TAG + packb(fields))
 
 
@@ -228,7 +266,7 @@ def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 
         raise EntityWriteError(f"it is nested more than {_MAX_SET_DEPTH} sets deep; flatten it")
     found.tags += 1
     packer = Packer(default=partial(_element, found, depth))
-    packed: bytes = packer.pack([fields])  # in a list, as in `_pack`
+    packed: bytes = packer.pack([_replace_large(fields, found)])  # in a list, as in `_pack`
     return ExtType(EXTENSION, TAG + packed[1:])
 
 
@@ -262,32 +300,49 @@ def _check_replaced(value: object, packed: bytes, found: _Found, enc_hook: Calla
 
 
 def _is_large(value: object) -> bool:
+    if type(value) is bytes:
+        return len(value) >= OUT_OF_BAND_FROM
     return isinstance(value, _BYTES_LIKE) and memoryview(value).nbytes >= OUT_OF_BAND_FROM
 
 
-def _contains_large(value: object) -> bool:
-    """Return whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
-    level = [value]
+def _contains_large(boxed: list[object]) -> bool:
+    """Return whether a list contains a large bytes-like object, at any level.
+
+    Breadth-first, so that most of the work runs in C. Each container is visited once, so cycles are left to msgpack.
+    """
+    seen: set[int] = set()
+    level: Iterable[Any] = [boxed]
     while level:
-        containers = filter(_is_container, level)
-        inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
-        if set(map(type, chain.from_iterable(inner))) <= _SCALARS:
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        if _SCALARS.issuperset(map(type, chain.from_iterable(inner))):
             return False
-        level = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
-        if any(map(_is_large, level)):
+        items = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
+        if any(_is_large(item) for item in items if type(item) not in _CONTAINERS):
             return True
+        containers = {id(item): item for item in items if type(item) in _CONTAINERS or _is_container(item)}
+        level = [containers[key] for key in containers.keys() - seen]
+        seen.update(containers)
     return False
 
 
-def _wrap_large(value: object) -> object:
-    """Return a copy of the value with each large bytes-like object wrapped in a `_LargeBuffer`."""
+def _replace_large(value: Any, found: _Found) -> Any:
+    """Return a value with references in place of the large bytes-like objects in it, which are noted in `found`.
+
+    Containers without large ones are not copied.
+    """
     if _is_large(value):
-        return _LargeBuffer(value)
-    if not _is_container(value):
+        source = value if type(value) is bytes else raw.flat(value)
+        found.append(_frame.Buffer(source, len(source)))
+        return _reference(found, len(found) - 1)
+    if type(value) not in _CONTAINERS and not _is_container(value):
         return value
-    if isinstance(value, dict):
-        return {key: _wrap_large(item) for key, item in value.items()}
-    return [_wrap_large(item) for item in value]
+    items = value.values() if isinstance(value, dict) else value
+    if _SCALARS.issuperset(map(type, items)):
+        return value
+    replaced = [_replace_large(item, found) for item in items]
+    if all(map(is_, replaced, items)):
+        return value
+    return dict(zip(value, replaced, strict=True)) if isinstance(value, dict) else replaced
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
@@ -297,11 +352,11 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
 def decode(
     payload: memoryview, exposed: list[memoryview] | None = None, *, extended: bool = False, frozen: bool = False
 ) -> Any:
-    """Return the value, with large buffers and arrays in place.
+    """Return the value, with arrays in place.
 
     Args:
         payload: the encoded value.
-        exposed: the memoryviews in the value are appended to it.
+        exposed: if given, large bytes are memoryviews in place, which are appended to it. By default they are copied.
         extended: whether its codec number is EXTENDED_ID.
         frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
 
@@ -347,7 +402,7 @@ def resolve_extension(
         buffers: the buffers of the frame.
         code: type of the extension.
         data: data of the extension.
-        exposed: a buffer is appended to it. The memoryview of an array cannot be released, since the array exports it.
+        exposed: see `decode`. The memoryview of an array cannot be released, since the array exports it.
         frozen: return a set as a frozenset.
         depth: number of sets that contain the extension.
     """
@@ -356,7 +411,7 @@ def resolve_extension(
         return ExtType(code, data)
     try:
         if _extensions.is_value(data):
-            return _value_in(data, frozen=frozen, depth=depth)
+            return _value_in(buffers, data, frozen=frozen, depth=depth)
         index, description = _reference_in(data)
         view = buffers[index]
     except EntityReadError:
@@ -367,16 +422,18 @@ def resolve_extension(
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
-    if exposed is not None and len(view):
+    if exposed is None:
+        return _blocks.to_bytes(view)
+    if len(view):
         exposed.append(view)
     return view
 
 
-def _value_in(data: bytes, *, frozen: bool, depth: int) -> Any:
+def _value_in(buffers: list[memoryview], data: bytes, *, frozen: bool, depth: int) -> Any:
     """Return the value of an extension that is not a reference. The elements of sets contain tuples, not lists."""
     if depth > _MAX_SET_DEPTH:
         raise ValueError(f"it is nested more than {_MAX_SET_DEPTH} sets deep")
-    nested = partial(resolve_extension, [], depth=depth + 1)
+    nested = partial(resolve_extension, buffers, depth=depth + 1)
     value = _extensions.value_of(unpack_fields(data[len(TAG) :], nested))
     return frozenset(value) if frozen and isinstance(value, set) else value
 

@@ -52,7 +52,7 @@ def test_other_arguments_of_writers(name: str, argument: str) -> None:
     assert accepted(lambda value: Writer(name, **{argument: value}).close(), argument) == []
 
 
-@pytest.mark.parametrize("argument", ["allow_pickle", "frozen"])
+@pytest.mark.parametrize("argument", ["allow_pickle", "frozen", "zero_copy_bytes"])
 def test_flags(name: str, argument: str) -> None:
     assert accepted(lambda value: Reader(name, **{argument: value}).close(), argument) == [True]
 

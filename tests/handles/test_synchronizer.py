@@ -264,7 +264,7 @@ def test_handles_pickle_with_their_options(name: str) -> None:
 
 def test_every_option_survives_pickling() -> None:
     reading: dict[str, Any] = {"type": dict[str, int], "timeout": 0.25, "allow_pickle": True, "owner": 1}
-    reading |= {"dec_hook": operator.add, "frozen": False}
+    reading |= {"zero_copy_bytes": True, "dec_hook": operator.add, "frozen": False}
     writing: dict[str, Any] = {"enc_hook": operator.neg}
     writing |= {"codec": "archive", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
     writing |= {"max_backoff": 0.004, "lock_timeout": 0.5}

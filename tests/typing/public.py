@@ -22,8 +22,11 @@ from shmsync import (
     Writer,
     WriteResult,
     WriterStats,
+    names,
     register_codec,
+    unlink,
 )
+from shmsync.publisher import Publisher
 
 
 @dataclass
@@ -47,8 +50,18 @@ def readers() -> None:
     with Reader("prices", type=Prices, dec_hook=lambda kind, value: kind(value)) as reader:
         assert_type(reader, Reader[Prices])
     assert_type(Reader("prices", frozen=True), Reader[Any])
+    assert_type(Reader("prices", frozen=True, zero_copy_bytes=True), Reader[Any])
+    assert_type(Reader("prices", type=Prices, zero_copy_bytes=True), Reader[Prices])
     Reader("prices", frozen=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     Reader("prices", tpye=Prices)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def names_on_this_host() -> None:
+    assert_type(names(), list[str])
+    assert_type(unlink("prices"), bool)
+    assert_type(unlink("prices", force=True), bool)
+    Publisher("prices", "prices.json", mode=0o640).start()
+    Publisher("prices", lambda: 1, interval=0.5).stop()
 
 
 def values(reader: Reader[Prices]) -> None:
@@ -121,6 +134,7 @@ def codecs() -> None:
 
 def both() -> None:
     assert_type(Synchronizer("prices"), Synchronizer[Any])
+    assert_type(Synchronizer("prices", frozen=True, zero_copy_bytes=True), Synchronizer[Any])
     typed = Synchronizer("prices", type=Prices, codec="msgpack", dec_hook=lambda kind, value: kind(value), enc_hook=str)
     assert_type(typed, Synchronizer[Prices])
     assert_type(typed.get(), Prices)
