@@ -211,11 +211,36 @@ def claim(table: Table, seals: Seals) -> Slot:
             "readers NAME` shows; close some, share one handle between threads, or unlink the name and create it with "
             "a larger max_readers",
         )
-    index, lock = claimed
+    return _claimed(table, seals, *claimed)
+
+
+def claim_lower(table: Table, seals: Seals, slot: Slot) -> Slot | None:
+    """Take a free slot far below one that keeps the high-water mark up.
+
+    Args:
+        table: the reader table.
+        seals: the seals of the data segments, for forks.
+        slot: the reader's slot.
+
+    Returns:
+        None if another slot is the highest, if the mark is low, or if most slots seem to be held.
+    """
+    if slot.index < 2 * PROBES or slot.index + 1 != table.high_water.load() & HIGH_WATER:
+        return None
+    claimed = table.lock_first(_some_below(slot.index // 2))
+    return None if claimed is None else _claimed(table, seals, *claimed)
+
+
+def _claimed(table: Table, seals: Seals, index: int, lock: SlotLock) -> Slot:
     words = table.slot(index)
     _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
     _add_claim(table, index + 1)  # before the first pin, or the writer would not scan it
     return Slot(index, words, lock, seals)
+
+
+def _some_below(end: int) -> list[int]:
+    # A generator of its own: forked processes must not pick the same slots, nor a program miss a number of its seed.
+    return sorted(random.Random().sample(range(end), min(PROBES, end)))  # noqa: S311 - not a secret
 
 
 def _candidates(table: Table) -> Iterator[int]:
@@ -225,8 +250,7 @@ def _candidates(table: Table) -> Iterator[int]:
     some below, taken at random: then most of them are held. While the mark is low, that is the lowest free slot.
     """
     mark = min(table.high_water.load() & HIGH_WATER, table.max_readers)  # readers can write to that word
-    # A generator of its own: forked processes must not pick the same slots, nor a program miss a number of its seed.
-    probes = sorted(random.Random().sample(range(mark), min(PROBES, mark)))  # noqa: S311 - not a secret
+    probes = _some_below(mark)
     yield from probes
     index = mark
     while index < table.max_readers:

@@ -418,8 +418,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is not None and self._attachment.channel.is_superseded():
+        if self._attachment is None:
+            return
+        if self._attachment.channel.is_superseded():
             self._detach()
+        else:
+            self._attachment.lower_slot()
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""

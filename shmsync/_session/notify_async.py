@@ -222,7 +222,7 @@ def _wait_until_gone(thread: threading.Thread) -> None:
     """Wait until the kernel has no such thread any more, too: Python counts these when it forks."""
     deadline = time.monotonic() + _STOP_TIMEOUT
     thread.join(_STOP_TIMEOUT)
-    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:  # noqa: PTH110
         time.sleep(0.0001)
 
 

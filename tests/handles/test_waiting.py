@@ -708,7 +708,8 @@ def fork_while_waiting(state: State, name: str) -> int | None:
         thread = notify_async._pollers[0]._thread
         assert thread is not None
         assert thread.is_alive()
-        return await task
+        found: int | None = await task
+        return found
 
     return asyncio.run(main())
 

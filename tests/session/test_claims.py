@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import slots_locked
+from helpers import slots_locked, until
 
-from shmsync import Reader, ReadersFullError, Writer
+from shmsync import Reader, ReadersFullError, StateReadError, Writer
 from shmsync._core import slots
 from shmsync._core.layout import HIGH_WATER, MAX_READERS, SLOT_SIZE, slot_offset
+from shmsync._core.protocol import LOWER_MASK
 from shmsync._core.slots import PROBES
 from shmsync._session import reader_table
+from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tried: list[int] = []
         self.opened = 0
-        try_lock, open_segment = ofd_locks.try_lock, reader_table.open_control_segment
+        try_lock, open_segment = ofd_locks.try_lock, open_control_segment
 
         def counted_try(fd: int, offset: int, **options: Any) -> bool:
             self.tried.append(offset)
@@ -86,9 +89,7 @@ def held_below(name: str, writer: Writer) -> Iterator[tuple[int, int]]:
     os.close(fd)
 
 
-def test_a_claim_among_many_readers_takes_few_tries(
-    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_claim_among_many_readers_takes_few_tries(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = attach(name, MANY)
     assert mark(writer) == MANY
     counted = Counted(monkeypatch)
@@ -117,6 +118,55 @@ def test_free_slots_below_the_mark_are_preferred(writer: Writer, name: str) -> N
     close(readers[:-1])
     readers = [readers[-1], *attach(name, MANY // 4)]  # 3 of 4 stay free: one claim in 65,536 finds none
     assert mark(writer) <= MANY + 1
+    close(readers)
+
+
+def test_the_last_of_many_readers_does_not_keep_the_mark_up(writer: Writer, name: str) -> None:
+    """It takes a lower slot in time; what it has pinned before stays in the old one until it is closed."""
+    readers = attach(name, MANY)
+    close(readers[:-1])
+    reader = readers[-1]
+    with reader.read() as snapshot:
+        until(lambda: reads_in_slot(reader) < MANY // 2)
+        assert slots_locked(name) == [reads_in_slot(reader), MANY - 1]
+        for number in range(LOWER_MASK + 1):
+            writer.write(number, grace_duration=0)
+        assert mark(writer) == MANY
+        assert snapshot.value == 0
+    for number in range(LOWER_MASK + 1):
+        writer.write(number)
+    assert mark(writer) == reads_in_slot(reader) + 1
+    assert reader.get() == LOWER_MASK
+    reader.close()
+
+
+def reads_in_slot(reader: Reader) -> int:
+    """Return the slot that a read enters through."""
+    reader.read().close()
+    assert reader._fast is not None
+    return reader._fast[0].index
+
+
+def test_a_reader_among_many_keeps_its_slot(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = attach(name, MANY)
+    counted = Counted(monkeypatch)
+    for reader in readers:
+        reader._checked_until = 0
+    assert [reads_in_slot(reader) for reader in readers] == [*range(MANY)]
+    assert (counted.opened, len(counted.tried)) == (1, PROBES)  # only the highest has tried
+    close(readers)
+
+
+def test_a_reader_that_gets_no_lower_slot_reads_on(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = attach(name, MANY)
+    close(readers[:-1])
+
+    def fail(*_: object, **__: object) -> None:
+        raise StateReadError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(reader_table, "open_control_segment", fail)
+    readers[-1]._checked_until = 0
+    assert reads_in_slot(readers[-1]) == MANY - 1
     close(readers)
 
 
