@@ -483,7 +483,8 @@ class Reader(Generic[T]):
     ) -> int | None:
         """Wait as `wait` does, but in an asyncio coroutine. It may be cancelled at any time.
 
-        All waits of a process share one thread, which ends one or two seconds after the last of them.
+        The waits of a process share a thread for every 127 names. It ends one or two seconds after the last of them, or
+        at once before a fork.
         """
         return await waiting.wait_async(self, since, timeout)
 

@@ -678,6 +678,7 @@ def test_the_thread_ends_before_a_fork_if_nobody_waits(writer: Writer, name: str
 
 def threads_at_a_fork(_state: State) -> tuple[int, int]:
     """Return how many threads the kernel counts before a fork, and after the hooks that were registered before it."""
+    notify_async._LINGER = LONG
     counts = [len(os.listdir("/proc/self/task"))]  # noqa: PTH208
     fork._before()
     counts.append(len(os.listdir("/proc/self/task")))  # noqa: PTH208
