@@ -422,8 +422,8 @@ class Reader(Generic[T]):
             return
         if self._attachment.channel.is_superseded():
             self._detach()
-        else:
-            self._attachment.lower_slot()
+        elif self._attachment.lower_slot():
+            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""

@@ -151,16 +151,18 @@ class Attachment:
         self._pinned = None
         self._mappings = [None, None]
 
-    def lower_slot(self) -> None:
-        """Exchange the highest slot in use for a lower one if there are few readers: the writer scans all below it."""
-        slot = self._slot
-        if slot is None or slot.poisoned:
-            return
-        with suppress(ShmSyncError):  # such as too many open files: the slot is good enough
-            lower = slots.claim_lower(self.channel.table, self.channel.seals, slot)
-            if lower is not None:
-                self.discard()  # what is pinned or retained there keeps it
-                self._enter_through(lower)
+    def lower_slot(self) -> bool:
+        """Exchange the highest slot in use for a lower one if there are few readers: the writer scans all below it.
+
+        Return whether it was exchanged. The old one is freed with the last reference: what is pinned or retained there.
+        """
+        slot, lower = self._slot, None
+        if slot is not None:
+            with suppress(ShmSyncError):  # such as too many open files: the old one will do
+                lower = slots.claim_lower(self.channel.table, self.channel.seals, slot)
+        if lower is not None:
+            self._enter_through(lower)
+        return lower is not None
 
     def _enter_through(self, slot: Slot) -> None:
         self._slot = slot

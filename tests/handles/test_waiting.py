@@ -625,7 +625,7 @@ def test_more_names_than_one_call_can_wait_for(name: str) -> None:
     with Child() as child:
         count = 2 * notify_async.MAX_NAMES + 20
         names = [f"{name}-{number}" for number in range(count)]
-        assert child.call(wait_for_many, names) == ([2] * count, 3, {LONG})
+        assert child.call(wait_for_many, names) == (2 * [2] * count, 3, {LONG})
 
 
 def wait_for_many(_state: State, names: list[str]) -> tuple[list[int | None], int, set[float]]:
@@ -644,13 +644,13 @@ def wait_for_many(_state: State, names: list[str]) -> tuple[list[int | None], in
     readers = [Reader[int](each) for each in names]
 
     async def main() -> tuple[list[int | None], int]:
-        waits = [asyncio.create_task(reader.wait_async(timeout=LONG)) for reader in readers]
+        waits = [asyncio.create_task(reader.wait_async(1, LONG)) for reader in (*readers, *readers)]
         await until_async(lambda: sum(len(each._subscriptions) for each in notify_async._pollers) == len(readers))
         threads = threading.active_count() - 1
         found = []
-        for writer, wait in zip(reversed(writers), reversed(waits), strict=True):
+        for number, writer in reversed([*enumerate(writers)]):
             writer.write(1)
-            found.append(await wait)
+            found += [await waits[number], await waits[number + len(writers)]]
         return found, threads
 
     try:

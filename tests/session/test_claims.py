@@ -140,6 +140,15 @@ def test_the_last_of_many_readers_does_not_keep_the_mark_up(writer: Writer, name
     reader.close()
 
 
+def test_the_last_of_many_readers_that_only_polls(writer: Writer, name: str) -> None:
+    readers = attach(name, MANY)
+    value = readers[-1].get()
+    close(readers[:-1])
+    until(lambda: readers[-1].get() == value and max(slots_locked(name)) < MANY // 2)
+    assert len(slots_locked(name)) == 1
+    close(readers)
+
+
 def reads_in_slot(reader: Reader) -> int:
     """Return the slot that a read enters through."""
     reader.read().close()
