@@ -244,10 +244,10 @@ def _some_below(end: int) -> list[int]:
 
 
 def _candidates(table: Table) -> Iterator[int]:
-    """Yield the slots for a claimer to try: in the end all of them, but mostly very few.
+    """Yield the slots for a claimer to try: in the end all of them, but very few unless hardly any slot is free.
 
     The writer scans all slots below the high-water mark. So a claim raises the mark only if it finds no free slot among
-    some below, taken at random: then most of them are held. While the mark is low, that is the lowest free slot.
+    some below, taken at random: then most of them are held. While the mark is low, it takes the lowest free slot.
     """
     mark = min(table.high_water.load() & HIGH_WATER, table.max_readers)  # readers can write to that word
     probes = _some_below(mark)
