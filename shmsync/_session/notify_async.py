@@ -221,7 +221,8 @@ class _Poller:
 def _wait_until_gone(thread: threading.Thread) -> None:
     """Wait until the kernel has no such thread any more, too: Python counts these when it forks."""
     deadline = time.monotonic() + _STOP_TIMEOUT
-    thread.join(_STOP_TIMEOUT)
+    if thread.is_alive():  # not if a signal handler has interrupted its start
+        thread.join(_STOP_TIMEOUT)
     while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:  # noqa: PTH110
         time.sleep(0.0001)
 

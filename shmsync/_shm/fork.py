@@ -184,7 +184,7 @@ def _twice(step: Callable[[], None]) -> Callable[[], None]:
 
 def _before() -> None:
     _end()  # of an earlier fork, if its hook failed
-    for item in _stopping.items():
+    for item in _stopping.items() if alive[0] else ():  # else the threads are those of a parent
         item.stop_before_fork()
     _seal()
 

@@ -727,8 +727,9 @@ def fork_and_reap() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.parametrize("forks", [False, True])
 def test_an_interrupted_start_of_the_thread_is_retried(
-    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch, *, forks: bool
 ) -> None:
     class HandlerError(Exception):
         """Raised by a signal handler."""
@@ -745,6 +746,8 @@ def test_an_interrupted_start_of_the_thread_is_retried(
         with pytest.raises(HandlerError):
             asyncio.run(reader.wait_async(1, LONG))
         assert not notify_async._pollers[0]._lock.locked()
+        if forks:
+            notify_async._pollers[0].stop_before_fork()
         with soon(lambda: writer.write(1)):
             assert asyncio.run(reader.wait_async(1, LONG)) == 2
     until(lambda: not notify_async._pollers[0]._subscriptions)

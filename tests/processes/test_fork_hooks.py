@@ -275,6 +275,30 @@ def test_the_process_id_replaces_the_wiped_page_on_old_kernels(monkeypatch: pyte
     assert alive[0] == 0
 
 
+def stopped_in_a_silent_child(_state: State) -> list[int]:
+    """Return what is stopped before forks: of this process, then of a child that has not reset what it inherited."""
+    stopped = []
+
+    class Poller:
+        def stop_before_fork(self) -> None:
+            stopped.append(1)
+
+    poller = Poller()
+    fork.stop_before(poller)
+    assert fork._page is not None
+    for alive in (1, 0):
+        fork._page[0] = alive
+        fork._before()
+        fork._end()
+        stopped.append(0)
+    return stopped
+
+
+def test_threads_of_a_parent_are_not_waited_for() -> None:
+    with Child() as child:
+        assert child.call(stopped_in_a_silent_child) == [1, 0, 0]
+
+
 def fork_with_handles(_state: State, name: str, handles: int) -> tuple[int, int]:
     """Return how many calls the hooks make in the parent, and in the child."""
     readers = [Reader(name) for _ in range(handles)]
