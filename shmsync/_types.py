@@ -266,8 +266,8 @@ class ReaderStats(NamedTuple):
         values: changed values returned by `get` or `read`.
         attached: how often the reader attached to the name; it attaches again after an unlink, a removal or a fork.
         claimed: reader slots claimed: one for each attachment, and one more after each read whose slot had to be
-            abandoned because it was evicted while other snapshots were open, interrupted by an exception, or shared
-            with a forked process.
+            abandoned because it was evicted while other snapshots were open, interrupted by an exception, shared
+            with a forked process, or the highest of many while few readers were left.
     """
 
     values: int

@@ -425,8 +425,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is not None and self._attachment.channel.is_superseded():
+        if self._attachment is None:
+            return
+        if self._attachment.channel.is_superseded():
             self._detach()
+        elif self._attachment.lower_slot():
+            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
@@ -486,7 +490,8 @@ class Reader(Generic[T]):
     ) -> int | None:
         """Wait as `wait` does, but in an asyncio coroutine. It may be cancelled at any time.
 
-        All waits of a process share one thread, which ends one or two seconds after the last of them.
+        The waits of a process share a thread for every 127 names. It ends one or two seconds after the last of them, or
+        at once before a fork.
         """
         return await waiting.wait_async(self, since, timeout)
 
