@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shmsync._core.layout import CLOSED, LAST_SEQ, index_of
+from shmsync._core.layout import CLOSED, LAST_SEQ
 from shmsync.errors import InvalidInstanceVersionError
 
 
@@ -24,7 +24,7 @@ class InstanceVersion(NamedTuple):
     checksum: int
 
 
-def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
+def instance_version(seq: int, idx: int, size: int, checksum: int) -> InstanceVersion:
     """Return a checked InstanceVersion.
 
     Raises:
@@ -34,7 +34,7 @@ def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
         raise InvalidInstanceVersionError(
             f"the published version is out of range: seq {seq}, size {size}, checksum {checksum}; publish again"
         )
-    return InstanceVersion(seq, index_of(seq), size, checksum)
+    return InstanceVersion(seq, idx, size, checksum)
 
 
 class WriterInfo(NamedTuple):

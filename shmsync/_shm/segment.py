@@ -13,6 +13,7 @@ import itertools
 import math
 import mmap
 import os
+import re
 import resource
 import stat
 from contextlib import suppress
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
-STAGED = ".new"
-"""Suffix of the name of a segment until it is complete; messages leave it out."""
+_STAGED = re.compile(r"(_data_[01])\.(?:new|[0-9a-f]{16})$")
+"""The end of the name of a data segment until it is complete; messages contain its later name."""
 _STEP = 1 << 20  # bytes, allocated in about a millisecond
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
 
@@ -111,11 +112,11 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         try:
             self._allocate(size)
         except OverflowError:
-            raise _too_large(self.name.removesuffix(STAGED), size, errno.ENOSPC) from None
+            raise _too_large(_official(self.name), size, errno.ENOSPC) from None
         except OSError as error:
             if error.errno is None:  # raised by a signal handler
                 raise
-            raise _allocation_error(self.name.removesuffix(STAGED), size, error) from error
+            raise _allocation_error(_official(self.name), size, error) from error
 
     def _allocate(self, size: int) -> None:
         if size > free_bytes(self.fd):
@@ -175,7 +176,7 @@ def create_empty_segment(name: str) -> Segment:
         FileExistsError: the name is taken.
         DataWriteError: it cannot be created.
     """
-    with raised_as(DataWriteError, f"create {name.removesuffix(STAGED)}"):
+    with raised_as(DataWriteError, f"create {_official(name)}"):
         return _open(name, flags=posix_ipc.O_CREX, writable=True)
 
 
@@ -348,6 +349,10 @@ def _free_space() -> str:
     except OSError:
         return "an unknown number of bytes"
     return f"{status.f_bavail * status.f_frsize:,} of {status.f_blocks * status.f_frsize:,} bytes"
+
+
+def _official(name: str) -> str:
+    return _STAGED.sub(r"\1", name)
 
 
 def _foreign(name: str) -> OSError:

@@ -91,7 +91,7 @@ class ModelDirectory:
     def create_state(self) -> ModelState | None:
         return self._state(self.port.do("create state"))
 
-    def has_table(self, state: ModelState) -> bool:
+    def can_continue(self, state: ModelState) -> bool:
         return bool(self.port.do("has table", state.fd))
 
     def create_table(self, state: ModelState) -> bool:

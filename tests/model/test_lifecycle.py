@@ -79,7 +79,7 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, Scenario]] = {
     ),
     "the reader table is not compared at each write": (
         lifecycle,
-        "            elif not self._directory.has_table(state):",
+        "            elif not self._directory.can_continue(state):",
         "            elif False:",
         Scenario((WRITES,), removals=1),
     ),
