@@ -169,12 +169,13 @@ class Info(NamedTuple):
         created: when the name was created, in seconds of Unix time.
         layout: version of the memory layout.
         incarnation: random number that is drawn whenever the name is created.
-        max_readers: number of slots in the reader table.
+        max_readers: number of slots in the reader table; 0 in isolated mode, where readers are not known.
         writer: the newest writer of the name, which may have closed or died.
         readers: slots of the reader table that are in use.
-        segments: state segment, reader table, data segments 0 and 1.
+        segments: state segment, reader table (in isolated mode: the public state), data segments 0 and 1.
         held: data segments that were replaced, and that attached readers still have mapped.
         unexamined: processes of attached readers whose mappings this process may not see.
+        isolated: whether the name is in isolated mode: see `reuse_memory` of the Writer.
         problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
         readable: whether this process may read the state segment; if not, `problems` says who may.
     """
@@ -195,6 +196,7 @@ class Info(NamedTuple):
     readable: bool
     held: tuple[HeldSegmentInfo, ...] = ()
     unexamined: tuple[int, ...] = ()
+    isolated: bool = False
 
     @property
     def memory(self) -> int:
@@ -209,7 +211,7 @@ class Info(NamedTuple):
     @property
     def replaced(self) -> int:
         """How often a data segment was replaced by a new inode, not counting its creation."""
-        return max(0, sum(segment.generation or 0 for segment in self.segments) - 2)
+        return max(0, sum(segment.generation or 0 for segment in self.segments) - (1 if self.isolated else 2))
 
 
 class WriteResult(NamedTuple):

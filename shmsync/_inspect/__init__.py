@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync import codecs
-from shmsync._core.layout import CLOSED, Names, index_of, names_of
+from shmsync._core.layout import CLOSED, Names, names_of
 from shmsync._inspect import scan
+from shmsync._inspect.words import unix_time
 from shmsync._session.held import held_segments
 from shmsync._shm.segment import segment_names, status_of
 from shmsync._types import HeldSegmentInfo, Info, InstanceVersion, ReaderInfo, SegmentInfo
@@ -93,7 +94,7 @@ def info(name: str) -> Info:
 
 
 def readers(name: str) -> list[ReaderInfo]:
-    """List the readers of a name: the slots of its reader table that are in use.
+    """List the readers of a name: the slots of its reader table that are in use; none in isolated mode.
 
     Args:
         name: the name to inspect.
@@ -135,10 +136,10 @@ def _is_valid(name: str) -> bool:
 def _to_info(result: Scan, segments: Names) -> Info:
     header, words = result.header, result.words
     seq = words.seq if words is not None and words.seq != CLOSED else None
-    newest = result.data[index_of(seq)] if seq else None
+    newest = result.data[result.index_of(seq)] if seq else None
     version = codec = age = None
     if newest is not None and newest.seq == seq:
-        version = InstanceVersion(newest.seq, index_of(newest.seq), newest.size, newest.checksum)
+        version = InstanceVersion(newest.seq, result.index_of(newest.seq), newest.size, newest.checksum)
         codec = _codec_name(newest.codec)
         least, most = _age(result, newest.seq)
         age = None if most is None else (least + most) / 2
@@ -149,10 +150,10 @@ def _to_info(result: Scan, segments: Names) -> Info:
         version=version,
         codec=codec,
         age=age,
-        created=scan.unix_time(header.created_ns) if header is not None else None,
+        created=unix_time(header.created_ns) if header is not None else None,
         layout=result.layout,
         incarnation=header.incarnation if header is not None else None,
-        max_readers=header.max_readers if result.readers is not None and header is not None else None,
+        max_readers=None if result.readers is None or header is None else 0 if result.isolated else header.max_readers,
         writer=result.writer,
         readers=tuple(
             _with_held_times(result, reader)._replace(held_memory=_held_memory(held, unexamined, reader))
@@ -167,6 +168,7 @@ def _to_info(result: Scan, segments: Names) -> Info:
         readable=result.readable,
         held=held,
         unexamined=unexamined,
+        isolated=result.isolated,
     )
 
 
@@ -204,7 +206,7 @@ def _data_segment(result: Scan, segments: Names, idx: int) -> SegmentInfo:
 
 def _age(result: Scan, seq: int) -> tuple[float, float | None]:
     """Return bounds on the time since a version was published, in seconds; the upper one is None if unknown."""
-    header = result.data[index_of(seq)]
+    header = result.data[result.index_of(seq)]
     if header is None or header.seq != seq or not header.published:
         return 0.0, None
     most = max(0.0, time.monotonic() - header.published)

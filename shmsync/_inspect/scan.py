@@ -7,12 +7,11 @@ the scan do no harm. The kernel locks show which processes are alive.
 from __future__ import annotations
 
 import errno
-import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from shmsync._core.isolated import INDEX
 from shmsync._core.layout import (
     CLOSED,
-    GENERATION_AT,
     HAZARD_AT,
     HIGH_WATER,
     HIGH_WATER_AT,
@@ -22,7 +21,6 @@ from shmsync._core.layout import (
     STATE_HEADER,
     STATE_MAGIC,
     STATE_SIZE,
-    VERSION_AT,
     WRITER,
     WRITER_AT,
     DataHeader,
@@ -36,6 +34,8 @@ from shmsync._core.layout import (
     slot_offset,
     unpack_pin,
 )
+from shmsync._inspect.isolated import scan_public
+from shmsync._inspect.words import WORD, StateWords, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment
@@ -43,30 +43,9 @@ from shmsync._types import ReaderInfo, RetainedInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from shmsync._shm.segment import Segment
 
-_WORD = struct.Struct("=Q")
 _ATTEMPTS = 20  # a fast writer may change state and data header while they are read
-
-
-class _StateWords(NamedTuple):
-    """The shared words of a state segment.
-
-    Attributes:
-        seq: sequence number of the newest version, or CLOSED.
-        generations: generation numbers of data segments 0 and 1.
-    """
-
-    seq: int
-    generations: tuple[int, int]
-
-    @classmethod
-    def read(cls, segment: Segment) -> Self:
-        raw = segment.read(0, STATE_SIZE).ljust(STATE_SIZE, b"\0")
-        seq, *generations = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
-        return cls(seq, (generations[0], generations[1]))
 
 
 class Scan:
@@ -81,19 +60,25 @@ class Scan:
         readers: slots in use; None if the reader table cannot be read.
         data: header of each data segment; None if it is missing or damaged.
         problems: one message for each problem of the segments.
-        readable: whether this process may read the state segment.
+        readable: whether this process may read the state segment, or the public state.
+        isolated: whether the incarnation is isolated: see `shmsync._core.isolated`.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.layout: int | None = None
         self.header: StateHeader | None = None
-        self.words: _StateWords | None = None
+        self.words: StateWords | None = None
         self.writer = WriterInfo("unknown")
         self.readers: tuple[ReaderInfo, ...] | None = None
         self.data: list[DataHeader | None] = [None, None]
         self.problems: list[str] = []
         self.readable = True
+        self.isolated = False
+
+    def index_of(self, seq: int) -> int:
+        """Return which data segment holds a version."""
+        return INDEX if self.isolated else index_of(seq)
 
 
 def scan(name: str, segments: Names) -> Scan:
@@ -106,15 +91,28 @@ def scan(name: str, segments: Names) -> Scan:
     try:
         with open_control_segment(segments, segments.state, writable=False) as state:
             _scan_state(result, state)
-            if result.header is not None and result.words is not None:
+            if result.header is not None and result.header.isolated:
+                scan_public(result, segments)
+            elif result.header is not None and result.words is not None:
                 _scan_data(result, segments, state)
                 _scan_readers(result, segments)
     except StateNotFoundError:
         raise
     except (ShmSyncError, OSError) as error:
-        result.problems.append(format_error(error))
-        result.readable = getattr(error, "errno", None) != errno.EACCES
+        forbidden = getattr(error, "errno", None) == errno.EACCES
+        if not (forbidden and result.header is None and _is_public(result, segments)):
+            result.problems.append(format_error(error))
+            result.readable = not forbidden
     return result
+
+
+def _is_public(result: Scan, segments: Names) -> bool:
+    """Scan the public state of a name whose state segment is forbidden; return whether there is one."""
+    try:
+        scan_public(result, segments)
+    except (ShmSyncError, OSError):
+        return False
+    return result.isolated
 
 
 def _scan_state(result: Scan, segment: Segment) -> None:
@@ -136,14 +134,9 @@ def _scan_state(result: Scan, segment: Segment) -> None:
         if not locked:
             result.problems.append(f"{segment.name}: its writer died while creating it; the next writer repairs it")
         return
-    result.words = _StateWords.read(segment)
-    if result.words.seq == CLOSED:
+    result.words = StateWords.read(segment)
+    if result.words.seq == CLOSED and not header.isolated:
         result.problems.append(f"{segment.name} is marked as removed but still exists; the next writer replaces it")
-
-
-def unix_time(nanoseconds: int) -> float | None:
-    """Convert nanoseconds of Unix time to seconds; None for 0."""
-    return nanoseconds / 1e9 if nanoseconds else None
 
 
 def _remove(result: Scan) -> str:
@@ -156,12 +149,12 @@ def _remove(result: Scan) -> str:
 def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
     """Read the state and both data headers until they agree on the newest version, or the state stops changing."""
     for _ in range(_ATTEMPTS):
-        before = result.words = _StateWords.read(state)
+        before = result.words = StateWords.read(state)
         headers = [_data_header(segment) for segment in segments.data]
         result.data = [header if isinstance(header, DataHeader) else None for header in headers]
         if before.seq in {0, CLOSED} or _is_consistent(result, idx := index_of(before.seq)):
             return
-        if _StateWords.read(state) == before:
+        if StateWords.read(state) == before:
             newest = headers[idx]
             result.problems.append(newest if isinstance(newest, str) else _mismatch(segments.data[idx], newest, before))
             return
@@ -186,7 +179,7 @@ def _is_consistent(result: Scan, idx: int) -> bool:
     return header is not None and header[:3] == (state.incarnation, words.generations[idx], words.seq)
 
 
-def _mismatch(name: str, header: DataHeader, words: _StateWords) -> str:
+def _mismatch(name: str, header: DataHeader, words: StateWords) -> str:
     return (
         f"{name} contains version {header.seq} of generation {header.generation}, but the state says version "
         f"{words.seq} of generation {words.generations[index_of(words.seq)]}; the next write repairs it"
@@ -216,7 +209,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
 def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
     assert result.header is not None
     # Every reader may write to the table, so the high-water word is not trusted.
-    high_water = min(_WORD.unpack_from(raw, HIGH_WATER_AT)[0] & HIGH_WATER, result.header.max_readers)
+    high_water = min(WORD.unpack_from(raw, HIGH_WATER_AT)[0] & HIGH_WATER, result.header.max_readers)
     used = []
     for index in range(high_water):
         alive = ofd_locks.is_locked(segment.fd, slot_offset(index))
@@ -228,10 +221,10 @@ def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
 
 def _unpack_slot(result: Scan, index: int, raw: bytes, *, alive: bool) -> ReaderInfo:
     assert result.words is not None
-    evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
+    evicted, announced, counts = unpack_pin(WORD.unpack_from(raw)[0])
     retained = []
     for idx, at in enumerate(HAZARD_AT):
-        (generation,) = _WORD.unpack_from(raw, at)
+        (generation,) = WORD.unpack_from(raw, at)
         if generation:
             retained.append(RetainedInfo(idx, generation, generation == result.words.generations[idx]))
     pid, since = OWNER.unpack_from(raw, OWNER_AT)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from shmsync import Info
 
 
+_UNKNOWN = "unknown"
+
+
 def inspect(name: Name, *, json: Json = False) -> None:
     """Show the header, segments and readers of a name.
 
@@ -35,7 +38,7 @@ def inspect(name: Name, *, json: Json = False) -> None:
 
 
 def _print_header(info: Info) -> None:
-    unknown = "unknown"
+    unknown = _UNKNOWN
     rows = {
         "name": info.name,
         "version": number_text(info.seq),
@@ -43,12 +46,18 @@ def _print_header(info: Info) -> None:
         "published": unknown if info.age is None else f"{span_text(info.age)} ago",
         "created": unknown if info.created is None else f"{time_text(info.created)}, {since_text(info.created)} ago",
         "writer": _writer_text(info),
-        "readers": unknown if info.max_readers is None else f"{readers_text(info)} of {info.max_readers:,} slots",
+        "readers": _readers_text(info),
         "memory": f"{size_text(info.memory)}, {count_text(info.replaced, 'segment')} replaced{_held_text(info)}",
         "layout": unknown if info.layout is None else str(info.layout),
     }
     for key, text in rows.items():
         print_line(f"{key:<10}  {text}")
+
+
+def _readers_text(info: Info) -> str:
+    if info.isolated:
+        return "not known: isolated mode, in which readers take no slot"
+    return _UNKNOWN if info.max_readers is None else f"{readers_text(info)} of {info.max_readers:,} slots"
 
 
 def _held_text(info: Info) -> str:
@@ -73,6 +82,8 @@ def _segments_grid(info: Info) -> Grid:
     for segment in info.segments:
         part = segment.segment.removeprefix(f"/{info.name}_")
         if segment.size is None:
+            if info.isolated and part == "data_1":
+                continue  # not used
             size = "missing" if segment.generation != 0 else "none yet"
             grid.add_row(part, size, "-", "-", number_text(segment.generation), "-", "-", "-")
             continue

@@ -17,9 +17,14 @@ def readers(name: Name, *, json: Json = False) -> None:
 
     OLD MEMORY: memory of replaced segments that the process still has mapped; "-" if this user may not see that.
 
+    The readers of a name in isolated mode are not known.
+
     Exits with status 1 if the reader table cannot be read.
     """
     info = info_or_fail(name)
+    if info.isolated and not json:
+        print_note(f"not known: {name} is in isolated mode, in which readers take no slot")
+        return
     if info.max_readers is None:
         fail(*(info.problems or (f"{name}: nothing has been published yet; start its writer",)))
     if json:

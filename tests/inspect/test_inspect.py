@@ -403,7 +403,7 @@ def get_readers(_state: State, name: str) -> list[Any]:
 
 @by_root
 def test_another_user_with_read_permission(name: str) -> None:
-    with Writer(name, mode=0o644) as writer, Child() as other, Child() as reader:
+    with Writer(name, mode=0o644, reuse_memory=True) as writer, Child() as other, Child() as reader:
         writer.write(1)
         part(name, "readers").chmod(0o644)
         reader.call(open_snapshot, name)

@@ -149,7 +149,11 @@ def test_a_stranger_may_not_read(writer: Writer, name: str) -> None:
 
 @by_root
 def test_a_member_of_the_group_may_read_but_not_write(name: str) -> None:
-    with Writer(name, mode=0o640, grace_duration=0) as writer, Child() as member, Child() as stranger:
+    with (
+        Writer(name, mode=0o640, reuse_memory=True, grace_duration=0) as writer,
+        Child() as member,
+        Child() as stranger,
+    ):
         publish(writer, 2)
         member.call(become, 12345, os.getegid())
         assert member.call(may_write, name) == {"readers"}
