@@ -22,7 +22,7 @@ its step 2, so none has renamed. A reader that another one told of version s + 1
 before that rename: its fast path fails, and its open comes after the rename.
 
 A takeover reads the sequence number from the named inode: a writer that died between 3 and 4 has left the version word
-one behind. It stores that number, and wakes all sleepers. A generation is never used twice, even if its publish failed.
+one behind. It stores that number, and wakes all sleepers.
 If the data name does not lead to a version of this incarnation, the count cannot be continued, and a new incarnation
 begins. `tests/model` runs this module under every interleaving, with death at every step.
 """
@@ -174,7 +174,8 @@ class IsolatedPublisher(Generic[ValueT]):
         """
         if self._is_settled:
             return
-        found, generation = self._version.load(), self._generation.load()
+        found = self._version.load()
+        generation = self._generation.load()
         named = self._register.newest()
         if found == CLOSED or not can_continue(named, found, generation):
             raise StaleIncarnationError
@@ -198,7 +199,8 @@ class IsolatedPublisher(Generic[ValueT]):
             StaleIncarnationError: the incarnation was ended, or cannot go on.
         """
         self.settle()
-        seq, generation = self._version.load() + 1, self._generation.load() + 1
+        seq = self._version.load() + 1
+        generation = self._generation.load() + 1
         if seq > CLOSED:
             raise StaleIncarnationError
         if max(seq, generation) > LAST_SEQ:
