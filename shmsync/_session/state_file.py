@@ -258,6 +258,7 @@ class StateFile:
         if not self._use(memory):
             return  # as above
         atomics.bind(memory, 0).store(STATE_MAGIC)
+        self.is_isolated = self.header.isolated
         self._is_initialized = True
 
     def _close_public(self) -> None:
@@ -315,7 +316,7 @@ class SegmentDirectory:
         self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
         self._opened: StateFile | None = None
-        self._was_created = self._has_found_any = False
+        self._was_created = self._has_found_any = False  # any leftovers since
 
     def _trusting(self) -> Names:
         # Looked up each time: a process may change its user.
@@ -339,6 +340,7 @@ class SegmentDirectory:
 
     def _note_opened(self, segment: Segment, *, created: bool) -> StateFile:
         self._was_created = created
+        self._has_found_any = False
         self._opened = StateFile(self._options, segment, self._ignored)
         return self._opened
 

@@ -1,8 +1,8 @@
 """A world with one data name, in which processes run the shipped code of isolated mode.
 
-Writers run `shmsync._core.isolated`, one after the other: the next one begins when its predecessor has died. Readers run
-`shmsync._session.isolated_attachment`. Memory is sequentially consistent; rename and open are atomic. How the names are
-locked and removed is the subject of `model.isolated_lifecycle`.
+Writers run `shmsync._core.isolated`, one after the other: the next one begins when its predecessor has died. Readers
+run `shmsync._session.isolated_attachment`. Memory is sequentially consistent; rename and open are atomic. How the names
+are locked and removed is the subject of `model.lifecycle`.
 
 A payload is two words, each with the number of the attempt that wrote it, so that a half-filled payload shows. A
 violation is a returned version that is incomplete, was never published, or is older than the newest one at the start of
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model.process import DONE, Automaton
 from model.world import Violation
 from shmsync._core.isolated import IsolatedPublisher, Label
-from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._core.layout import DATA_HEADER, pack_data_header
+from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._core.retention import ViewTracker
 from shmsync._core.slots import NoSlot
 from shmsync._session import isolated_attachment
@@ -29,6 +29,8 @@ from shmsync.errors import DataReadError, UninitializedStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
 
     from model.process import Bodies, Port
     from model.world import Op
@@ -189,7 +191,7 @@ class Segment:
     def status(self) -> Any:
         return SimpleNamespace(st_ino=self.inode, st_size=DATA_HEADER.size + 8)
 
-    def __enter__(self) -> Segment:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
