@@ -82,7 +82,11 @@ class Register(Protocol[ValueT_contra]):
         """Write payload and header to the next inode; return the checksum of the payload."""
 
     def publish(self) -> None:
-        """Rename the next inode to the data name."""
+        """Rename the next inode to the data name.
+
+        Raises:
+            StaleIncarnationError: it was removed: it has to be written once more.
+        """
 
 
 def newest(cached: VersionT | None, generation: VersionWord, open_newest: Callable[[], VersionT]) -> VersionT:
@@ -110,11 +114,12 @@ def can_continue(found: Label | None, version: int, generation: int) -> bool:
     Args:
         found: what the data name leads to.
         version: the version word, which may be one behind.
-        generation: the generation word; 0 if no publish has begun.
+        generation: the generation word; 0 if no publish has begun, CLOSED if a remover died after its first step.
     """
     if found is None:
         return version == generation == 0
-    return found.seq - 1 <= version <= found.seq and found.generation <= generation <= LAST_SEQ
+    is_valid = found.generation <= generation <= LAST_SEQ or generation == CLOSED
+    return is_valid and found.seq - 1 <= version <= found.seq
 
 
 class EndableVersion:
@@ -136,7 +141,7 @@ class EndableVersion:
     def store(self, value: int) -> None:
         """Write the version word."""
         if value == CLOSED:
-            self._generation.store(CLOSED)  # first: a reader that sees CLOSED in one word sees it in the other
+            self._generation.store(CLOSED)  # first: who sees CLOSED in the version word sees it here, too
         self._version.store(value)
 
 
@@ -167,25 +172,30 @@ class IsolatedPublisher(Generic[ValueT]):
         """Whether the version word is known to be that of the named inode."""
 
     def settle(self) -> None:
-        """Continue the count of the named inode, if that is not certain.
+        """Continue the count of the named inode, unless it is known that the words agree with it.
 
         Raises:
             StaleIncarnationError: this incarnation was ended, or cannot go on.
         """
-        if self._is_settled:
+        generation = self._generation.load()
+        if self._is_settled and generation != CLOSED:
             return
         found = self._version.load()
-        generation = self._generation.load()
         named = self._register.newest()
         if found == CLOSED or not can_continue(named, found, generation):
             raise StaleIncarnationError
-        if named is not None and named.seq != found:
-            self._owner.replace(lambda _: self._set_version(named.seq))
+        if named is not None and (named.seq != found or generation == CLOSED):
+            self._owner.replace(lambda _: self._restore(named))
         self._is_settled = True
         self._wake()  # those that sleep since a writer died before it woke them
 
-    def _set_version(self, seq: int) -> bool:
-        self._version.store(seq)
+    def _restore(self, named: Label) -> bool:
+        # A remover that died after its first step has left CLOSED here. The generation of a publish that failed may be
+        # used again, because no reader has seen it as a label.
+        if self._generation.load() == CLOSED:
+            self._generation.store(named.generation)
+        if self._version.load() != named.seq:
+            self._version.store(named.seq)
         return True
 
     def prepare(self, size: int, grace: float) -> PreparedWrite:  # noqa: ARG002 - no reader is waited for
@@ -201,7 +211,7 @@ class IsolatedPublisher(Generic[ValueT]):
         self.settle()
         seq = self._version.load() + 1
         generation = self._generation.load() + 1
-        if seq > CLOSED:
+        if max(seq, generation) > CLOSED:  # a removal has begun
             raise StaleIncarnationError
         if max(seq, generation) > LAST_SEQ:
             raise InvalidInstanceVersionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
 from shmsync._core.layout import PAGE, PAYLOAD_AT, checksum_of, pack_data_header
+from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._session.data_name import newest_label
 from shmsync._session.ownership import Ownership
 from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
@@ -95,9 +97,15 @@ class NextVersion:
         """Rename the inode to the data name.
 
         Raises:
+            StaleIncarnationError: another program has removed it.
             DataWriteError: the kernel refuses.
         """
-        rename_segment(self._unpublished, self._names.data[INDEX])
+        try:
+            rename_segment(self._unpublished, self._names.data[INDEX])
+        except DataWriteError as error:
+            if error.errno == errno.ENOENT:
+                raise StaleIncarnationError from None
+            raise
         self._unpublished = ""
         self._mapping = None
 

@@ -108,7 +108,7 @@ class StateFile:
         header: the header; only of an initialized segment.
         memory: the mapped segment that contains the shared words: this one, or the public state.
         words: the shared words.
-        public: the public state, if the incarnation is isolated.
+        public: the public state, if the incarnation is isolated and it is there.
         is_isolated: whether the incarnation is isolated; None if there is no header that says it.
         table_inode: inode of the reader table, once it is known to belong to this incarnation; otherwise 0.
     """
@@ -167,23 +167,23 @@ class StateFile:
         self.is_isolated = header.isolated
         self.header = header
         memory = self._map()
-        return memory is not None and self._use(memory)
+        if memory is None:
+            return False
+        self._use(memory)
+        return True
 
-    def _use(self, memory: mmap) -> bool:
-        """Use the words of the mapped segment, or those of the public state; return False if that is not there."""
+    def _use(self, memory: mmap) -> None:
+        """Use the words of the mapped segment, or of the public state."""
         self._pages = [memory]
         if self.header.isolated:
-            # Without it no reader can attach: then it counts as not initialized, and the next incarnation begins here.
-            self.public = self.public or open_public(self._names, self.header)
-            if self.public is None:
-                return False
-            memory = self.public.memory
-            self._pages.append(memory)
+            self.public = open_public(self._names, self.header)
+            if self.public is not None:  # else no reader can attach, and the words here stay 0: see `can_continue`
+                memory = self.public.memory
+                self._pages.append(memory)
         self.memory = memory
         self.words = StateWords(memory)
         version = self.words.version
         self.version = EndableVersion(version, self.words.generations[INDEX]) if self.header.isolated else version
-        return True
 
     def _map(self) -> mmap | None:
         """Map the segment; return None if the name does not lead to it any more."""
@@ -253,18 +253,10 @@ class StateFile:
         if memory is None:
             return  # removed from outside: the next step finds that the name leads elsewhere
         memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
-        self._close_public()  # of an earlier incarnation in this inode
-        # Mapped here once, so that a later failure to map cannot prevent the incarnation's end.
-        if not self._use(memory):
-            return  # as above
+        self._use(memory)  # mapped here once, so that a later failure to map cannot prevent the incarnation's end
         atomics.bind(memory, 0).store(STATE_MAGIC)
         self.is_isolated = self.header.isolated
         self._is_initialized = True
-
-    def _close_public(self) -> None:
-        public, self.public = self.public, None
-        if public is not None:
-            public.close()
 
     def adopt_mode(self) -> int | None:
         """Give an incarnation of an earlier writer the mode of this one; return the previous mode if it differs."""
@@ -296,7 +288,8 @@ class StateFile:
     def close(self) -> None:
         """Close the descriptors. The mappings stay."""
         self._locks.close()
-        self._close_public()
+        if self.public is not None:
+            self.public.close()
 
 
 class SegmentDirectory:
@@ -361,11 +354,13 @@ class SegmentDirectory:
         """Return whether the incarnation is of the mode that is wanted, and what it needs is there."""
         if state.header.isolated != self._options.isolated:
             return False
-        if state.public is None:
+        if not state.header.isolated:
             return self._has_table(state)
+        if state.public is None or not state.public.is_named():
+            return False
         words = state.words
         found = newest_label(self._names, state.header.incarnation, os.geteuid())
-        return state.public.is_named() and can_continue(found, words.version.load(), words.generations[INDEX].load())
+        return can_continue(found, words.version.load(), words.generations[INDEX].load())
 
     def _has_table(self, state: StateFile) -> bool:
         status = status_of(self._names.readers)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 from model.process import DONE, Automaton
 from model.world import Violation
@@ -313,12 +314,10 @@ class Search:
 
     def run(self) -> str | None:
         """Search everything; return the violation, or None."""
-        original = isolated_attachment.TrackedMapping
-        isolated_attachment.TrackedMapping = Mapping  # type: ignore[assignment,misc]
         try:
-            return self._run()
+            with mock.patch.object(isolated_attachment, "TrackedMapping", Mapping):
+                return self._run()
         finally:
-            isolated_attachment.TrackedMapping = original  # type: ignore[misc]
             for automaton in self._automata:
                 automaton.close()
 

@@ -73,7 +73,7 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, bool]] = {
     ),
     "a takeover trusts the version word": (
         isolated,
-        "        if named is not None and named.seq != found:\n",
+        "        if named is not None and (named.seq != found or generation == CLOSED):\n",
         "        if False:\n",
         False,
     ),
