@@ -81,19 +81,18 @@ def _belongs(names: Names, segment: Segment, header: StateHeader) -> bool:
     return found == header
 
 
-def create_public(names: Names, header: StateHeader, mode: int) -> bool:
-    """Create the public state of an incarnation; return False if the name is taken.
+def create_public(names: Names, header: StateHeader, mode: int) -> PublicState | None:
+    """Create the public state of an incarnation; return None if the name is taken.
 
     Raises:
-        CapacityError, DataWriteError: it cannot be created.
+        CapacityError, DataWriteError, StateReadError: it cannot be created.
     """
     try:
         segment = create_segment(names.public, STATE_SIZE, mode)
     except FileExistsError:
-        return False
-    with segment:
-        memory = map_control_segment(segment, writable=True)
-        raw = pack_state_header(header, 0)
-        memory[: len(raw)] = raw
-        atomics.bind(memory, 0).store(PUBLIC_MAGIC)
-    return True
+        return None
+    public = PublicState(names, segment)
+    raw = pack_state_header(header, 0)
+    public.memory[: len(raw)] = raw
+    atomics.bind(public.memory, 0).store(PUBLIC_MAGIC)
+    return public

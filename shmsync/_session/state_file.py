@@ -176,7 +176,8 @@ class StateFile:
         """Use the words of the mapped segment, or of the public state."""
         self._pages = [memory]
         if self.header.isolated:
-            self.public = open_public(self._names, self.header)
+            if self.public is None:
+                self.public = open_public(self._names, self.header)
             if self.public is not None:  # else no reader can attach, and the words here stay 0: see `can_continue`
                 memory = self.public.memory
                 self._pages.append(memory)
@@ -386,7 +387,8 @@ class SegmentDirectory:
             CapacityError, DataWriteError: it cannot be created.
         """
         if state.header.isolated:
-            return create_public(self._names, state.header, self._options.read_mode)
+            state.public = create_public(self._names, state.header, self._options.read_mode)
+            return state.public is not None
         size = readers_size(state.header.max_readers)
         try:
             segment = create_segment(self._names.readers, size, self._options.table_mode)

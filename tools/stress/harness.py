@@ -63,6 +63,7 @@ class Harness:
             options.reentrant,
             self._find_other_user(),
             self._removals,
+            options.isolated,
         )
         self._remover = Remover(self._settings.name, self._removals, self._rng, self.report)
         self._in_read = self._context.RawArray("b", options.readers)
