@@ -65,9 +65,10 @@ class IsolatedAttachment(Attachment):
         try:
             with self._open_data() as segment:
                 return self._checked(header_of(segment.name, segment)).seq
-        except (StateReadError, DataReadError):
-            # Nothing is published yet; or it was removed from outside, and the next write repairs it.
-            return 0
+        except DataReadError as error:
+            if error.errno not in {None, errno.ENOENT}:
+                raise
+            return 0  # removed or overwritten by another program: the next write repairs it
 
     def seqlock_read(self) -> None:
         """Return None: nothing is copied."""
