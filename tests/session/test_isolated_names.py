@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from helpers import SHM
 from typer.testing import CliRunner
 
 import shmsync
-from shmsync import InvalidArgumentError, Reader, StateNotFoundError, Synchronizer, Writer
+from shmsync import InvalidArgumentError, Reader, StateNotFoundError, StateReadError, Synchronizer, Writer
 from shmsync._session import isolated_ownership
 from shmsync._session.notify import Notifier
 from shmsync._session.state import PublicChannel
@@ -325,6 +326,9 @@ def test_a_publish_that_fails_keeps_the_last_value(
             with pytest.raises(DataWriteError):
                 isolated.write("lost")
         assert reader.get() == "old"
+        with monkeypatch.context() as patch:  # the generation word has moved, the inode has not: it is not mapped again
+            patch.setattr("shmsync._session.isolated_attachment.TrackedMapping", None)
+            assert reader.get() == "old"
         assert isolated.write("new").version.seq == 2
         assert reader.get() == "new"
         assert unpublished(name) == []
@@ -360,6 +364,31 @@ def test_waiting_between_the_rename_and_the_version_word(isolated: Writer, name:
         assert reader.wait(timeout=0.3) is None
         assert time.process_time() - began < 0.2
         assert shmsync.info(name).seq == 2
+
+
+def test_an_unpublished_inode_that_another_program_removes(isolated: Writer, name: str) -> None:
+    isolated.write("old")
+    with isolated.reserve(3) as slot:
+        slot.buffer[:] = b"abc"
+        (SHM / unpublished(name)[0]).unlink()
+    with Reader(name) as reader:
+        assert bytes(reader.get()) == b"abc"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give segments away")
+@pytest.mark.parametrize("part", ["readers", "data_0"])
+def test_a_segment_of_another_user(isolated: Writer, name: str, part: str) -> None:
+    """It was removed, and another user has put a copy in its place: it is neither read nor continued."""
+    isolated.write("old")
+    isolated.close()
+    os.chown(SHM / f"{name}_{part}", 65534, 65534)
+    with Reader(name) as reader, pytest.raises(StateReadError, match="belongs to user"):
+        reader.get()
+    with Writer(name, mode=0o644) as successor, Reader(name) as reader:
+        assert successor.write("new").version.seq == 1
+        assert reader.get() == "new"
+        successor.unlink()
+    assert not list(SHM.glob(f"{name}_*"))
 
 
 def test_debug_log(isolated: Writer, name: str, caplog: pytest.LogCaptureFixture) -> None:
