@@ -171,6 +171,23 @@ def test_sleeps_are_short(isolated: Writer, name: str, monkeypatch: pytest.Monke
     assert 0 < max(sleeps) <= PublicChannel.MAX_SLEEP == 0.05
 
 
+def test_sleeps_of_coroutines_are_short(isolated: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated.write(1)
+    sleeps: list[tuple[int, float]] = []
+
+    def sleep(words: list[Any], timeout: float) -> bool:
+        sleeps.append((len(words), timeout))
+        time.sleep(0.01)
+        return True
+
+    monkeypatch.setattr("shmsync._shm.futex.wait_for_any", sleep)
+    monkeypatch.setattr("shmsync._shm.futex.MANY_AVAILABLE", True)
+    with Reader(name) as reader:
+        assert reader.get() == 1
+        assert asyncio.run(reader.wait_async(timeout=0.1)) is None
+    assert {timeout for words, timeout in sleeps if words > 1} == {PublicChannel.MAX_SLEEP}
+
+
 def test_reserve(isolated: Writer, name: str) -> None:
     with Reader(name) as reader:
         with isolated.reserve(3) as slot:
@@ -331,16 +348,29 @@ def test_a_publish_that_fails_keeps_the_last_value(
             assert reader.get() == "old"
         assert isolated.write("new").version.seq == 2
         assert reader.get() == "new"
+        assert reader.wait(timeout=0.001) is None  # the generation is ahead of the sequence number
         assert unpublished(name) == []
 
 
+def interrupted(*names: str) -> None:
+    segment.rename_segment(*names)
+    raise KeyboardInterrupt
+
+
+def test_an_exception_after_the_first_rename(isolated: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a signal handler: the version is published, so the name is not removed as one without a value."""
+    with monkeypatch.context() as patch:
+        patch.setattr(isolated_ownership, "rename_segment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            isolated.write("first")
+    isolated.close()
+    with Reader(name) as reader:
+        assert reader.get() == "first"
+    Writer(name).unlink()
+
+
 def test_an_exception_after_the_rename(isolated: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a signal handler: the version is published, and its number is not used again."""
-
-    def interrupted(*names: str) -> None:
-        segment.rename_segment(*names)
-        raise KeyboardInterrupt
-
+    """The version is published, and its number is not used again."""
     isolated.write(1)
     with Reader(name) as reader:
         with monkeypatch.context() as patch:
