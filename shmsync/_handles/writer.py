@@ -122,7 +122,8 @@ class Writer(Generic[T]):
         self._lock_timeout = seconds(lock_timeout, "lock_timeout")
         self._entered = 0
         self._deferred: set[str] = set()
-        self._owner = NameOwner(SegmentDirectory(self._create_options, is_writer=True))
+        self._directory = SegmentDirectory(self._create_options, is_writer=True)
+        self._owner = NameOwner(self._directory)
         self._ownership: Ownership | None = None
         self._heals = False
         self._next_name_check = 0.0
@@ -265,7 +266,7 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._ownership
         if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now)
+            owned = self._current_ownership(now, is_write=True)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -301,11 +302,12 @@ class Writer(Generic[T]):
             self._deferred.discard("close")
             self.close()
 
-    def _current_ownership(self, now: float) -> Ownership:
-        """Return the incarnation that the name leads to, owned by this writer."""
+    def _current_ownership(self, now: float, *, is_write: bool = False) -> Ownership:
+        """Return the incarnation that the name leads to, owned by this writer; for a write, one of its own mode."""
         if not self._usable:
             self._refuse()
         self._next_name_check = now + _NAME_CHECK_INTERVAL
+        self._directory.switches_mode = is_write
         while True:
             state = self._owner.acquire()
             owned = self._ownership
@@ -319,6 +321,8 @@ class Writer(Generic[T]):
             except (StateNotFoundError, StaleIncarnationError):
                 continue  # a part of it was removed just now
             self._note_adoption(owned)
+            if state.has_other_mode():
+                self._next_name_check = 0.0  # the first write begins another incarnation
             return owned
 
     def _note_adoption(self, owned: Ownership) -> None:

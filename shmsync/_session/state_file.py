@@ -249,7 +249,7 @@ class StateFile:
 
     def publish_header(self) -> None:
         """Write the header, the magic last: from now on readers attach. In isolated mode, they could before."""
-        self._allocate()  # not before in isolated mode: see `control.open_channel`
+        self._allocate()  # not before in isolated mode: see `state.open_channel`
         memory = self._map()
         if memory is None:
             return  # removed from outside: the next step finds that the name leads elsewhere
@@ -261,12 +261,18 @@ class StateFile:
 
     def adopt_mode(self) -> int | None:
         """Give an incarnation of an earlier writer the mode of this one; return the previous mode if it differs."""
+        if self.has_other_mode():  # it ends with the first write
+            return None
         readable = self._locks if self.public is None else self.public.segment
         found = stat.S_IMODE(readable.status().st_mode)
         if found == self._options.read_mode:
             return None
         readable.set_mode(self._options.read_mode)
         return found
+
+    def has_other_mode(self) -> bool:
+        """Return whether the incarnation is shared and has to be isolated, or the other way round."""
+        return self.header.isolated != self._options.isolated
 
     def previous_owner_pid(self) -> int:
         """Return the process of the last writer; 0 if it has closed."""
@@ -300,6 +306,10 @@ class SegmentDirectory:
         options: the names, and options for creating segments.
         ignored: errors of a state segment's header that do not prevent its removal.
         is_writer: whether values will be published there: only into segments of this process's user.
+
+    Attributes:
+        switches_mode: whether an incarnation of the other mode, shared or isolated, cannot go on. A writer that has
+            only acquired the name leaves it as it is: its value may still be read.
     """
 
     def __init__(self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False) -> None:
@@ -309,6 +319,7 @@ class SegmentDirectory:
         self._ignored = ignored
         self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
+        self.switches_mode = False
         self._opened: StateFile | None = None
         self._was_created = self._has_found_any = False  # any leftovers since
 
@@ -352,8 +363,8 @@ class SegmentDirectory:
         return self._note_opened(segment, created=True)
 
     def can_continue(self, state: StateFile) -> bool:
-        """Return whether the incarnation is of the mode that is wanted, and what it needs is there."""
-        if state.header.isolated != self._options.isolated:
+        """Return whether what the incarnation needs is there; and it is of the mode that is wanted, if that matters."""
+        if self.switches_mode and state.has_other_mode():
             return False
         if not state.header.isolated:
             return self._has_table(state)

@@ -41,6 +41,7 @@ SLOW = [
 DEEP = [
     Scenario((WRITES, "write unlink", "rm", "force"), ("read", "look"), deaths=1),
     Scenario(("write", "write", "rm", "force"), ("look",), removals=1, deaths=1),
+    Scenario(("write", "write"), ("read look",), removals=1, isolated=True),
 ]
 ISOLATED = [
     Scenario((WRITES, "write", "rm"), deaths=1, isolated=True),
@@ -55,7 +56,7 @@ SLOW_ISOLATED = [
     Scenario((f"{WRITES} close", f"{WRITES} unlink"), deaths=2, isolated=True),
     Scenario((WRITES, "rm"), ("read read",), deaths=1, failures=1, isolated=True),
     Scenario(("write close", "write"), ("read read",), deaths=1, isolated=True),
-    Scenario(("write", "write"), ("read look",), removals=1, isolated=True),
+    Scenario(("write", "write"), ("look",), removals=1, isolated=True),
 ]
 FAST += ISOLATED
 SLOW += SLOW_ISOLATED

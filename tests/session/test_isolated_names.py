@@ -34,7 +34,7 @@ def isolated(name: str) -> Iterator[Writer]:
             writer.unlink()
 
 
-def modes(name: str) -> dict[str, int]:
+def permissions(name: str) -> dict[str, int]:
     return {path.name.removeprefix(f"{name}_"): path.stat().st_mode & 0o777 for path in SHM.glob(f"{name}_*")}
 
 
@@ -78,7 +78,7 @@ def test_an_invalid_argument() -> None:
 
 def test_only_the_owner_may_open_what_is_locked(isolated: Writer, name: str) -> None:
     isolated.write(1)
-    assert modes(name) == {"state": 0o600, "readers": 0o644, "data_0": 0o644}
+    assert permissions(name) == {"state": 0o600, "readers": 0o644, "data_0": 0o644}
 
 
 def test_the_mode_of_a_restarted_writer(isolated: Writer, name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,7 +86,7 @@ def test_the_mode_of_a_restarted_writer(isolated: Writer, name: str, caplog: pyt
     incarnation = shmsync.info(name).incarnation
     isolated.close()
     with Writer(name, mode=0o640) as successor, successor:
-        assert modes(name) == {"state": 0o600, "readers": 0o640, "data_0": 0o640}
+        assert permissions(name) == {"state": 0o600, "readers": 0o640, "data_0": 0o640}
         assert "mode changed from 0o644 to 0o640" in caplog.text
         assert shmsync.info(name).incarnation == incarnation
     Writer(name).unlink()
@@ -99,7 +99,8 @@ def test_switching_begins_a_new_incarnation(name: str, modes: tuple[int, int]) -
         assert reader.get() == "old"
         writer.close()
         with Writer(name, mode=modes[1]) as successor:
-            assert reader.get() == "old"  # until there is a new value
+            with Reader(name) as late:
+                assert reader.get() == late.get() == "old"  # until the first write
             assert successor.write("new").version.seq == 1
             assert reader.get() == "new"
             with Reader(name) as late:
@@ -107,6 +108,19 @@ def test_switching_begins_a_new_incarnation(name: str, modes: tuple[int, int]) -
             assert shmsync.info(name).problems == ()
             successor.unlink()
         assert not list(SHM.glob(f"{name}_*"))
+
+
+@pytest.mark.parametrize("modes", [(0o600, 0o644), (0o644, 0o600)])
+def test_a_writer_of_the_other_mode_that_writes_nothing(name: str, modes: tuple[int, int]) -> None:
+    with Writer(name, mode=modes[0]) as writer:
+        writer.write("old")
+    before = permissions(name)
+    with Writer(name, mode=modes[1]), Reader(name) as reader:
+        assert reader.get() == "old"
+        assert permissions(name) == before  # others get no access to what is in shared mode
+    with Reader(name) as reader:
+        assert reader.get() == "old"
+    Writer(name).unlink()
 
 
 # --------------------------------------------------------------------------------------------------- every public call
