@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX
-from shmsync._core.layout import CLOSED, GENERATION_AT, PUBLIC_MAGIC, VERSION_AT, Names, parse_state_header
+from shmsync._core.layout import CLOSED, GENERATION_AT, PUBLIC_MAGIC, STATE_MAGIC, VERSION_AT, Names, parse_state_header
 from shmsync._core.sealing import Seals
 from shmsync._session.control import map_state, open_control_segment
 from shmsync._session.notify import Notifier
@@ -25,7 +25,6 @@ from shmsync.errors import (
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from shmsync._core.layout import StateHeader
     from shmsync._core.ports import Word
 
 
@@ -58,6 +57,7 @@ class Channel:
     seals: Seals
     notifier: Notifier
 
+    MAGIC = STATE_MAGIC
     MAX_SLEEP = math.inf
     """The longest sleep on the version word, in seconds."""
 
@@ -66,7 +66,10 @@ class Channel:
         with open_control_segment(names, self._segment, writable=False) as segment:
             memory = map_state(names, segment)
             self._inode = segment.status().st_ino
-        self.header = self._parse(memory)
+        header = parse_state_header(self._segment, memoryview(memory), self.MAGIC)
+        if header is None:
+            raise not_published(names.name)
+        self.header = header
         words = StateWords(memory)
         self.version = words.version
         self.generations = words.generations
@@ -76,12 +79,6 @@ class Channel:
     @property
     def _segment(self) -> str:
         return self._names.state
-
-    def _parse(self, memory: mmap) -> StateHeader:
-        header = parse_state_header(self._segment, memoryview(memory))
-        if header is None:
-            raise not_published(self._names.name)
-        return header
 
     @property
     def key(self) -> tuple[str, int]:
@@ -124,6 +121,7 @@ class PublicChannel(Channel):
 
     __slots__ = ("generation_cell",)
 
+    MAGIC = PUBLIC_MAGIC
     # Another user can move those who sleep on a word to one of their own (FUTEX_REQUEUE needs no permission to write),
     # so that the writer's wake does not reach them.
     MAX_SLEEP = 0.05
@@ -136,12 +134,6 @@ class PublicChannel(Channel):
     @property
     def _segment(self) -> str:
         return self._names.public
-
-    def _parse(self, memory: mmap) -> StateHeader:
-        header = parse_state_header(self._segment, memoryview(memory), PUBLIC_MAGIC)
-        if header is None:
-            raise not_published(self._names.name)
-        return header
 
     def open_table(self) -> None:
         """Do nothing but prepare to wait."""

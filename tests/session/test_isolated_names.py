@@ -14,7 +14,15 @@ from helpers import SHM
 from typer.testing import CliRunner
 
 import shmsync
-from shmsync import InvalidArgumentError, Reader, StateNotFoundError, StateReadError, Synchronizer, Writer
+from shmsync import (
+    CapacityError,
+    InvalidArgumentError,
+    Reader,
+    StateNotFoundError,
+    StateReadError,
+    Synchronizer,
+    Writer,
+)
 from shmsync._session import isolated_ownership
 from shmsync._session.notify import Notifier
 from shmsync._session.state import PublicChannel
@@ -369,6 +377,17 @@ def test_a_publish_that_fails_keeps_the_last_value(
 def interrupted(*names: str) -> None:
     segment.rename_segment(*names)
     raise KeyboardInterrupt
+
+
+def test_no_memory(isolated: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated.write("old")
+    with monkeypatch.context() as patch, pytest.raises(CapacityError, match=f"/{name}_data_0 needs 8,192 bytes"):
+        patch.setattr(segment, "free_bytes", lambda *_: 4096.0)
+        isolated.write_raw(bytes(5000))
+    assert unpublished(name) == []
+    with Reader(name) as reader:
+        assert reader.get() == "old"
+    assert isolated.write("new").version.seq == 2
 
 
 def test_an_exception_after_the_first_rename(isolated: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
