@@ -13,7 +13,6 @@ import itertools
 import math
 import mmap
 import os
-import re
 import resource
 import stat
 from contextlib import suppress
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
-_STAGED = re.compile(r"(_data_[01])\.(?:new|[0-9a-f]{16})$")
-"""The end of the name of a data segment until it is complete; messages contain its later name."""
 _STEP = 1 << 20  # bytes, allocated in about a millisecond
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
 
@@ -352,7 +349,9 @@ def _free_space() -> str:
 
 
 def _official(name: str) -> str:
-    return _STAGED.sub(r"\1", name)
+    """Return the later name of a data segment that is not complete yet, for messages."""
+    official, _, _ = name.rpartition(".")
+    return official if official.endswith(("_data_0", "_data_1")) else name
 
 
 def _foreign(name: str) -> OSError:
