@@ -171,6 +171,9 @@ def _open_public(names: Names, forbidden: StateReadError) -> PublicChannel:
     try:
         return PublicChannel(names)
     except StateNotFoundError:
+        status = status_of(names.state)
+        if status is not None and status.st_size == 0:  # its creator has died
+            raise forbidden from None
         raise
     except (StateReadError, LayoutMismatchError):  # forbidden as well, or a reader table
         raise forbidden from None

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -320,7 +321,7 @@ class SegmentDirectory:
         self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
         self.switches_mode = False
-        self._opened: StateFile | None = None
+        self._opened: weakref.ref[StateFile] | None = None  # weak, so that it is unmapped when its owner drops it
         self._was_created = self._has_found_any = False  # any leftovers since
 
     def _trusting(self) -> Names:
@@ -346,8 +347,9 @@ class SegmentDirectory:
     def _note_opened(self, segment: Segment, *, created: bool) -> StateFile:
         self._was_created = created
         self._has_found_any = False
-        self._opened = StateFile(self._options, segment, self._ignored)
-        return self._opened
+        state = StateFile(self._options, segment, self._ignored)
+        self._opened = weakref.ref(state)
+        return state
 
     def create_state(self) -> StateFile | None:
         """Create an empty state segment; None if the name is taken.
@@ -435,7 +437,7 @@ class SegmentDirectory:
 
         Finding it means to list /dev/shm, so names that were never isolated are spared that.
         """
-        opened = self._opened
+        opened = None if self._opened is None else self._opened()
         if self._options.isolated or opened is None or opened.is_isolated:
             return True
         if opened.is_isolated is None:  # there is no header: nothing says what was there before

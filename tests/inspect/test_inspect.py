@@ -313,7 +313,7 @@ def damaged(name: str, which: str) -> None:
     [
         (truncated, "state", "is truncated"),
         (foreign, "state", "is not a shmsync segment"),
-        (damaged, "state", "does not belong to its state segment"),
+        (damaged, "state", "has a damaged header"),
         (removed, "readers", "is missing"),
         (truncated, "readers", "is truncated"),
         (foreign, "readers", "does not belong"),

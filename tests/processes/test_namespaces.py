@@ -120,7 +120,7 @@ def modes(name: str) -> dict[str, int]:
 def test_modes_whatever_the_umask(name: str, umask: int, mode: int, private: int, shared: int) -> None:
     before = os.umask(umask)
     try:
-        with Writer(name, mode=mode) as writer:
+        with Writer(name, mode=mode, reuse_memory=True) as writer:
             for size in (10, 10, 100_000, 100_000):  # created, and replaced
                 writer.write_raw(bytes(size))
             assert modes(name) == {"state": private, "readers": shared, "data_0": private, "data_1": private}
