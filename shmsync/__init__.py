@@ -15,16 +15,20 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
+from typing import TYPE_CHECKING
+
 from shmsync._handles.reader import Reader
 from shmsync._handles.reservation import Reservation
 from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
 from shmsync._inspect import info, names, readers
+from shmsync._session.unlink import unlink
 from shmsync._types import (
     HeldSegmentInfo,
     Info,
     InstanceVersion,
+    ProcessInfo,
     ReaderInfo,
     ReaderStats,
     RetainedInfo,
@@ -33,7 +37,6 @@ from shmsync._types import (
     WriterInfo,
     WriterStats,
 )
-from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 from shmsync.errors import (
     CapacityError,
     ClosedError,
@@ -53,6 +56,9 @@ from shmsync.errors import (
     UninitializedStateError,
     WriteLockConflictError,
 )
+
+if TYPE_CHECKING:
+    from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 
 __version__ = "0.1.0"
 
@@ -74,6 +80,7 @@ __all__ = [
     "InvalidInstanceVersionError",
     "LayoutMismatchError",
     "MissingExtraError",
+    "ProcessInfo",
     "Reader",
     "ReaderInfo",
     "ReaderStats",
@@ -96,4 +103,19 @@ __all__ = [
     "names",
     "readers",
     "unarchive",
+    "unlink",
 ]
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> object:
+        """Import the names of the archive codec on first use; the first handle imports the codec, too."""
+        if name not in {"ArchivedList", "ArchivedMap", "ArrayMap", "unarchive"}:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from shmsync.codecs import archive  # noqa: PLC0415 - on first use
+
+        value = globals()[name] = getattr(archive, name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

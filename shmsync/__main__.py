@@ -11,12 +11,14 @@ def main() -> None:
     """Run the command line, or exit with one line that names the missing package."""
     try:
         from shmsync.cli import run  # noqa: PLC0415 - needs an extra
+
+        run()  # imports more of it
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in {"click", "rich", "typer"}:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"click", "rich", "typer"}:
             raise
-        sys.stderr.write(f"shmsync: the command line needs {error.name}: pip install 'shmsync[cli]'\n")
+        sys.stderr.write(f"shmsync: the command line needs {package}: pip install 'shmsync[cli]'\n")
         sys.exit(USAGE)
-    run()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,19 @@ def instance_version(seq: int, idx: int, size: int, checksum: int) -> InstanceVe
     return InstanceVersion(seq, idx, size, checksum)
 
 
+class ProcessInfo(NamedTuple):
+    """A process, as /proc describes it.
+
+    Attributes:
+        state: "running", "sleeping", "blocked" (in a system call that no signal interrupts), "stopped" (by a signal or
+            a debugger), "zombie" or "unknown".
+        command: its command line, without the directory of the program.
+    """
+
+    state: str
+    command: str
+
+
 class WriterInfo(NamedTuple):
     """The writer of a name.
 
@@ -45,11 +58,13 @@ class WriterInfo(NamedTuple):
             last writer closed; "unknown": the state segment cannot be read.
         pid: process ID of the writer, in its own PID namespace; None if there is no writer or it is unknown.
         since: when the writer acquired the name, in seconds of Unix time; None if there is no writer or it is unknown.
+        process: its process; None if it is not alive or unknown.
     """
 
     state: str
     pid: int | None = None
     since: float | None = None
+    process: ProcessInfo | None = None
 
 
 class RetainedInfo(NamedTuple):
@@ -80,10 +95,10 @@ class ReaderInfo(NamedTuple):
         evicted: whether a read took longer than the grace duration of a write. The data it reads stays intact: the
             writer has allocated a new segment.
         retained: data segments that are retained for views.
-        held_at_least, held_at_most: bounds, in seconds, on how long the reader has held the oldest version it holds;
-            None if it holds nothing or the bound is unknown. They are derived from the times of publishes, because
-            readers do not record when they start a read.
+        outdated: seconds since the oldest version that the reader holds was replaced by a newer one, accurate to half a
+            second; None if the reader holds none, or only the newest, or the time is unknown.
         held_memory: memory of replaced segments that its process has mapped, in bytes; None if that is unknown.
+        process: its process; None if it is not alive or unknown.
     """
 
     slot: int
@@ -94,9 +109,9 @@ class ReaderInfo(NamedTuple):
     announced: int
     evicted: bool
     retained: tuple[RetainedInfo, ...]
-    held_at_least: float | None = None
-    held_at_most: float | None = None
+    outdated: float | None = None
     held_memory: int | None = None
+    process: ProcessInfo | None = None
 
     @property
     def state(self) -> str:
@@ -253,8 +268,8 @@ class ReaderStats(NamedTuple):
         values: changed values returned by `get` or `read`.
         attached: how often the reader attached to the name; it attaches again after an unlink, a removal or a fork.
         claimed: reader slots claimed: one for each attachment, and one more after each read whose slot had to be
-            abandoned because it was evicted while other snapshots were open, interrupted by an exception, or shared
-            with a forked process.
+            abandoned because it was evicted while other snapshots were open, interrupted by an exception, shared
+            with a forked process, or the highest of many while few readers were left.
     """
 
     values: int

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from shmsync import _inspect
 from shmsync._core.layout import names_of
+from shmsync._inspect.inspector import Inspector
 from shmsync._util.optional import import_optional
-from shmsync.errors import InvalidArgumentError, StateNotFoundError
+from shmsync.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,8 @@ class Collector(_Base):
         self._names = None if names is None else list(dict.fromkeys(names))
         for name in self._names or ():
             names_of(name)
+        self._inspector = Inspector()
+        self._lock = threading.Lock()
 
     def describe(self) -> Iterator[Any]:
         """Yield the metric families without samples, so that registering the collector inspects nothing."""
@@ -76,11 +80,13 @@ class Collector(_Base):
         A name that does not exist has no samples, except `shmsync_writer_up` 0 if it was passed to the constructor.
         """
         families = self._families()
-        for name in _inspect.names() if self._names is None else self._names:
-            info = _info_or_none(name)
-            if info is not None:
-                _add_samples(families, info)
-            elif self._names is not None:
+        with self._lock:  # a web server may answer two scrapes at once
+            infos = self._inspector.inspect(_inspect.names() if self._names is None else self._names)
+        for info in infos:
+            _add_samples(families, info)
+        found = {info.name for info in infos}
+        for name in self._names or ():
+            if name not in found:
                 families["writer_up"].add_metric([name], 0)
         yield from families.values()
 
@@ -99,13 +105,6 @@ class Collector(_Base):
             (gauge, "problems", "Number of problems of the segments.", []),
         )
         return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in families}
-
-
-def _info_or_none(name: str) -> Info | None:
-    try:
-        return _inspect.info(name)
-    except StateNotFoundError:
-        return None
 
 
 def _add_samples(families: dict[str, Any], info: Info) -> None:

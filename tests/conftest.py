@@ -93,6 +93,14 @@ def name() -> str:
 
 
 @pytest.fixture
+def cleaned_name(name: str) -> Iterator[str]:
+    """A name whose segments are removed after the test, even if they are damaged."""
+    yield name
+    for path in SHM.glob(f"{name}_*"):
+        path.unlink()
+
+
+@pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
     """A writer of `name`; the name is unlinked after the test."""
     with closing(Writer(name)) as writer:  # the name is acquired by the first write

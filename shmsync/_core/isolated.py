@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 INDEX = 0
 """The only data segment."""
 
+_NOBODY: frozenset[tuple[int, int]] = frozenset()
+
 ValueT_contra = TypeVar("ValueT_contra", contravariant=True)
 ValueT = TypeVar("ValueT")
 
@@ -220,7 +222,7 @@ class IsolatedPublisher(Generic[ValueT]):
             )
         # Under the names lock: a remover finds the inode, or this finds that the name was removed.
         self._owner.replace(lambda _: self._register.create(size))
-        return new(PreparedWrite, (seq, INDEX, False, True, generation, False))
+        return new(PreparedWrite, (seq, INDEX, False, True, generation, False, _NOBODY))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
         """Fill the prepared inode with a value and publish it; return the checksum of its payload.

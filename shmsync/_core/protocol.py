@@ -139,6 +139,7 @@ class PreparedWrite(NamedTuple):
         replaced: whether the data segment got a new inode.
         generation: generation of the segment's inode.
         held: whether it got one because a reader was evicted there or retains it, or a fork has sealed it.
+        evicted: (slot, index) of readers that hold the replaced inode since they were evicted.
     """
 
     seq: int
@@ -147,6 +148,7 @@ class PreparedWrite(NamedTuple):
     replaced: bool
     generation: int
     held: bool
+    evicted: frozenset[tuple[int, int]]
 
 
 class Publisher(Generic[ValueT]):
@@ -226,7 +228,7 @@ class Publisher(Generic[ValueT]):
             self._segments.replace(index, generation, size)
             word.store(generation)
             self._evictions_settled |= evicted  # only now: if the replacement fails, the next write has to make it
-        return new(PreparedWrite, (seq, index, reset, replaced, generation, held))
+        return new(PreparedWrite, (seq, index, reset, replaced, generation, held, evicted))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
         """Fill the prepared segment with a value and publish it; return the checksum of its payload.
@@ -234,7 +236,7 @@ class Publisher(Generic[ValueT]):
         Raises:
             StaleIncarnationError: the incarnation was ended; nothing was published.
         """
-        seq, index, _, _, generation, _ = prepared
+        seq, index, _, _, generation, _, _ = prepared
         checksum = self._segments.write(index, generation, seq, value)
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         # Compared, because a forced removal may have set CLOSED, which a plain store would overwrite.

@@ -79,6 +79,8 @@ class Reader(Generic[T]):
         timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
         allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
+        zero_copy_bytes: read bytes of 4 KiB and more in place, as read-only memoryviews of shared memory. By default
+            bytes inside a value read back as bytes, copied into this process.
         owner: name or id of another user whose segments are trusted. By default, those of this process's user and of
             root: any user of the host may take a free name, and so decide what is read there.
 
@@ -106,6 +108,7 @@ class Reader(Generic[T]):
         type: None = None,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
     ) -> None: ...
 
@@ -117,6 +120,7 @@ class Reader(Generic[T]):
         type: type[T],
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
     ) -> None: ...
 
@@ -128,6 +132,7 @@ class Reader(Generic[T]):
         type: object,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
     ) -> None: ...
 
@@ -138,6 +143,7 @@ class Reader(Generic[T]):
         type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
+        zero_copy_bytes: bool = False,
         owner: str | int | None = None,
     ) -> None:
         self.name = name
@@ -146,7 +152,8 @@ class Reader(Generic[T]):
         self._type = type
         self._allow_pickle = allow_pickle
         self._owner = None if owner is None else user_id(owner)
-        self.decoder = Decoder(type, allow_pickle=allow_pickle)
+        self._zero_copy_bytes = zero_copy_bytes
+        self.decoder = Decoder(type, allow_pickle=allow_pickle, zero_copy_bytes=zero_copy_bytes)
         self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
@@ -185,7 +192,7 @@ class Reader(Generic[T]):
 
         Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
         as long as they are referenced. Raw bytes are a new memoryview in each call, so a caller may release it. If one
-        inside a container was released, the next call returns a new container.
+        inside a container (see `zero_copy_bytes`) was released, the next call returns a new container.
 
         Args:
             default: returned while nothing is published, instead of an error.
@@ -423,8 +430,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is not None and self._attachment.channel.is_superseded():
+        if self._attachment is None:
+            return
+        if self._attachment.channel.is_superseded():
             self._detach()
+        elif self._attachment.lower_slot():
+            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
@@ -484,7 +495,8 @@ class Reader(Generic[T]):
     ) -> int | None:
         """Wait as `wait` does, but in an asyncio coroutine. It may be cancelled at any time.
 
-        All waits of a process share one thread, which ends one or two seconds after the last of them.
+        The waits of a process share a thread for every 127 names. It ends one or two seconds after the last of them, or
+        at once before a fork.
         """
         return await waiting.wait_async(self, since, timeout)
 
@@ -592,7 +604,13 @@ class Reader(Generic[T]):
 
     def _options(self) -> dict[str, Any]:
         """Return the arguments of the constructor, without the name."""
-        return {"type": self._type, "timeout": self._timeout, "allow_pickle": self._allow_pickle, "owner": self._owner}
+        return {
+            "type": self._type,
+            "timeout": self._timeout,
+            "allow_pickle": self._allow_pickle,
+            "zero_copy_bytes": self._zero_copy_bytes,
+            "owner": self._owner,
+        }
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"

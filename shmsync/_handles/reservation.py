@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shmsync._util.optional import import_optional
 from shmsync.errors import ClosedError, InvalidArgumentError
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from shmsync._types import WriteResult
 
 
-@dataclass(frozen=True)
-class OpenReservation:
+class OpenReservation(NamedTuple):
     """The record that a writer keeps of an open Reservation."""
 
     reservation: weakref.ref[Reservation]

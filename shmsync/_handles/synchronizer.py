@@ -49,6 +49,7 @@ class Synchronizer(Reader[T]):
         type: None = None,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         **writer: Any,
     ) -> None: ...
@@ -61,6 +62,7 @@ class Synchronizer(Reader[T]):
         type: type[T],
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         **writer: Any,
     ) -> None: ...
@@ -73,6 +75,7 @@ class Synchronizer(Reader[T]):
         type: object,
         timeout: float | timedelta = ...,
         allow_pickle: bool = ...,
+        zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
         **writer: Any,
     ) -> None: ...
@@ -84,10 +87,18 @@ class Synchronizer(Reader[T]):
         type: Any = None,  # noqa: A002 - the standard name
         timeout: float | timedelta = 0.0,
         allow_pickle: bool = False,
+        zero_copy_bytes: bool = False,
         owner: str | int | None = None,
         **writer: Any,
     ) -> None:
-        super().__init__(name, type=type, timeout=timeout, allow_pickle=allow_pickle, owner=owner)
+        super().__init__(
+            name,
+            type=type,
+            timeout=timeout,
+            allow_pickle=allow_pickle,
+            zero_copy_bytes=zero_copy_bytes,
+            owner=owner,
+        )
         self._writer: Writer[T] = Writer(name, **writer)
         self._is_inherited = False  # whether the writer is that of the parent process
 

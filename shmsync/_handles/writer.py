@@ -112,6 +112,7 @@ class Writer(Generic[T]):
             names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"), reuse_memory
         )
         self._codec: Codec = codecs.by_name(codec)
+        self._encode = codecs.encoder_of(self._codec)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
@@ -152,7 +153,7 @@ class Writer(Generic[T]):
         """
         if not self._usable or not alive[0]:
             self._refuse()
-        return self._publish(self._codec, self._codec.encode(value), grace_duration)
+        return self._publish(self._codec, self._encode(value), grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
@@ -274,11 +275,13 @@ class Writer(Generic[T]):
         if self._heals:
             self._heals = False
             self._owner.published()
-        seq, index, reset, replaced, _, _ = prepared
+        seq, index, reset, replaced, _, held, _ = prepared
         self._writes += 1
         if reset or replaced:
             self._resets += reset
             self._replaced += replaced
+            if held:
+                owned.record_outdated(prepared)
             self._log.published(prepared, owned.evicted() if reset else [])
         return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum))))
 
@@ -354,6 +357,8 @@ class Writer(Generic[T]):
             try:
                 self._take_turn()
                 owned, prepared = self._reserve(reservation.size, grace_duration)
+                if prepared.held:  # now: it may never be published
+                    owned.record_outdated(prepared)
                 buffer = owned.data.payload_view(prepared.idx, reservation.size)
                 opened = OpenReservation(
                     weakref.ref(reservation), reservation.size, threading.current_thread(), owned, prepared

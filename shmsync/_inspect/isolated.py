@@ -9,12 +9,11 @@ from shmsync._core.layout import (
     CLOSED,
     LAYOUT_VERSION,
     PUBLIC_MAGIC,
-    STATE_SIZE,
     WRITER,
     WRITER_AT,
     parse_state_header,
 )
-from shmsync._inspect.words import StateWords, unix_time
+from shmsync._inspect.words import USED, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._session.data_name import header_of
 from shmsync._shm.segment import open_segment
@@ -38,11 +37,12 @@ def scan_public(result: Scan, segments: Names) -> None:
     """
     try:
         with open_control_segment(segments, segments.public, writable=False) as public:
-            raw = public.read(0, STATE_SIZE).ljust(STATE_SIZE, b"\0")
+            result.segments[public.name] = segment_info(public.name, public.status())
+            raw = public.read(0, USED).ljust(USED, b"\0")
             header = parse_state_header(public.name, memoryview(raw), PUBLIC_MAGIC)
             if header is None:
                 return  # it is just being created
-            result.header, result.layout, result.isolated, result.readers = header, LAYOUT_VERSION, True, ()
+            result.header, result.layout, result.isolated = header, LAYOUT_VERSION, True
             if result.writer.state == "unknown":  # whether it is alive shows only the state segment
                 pid, since = WRITER.unpack_from(raw, WRITER_AT)
                 result.writer = WriterInfo("unknown", pid, unix_time(since)) if pid else WriterInfo("closed")
@@ -62,6 +62,7 @@ def _scan_data(result: Scan, segments: Names, public: Segment) -> None:
             return
         try:
             with open_segment(segments.data[INDEX], writable=False) as segment:
+                status = segment.status()
                 found = header_of(segment.name, segment)
         except FileNotFoundError:
             if not words.seq:
@@ -75,6 +76,7 @@ def _scan_data(result: Scan, segments: Names, public: Segment) -> None:
             if found.incarnation == header.incarnation:
                 # What the name leads to is published, even if the version word does not say so yet.
                 result.data[INDEX] = found
+                result.segments[segments.data[INDEX]] = segment_info(segments.data[INDEX], status)
                 result.words = words._replace(seq=found.seq)
                 return
             problem = f"{segments.data[INDEX]} belongs to another incarnation; the next write repairs it"

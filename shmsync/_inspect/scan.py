@@ -2,21 +2,21 @@
 
 Everything is read with `pread` from read-only descriptors, so segments that are damaged, foreign, or truncated during
 the scan do no harm. The kernel locks show which processes are alive.
+
+A scan contains no time and no conclusion that depends on one: two scans of a name that has not changed are equal, so
+`Inspector` uses what it concluded from the previous one.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync._core.isolated import INDEX
 from shmsync._core.layout import (
     CLOSED,
-    HAZARD_AT,
     HIGH_WATER,
     HIGH_WATER_AT,
-    OWNER,
-    OWNER_AT,
     PAYLOAD_AT,
     STATE_HEADER,
     STATE_MAGIC,
@@ -32,20 +32,31 @@ from shmsync._core.layout import (
     readers_belong,
     readers_size,
     slot_offset,
-    unpack_pin,
 )
 from shmsync._inspect.isolated import scan_public
-from shmsync._inspect.words import WORD, StateWords, unix_time
+from shmsync._inspect.words import USED, WORD, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
-from shmsync._shm.segment import open_segment
-from shmsync._types import ReaderInfo, RetainedInfo, WriterInfo
+from shmsync._shm.segment import open_segment, status_of
+from shmsync._types import SegmentInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 _ATTEMPTS = 20  # a fast writer may change state and data header while they are read
+
+
+class Table(NamedTuple):
+    """A reader table.
+
+    Attributes:
+        slots: the bytes of the slots below the high-water mark, and of what precedes them.
+        locked: by slot, whether a live process holds its lock.
+    """
+
+    slots: bytes
+    locked: tuple[bool, ...]
 
 
 class Scan:
@@ -57,8 +68,9 @@ class Scan:
         header: header of the state segment; None if it is incomplete.
         words: shared words of the state segment, read together with the data headers.
         writer: the newest writer of the name, which may have closed or died.
-        readers: slots in use; None if the reader table cannot be read.
+        table: the reader table; None if it cannot be read.
         data: header of each data segment; None if it is missing or damaged.
+        segments: size and memory of state segment, reader table, data segments 0 and 1, as far as they were read.
         problems: one message for each problem of the segments.
         readable: whether this process may read the state segment, or the public state.
         isolated: whether the incarnation is isolated: see `shmsync._core.isolated`.
@@ -70,8 +82,9 @@ class Scan:
         self.header: StateHeader | None = None
         self.words: StateWords | None = None
         self.writer = WriterInfo("unknown")
-        self.readers: tuple[ReaderInfo, ...] | None = None
+        self.table: Table | None = None
         self.data: list[DataHeader | None] = [None, None]
+        self.segments: dict[str, SegmentInfo] = {}
         self.problems: list[str] = []
         self.readable = True
         self.isolated = False
@@ -79,6 +92,11 @@ class Scan:
     def index_of(self, seq: int) -> int:
         """Return which data segment holds a version."""
         return INDEX if self.isolated else index_of(seq)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scan) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def scan(name: str, segments: Names) -> Scan:
@@ -103,6 +121,9 @@ def scan(name: str, segments: Names) -> Scan:
         if not (forbidden and result.header is None and _is_public(result, segments)):
             result.problems.append(format_error(error))
             result.readable = not forbidden
+    for segment in (segments.state, segments.readers, *segments.data):
+        if segment not in result.segments:  # this process may not open it, or did not need to
+            result.segments[segment] = segment_info(segment, status_of(segment))
     return result
 
 
@@ -116,8 +137,10 @@ def _is_public(result: Scan, segments: Names) -> bool:
 
 
 def _scan_state(result: Scan, segment: Segment) -> None:
-    size = segment.status().st_size
-    raw = segment.read(0, STATE_SIZE)
+    status = segment.status()
+    size = status.st_size
+    result.segments[segment.name] = segment_info(segment.name, status)
+    raw = segment.read(0, USED)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
         result.writer = WriterInfo("alive" if locked else "unknown")
@@ -134,7 +157,7 @@ def _scan_state(result: Scan, segment: Segment) -> None:
         if not locked:
             result.problems.append(f"{segment.name}: its writer died while creating it; the next writer repairs it")
         return
-    result.words = StateWords.read(segment)
+    result.words = StateWords.parse(raw)
     if result.words.seq == CLOSED and not header.isolated:
         result.problems.append(f"{segment.name} is marked as removed but still exists; the next writer replaces it")
 
@@ -150,7 +173,7 @@ def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
     """Read the state and both data headers until they agree on the newest version, or the state stops changing."""
     for _ in range(_ATTEMPTS):
         before = result.words = StateWords.read(state)
-        headers = [_data_header(segment) for segment in segments.data]
+        headers = [_data_header(result, segment) for segment in segments.data]
         result.data = [header if isinstance(header, DataHeader) else None for header in headers]
         if before.seq in {0, CLOSED} or _is_consistent(result, idx := index_of(before.seq)):
             return
@@ -160,13 +183,15 @@ def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
             return
 
 
-def _data_header(name: str) -> DataHeader | str:
+def _data_header(result: Scan, name: str) -> DataHeader | str:
     """Return the header of a data segment, or a message that describes the problem."""
     try:
         with open_segment(name, writable=False) as segment:
-            raw = segment.read(0, PAYLOAD_AT)
-            return parse_data_header(name, raw, segment.status().st_size)
+            status = segment.status()
+            result.segments[name] = segment_info(name, status)
+            return parse_data_header(name, segment.read(0, PAYLOAD_AT), status.st_size)
     except FileNotFoundError:
+        result.segments[name] = SegmentInfo(name, None)
         return f"{name} is missing; the next write creates it again"
     except (ShmSyncError, OSError) as error:
         return format_error(error)
@@ -194,38 +219,24 @@ def _scan_readers(result: Scan, segments: Names) -> None:
     assert header is not None
     try:
         with open_control_segment(segments, segments.readers, writable=False) as segment:
-            raw = segment.read(0, readers_size(header.max_readers))
-            if len(raw) < readers_size(header.max_readers):
-                result.problems.append(f"{segment.name} is truncated: {len(raw)} bytes; {_remove(result)}")
+            status = segment.status()
+            result.segments[segment.name] = segment_info(segment.name, status)
+            raw = segment.read(0, slot_offset(0))
+            if status.st_size < readers_size(header.max_readers):
+                result.problems.append(f"{segment.name} is truncated: {status.st_size} bytes; {_remove(result)}")
             elif not readers_belong(memoryview(raw), header):
                 result.problems.append(f"{segment.name} does not belong to its state segment; {_remove(result)}")
             else:
-                result.readers = tuple(_used_slots(result, segment, raw))
+                result.table = _read_table(segment, raw, header.max_readers)
     except StateReadError as error:
         missing = isinstance(error, StateNotFoundError)
         result.problems.append(f"{segments.readers} is missing; {_remove(result)}" if missing else format_error(error))
 
 
-def _used_slots(result: Scan, segment: Segment, raw: bytes) -> list[ReaderInfo]:
-    assert result.header is not None
+def _read_table(segment: Segment, head: bytes, max_readers: int) -> Table:
     # Every reader may write to the table, so the high-water word is not trusted.
-    high_water = min(WORD.unpack_from(raw, HIGH_WATER_AT)[0] & HIGH_WATER, result.header.max_readers)
-    used = []
-    for index in range(high_water):
-        alive = ofd_locks.is_locked(segment.fd, slot_offset(index))
-        slot = _unpack_slot(result, index, raw[slot_offset(index) : slot_offset(index + 1)], alive=alive)
-        if alive or slot.is_reading or slot.evicted or slot.retained:
-            used.append(slot)
-    return used
-
-
-def _unpack_slot(result: Scan, index: int, raw: bytes, *, alive: bool) -> ReaderInfo:
-    assert result.words is not None
-    evicted, announced, counts = unpack_pin(WORD.unpack_from(raw)[0])
-    retained = []
-    for idx, at in enumerate(HAZARD_AT):
-        (generation,) = WORD.unpack_from(raw, at)
-        if generation:
-            retained.append(RetainedInfo(idx, generation, generation == result.words.generations[idx]))
-    pid, since = OWNER.unpack_from(raw, OWNER_AT)
-    return ReaderInfo(index, pid or None, unix_time(since), alive, counts, announced, evicted, tuple(retained))
+    high_water = min(WORD.unpack_from(head, HIGH_WATER_AT)[0] & HIGH_WATER, max_readers)
+    if not high_water:
+        return Table(head, ())
+    slots = segment.read(0, slot_offset(high_water))  # before the locks: a slot may be claimed in between
+    return Table(slots, tuple(ofd_locks.is_locked(segment.fd, slot_offset(index)) for index in range(high_water)))

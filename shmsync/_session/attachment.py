@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from sys import getrefcount
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
-from shmsync.errors import DataReadError, StateReadError, not_published
+from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
 
 if TYPE_CHECKING:
     from threading import RLock
@@ -161,18 +162,36 @@ class Attachment:
         self._pinned = None
         self._mappings = [None, None]
 
+    def lower_slot(self) -> bool:
+        """Exchange the highest slot in use for a lower one if there are few readers: the writer scans all below it.
+
+        Return whether it was exchanged. The old one is freed with the last reference: what is pinned or retained there.
+        """
+        slot, lower = self._slot, None
+        if slot is not None:
+            with suppress(ShmSyncError):  # such as too many open files: the old one will do
+                lower = slots.claim_lower(self.channel.table, self.channel.seals, slot)
+        if lower is not None:
+            self._enter_through(lower)
+        return lower is not None
+
+    def _enter_through(self, slot: Slot) -> None:
+        self._slot = slot
+        fork.call_before(slot)
+        self._counters.claimed += 1
+        logger.debug("claimed slot %d of %s", slot.index, self._names.readers)
+
     # The port `ReaderPort` of the protocol.
 
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
         if getrefcount(self._slot) > slots.MAX_REFERENCES and self._slot is not None:
             self.discard()  # its snapshots keep it
-        if self._slot is None or self._slot.poisoned:
-            self._slot = slots.claim(self.channel.table, self.channel.seals)
-            fork.call_before(self._slot)
-            self._counters.claimed += 1
-            logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)
-        return self._slot
+        slot = self._slot
+        if slot is None or slot.poisoned:
+            slot = slots.claim(self.channel.table, self.channel.seals)
+            self._enter_through(slot)
+        return slot
 
     def map(self, seq: int) -> TrackedMapping | None:
         """Return the mapping of the segment that holds `seq`; None if no segment contains it (0 and CLOSED)."""

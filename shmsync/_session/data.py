@@ -185,13 +185,23 @@ class DataSegments:
         size = len(payload)
         mapping = self._mappings[index]
         assert mapping is not None
-        if type(payload) is bytes:  # immutable, so it can be hashed at its source
+        if type(payload) is bytes and size <= PAGE:  # immutable, so it can be hashed at its source
             mapping.put(PAYLOAD_AT, payload)
             checksum = checksum_of(payload)
         else:
             checksum = _gather.copy_into(self.payload_view(index, size), payload)
         mapping.put(0, pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now)))
         return checksum
+
+    def published(self, index: int) -> int:
+        """Return when the version in a segment was published, as in its header; 0 if unknown."""
+        mapping = self._mappings[index]
+        if mapping is None:
+            return 0
+        try:
+            return parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size).published
+        except DataReadError:
+            return 0
 
     def discard(self, index: int) -> None:
         """Unlink a segment that is not current: no reader, and no later writer, uses its memory again."""

@@ -17,28 +17,35 @@ from shmsync._core.layout import (
     slot_offset,
 )
 from shmsync._shm import ofd_locks
-from shmsync._shm.mapped import unlinked_segments
+from shmsync._shm.mapped import mapped_by
 from shmsync._shm.segment import open_segment
 from shmsync._types import HeldSegmentInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from shmsync._core.layout import Names
+    from shmsync._shm.mapped import Mapped
 
 _WORD = struct.Struct("=Q")
 _MOST_PIDS = 8  # in a message
 
 
-def held_segments(names: Names, pids: Iterable[int | None]) -> tuple[tuple[HeldSegmentInfo, ...], tuple[int, ...]]:
-    """Return the replaced data segments that processes still map, and the processes that cannot be examined."""
+def held_segments(
+    names: Names, mapped: Mapping[int, Mapped | None]
+) -> tuple[tuple[HeldSegmentInfo, ...], tuple[int, ...]]:
+    """Return the replaced data segments that processes still map, and the processes that cannot be examined.
+
+    Args:
+        names: the segment names.
+        mapped: by process, what it has mapped; None if that cannot be determined.
+    """
     found: dict[tuple[str, int], HeldSegmentInfo] = {}
     unknown = []
-    for pid in sorted({pid for pid in pids if pid}):
-        mapped = unlinked_segments(pid)
-        if mapped is None:
+    for pid, each in sorted(mapped.items()):
+        if each is None:
             unknown.append(pid)
-        for segment, inode, size in mapped or ():
+        for segment, inode, size in each.unlinked if each else ():
             if segment in names.data:
                 held = found.get(inode, HeldSegmentInfo(segment, inode[1], size, ()))
                 found[inode] = held._replace(pids=(*held.pids, pid) if pid not in held.pids else held.pids)
@@ -47,7 +54,7 @@ def held_segments(names: Names, pids: Iterable[int | None]) -> tuple[tuple[HeldS
 
 def describe_held(names: Names) -> str:
     """Return a clause for the message of a CapacityError; an empty text if no memory is held."""
-    held, unknown = held_segments(names, _reader_pids(names))
+    held, unknown = held_segments(names, {pid: mapped_by(pid) for pid in _reader_pids(names) if pid})
     text = ""
     if held:
         size = sum(segment.memory for segment in held)

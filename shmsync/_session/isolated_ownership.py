@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from shmsync._session.state_file import CreateOptions, StateFile
 
 
+_TOKEN_BYTES = 8
+
+
 def own(options: CreateOptions, owner: NameOwner[StateFile], state: StateFile) -> Ownership:
     """Return the owned incarnation in the mode that it has.
 
@@ -65,7 +68,7 @@ class NextVersion:
             CapacityError, DataWriteError: it cannot be created.
         """
         self.discard(INDEX)
-        name = self._names.unpublished()
+        name = self._names.unpublished(os.urandom(_TOKEN_BYTES))
         self._unpublished, self._creator = name, os.getpid()  # first: an exception from a signal handler may follow
         try:
             created = create_segment(name, -(-(PAYLOAD_AT + size) // PAGE) * PAGE, self._mode)
@@ -85,7 +88,7 @@ class NextVersion:
         payload, codec, now = value
         size, mapping = len(payload), self._mapping
         assert mapping is not None
-        if type(payload) is bytes:  # as in `data`
+        if type(payload) is bytes and size <= PAGE:  # as in `data`
             mapping.put(PAYLOAD_AT, payload)
             checksum = checksum_of(payload)
         else:
@@ -165,6 +168,9 @@ class IsolatedOwnership(Ownership):
         checksum = self._publisher.commit(prepared, value)
         self.is_unpublished = False
         return checksum
+
+    def record_outdated(self, prepared: PreparedWrite) -> None:
+        """Do nothing: there is no slot to record it in."""
 
     def evicted(self) -> list[int]:
         """Return nothing: no reader is waited for."""

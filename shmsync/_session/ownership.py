@@ -76,6 +76,11 @@ class Ownership:
         self._notifier.notify(had_waiters=had_waiters)
         return checksum
 
+    def record_outdated(self, prepared: PreparedWrite) -> None:
+        """Record since when readers have held the memory that a write replaced. For tools only."""
+        moment = self.data.published(1 - prepared.idx) or int(time.monotonic())
+        self._table.record_outdated(prepared.idx, prepared.generation - 1, prepared.evicted, moment)
+
     def evicted(self) -> list[int]:
         """Return the pids whose slots are evicted now. For messages only."""
         return self._table.evicted()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shmsync import codecs
-from shmsync._core.layout import PAYLOAD_AT, DataHeader, checksum_of
+from shmsync._core.layout import PAYLOAD_AT, DataHeader
 from shmsync._types import InstanceVersion, instance_version
+from shmsync.codecs import _blocks
 from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class PinnedVersion(ClosedVersion):
         Raises:
             IntegrityError: payload and checksum do not match.
         """
-        found = checksum_of(self.view())
+        found = _blocks.checksum(self.view())
         if found != self._header.checksum:
             raise IntegrityError(
                 f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x} instead of "

@@ -12,6 +12,8 @@ from shmsync._core.layout import (
     HAZARD_AT,
     HIGH_WATER,
     HIGH_WATER_AT,
+    OUTDATED,
+    OUTDATED_AT,
     OWNER,
     OWNER_AT,
     SEALED_AT,
@@ -28,6 +30,8 @@ from shmsync._shm import atomics, ofd_locks
 from shmsync.errors import StateReadError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from shmsync._core.ports import Word
     from shmsync._shm.segment import Segment
 
@@ -69,17 +73,23 @@ class ReaderTable:
         pid: int = OWNER.unpack_from(self._memory, slot_offset(index) + OWNER_AT)[0]
         return pid
 
-    def lock(self, index: int) -> SlotLock | None:
-        """Take the lock of a slot, on an open file description of its own; return None if a live process holds it."""
+    def lock_first(self, indexes: Iterable[int]) -> tuple[int, SlotLock] | None:
+        """Take the lock of the first of these slots that no live process holds; return its index, too.
+
+        The lock belongs to an open file description of its own, so that it can be kept by itself. A try that fails
+        leaves nothing on it, so one is enough for all tries.
+        """
         segment = open_control_segment(self._names, self._names.readers, writable=True)
         if segment.status().st_ino != self._inode:
             raise StateReadError(errno.ESTALE, f"{self._names.readers} was removed and created again")
-        if not ofd_locks.try_lock(segment.fd, slot_offset(index)):
-            segment.close()
-            return None
-        # The owner's pid: for messages and tools only, never for a decision.
-        OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
-        return _SlotLock(segment, slot_offset(index))
+        for index in indexes:
+            if ofd_locks.try_lock(segment.fd, slot_offset(index)):
+                # The owner's pid: for messages and tools only, never for a decision.
+                OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
+                OUTDATED.pack_into(self._memory, slot_offset(index) + OUTDATED_AT, 0, 0)
+                return index, _SlotLock(segment, slot_offset(index))
+        segment.close()
+        return None
 
 
 class _SlotLock:
@@ -133,6 +143,29 @@ class WriterTable(ReaderTable):
         """Return the pids whose slots are evicted now. For messages only."""
         high = min(self.high_water.load() & HIGH_WATER, self.max_readers)
         return [self.owner(index) for index in range(high) if self.slot(index).pin.load() & EVICTED]
+
+    def record_outdated(self, index: int, generation: int, evicted: Collection[tuple[int, int]], moment: int) -> None:
+        """Record in the slots of readers since when they have held memory that was replaced. For tools only.
+
+        Called once for each replacement that readers caused, so the time of a hold that goes on is not changed. Only a
+        writer that takes over finds the evictions of its predecessor again, and records a later time for them.
+
+        Args:
+            index: data segment that was replaced.
+            generation: generation of the replaced inode.
+            evicted: (slot, index) of readers that pin it and were evicted since the last replacement.
+            moment: when the version in it was outdated, in seconds of the monotonic clock.
+        """
+        for number in range(min(self.high_water.load() & HIGH_WATER, self.max_readers)):
+            words = self.slot(number)
+            is_evicted = (number, index) in evicted
+            if is_evicted or words.hazards[index].load() == generation:
+                at = slot_offset(number) + OUTDATED_AT
+                outdated = list(OUTDATED.unpack_from(self._memory, at))
+                outdated[index] = moment
+                if is_evicted and not words.hazards[1 - index].load():
+                    outdated[1 - index] = 0  # of an earlier hold
+                OUTDATED.pack_into(self._memory, at, *outdated)
 
     def close(self) -> None:
         """Close the segment."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
+import sys
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync._core.isolated import INDEX, EndableVersion, can_continue
 from shmsync._core.layout import (
@@ -57,8 +56,7 @@ _NAMES_LOCK_AT = 1
 _NAMES_LOCK_TIMEOUT = 10.0  # seconds; its holder needs microseconds, and for a large segment the time to allocate it
 
 
-@dataclass(frozen=True)
-class CreateOptions:
+class CreateOptions(NamedTuple):
     """Options for creating an incarnation.
 
     Attributes:
@@ -242,7 +240,7 @@ class StateFile:
         self._locks.set_mode(options.state_mode)
         if not options.isolated:
             self._allocate()
-        self.header = StateHeader(secrets.randbits(63) + 1, options.max_readers, time.time_ns(), options.isolated)
+        self.header = StateHeader(1 + _random_63_bits(), options.max_readers, time.time_ns(), options.isolated)
 
     def _allocate(self) -> None:
         if self._locks.status().st_size == 0:
@@ -289,9 +287,9 @@ class StateFile:
         """Wake all readers that sleep on the version word."""
         notify.wake(self.memory, VERSION_AT)
 
-    def conflict(self) -> WriteLockConflictError:
+    def conflict(self, remedy: str) -> WriteLockConflictError:
         """Return the error for a write lock that another process holds."""
-        return conflict(self._names, self._locks)
+        return conflict(self._names, self._locks, remedy)
 
     def close(self) -> None:
         """Close the descriptors. The mappings stay."""
@@ -307,14 +305,18 @@ class SegmentDirectory:
         options: the names, and options for creating segments.
         ignored: errors of a state segment's header that do not prevent its removal.
         is_writer: whether values will be published there: only into segments of this process's user.
+        remedy: what to do about a live writer, for the error; empty for what another writer can do.
 
     Attributes:
         switches_mode: whether an incarnation of the other mode, shared or isolated, cannot go on. A writer that has
             only acquired the name leaves it as it is: its value may still be read.
     """
 
-    def __init__(self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False) -> None:
+    def __init__(
+        self, options: CreateOptions, ignored: Ignored = (), *, is_writer: bool = False, remedy: str = ""
+    ) -> None:
         names = options.names
+        self._remedy = remedy
         self._options = options
         self._names = names
         self._ignored = ignored
@@ -446,7 +448,11 @@ class SegmentDirectory:
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""
-        return state.conflict()
+        return state.conflict(self._remedy)
+
+
+def _random_63_bits() -> int:
+    return int.from_bytes(os.urandom(8), sys.byteorder) >> 1
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

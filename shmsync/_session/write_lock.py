@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
 
 LOCK_AT = 0
+_WAIT = "close that one first, or pass lock_timeout= to wait for it"
 _SEARCH_LIMIT = 0.3  # seconds that an error message may take to find out who holds the lock
 
 
@@ -24,23 +25,29 @@ def try_write_lock(state: Segment) -> bool:
     return ofd_locks.try_lock(state.fd, LOCK_AT)
 
 
-def conflict(names: Names, state: Segment) -> WriteLockConflictError:
-    """Return the error for a write lock that another holds; it names the holder if it can be found."""
-    return WriteLockConflictError(errno.EAGAIN, _describe(names.name, state))
+def conflict(names: Names, state: Segment, remedy: str = "") -> WriteLockConflictError:
+    """Return the error for a write lock that another holds; it names the holder if it can be found.
+
+    Args:
+        names: the name.
+        state: its state segment.
+        remedy: what to do about a live writer; empty for what another writer can do.
+    """
+    return WriteLockConflictError(errno.EAGAIN, _describe(names.name, state, remedy))
 
 
-def _describe(name: str, state: Segment) -> str:
+def _describe(name: str, state: Segment, remedy: str) -> str:
     pid, since_ns = _recorded(state)
     since = since_ns / 1e9
     if not (pid and _is_writer(pid, since, state)):
-        return _describe_unrecorded(name, state, pid, since)
+        return _describe_unrecorded(name, state, pid, since, remedy)
     text = f"{name!r} already has a writer (pid {pid}, since {_local_time(since)}"
     if pid == os.getpid():
-        return f"{text}, another Writer of this process); a name has only one at a time; close it, or write with it"
-    return f"{text}); a name has only one at a time; close that one first, or pass lock_timeout= to wait for it"
+        text, remedy = f"{text}, another Writer of this process", remedy or "close it, or write with it"
+    return f"{text}); a name has only one at a time; {remedy or _WAIT}"
 
 
-def _describe_unrecorded(name: str, state: Segment, pid: int, since: float) -> str:
+def _describe_unrecorded(name: str, state: Segment, pid: int, since: float, remedy: str) -> str:
     """Describe a lock that the recorded writer does not hold: it has died (pid is not 0), or closed."""
     found = lock_holders.holders(state.fd, LOCK_AT, _SEARCH_LIMIT)
     pids = ", ".join(map(str, found))
@@ -53,7 +60,7 @@ def _describe_unrecorded(name: str, state: Segment, pid: int, since: float) -> s
     if not pid:  # a writer that has the lock, but is not recorded yet, looks the same
         return (
             f"{name!r} already has a writer (pid {pids}), which is opening the name, or was forked in C by one that "
-            "has closed; a name has only one at a time; close that one first, or pass lock_timeout= to wait for it"
+            f"has closed; a name has only one at a time; {remedy or _WAIT}"
         )
     gone = f"{name!r} cannot be written: its writer (pid {pid}, since {_local_time(since)}) has ended"
     if os.getpid() in found:

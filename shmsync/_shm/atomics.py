@@ -1,8 +1,9 @@
 """Atomic words in shared memory: the only importer of the package `atomics`.
 
 The package's public views cost 2 to 9 us per call. Its C functions do the same work in about 0.25 us when they are
-bound once: their addresses come from the package, and cffi calls them (`FastWord`). If a release of the package moves
-these functions, the public views are used instead (`ViewWord`); both pass the same tests.
+called directly: the C library that the package installs is loaded, without the package itself, whose import takes
+longer than that of shmsync (`FastWord`). If it is not found, or is not the version whose layout is known, the public
+views are used instead (`ViewWord`); both pass the same tests.
 
 Relaxed loads go through a memoryview, 0.03 us. So do sequentially consistent loads on x86-64: an aligned 8-byte read is
 one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere `load` is the package's.
@@ -10,12 +11,10 @@ one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere 
 
 from __future__ import annotations
 
-import ctypes
-import platform
+import importlib.util
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import atomics
 
 from shmsync._shm.ffi import ffi
 
@@ -29,44 +28,49 @@ _WORD = 8
 _CELL = ffi.typeof("uint64_t *")
 _WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
+_VERSION = (0, 2, 2)  # of patomic; `_declarations` contains its layout
 _MODULUS = 1 << 64
-IS_TSO = platform.machine() in {"x86_64", "AMD64"}
+IS_TSO = os.uname().machine in {"x86_64", "AMD64"}
 """Whether plain loads, of any size, are executed in program order (total store order)."""
 
 
 class _Functions:
-    """The C functions of `atomics` for 8-byte unsigned words."""
+    """The C functions of `atomics` for 8-byte unsigned words.
+
+    The library is never unloaded (RTLD_NODELETE): words outlive this module when the interpreter exits.
+    """
 
     def __init__(self) -> None:
-        from atomics._impl.patomic import Patomic  # noqa: PLC0415 - internal: may be missing, see `bind`
-
-        ops = Patomic.ops(_WORD)
-        read = "void(*)(void *, int, void *)"
-        write = "void(*)(void *, void *, int)"
-        modify = "void(*)(void *, void *, int, void *)"
-        exchange = "int(*)(void *, void *, void *, int, int)"
-        self.load = _bound(read, ops.fp_load)
-        self.store = _bound(write, ops.fp_store)
-        self.add = _bound(write, ops.unsigned_ops.fp_add)
-        self.fetch_or = _bound(modify, ops.binary_ops.fp_fetch_or)
-        self.compare_exchange = _bound(exchange, ops.xchg_ops.fp_cmpxchg_strong)
+        library = ffi.dlopen(_library_path(), ffi.RTLD_NOW | ffi.RTLD_NODELETE)
+        found = library.patomic_version_major(), library.patomic_version_minor(), library.patomic_version_patch()
+        if found != _VERSION:
+            raise NotImplementedError(f"version {found} of patomic may have another layout than {_VERSION}")
+        ops = library.patomic_create_explicit(_WORD, 0, 0)
+        self.load, self.store, self.add = ops.load, ops.store, ops.add
+        self.fetch_or, self.compare_exchange = ops.fetch_or, ops.compare_exchange
+        if not all(vars(self).values()):
+            raise NotImplementedError("this build of atomics lacks an 8-byte operation")
 
 
-def _bound(signature: str, function: Any) -> Any:
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    if not address:
-        raise NotImplementedError("this build of atomics lacks an 8-byte operation")
-    return ffi.cast(signature, address)
+def _library_path() -> str:
+    """Return the path of the C library: of several the last one, as the package does."""
+    package = importlib.util.find_spec("atomics")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("the package atomics was not found")
+    directory = os.path.join(package.submodule_search_locations[0], "_clib")  # noqa: PTH118
+    return max(os.path.join(directory, file) for file in os.listdir(directory) if "patomic" in file)  # noqa: PTH118, PTH208
 
 
 def _functions() -> _Functions | None:
     try:
         return _Functions()
-    except (ImportError, AttributeError, TypeError, NotImplementedError, OSError):
+    except (ImportError, AttributeError, ValueError, NotImplementedError, OSError):
         return None
 
 
 _FUNCTIONS = _functions()
+if _FUNCTIONS is None:
+    import atomics  # noqa: F401 - now, not in a signal handler or a forked child
 
 
 def _cell(value: int) -> Any:
@@ -121,15 +125,18 @@ class FastWord:
 class ViewWord:
     """A word through the package's public views. Keeps its mapping alive."""
 
-    __slots__ = ("_plain", "_window")
+    __slots__ = ("_package", "_plain", "_window")
 
     def __init__(self, mapping: mmap, offset: int) -> None:
+        import atomics  # noqa: PLC0415 - slow to import, and imported already where this class is used
+
+        self._package = atomics
         self._window = memoryview(mapping)[offset : offset + _WORD]
         self._plain = self._window.cast("Q")
 
     def _view(self) -> Any:
         # One context per operation: an open one raises when it is dropped.
-        return atomics.atomicview(buffer=self._window, atype=atomics.UINT)
+        return self._package.atomicview(buffer=self._window, atype=self._package.UINT)
 
     def load_relaxed(self) -> int:
         return self._plain[0]

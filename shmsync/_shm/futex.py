@@ -7,21 +7,21 @@ futex(2), and futex_waitv in include/uapi/linux/futex.h (Linux 5.16).
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import platform
+import os
 import struct
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from shmsync._shm.ffi import BYTES, ffi
+from shmsync._shm.ffi import BYTES, ffi, libc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
 _NUMBERS = {"x86_64": 202, "AMD64": 202, "aarch64": 98, "riscv64": 98}
+_MACHINE = os.uname().machine
 _WAITV = 449
 _WAIT, _WAKE = 0, 1  # without the private flag: the words are shared between processes
 _ALL = 0x7FFFFFFF
@@ -37,14 +37,13 @@ MAX_WORDS = 128
 
 
 def _system_call() -> Any:
-    if platform.machine() not in _NUMBERS or sys.maxsize < 1 << 32 or sys.platform != "linux":
+    if _MACHINE not in _NUMBERS or sys.maxsize < 1 << 32 or sys.platform != "linux":
         return None
-    address = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
-    return ffi.cast("long(*)(long, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t)", address)
+    return libc.syscall
 
 
 _call = _system_call()
-_NUMBER = _NUMBERS.get(platform.machine(), 0)
+_NUMBER = _NUMBERS.get(_MACHINE, 0)
 
 
 class Futex:

@@ -11,11 +11,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from shmsync._shm import processes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_START_TIME = 19  # field of /proc/PID/stat, counted from the one after the command: in ticks since boot
-_TOLERANCE = 1.0  # seconds: both times are rounded, and the clock is adjusted
 
 
 def holders(fd: int, offset: int, limit: float) -> list[int]:
@@ -56,13 +55,8 @@ def can_see(pid: int) -> bool:
 
 def may_have_run_at(pid: int, moment: float) -> bool:
     """Return whether a process exists and had started at a Unix time: if not, its pid was used again."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            ticks = int(file.read().rpartition(")")[2].split()[_START_TIME])
-    except (OSError, ValueError, IndexError):
-        return False
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age <= moment + _TOLERANCE
+    found = processes.status(pid)
+    return found is not None and processes.start_time(found) <= moment + processes.TOLERANCE
 
 
 def _descriptors(pid: int, wanted: os.stat_result) -> Iterator[str]:

@@ -6,11 +6,11 @@ The kernel tells their sizes only in /proc/PID/maps, which the user of the proce
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 # address range, permissions, offset, device, inode, path; see proc_pid_maps(5)
-_UNLINKED = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$", re.MULTILINE)
+_UNLINKED = r"(?m)^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+) (\d+) +/dev/shm(/\S+) \(deleted\)$"
+_TABLE = r"(?m) (\d+) +/\S+_readers$"
 
 
 class UnlinkedSegment(NamedTuple):
@@ -21,13 +21,27 @@ class UnlinkedSegment(NamedTuple):
     size: int
 
 
-def unlinked_segments(pid: int) -> list[UnlinkedSegment] | None:
-    """Return the segments without a name that a process has mapped; None if that cannot be determined."""
+class Mapped(NamedTuple):
+    """What a process has mapped.
+
+    Attributes:
+        unlinked: segments without a name.
+        tables: inode numbers of reader tables.
+    """
+
+    unlinked: tuple[UnlinkedSegment, ...]
+    tables: frozenset[int]
+
+
+def mapped_by(pid: int) -> Mapped | None:
+    """Return what a process has mapped; None if that cannot be determined."""
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            maps = file.read()
     except OSError:
         return None
-    return [
+    unlinked = (
         UnlinkedSegment(name, (device, int(inode)), int(end, 16) - int(start, 16))
-        for start, end, device, inode, name in _UNLINKED.findall(maps)
-    ]
+        for start, end, device, inode, name in re.findall(_UNLINKED, maps)
+    )
+    return Mapped(tuple(unlinked), frozenset(map(int, re.findall(_TABLE, maps))))

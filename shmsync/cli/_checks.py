@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import shmsync
 from shmsync._shm import atomics, futex, ofd_locks
-from shmsync._shm.segment import create_segment, open_segment, segment_names, unlink_segment
-from shmsync.cli._infos import all_infos
+from shmsync._shm.segment import create_segment, open_segment, unlink_segment
+from shmsync.cli._infos import all_infos, orphans
 from shmsync.cli._units import count_text, size_text
 from shmsync.errors import ShmSyncError, format_error
 
@@ -220,27 +220,18 @@ def dead_writers() -> Check:
     """Check for names whose writer died."""
     names = [info.name for info in all_infos() if info.writer.state == "dead"]
     if names:
-        advice = "readers still get the last version; restart the writer, or use shmsync rm NAME"
+        advice = "readers still get the last version; restart the writers, or remove the names with shmsync prune"
         return Check("dead writers", "warn", f"{count_text(len(names), 'name')}: {_list(names)}", advice)
     return Check("dead writers", "ok", "none")
 
 
-def orphans() -> Check:
+def leftovers() -> Check:
     """Check for segments that no name refers to."""
-    names = sorted(set(_orphans()))
+    names = orphans()
     if names:
         text = f"data segments or reader tables without a state segment: {_list(names)}"
-        return Check("orphans", "warn", text, "remove them with shmsync rm --force NAME")
+        return Check("orphans", "warn", text, "remove them with shmsync prune")
     return Check("orphans", "ok", "no segments without a name")
-
-
-def _orphans() -> Iterator[str]:
-    """Yield each name that has a reader table and a data segment but no state segment."""
-    segments = set(segment_names())
-    for segment in segments:
-        name = segment.removesuffix("_readers")
-        if name != segment and f"{name}_state" not in segments and f"{name}_data_0" in segments:
-            yield name
 
 
 def _list(names: list[str]) -> str:
@@ -259,5 +250,5 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     permissions,
     damaged,
     dead_writers,
-    orphans,
+    leftovers,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -14,6 +15,8 @@ from shmsync.errors import ShmSyncError
 
 _MAX_LISTED = 8  # keys in an error message
 _BYTES = (bytes, bytearray)
+# C1 controls, line separators, text direction, and surrogates, which cannot be encoded. json escapes the C0 controls.
+_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class NoSuchKeyError(ShmSyncError, LookupError):
@@ -63,7 +66,7 @@ def _keys_text(value: Mapping[Any, Any]) -> str:
     """Return a clause about the keys of a map."""
     if not value:
         return "is empty"
-    keys = ", ".join(_key_text(each) for each in islice(value, _MAX_LISTED))
+    keys = ", ".join(key_text(each) for each in islice(value, _MAX_LISTED))
     return f"has {count_text(len(value), 'key')}: {keys}{', ...' if len(value) > _MAX_LISTED else ''}"
 
 
@@ -87,17 +90,22 @@ def to_json(value: Any) -> Any:
     if isinstance(value, _BYTES) or (isinstance(value, memoryview) and value.format in {"B", "c"}):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
-        return {_key_text(key): to_json(item) for key, item in value.items()}
+        return {key_text(key): to_json(item) for key, item in value.items()}
     for method in ("tolist", "to_pylist"):  # NumPy arrays and scalars; Arrow tables
         if hasattr(value, method):
             return to_json(getattr(value, method)())
     return [to_json(item) for item in value] if isinstance(value, Sequence) else str(value)
 
 
+def json_text(value: Any) -> str:
+    """Return a value of JSON types as JSON that is safe to print: what controls a terminal is escaped."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
 def _non_finite_text(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _key_text(key: Any) -> str:
+def key_text(key: Any) -> str:
     """Return a key as text, since JSON has no other keys."""
     return key if isinstance(key, str) else json.dumps(to_json(key))

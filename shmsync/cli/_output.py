@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from shmsync.cli._names import complete
+from shmsync.cli._table import lines_of, plain_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Console
+
     from shmsync import Info, ReaderInfo
+    from shmsync.cli._table import Cell, Column
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
-Name = Annotated[str, typer.Argument(help="Name of the published value.", metavar="NAME", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(help="Name of the published value.", metavar="NAME", show_default=False, autocompletion=complete),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Names, or patterns such as 'web-*'.", metavar="NAME", show_default=False, autocompletion=complete
+    ),
+]
 Owner = Annotated[
     str | None,
-    typer.Option(help="Also trust segments of this user, by name or id.", metavar="USER", show_default=False),
+    typer.Option("--owner", "-o", help="Also trust segments of this user, by name or id.", metavar="USER"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON instead of text.")]
 
-_GAP = 2
-_MIN_FIRST = 12  # width to which the first column may shrink
 STYLES = {
     "alive": "green",
     "dead": "red",
@@ -40,26 +52,33 @@ STYLES = {
 }
 
 
+# rich is imported for terminals only: it doubles the time that `shmsync ls` takes in a pipe.
+_TERMINAL_VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")  # of rich: a pipe may count as a terminal
+
+
 def stdout() -> Console:
     """Return a console for results."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Return a console for everything that is not a result."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def print_errors(messages: Iterable[str]) -> None:
     """Print error messages on stderr, one line each."""
-    console = stderr()
     for message in messages:
-        _print(console, f"shmsync: {message}", style="red")
+        _print(f"shmsync: {message}", to_stderr=True, style="red")
 
 
 def print_note(text: str) -> None:
     """Print a line on stderr that is neither a result nor an error."""
-    _print(stderr(), text)
+    _print(text, to_stderr=True)
 
 
 def fail(*messages: str) -> NoReturn:
@@ -68,97 +87,50 @@ def fail(*messages: str) -> NoReturn:
     raise typer.Exit(FAILED)
 
 
+def no_such_name(name: str) -> str:
+    """Return the message for a name that does not exist."""
+    return f"no such name: {name!r}; `shmsync ls` lists the names on this host"
+
+
 def fail_not_found(name: str) -> NoReturn:
     """Report that a name does not exist and exit with status 1."""
-    fail(f"no such name: {name!r}; `shmsync ls` lists the names on this host")
+    fail(no_such_name(name))
 
 
-def print_line(text: str) -> None:
+def terminal() -> Console | None:
+    """Return a console for results if stdout is a terminal."""
+    console = stdout() if may_be_terminal(sys.stdout) else None
+    return console if console is not None and console.is_terminal else None
+
+
+def print_line(text: str, style: str = "") -> None:
     """Print a line of the result."""
-    _print(stdout(), text)
+    _print(text, style=style)
 
 
-def _print(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+def may_be_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal, or rich may take it for one."""
+    return stream.isatty() or any(map(os.environ.get, _TERMINAL_VARIABLES))
 
 
-class Grid:
-    """A table without borders. The first column shrinks if the terminal is too narrow.
-
-    Args:
-        headings: one for each column; a trailing ">" aligns the column to the right.
-        cut: truncate the first column instead of wrapping it.
-    """
-
-    def __init__(self, *headings: str, cut: bool = False) -> None:
-        self._headings = [heading.rstrip(">") for heading in headings]
-        self._to_right = [heading.endswith(">") for heading in headings]
-        self._cut = cut
-        self._rows: list[Sequence[str]] = []
-
-    def add_row(self, *cells: str) -> None:
-        """Append a row."""
-        self._rows.append(cells)
-
-    def to_table(self, width: int, shown: slice = slice(None)) -> Table:
-        """Return the table for a terminal.
-
-        Args:
-            width: width of the terminal in columns.
-            shown: the rows to include.
-        """
-        first, *others = self._widths()
-        available = self._available(width)
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-        for number, (heading, to_right) in enumerate(zip(self._headings, self._to_right, strict=True)):
-            table.add_column(
-                heading,
-                justify="right" if to_right else "left",
-                width=min(first, available) if number == 0 else others[number - 1],
-                no_wrap=self._cut or number > 0,
-                overflow="ellipsis" if self._cut or number > 0 else "fold",
-            )
-        for row in self._rows[shown]:
-            name = _truncate(row[0], available) if self._cut else row[0]
-            cells = (Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in row[1:])
-            table.add_row(Text(name), *cells)
-        return table
-
-    def to_lines(self) -> list[str]:
-        """Return the table as lines of plain text."""
-        rows, widths = [self._headings, *self._rows], self._widths()
-        return ["  ".join(map(_align, row, widths, self._to_right)).rstrip() for row in rows]
-
-    def _widths(self) -> list[int]:
-        return [max(map(len, column)) for column in zip(self._headings, *self._rows, strict=True)]
-
-    def _available(self, width: int) -> int:
-        """Return the width that a terminal leaves for the first column."""
-        _, *others = self._widths()
-        return max(_MIN_FIRST, width - sum(others) - _GAP * len(others))
-
-    def _fits(self, width: int) -> bool:
-        first, *others = self._widths()
-        return min(first, _MIN_FIRST) + sum(others) + _GAP * len(others) <= width
-
-    def print(self) -> None:
-        """Print the table: with colours if stdout is a terminal that is wide enough, else as plain text."""
-        console = stdout()
-        if console.is_terminal and self._fits(console.width):
-            console.print(self.to_table(console.width))
-        else:
-            for line in self.to_lines():
-                console.print(line, soft_wrap=True)
+def _print(text: str, *, to_stderr: bool = False, style: str = "") -> None:
+    stream = sys.stderr if to_stderr else sys.stdout
+    if may_be_terminal(stream):
+        console = stderr() if to_stderr else stdout()
+        console.print(text, style=style, soft_wrap=not console.is_terminal)  # rich wraps at words, except in a pipe
+    else:
+        stream.write(f"{text}\n")
+        stream.flush()  # as rich does: a pipe gets the lines of `watch` at once
 
 
-def _truncate(text: str, width: int) -> str:
-    """Cut out the middle of a text, because similar names often differ at the end only."""
-    half = (width - 1) // 2
-    return text if len(text) <= width else f"{text[: width - 1 - half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
-
-
-def _align(cell: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - mapped over columns
-    return cell.rjust(width) if to_right else cell.ljust(width)
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, wide: bool = False) -> None:
+    """Print a table: in a terminal with colours and, without `wide`, at most as wide as it; elsewhere complete."""
+    console = terminal()
+    if console is None:
+        print_line("\n".join(plain_lines(columns, rows)))
+        return
+    for line in lines_of(columns, rows, None if wide else console.width):
+        console.print(line, soft_wrap=True, end="\n")
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON

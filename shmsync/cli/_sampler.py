@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync.cli._infos import all_infos
+import shmsync
+from shmsync._inspect.inspector import Inspector
 from shmsync.cli._output import info_to_dict
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Row(NamedTuple):
         evicted: live readers that are evicted.
         lag: how many versions the oldest held version is behind the newest one; None if no version is held.
         lag_is_exact: whether `lag` is exact; if not, it is a lower bound.
+        outdated: seconds since the oldest version that a live reader holds was replaced by a newer one; None if none
+            holds an outdated version, or the time is unknown.
     """
 
     info: Info
@@ -34,6 +37,7 @@ class Row(NamedTuple):
     evicted: int
     lag: int | None
     lag_is_exact: bool
+    outdated: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
@@ -71,6 +75,7 @@ class Sampler:
     """Takes samples and compares each with the previous one."""
 
     def __init__(self) -> None:
+        self._inspector = Inspector()
         self._sampled_at = 0.0
         self._seqs: dict[tuple[str, int | None], int] = {}
         self._held: dict[_Hold, _HeldSeq] = {}
@@ -79,7 +84,7 @@ class Sampler:
         """Sample all names; return the busiest first."""
         now = time.monotonic()
         elapsed, self._sampled_at = now - self._sampled_at, now
-        infos = all_infos()
+        infos = self._inspector.inspect(shmsync.names())
         previous, self._seqs = self._seqs, {(info.name, info.incarnation): info.seq or 0 for info in infos}
         held, self._held = self._held, {}
         rows = []
@@ -106,6 +111,7 @@ class Sampler:
             evicted=states.count("evicted"),
             lag=lag,
             lag_is_exact=is_exact,
+            outdated=max((each.outdated for each in info.readers if each.alive and each.outdated), default=None),
         )
 
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import termios
 import tty
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rich.control import Control
 from rich.screen import Screen as FullScreen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
     from rich.console import Console, RenderableType
@@ -27,22 +29,31 @@ _LEAVE = b"\x1b[?25h\x1b[?1049l"
 
 
 class Key(Enum):
-    """Meaning of a key."""
+    """A key that is not a character."""
 
-    QUIT = auto()
     UP = auto()
     DOWN = auto()
     PAGE_UP = auto()
     PAGE_DOWN = auto()
+    HOME = auto()
+    END = auto()
+    ENTER = auto()
+    ESCAPE = auto()
+    BACKSPACE = auto()
+    DISCONNECTED = auto()
 
 
 _ONE_KEY = re.compile(rb"\x1b[\[O][\d;]*[A-Za-z~]|.", re.DOTALL)
 _KEYS = {
-    **dict.fromkeys((b"q", b"Q"), Key.QUIT),
-    **dict.fromkeys((b"\x1b[A", b"\x1bOA", b"k"), Key.UP),
-    **dict.fromkeys((b"\x1b[B", b"\x1bOB", b"j"), Key.DOWN),
-    **dict.fromkeys((b"\x1b[5~", b"b"), Key.PAGE_UP),
-    **dict.fromkeys((b"\x1b[6~", b" "), Key.PAGE_DOWN),
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA"), Key.UP),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB"), Key.DOWN),
+    b"\x1b[5~": Key.PAGE_UP,
+    b"\x1b[6~": Key.PAGE_DOWN,
+    **dict.fromkeys((b"\x1b[H", b"\x1bOH", b"\x1b[1~", b"\x1b[7~"), Key.HOME),
+    **dict.fromkeys((b"\x1b[F", b"\x1bOF", b"\x1b[4~", b"\x1b[8~"), Key.END),
+    **dict.fromkeys((b"\r", b"\n"), Key.ENTER),
+    b"\x1b": Key.ESCAPE,
+    **dict.fromkeys((b"\x7f", b"\x08"), Key.BACKSPACE),
 }
 
 
@@ -59,6 +70,7 @@ class Screen:
         self._display = console.file.fileno()
         self._saved_modes: list[Any] = []
         self._saved_handlers: dict[signal.Signals, Any] = {}
+        self._resized = (-1, -1)
 
     def size(self) -> tuple[int, int]:
         """Return the number of columns and of lines."""
@@ -68,23 +80,33 @@ class Screen:
         """Replace the content of the screen."""
         self._console.print(Control.home(), FullScreen(content), sep="", end="")
 
-    def read_keys(self, timeout: float) -> list[Key]:
+    def read_keys(self, timeout: float) -> list[Key | str]:
         """Wait until keys are pressed and return them.
 
         Args:
-            timeout: seconds after which an empty list is returned.
+            timeout: seconds after which an empty list is returned. It is also returned when the window is resized.
 
         Returns:
-            The keys that have a meaning; QUIT if the keyboard was disconnected.
+            The keys; those of printable ASCII characters as characters.
         """
-        if not select.select([self._keyboard], [], [], max(0.0, timeout))[0]:
+        ready = select.select([self._keyboard, self._resized[0]], [], [], max(0.0, timeout))[0]
+        if self._resized[0] in ready:
+            os.read(self._resized[0], 1024)
+        if self._keyboard not in ready:
             return []
         pressed = os.read(self._keyboard, 1024)
-        return [_KEYS[key] for key in _ONE_KEY.findall(pressed) if key in _KEYS] if pressed else [Key.QUIT]
+        return list(_keys(pressed)) if pressed else [Key.DISCONNECTED]
 
     def __enter__(self) -> Self:
         self._saved_modes = termios.tcgetattr(self._keyboard)
-        for number, handler in ((signal.SIGTERM, _exit), (signal.SIGQUIT, _exit), (signal.SIGTSTP, self._suspend)):
+        self._resized = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        handlers = {
+            signal.SIGTERM: _exit,
+            signal.SIGQUIT: _exit,
+            signal.SIGTSTP: self._suspend,
+            signal.SIGWINCH: self._resize,
+        }
+        for number, handler in handlers.items():
             self._saved_handlers[number] = signal.signal(number, handler)
         try:
             self._enter()
@@ -100,6 +122,8 @@ class Screen:
         self._leave()
         for number, handler in self._saved_handlers.items():
             signal.signal(number, handler)
+        for end in self._resized:
+            os.close(end)
 
     # These bypass the console: a signal may arrive while it is writing.
 
@@ -111,10 +135,22 @@ class Screen:
         os.write(self._display, _LEAVE)
         termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._saved_modes)
 
+    def _resize(self, _number: int, _frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):  # full: it will be read anyway
+            os.write(self._resized[1], b"r")
+
     def _suspend(self, _number: int, _frame: FrameType | None) -> None:
         self._leave()
         os.kill(os.getpid(), signal.SIGSTOP)
         self._enter()
+
+
+def _keys(pressed: bytes) -> Iterator[Key | str]:
+    for key in _ONE_KEY.findall(pressed):
+        if key in _KEYS:
+            yield _KEYS[key]
+        elif len(key) == 1 and key.isascii() and key.decode().isprintable():
+            yield key.decode()
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:

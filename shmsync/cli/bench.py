@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from shmsync import Reader, Writer
-from shmsync.cli._output import Grid, Json, print_json, print_note, to_dict
+from shmsync.cli._options import number
+from shmsync.cli._output import Json, print_json, print_note, print_table, to_dict
+from shmsync.cli._table import Cell, Column, shorten_end
 from shmsync.cli._units import size_text
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Timing(NamedTuple):
 def bench(
     *,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, help="Approximate duration in seconds.", metavar="N")
+        float,
+        typer.Option("--seconds", "-s", help="Approximate duration in seconds.", parser=number(0.1, 600), metavar="N"),
     ] = 3.0,
     json: Json = False,
 ) -> None:
@@ -52,10 +55,9 @@ def bench(
     if json:
         print_json([to_dict(timing) for timing in timings])
         return
-    grid = Grid("CALL", "MEDIAN>", "BEST>")
-    for timing in timings:
-        grid.add_row(timing.what, f"{timing.us:,.2f} us", f"{timing.least_us:,.2f} us")
-    grid.print()
+    columns = (Column("CALL", shorten=shorten_end), Column("MEDIAN", to_right=True), Column("BEST", to_right=True))
+    rows = [(timing.what, f"{timing.us:,.2f} us", f"{timing.least_us:,.2f} us") for timing in timings]
+    print_table(columns, [list(map(Cell, row)) for row in rows])
     print_note("measured in one process under the present load; for full benchmarks see tools/bench in the source tree")
 
 

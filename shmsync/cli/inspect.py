@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from shmsync.cli._infos import info_or_fail, readers_grid, readers_text
-from shmsync.cli._output import FAILED, Grid, Json, Name, info_to_dict, print_errors, print_json, print_line
+from shmsync.cli._infos import info_or_fail, print_readers, readers_text
+from shmsync.cli._output import FAILED, Json, Name, info_to_dict, print_errors, print_json, print_line, print_table
+from shmsync.cli._table import Cell, Column
 from shmsync.cli._units import count_text, number_text, since_text, size_text, span_text, time_text
 
 if TYPE_CHECKING:
-    from shmsync import Info
+    from shmsync import Info, SegmentInfo
 
 
 _UNKNOWN = "unknown"
@@ -28,10 +29,10 @@ def inspect(name: Name, *, json: Json = False) -> None:
     else:
         _print_header(info)
         print_line("")
-        _segments_grid(info).print()
+        print_table(_SEGMENTS, [_segment_row(info, segment) for segment in _used_segments(info)])
         if info.readers:
             print_line("")
-            readers_grid(info).print()
+            print_readers(info)
     if info.problems:
         print_errors(f"{name}: {problem}" for problem in info.problems)
         raise typer.Exit(FAILED)
@@ -47,7 +48,8 @@ def _print_header(info: Info) -> None:
         "created": unknown if info.created is None else f"{time_text(info.created)}, {since_text(info.created)} ago",
         "writer": _writer_text(info),
         "readers": _readers_text(info),
-        "memory": f"{size_text(info.memory)}, {count_text(info.replaced, 'segment')} replaced{_held_text(info)}",
+        "memory": f"{size_text(info.memory)}{_held_text(info)}",
+        "replaced": count_text(info.replaced, "segment"),
         "layout": unknown if info.layout is None else str(info.layout),
     }
     for key, text in rows.items():
@@ -61,9 +63,9 @@ def _readers_text(info: Info) -> str:
 
 
 def _held_text(info: Info) -> str:
-    text = f", {size_text(info.held_memory)} held by readers in replaced ones" if info.held else ""
+    text = f", {size_text(info.held_memory)} of it in replaced segments that readers hold" if info.held else ""
     pids = ", ".join(map(str, info.unexamined))
-    return text + (f", unknown what pid {pids} holds" if pids else "")
+    return text + (f", without what pid {pids} holds" if pids else "")
 
 
 def _value_text(info: Info) -> str:
@@ -77,17 +79,27 @@ def _writer_text(info: Info) -> str:
     return writer.state if writer.pid is None else f"{writer.state}, pid {writer.pid}, since {time_text(writer.since)}"
 
 
-def _segments_grid(info: Info) -> Grid:
-    grid = Grid("SEGMENT", "SIZE>", "MEMORY>", "INODE>", "GENERATION>", "VERSION>", "MODE>", "UID>")
-    for segment in info.segments:
-        part = segment.segment.removeprefix(f"/{info.name}_")
-        if segment.size is None:
-            if info.isolated and part == "data_1":
-                continue  # not used
-            size = "missing" if segment.generation != 0 else "none yet"
-            grid.add_row(part, size, "-", "-", number_text(segment.generation), "-", "-", "-")
-            continue
-        cells = (size_text(segment.size), size_text(segment.memory), str(segment.inode))
-        contents = (number_text(segment.generation), number_text(segment.seq))
-        grid.add_row(part, *cells, *contents, f"{segment.mode:04o}", str(segment.uid))
-    return grid
+_SEGMENTS = (
+    Column("SEGMENT"),
+    Column("SIZE", to_right=True),
+    Column("MEMORY", to_right=True),
+    Column("INODE", to_right=True, optional=3),
+    Column("GENERATION", to_right=True, optional=2),
+    Column("VERSION", to_right=True, optional=1),
+    Column("MODE", to_right=True, optional=4),
+    Column("UID", to_right=True, optional=5),
+)
+
+
+def _used_segments(info: Info) -> tuple[SegmentInfo, ...]:
+    return info.segments[:3] if info.isolated else info.segments
+
+
+def _segment_row(info: Info, segment: SegmentInfo) -> list[Cell]:
+    part = segment.segment.removeprefix(f"/{info.name}_")
+    if segment.size is None:
+        size = "missing" if segment.generation != 0 else "none yet"
+        return [Cell(text) for text in (part, size, "-", "-", number_text(segment.generation), "-", "-", "-")]
+    cells = (size_text(segment.size), size_text(segment.memory), str(segment.inode))
+    contents = (number_text(segment.generation), number_text(segment.seq))
+    return [Cell(text) for text in (part, *cells, *contents, f"{segment.mode:04o}", str(segment.uid))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shmsync.cli._infos import info_or_fail, readers_grid
+from shmsync.cli._infos import info_or_fail, print_readers
 from shmsync.cli._output import Json, Name, fail, print_json, print_note, reader_to_dict
 
 
@@ -13,11 +13,16 @@ def readers(name: Name, *, json: Json = False) -> None:
     referenced, "evicted" if a read took longer than the writer's grace duration, "dead" if the process was killed
     during a read and its slot has not been reclaimed yet, and otherwise "idle".
 
-    HELD is how long the reader has held the oldest version that it pins or retains, as a lower and an upper bound.
+    PROCESS is the state of its process: "stopped" if a signal or a debugger has suspended it.
+
+    HELD is how long the reader has held an outdated version: since the version that follows the oldest one it pins or
+    retains was published. "-" if it holds nothing, or only the newest version.
 
     OLD MEMORY: memory of replaced segments that the process still has mapped; "-" if this user may not see that.
 
-    The readers of a name in isolated mode are not known.
+    HOLDS is what the reader pins (in open snapshots) and retains (for views that are still referenced), with its size.
+
+    A narrow terminal shows fewer columns. The readers of a name in isolated mode are not known.
 
     Exits with status 1 if the reader table cannot be read.
     """
@@ -30,6 +35,6 @@ def readers(name: Name, *, json: Json = False) -> None:
     if json:
         print_json([reader_to_dict(reader) for reader in info.readers])
     elif info.readers:
-        readers_grid(info).print()
+        print_readers(info)
     else:
         print_note(f"no readers: no process is attached to {name}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from shmsync._core.layout import LINE, checksum_of, checksum_state
+from shmsync.codecs import _blocks
 
 Bytes: TypeAlias = memoryview | bytes | bytearray  # contiguous, of format "B"
 Source: TypeAlias = Bytes | Callable[[memoryview], None]
@@ -15,7 +16,6 @@ WORD_ALIGNMENT = 8
 LINE_ALIGNMENT = LINE  # the payload starts on a cache line, so an offset that is a multiple of this does too
 
 _COALESCE_BELOW = 4096
-_BLOCK_SIZE = 1024 * 1024
 
 
 class GatherList:
@@ -107,21 +107,22 @@ def copy_into(target: memoryview, payload: Payload) -> int:
     """Copy a payload into `target`, which has exactly its size.
 
     The copy is hashed rather than the source, because another thread may modify the source during the copy. Copying and
-    hashing alternate in blocks that fit the cache, so that a large payload crosses the memory bus once less.
+    hashing alternate in blocks, so that a large payload crosses the memory bus once less.
 
     Returns:
         The xxh3-64 of the bytes in `target`.
     """
     size = len(payload)
-    if size <= _BLOCK_SIZE and not isinstance(payload, GatherList):
+    if size <= _blocks.BLOCK_SIZE and not isinstance(payload, GatherList):
         target[:] = payload
         return checksum_of(target)
     state = checksum_state()
     at = 0
     for offset, count, source in payload if isinstance(payload, GatherList) else ((0, size, payload),):
-        padding = bytes(offset - at)
-        target[at:offset] = padding
-        state.update(padding)
+        if offset > at:
+            padding = bytes(offset - at)
+            target[at:offset] = padding
+            state.update(padding)
         at = offset + count
         _copy_source(target[offset:at], source, state.update)
     return int(state.intdigest())
@@ -130,10 +131,11 @@ def copy_into(target: memoryview, payload: Payload) -> int:
 def _copy_source(target: memoryview, source: Source, update_hash: Callable[[memoryview], None]) -> None:
     if callable(source):
         source(target)
+        _blocks.each(target, update_hash)
+        return
+    if len(target) <= _blocks.BLOCK_SIZE:
+        target[:] = source
         update_hash(target)
         return
     with memoryview(source) as view:
-        for at in range(0, len(target), _BLOCK_SIZE):
-            block = target[at : at + _BLOCK_SIZE]
-            block[:] = view[at : at + _BLOCK_SIZE]
-            update_hash(block)
+        _blocks.copy(target, view, update_hash)

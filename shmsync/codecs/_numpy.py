@@ -8,12 +8,12 @@ list of fields), the order ("C" or "F"), and the shape.
 
 from __future__ import annotations
 
-import ast
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync._util.optional import import_optional
+from shmsync.codecs import _blocks
 from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -120,6 +120,8 @@ def text_to_dtype(text: str) -> Any:
         EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
+    import ast  # noqa: PLC0415 - slow to import; NumPy has imported it
+
     numpy = require_numpy()
     try:
         described = ast.literal_eval(text) if text[:1] in {"[", "("} else text
@@ -149,9 +151,24 @@ def buffer_of(array: Any, *, in_c_order: bool = False) -> Buffer:
         return Buffer(memoryview(array.reshape(-1).view(numpy.uint8)), array.nbytes)
 
     def copy(target: memoryview) -> None:
-        numpy.copyto(numpy.ndarray(array.shape, array.dtype, target), array)
+        _copy(numpy, numpy.ndarray(array.shape, array.dtype, target), array)
 
     return Buffer(copy, array.nbytes)
+
+
+def _copy(numpy: Any, target: Any, array: Any) -> None:
+    """Copy an array in blocks of rows; a row that is larger than a block, in blocks of its own rows."""
+    if array.nbytes <= _blocks.BLOCK_SIZE or not array.ndim:
+        numpy.copyto(target, array)
+        return
+    row_size = array.nbytes // len(array)
+    if row_size > _blocks.BLOCK_SIZE:
+        for index in range(len(array)):
+            _copy(numpy, target[index, ...], array[index, ...])
+        return
+    for block in _blocks.blocks(array.nbytes):
+        rows = slice(block.start // row_size, block.stop // row_size)  # block by block, all rows are covered
+        numpy.copyto(target[rows], array[rows])
 
 
 def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> Any:

@@ -1,8 +1,10 @@
-"""Dataclasses and msgspec Structs, as the plain values that codecs write."""
+"""Dataclasses and msgspec Structs, as the plain values that codecs write.
+
+A value can only be one of them if the process has imported their module, so testing for one does not import it.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import Any
 
@@ -13,7 +15,8 @@ def fields_of(value: Any) -> Any:
     A dict, or a list for a Struct with `array_like`. Field names and tags of Structs are the ones that msgspec encodes,
     so that a typed read returns an equal object.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    dataclasses = sys.modules.get("dataclasses")
+    if dataclasses is not None and dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     msgspec = sys.modules.get("msgspec")
     if msgspec is None or not isinstance(value, msgspec.Struct):

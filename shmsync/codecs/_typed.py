@@ -36,8 +36,8 @@ class TypedDecoder:
                 f"cannot decode into type={type_!r}: {error}; use a type that msgspec supports, such as a dataclass"
             ) from error
 
-    def decode(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
-        """Return the value; append the memoryviews in it to `exposed`.
+    def decode(self, codec: Codec, payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
+        """Return the value. See `msgpack.decode` for `exposed`.
 
         Raises:
             EntityReadError: the value is not of the type; the message contains the path to the first mismatch.

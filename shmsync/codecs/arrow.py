@@ -42,7 +42,8 @@ def encode(value: Any) -> Payload:
 
     def write_stream(sink: Any) -> None:
         with arrow.ipc.new_stream(sink, value.schema) as stream:
-            stream.write(value)
+            for batch in value.to_batches() if isinstance(value, arrow.Table) else [value]:
+                stream.write(batch)  # one at a time: Python handles signals only between calls
 
     def write_into(target: memoryview) -> None:
         with arrow.FixedSizeBufferWriter(arrow.py_buffer(target)) as sink:

@@ -4,9 +4,9 @@ Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list 
 (400 if the value contains large buffers), with any of the scalars or tuples of them as dict keys; and NumPy arrays of
 every dtype but object. Values read back equal, with these conversions: tuples other than dict keys become lists;
 bytearray and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses and
-msgspec Structs become dicts; instances of subclasses become instances of the base type; bytes-like values of 4 KiB and
-more become read-only memoryviews of the segment, and arrays become read-only arrays on it. Other values (larger ints,
-sets, datetimes, other objects) are rejected.
+msgspec Structs become dicts; instances of subclasses become instances of the base type; arrays become read-only arrays
+on the segment. With `Reader(zero_copy_bytes=True)`, bytes-like values of 4 KiB and more become read-only memoryviews of
+the segment. Other values (larger ints, sets, datetimes, other objects) are rejected.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from itertools import chain
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgpack import ExtType, Packer, packb, unpackb
 
-from shmsync.codecs import _frame, _numpy, raw
+from shmsync.codecs import _blocks, _frame, _numpy, raw
 from shmsync.codecs._records import fields_of
 from shmsync.errors import EntityReadError, EntityWriteError
 
@@ -38,71 +39,101 @@ is_frame = _frame.is_frame
 
 OUT_OF_BAND_FROM = 4096
 """Bytes-like values of at least this many bytes are stored out of band."""
+SEARCHES = 64
+"""How many values in a row without large bytes a writer searches before it packs them at once."""
 
 EXTENSION = 64
 _TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
-_LARGE_BIN_TYPES = (b"\xc5", b"\xc6")  # first byte of bin 16 and bin 32: bytes-like values of 256 bytes and more
 
 # The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 _ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
+_CONTAINERS = frozenset({dict, list, tuple})
 
 
-class _LargeBuffer:
-    """Placeholder for a large bytes-like object. msgpack passes it to `_default`, as it does arrays."""
+class Encoder:
+    """Encodes the values of one writer.
 
-    __slots__ = ("buffer",)
+    msgpack copies bytes without a callback, so large ones have to be replaced before it packs the value. The search for
+    them takes up to as long as the packing. So after `SEARCHES` values in a row without any, values are packed first,
+    and searched only if the result is large; until one contains some.
+    """
 
-    def __init__(self, value: Any) -> None:
-        self.buffer = raw.flat(value)
+    __slots__ = ("_searches_left",)
+
+    def __init__(self) -> None:
+        self._searches_left = SEARCHES
+
+    def encode(self, value: object) -> Payload:
+        """Return the packed value, as a frame if it contains arrays or large buffers.
+
+        Raises:
+            EntityWriteError: msgpack does not support the value or something in it.
+        """
+        boxed = [value]
+        try:
+            if self._searches_left:
+                found = _contains_large(boxed)
+                self._searches_left = SEARCHES if found else self._searches_left - 1
+                return _payload(*_pack(boxed, has_large=found))
+            packed, buffers = _pack(boxed)
+            if len(packed) < OUT_OF_BAND_FROM and not buffers:
+                return packed[1:]
+            if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
+                return _payload(packed, buffers)
+        except EntityWriteError:
+            raise
+        except _ERRORS as error:
+            if self._searches_left:
+                raise _rejected(error) from error
+        # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
+        packed, buffers = b"", ()
+        self._searches_left = SEARCHES
+        return self.encode(value)
 
 
 def encode(value: object) -> Payload:
-    """Return the packed value, as a frame if it contains arrays or large buffers.
+    """Return what the `Encoder` of a new writer returns."""
+    return Encoder().encode(value)
 
-    Raises:
-        EntityWriteError: msgpack does not support the value or something in it.
-    """
-    try:
-        packed, buffers = _pack(_LargeBuffer(value) if isinstance(value, _BYTES_LIKE) and _is_large(value) else value)
-        if len(packed) < OUT_OF_BAND_FROM and not buffers:
-            return packed[1:]
-        # msgpack does not call `_default` for bytes. If the value may contain large ones, replace them and pack again.
-        if (
-            len(packed) >= OUT_OF_BAND_FROM
-            and any(byte in packed for byte in _LARGE_BIN_TYPES)
-            and _contains_large(value)
-        ):
-            packed, buffers = _pack(_wrap_large(value))
-    except EntityWriteError:
-        raise
-    except _ERRORS as error:
-        raise EntityWriteError(
-            f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
-            "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a "
-            "list, a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
-            'codec="pickle" between processes that trust each other'
-        ) from error
-    body = memoryview(packed)[1:]
-    return _frame.pack(body, buffers) if buffers else body
+
+def _rejected(error: Exception) -> EntityWriteError:
+    return EntityWriteError(
+        f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
+        "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a list, "
+        "a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
+        'codec="pickle" between processes that trust each other'
+    )
+
+
+def _payload(packed: bytes, buffers: Sequence[_frame.Buffer]) -> Payload:
+    if not buffers:
+        return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
+    return _frame.pack(memoryview(packed)[1:], buffers)
 
 
 _packer_pool: list[tuple[Packer, list[_frame.Buffer]]] = []
 """Idle packers, each with the list that `_default` appends to. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
-def _pack(value: object) -> tuple[bytes, Sequence[_frame.Buffer]]:
-    """Return the value packed inside a list, and its out-of-band buffers."""
+def _pack(boxed: list[object], *, has_large: bool = False) -> tuple[bytes, Sequence[_frame.Buffer]]:
+    """Return a value packed inside a list, and its out-of-band buffers; large bytes are one of these if `has_large`.
+
+    The caller strips the first byte, that of the list. The packer allows one more level of nesting than the unpacker,
+    so a value that packs inside a list is certain to unpack.
+    """
     try:
         packer, buffers = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
     except IndexError:
         buffers = []
         packer = Packer(default=partial(_default, buffers))
-    # In a list, whose first byte `encode` strips: the packer allows one more level of nesting than the unpacker, so a
-    # value that packs inside a list is certain to unpack.
-    packed: bytes = packer.pack([value])
+    try:
+        packed: bytes = packer.pack(_replace_large(boxed, buffers) if has_large else boxed)
+    except BaseException:
+        buffers.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
+        raise
     if buffers or len(packed) > _PACKER_BUFFER_SIZE:
         return packed, buffers
     _packer_pool.append((packer, buffers))
@@ -111,9 +142,6 @@ def _pack(value: object) -> tuple[bytes, Sequence[_frame.Buffer]]:
 
 def _default(buffers: list[_frame.Buffer], value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
-    if isinstance(value, _LargeBuffer):
-        buffers.append(_frame.Buffer(value.buffer, len(value.buffer)))
-        return _reference(len(buffers) - 1)
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
         buffers.append(_numpy.buffer_of(value))
@@ -124,40 +152,58 @@ def _default(buffers: list[_frame.Buffer], value: object) -> object:
     fields = fields_of(value)
     if fields is None:
         raise TypeError(f"cannot serialize {type(value).__name__!r} object")
-    return _wrap_large(fields)
+    return _replace_large(fields, buffers)
 
 
+@lru_cache(maxsize=4096)  # making one takes a third of the time of encoding a buffer of a few KiB
 def _reference(*fields: int | str) -> ExtType:
     return ExtType(EXTENSION, _TAG + packb(fields))
 
 
 def _is_large(value: object) -> bool:
+    if type(value) is bytes:
+        return len(value) >= OUT_OF_BAND_FROM
     return isinstance(value, _BYTES_LIKE) and memoryview(value).nbytes >= OUT_OF_BAND_FROM
 
 
-def _contains_large(value: object) -> bool:
-    """Return whether a value contains a large bytes-like object. Breadth-first, so that most of the work runs in C."""
-    level = [value]
+def _contains_large(boxed: list[object]) -> bool:
+    """Return whether a list contains a large bytes-like object, at any level.
+
+    Breadth-first, so that most of the work runs in C. Each container is visited once, so cycles are left to msgpack.
+    """
+    seen: set[int] = set()
+    level: Iterable[Any] = [boxed]
     while level:
-        containers = filter(_is_container, level)
-        inner: list[Iterable[object]] = [each.values() if isinstance(each, dict) else each for each in containers]
-        if set(map(type, chain.from_iterable(inner))) <= _SCALARS:
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        if _SCALARS.issuperset(map(type, chain.from_iterable(inner))):
             return False
-        level = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
-        if any(map(_is_large, level)):
+        items = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
+        if any(_is_large(item) for item in items if type(item) not in _CONTAINERS):
             return True
+        containers = {id(item): item for item in items if type(item) in _CONTAINERS or _is_container(item)}
+        level = [containers[key] for key in containers.keys() - seen]
+        seen.update(containers)
     return False
 
 
-def _wrap_large(value: object) -> object:
-    """Return a copy of the value with each large bytes-like object wrapped in a `_LargeBuffer`."""
+def _replace_large(value: Any, buffers: list[_frame.Buffer]) -> Any:
+    """Return a value with references in place of the large bytes-like objects in it, which are added to `buffers`.
+
+    Containers without large ones are not copied.
+    """
     if _is_large(value):
-        return _LargeBuffer(value)
-    if not _is_container(value):
+        source = value if type(value) is bytes else raw.flat(value)
+        buffers.append(_frame.Buffer(source, len(source)))
+        return _reference(len(buffers) - 1)
+    if type(value) not in _CONTAINERS and not _is_container(value):
         return value
-    if isinstance(value, dict):
-        return {key: _wrap_large(item) for key, item in value.items()}
-    return [_wrap_large(item) for item in value]
+    items = value.values() if isinstance(value, dict) else value
+    if _SCALARS.issuperset(map(type, items)):
+        return value
+    replaced = [_replace_large(item, buffers) for item in items]
+    if all(map(is_, replaced, items)):
+        return value
+    return dict(zip(value, replaced, strict=True)) if isinstance(value, dict) else replaced
 
 
 def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
@@ -165,11 +211,11 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
 
 
 def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
-    """Return the value, with large buffers and arrays in place.
+    """Return the value, with arrays in place.
 
     Args:
         payload: the encoded value.
-        exposed: the memoryviews in the value are appended to it.
+        exposed: if given, large bytes are memoryviews in place, which are appended to it. By default they are copied.
 
     Raises:
         EntityReadError: the payload is not a valid msgpack value or frame.
@@ -214,7 +260,7 @@ def resolve_extension(
 ) -> Any:
     """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own.
 
-    A buffer is appended to `exposed`. The memoryview of an array cannot be released, since the array exports it.
+    See `decode` for `exposed`. The memoryview of an array cannot be released, since the array exports it.
     """
     data = bytes(data)
     if code != EXTENSION or not data.startswith(_TAG):
@@ -229,7 +275,9 @@ def resolve_extension(
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
-    if exposed is not None and len(view):
+    if exposed is None:
+        return _blocks.to_bytes(view)
+    if len(view):
         exposed.append(view)
     return view
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _numpy
+from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs._gather import GatherList
 from shmsync.errors import EntityWriteError
 
@@ -29,7 +29,7 @@ def encode(value: Any) -> Payload:
     return payload
 
 
-def flat(value: Any) -> memoryview | bytes:
+def flat(value: Any) -> memoryview:
     """Return the buffer of a bytes-like object as contiguous bytes; copied only if it is not contiguous.
 
     Raises:
@@ -39,7 +39,7 @@ def flat(value: Any) -> memoryview | bytes:
         view = memoryview(value)
         if view.nbytes and view.c_contiguous:
             return view.cast("B")
-        return view.tobytes()
+        return _blocks.flatten(view)
     except (TypeError, ValueError, BufferError, NotImplementedError):
         raise EntityWriteError(
             f"cannot publish a value of type {type(value).__name__} as raw bytes: it is not a bytes-like object; "

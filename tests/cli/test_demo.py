@@ -81,6 +81,9 @@ def test_the_summary_is_readable() -> None:
         "torn reads",
     ):
         assert words in out
+    assert out.splitlines()[-1].startswith("PASS: ")
+    assert "Next: " in out
+    assert max(map(len, out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -193,6 +193,10 @@ def test_a_stored_exception_does_not_hold_the_callers_buffer(writer: Writer, nam
                 stored.append(error)
             data.append(1)  # raises BufferError while a view of it exists
     assert len(stored) == 3
+    with pytest.raises(EntityWriteError) as caught:
+        writer.write({"a": [data], "refused": object()})
+    data.append(1)
+    assert caught.value.__cause__
 
 
 def test_extensions_stay_extensions_beside_large_buffers() -> None:

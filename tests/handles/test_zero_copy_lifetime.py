@@ -100,7 +100,7 @@ def resident_of_deleted(name: str) -> int:
 def test_a_value_outlives_block_handle_and_later_publishes(writer: Writer, name: str, kind: str, way: str) -> None:
     codec, value, take, as_bytes = KINDS[kind]
     publish(writer, codec, value)
-    reader = Reader(name, allow_pickle=True)
+    reader = Reader(name, allow_pickle=True, zero_copy_bytes=True)
     if way == "get":
         part = take(reader.get())
     else:
@@ -129,7 +129,7 @@ def test_a_value_outlives_block_handle_and_later_publishes(writer: Writer, name:
 def test_memory_is_released_with_the_last_reference(writer: Writer, name: str, kind: str) -> None:
     """It is released at once, without a garbage collection or another call of the reader."""
     codec, value, take, _ = KINDS[kind]
-    with Reader(name, allow_pickle=True) as reader:
+    with Reader(name, allow_pickle=True, zero_copy_bytes=True) as reader:
         gc.collect()
         gc.disable()
         try:
@@ -163,7 +163,7 @@ def test_a_large_array_is_retained_and_then_released(writer: Writer, name: str) 
 def test_a_reader_that_keeps_up_costs_no_new_memory(writer: Writer, name: str, kind: str) -> None:
     """`value = reader.get()` references the old value while the new one is read; `with` references none afterwards."""
     codec, value, take, as_bytes = KINDS[kind]
-    with Reader(name, allow_pickle=True) as reader:
+    with Reader(name, allow_pickle=True, zero_copy_bytes=True) as reader:
         for way in ("get", "read"):
             for _ in range(4):
                 publish(writer, codec, value)
@@ -187,7 +187,7 @@ def test_a_reader_that_keeps_up_costs_no_new_memory(writer: Writer, name: str, k
 def test_a_block_that_keeps_no_view_retains_nothing(writer: Writer, name: str, kind: str) -> None:
     codec, value, take, as_bytes = KINDS[kind]
     publish(writer, codec, value)
-    with Reader(name, allow_pickle=True) as reader:
+    with Reader(name, allow_pickle=True, zero_copy_bytes=True) as reader:
         with reader.read() as snapshot:
             as_bytes(take(snapshot.value))
             assert kind == "raw" or snapshot.value is snapshot.value
@@ -204,7 +204,7 @@ def test_values_in_a_reference_cycle_are_released_by_the_collector(writer: Write
     for kind, (codec, value, take, _) in KINDS.items():
         publish(writer, codec, value)
         node: Any = Node()
-        reader = Reader(name, allow_pickle=True)
+        reader = Reader(name, allow_pickle=True, zero_copy_bytes=True)
         node.value = reader.get()
         node.part = take(node.value)
         with reader.read() as snapshot:
@@ -293,7 +293,7 @@ def test_threads_take_and_drop_views(writer: Writer, name: str) -> None:
 
 def take_part(state: State, name: str, kind: str) -> bytes:
     _, _, take, as_bytes = KINDS[kind]
-    state.reader = Reader(name, allow_pickle=True)
+    state.reader = Reader(name, allow_pickle=True, zero_copy_bytes=True)
     state.part = take(state.reader.get())
     return as_bytes(state.part)
 
@@ -375,7 +375,7 @@ from shmsync import Reader, Writer
 codec, content, take, as_bytes = KINDS[{kind!r}]
 writer = Writer({name!r}, grace_duration=0)
 publish(writer, codec, content)
-reader = Reader({name!r}, allow_pickle=True)
+reader = Reader({name!r}, allow_pickle=True, zero_copy_bytes=True)
 value = reader.get()
 part = take(value)
 with reader.read() as snapshot:

@@ -21,7 +21,7 @@ from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT
 from shmsync._handles import reader as reader_module
 from shmsync._session import ownership
 from shmsync._shm import segment
-from shmsync._shm.mapped import unlinked_segments
+from shmsync._shm.mapped import mapped_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,9 @@ def high_water(name: str) -> int:
 
 def held(name: str) -> int:
     """Return how many replaced inodes this process has mapped."""
-    return sum(each.segment.startswith(f"/{name}_") for each in unlinked_segments(os.getpid()) or ())
+    mapped = mapped_by(os.getpid())
+    assert mapped is not None
+    return sum(each.segment.startswith(f"/{name}_") for each in mapped.unlinked)
 
 
 # ------------------------------------------------------------------------------------------------------------ the dead
@@ -380,7 +382,7 @@ def test_a_released_view_spoils_nothing(
     writer: Writer, name: str, value: Any, part: Callable[[Any], memoryview], options: Any
 ) -> None:
     writer.write(value)
-    with Reader(name, **options) as reader:
+    with Reader(name, zero_copy_bytes=True, **options) as reader:
         for _ in range(3):
             with part(reader.get()) as view:
                 assert view[0] == ord("x")
@@ -410,7 +412,7 @@ def test_a_raw_view_is_each_callers_own(writer: Writer, name: str) -> None:
 
 def test_a_container_with_a_view_is_the_same_until_that_is_released(writer: Writer, name: str) -> None:
     writer.write({"blob": b"x" * 5000, "array": np.zeros(1000)})
-    with Reader(name) as reader:
+    with Reader(name, zero_copy_bytes=True) as reader:
         first = reader.get()
         assert reader.get() is first
         first["blob"].release()
@@ -447,7 +449,7 @@ def test_processes_that_cannot_be_examined(writer: Writer, name: str, monkeypatc
     writer.write(1)
     with Reader(name) as reader:
         reader.get()
-        monkeypatch.setattr("shmsync._session.held.unlinked_segments", lambda _: None)
+        monkeypatch.setattr("shmsync._inspect.processes.mapped_by", lambda _: None)
         info = shmsync.info(name)
         assert info.unexamined == (os.getpid(),)
         assert info.readers[0].held_memory is None

@@ -150,7 +150,7 @@ def failing(faults: Faults) -> Iterator[None]:
             "os",
             Module(
                 os,
-                **functions("fstat", "fchmod", "posix_fallocate", "pread", "lstat", "rename", "statvfs"),
+                **functions("fstat", "fchmod", "posix_fallocate", "pread", "lstat", "rename", "statvfs", "unlink"),
                 listdir=listdir,
             ),
         ),
@@ -159,14 +159,6 @@ def failing(faults: Faults) -> Iterator[None]:
         (segment, "mmap", Module(mmap, mmap=faults.wrap("mmap", mmap.mmap, os_error))),
         (segment, "_Memory", faults.wrap("mmap", segment._Memory, os_error)),
         (segment, "_mmap", faults.mmap),
-        (
-            segment,
-            "posix_ipc",
-            Module(
-                posix_ipc,
-                unlink_shared_memory=faults.wrap("unlink", posix_ipc.unlink_shared_memory, posix_ipc_error),
-            ),
-        ),
         (
             ofd_locks,
             "fcntl",

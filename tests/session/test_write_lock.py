@@ -14,7 +14,7 @@ from helpers import SHM, Child, State, publish, until
 
 from shmsync import WriteLockConflictError, Writer
 from shmsync._core.layout import WRITER, WRITER_AT
-from shmsync._shm import lock_holders
+from shmsync._shm import lock_holders, processes
 
 
 def record(name: str, pid: int) -> None:
@@ -113,7 +113,7 @@ def test_a_holder_that_cannot_be_seen(name: str, monkeypatch: pytest.MonkeyPatch
     with Child() as child:
         child.call(publish, name, 1)
         assert f"already has a writer (pid {child.pid}, since " in message(name)
-        monkeypatch.setattr(lock_holders, "_TOLERANCE", -1e9)  # it started later
+        monkeypatch.setattr(processes, "TOLERANCE", -1e9)  # it started later
         text = message(name)
         assert f"pid {child.pid}" not in text
         assert "fuser /dev/shm" in text

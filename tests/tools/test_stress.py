@@ -15,6 +15,7 @@ import pytest
 from stress.forks import c_fork, run_forked
 from stress.payloads import HEADER, NUMBER, digest_of, verify
 from stress.removals import Removals
+from stress.sequence import Sequence
 from stress.settings import Violation
 
 TOOL = Path(__file__).parents[2] / "tools" / "stress"
@@ -58,11 +59,43 @@ def test_a_forced_removal_permits_a_writer_to_start_over(removals: Removals) -> 
         verify(value(7, epoch=removals.epoch()), 1, removals)
 
 
+def test_a_version_follows_its_predecessor(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    assert sequence.publish(7, 1, 0) == ""
+    assert sequence.publish(8, 1, 0) == ""
+    assert sequence.publish(10, 1, 0) == "version 10 follows 8"
+    assert sequence.publish(1, 2, 0) == "version 1 follows 10"
+    sequence.lose()
+    assert sequence.publish(30, 2, 0) == ""
+
+
+def test_a_removal_permits_one_new_incarnation(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    sequence.publish(7, 1, 0)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    assert sequence.publish(1, 1, 1) == "version 1 follows 7"
+    assert sequence.publish(1, 2, 1) == ""
+    assert sequence.publish(1, 3, 1) == "version 1 follows 1"
+
+
+def test_a_removal_permits_a_new_incarnation_until_the_writer_notices_it(removals: Removals) -> None:
+    sequence = Sequence(removals)
+    sequence.publish(7, 1, 0)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    sequence.lose()  # a signal handler wrote meanwhile
+    assert sequence.publish(9, 1, removals.epoch()) == ""
+    assert sequence.publish(1, 2, removals.epoch()) == ""
+
+
 def test_removal_of_a_data_segment_permits_errors_only(removals: Removals) -> None:
     started = time.monotonic_ns()
     assert not removals.permit_error(started)
     with removals.recorded(ends_incarnation=False):
         pass
+    assert removals.permit_error(started + 60 * SECOND)  # as long as the name is not complete
+    removals.note_healed()
     assert removals.permit_error(started)
     assert not removals.permit_older(started, time.monotonic_ns())
     assert not removals.permit_restart(0)
@@ -73,6 +106,7 @@ def test_a_removal_permits_older_values_of_its_time_only(removals: Removals) -> 
     assert not removals.permit_older(before, before + 1)
     with removals.recorded(ends_incarnation=True):
         pass
+    removals.note_healed()
     after = time.monotonic_ns()
     assert removals.permit_older(before, after)
     assert removals.permit_older(after, after + 1)
@@ -93,23 +127,10 @@ def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["--isolated"]])
 def test_a_short_run_finds_no_violation(mode: list[str]) -> None:
-    arguments = [
-        *mode,
-        "--seconds",
-        "5",
-        "--readers",
-        "3",
-        "--largest",
-        "65536",
-        "--removals",
-        "0",
-        "--forced",
-        "0",
-        "--json",
-    ]
-    run = subprocess.run([sys.executable, TOOL, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
+    arguments = ["--seconds", "5", "--readers", "3", "--largest", "65536", "--removals", "1", "--forced", "1", "--json"]
+    run = subprocess.run([sys.executable, TOOL, *mode, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
     report = json.loads(run.stdout)
     assert not report["violations"], report
     assert run.returncode == 0
-    for fault in ("c_forks", "forks_while_opening", "handler_calls", "writer_kills"):
+    for fault in ("c_forks", "forks_while_opening", "handler_calls", "writer_kills", "forced"):
         assert report[fault], fault

@@ -12,7 +12,19 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from shmsync import InstanceVersion, Reader, Reservation, Snapshot, Synchronizer, Writer, WriteResult, WriterStats
+from shmsync import (
+    InstanceVersion,
+    Reader,
+    Reservation,
+    Snapshot,
+    Synchronizer,
+    Writer,
+    WriteResult,
+    WriterStats,
+    names,
+    unlink,
+)
+from shmsync.publisher import Publisher
 
 
 @dataclass
@@ -34,6 +46,14 @@ def readers() -> None:
     with Reader("prices", type=Prices, timeout=timedelta(seconds=1)) as reader:
         assert_type(reader, Reader[Prices])
     Reader("prices", tpye=Prices)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def names_on_this_host() -> None:
+    assert_type(names(), list[str])
+    assert_type(unlink("prices"), bool)
+    assert_type(unlink("prices", force=True), bool)
+    Publisher("prices", "prices.json", mode=0o640).start()
+    Publisher("prices", lambda: 1, interval=0.5).stop()
 
 
 def values(reader: Reader[Prices]) -> None:

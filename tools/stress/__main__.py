@@ -8,9 +8,10 @@ other processes fork while one of their threads opens a name. Signal handlers ca
 Single segments are removed or renamed, and the name is removed by force, under a live writer.
 
 Every payload carries its sequence number, a timestamp and a digest, verified at the start and at the end of each
-snapshot. The parent process records what was published, and when it removed something: for two seconds, that permits
-certain errors, and the loss of values of the incarnation that ended. The exit status is 1 if a value was corrupt, lost
-or out of order, or if anything is left behind; stderr then shows the seed and a command to repeat the run.
+snapshot. The parent process records what was published, and when it removed something: until two seconds after the name
+is complete again, that permits certain errors, and the loss of values of the incarnation that ended. The exit status is
+1 if a value was corrupt, lost or out of order, or if anything is left behind; stderr then shows the seed and a command
+to repeat the run.
 
 As root, it runs in a mount namespace with its own /dev/shm, and one more writer belongs to another user. Otherwise it
 never fills up /dev/shm, and all writers have the same user.

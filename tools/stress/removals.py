@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HEAL_TIME = 2_000_000_000
-"""Nanoseconds that a removal has consequences: a writer checks its names once a second, and then has to write."""
+_NOTICE_TIME = 2_000_000_000
+"""Nanoseconds that a removal has consequences after the name is complete again.
+
+Another writer may have completed it. The one that was active checks its names once a second, and then has to write.
+"""
 _RECORDED = 64
 _COUNT, _BEGUN, _ENDED, _RECORDS = range(4)
-_NOT_ENDED = 1 << 63
+_NOT_HEALED = 1 << 63
 
 
 class Removals:
@@ -36,14 +39,20 @@ class Removals:
         """Record the removal that the block makes, before and after."""
         words = self._words
         at = _RECORDS + 3 * (words[_COUNT] % _RECORDED)
-        words[at : at + 3] = [time.monotonic_ns(), _NOT_ENDED, ends_incarnation]
+        words[at : at + 3] = [time.monotonic_ns(), _NOT_HEALED, ends_incarnation]
         words[_COUNT] += 1
         words[_BEGUN] += ends_incarnation
         try:
             yield
         finally:
-            words[at + 1] = time.monotonic_ns()
             words[_ENDED] += ends_incarnation
+
+    def note_healed(self) -> None:
+        """Record that the name is complete again."""
+        words, now = self._words, time.monotonic_ns()
+        for at in self._positions():
+            if words[at + 1] == _NOT_HEALED:
+                words[at + 1] = now
 
     def epoch(self) -> int:
         """Return how many removals that end an incarnation are over. One that is in progress may still end the next."""
@@ -57,13 +66,17 @@ class Removals:
 
     def permit_older(self, older: int, newer: int) -> bool:
         """Return whether a value may be read after a newer one, given the times in ns at which their writes began."""
-        return any(begun <= newer and older <= ended + _HEAL_TIME for begun, ended, ends in self._recorded() if ends)
+        ending = [(begun, healed) for begun, healed, ends in self._recorded() if ends]
+        return any(begun <= newer and older <= healed + _NOTICE_TIME for begun, healed in ending)
 
     def permit_error(self, started: int) -> bool:
         """Return whether a call that started at a time in ns, and ends now, may have found a segment missing."""
-        return any(started <= ended + _HEAL_TIME for _, ended, _ in self._recorded())
+        return any(started <= healed + _NOTICE_TIME for _, healed, _ in self._recorded())
+
+    def _positions(self) -> range:
+        return range(_RECORDS, _RECORDS + 3 * min(self._words[_COUNT], _RECORDED), 3)
 
     def _recorded(self) -> Iterator[tuple[int, int, int]]:
         words = self._words[:]
-        for at in range(_RECORDS, _RECORDS + 3 * min(words[_COUNT], _RECORDED), 3):
+        for at in self._positions():
             yield words[at], words[at + 1], words[at + 2]

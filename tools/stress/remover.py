@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SEGMENTS = ("state", "readers", "data_0", "data_1")
 _ISOLATED_SEGMENTS = _SEGMENTS[:3]
 _ENDING = ("state", "readers")
-_HEAL_LIMIT = 10.0
+_HEAL_LIMIT = 60.0
 """Seconds after which a name must be complete again, on a busy machine and while writers are killed."""
 
 
@@ -53,6 +53,7 @@ class Remover:
         segment = self._rng.choice(self._segments)
         path = self._path(segment)
         is_rename = self._rng.random() < 0.5
+        self._incomplete_since = time.monotonic()
         with suppress(FileNotFoundError), self._removals.recorded(ends_incarnation=segment in self._ending):
             if is_rename:
                 path.rename(self._moved)
@@ -60,13 +61,12 @@ class Remover:
             else:
                 path.unlink()
                 self._report.removed += 1
-            self._incomplete_since = time.monotonic()
 
     def force(self) -> None:
         """Remove the name as `shmsync rm --force` does, while its writer is alive."""
+        self._incomplete_since = time.monotonic()
         with self._removals.recorded(ends_incarnation=True):
             self._report.forced += force_unlink_name(names_of(self._name))
-        self._incomplete_since = time.monotonic()
 
     def check(self) -> str:
         """Return what is wrong: an empty string, or that the name has not healed."""
@@ -77,9 +77,11 @@ class Remover:
         if all(self._path(segment).exists() for segment in self._segments):
             self._incomplete_since = None
             self._moved.unlink(missing_ok=True)
+            self._removals.note_healed()
             self._report.max_heal_s = max(self._report.max_heal_s, round(now - since, 2))
         elif now - since > _HEAL_LIMIT:
             self._incomplete_since = None
+            self._removals.note_healed()
             return f"the name has not healed for {_HEAL_LIMIT:.0f} s"
         return ""
 

@@ -16,6 +16,7 @@ from shmsync.errors import DataWriteError, StateReadError
 from stress.forks import c_fork, check_inherited_writer, run_forked
 from stress.interruptions import Interruptions, check_closed
 from stress.payloads import HEADER, NUMBER, Fields, digest_of, random_content, size_limits
+from stress.sequence import Sequence
 from stress.settings import REPORT_INTERVAL, Settings
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ class _WriterProcess:
         self._pipe = pipe
         self._rng = rng
         self._writer = self._open()
-        self._seq = 0  # of our last version; 0: another writer may have published since
-        self._incarnation = 0
-        self._epoch = 0  # of the removals, before this incarnation became ours
+        self._sequence = Sequence(settings.removals)
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._closed_totals = dict.fromkeys(_TOTALS, 0)
         self._max_wait_beyond_grace = 0.0
@@ -76,15 +75,16 @@ class _WriterProcess:
         if self._rng.random() < self._settings.reentrant:
             self._write_interrupted(content)
             return
-        timestamp = time.monotonic_ns() if self._seq else 0
-        number = self._seq + 1 if self._seq else 0
+        seq = self._sequence.seq
+        timestamp = time.monotonic_ns() if seq else 0
+        number = seq + 1 if seq else 0
         epoch = self._settings.removals.epoch()
         started, cpu_started = time.perf_counter(), time.thread_time()
-        if (seq := self._try_to_publish(timestamp, number, content)) is None:
+        if (published := self._try_to_publish(timestamp, number, content)) is None:
             return
         waited = time.perf_counter() - started - (time.thread_time() - cpu_started)
         self._max_wait_beyond_grace = max(self._max_wait_beyond_grace, waited - self._settings.grace)
-        self._note_published(seq, epoch)
+        self._note_published(published, epoch)
         if time.monotonic() > self._report_due:
             self._report(timestamp)
         if self._rng.random() < _C_FORKS:
@@ -100,12 +100,12 @@ class _WriterProcess:
         except CapacityError:
             self._counts["capacity_errors"] += 1
             if self._writer._ownership is None:
-                self._seq = 0
+                self._sequence.lose()
         except WriteLockConflictError:
-            self._seq = 0
+            self._sequence.lose()
         except (StateReadError, DataWriteError):
             self._check_refused(started)
-            self._seq = 0
+            self._sequence.lose()
         else:
             return seq
         time.sleep(_RETRY_INTERVAL)
@@ -119,17 +119,12 @@ class _WriterProcess:
 
     def _note_published(self, seq: int, epoch: int) -> None:
         self._counts["writes"] += 1
-        state = self._writer._owner.state
-        previous, self._incarnation = self._incarnation, state.header.incarnation if state else 0
-        if self._seq and seq != self._seq + 1:
-            if previous == self._incarnation or not self._settings.removals.permit_restart(self._epoch):
-                self.send(violation=f"version {seq} follows {self._seq}")
-            self._counts["restarts"] += 1
-            self._epoch = epoch
-        elif not self._seq:
-            self._epoch = epoch
+        self._counts["restarts"] += seq <= self._sequence.seq
+        if not self._sequence.seq:
             self._check_owner()
-        self._seq = seq
+        state = self._writer._owner.state
+        if violation := self._sequence.publish(seq, state.header.incarnation if state else 0, epoch):
+            self.send(violation=violation)
 
     def _check_owner(self) -> None:
         """Check that this writer has not adopted segments of the other user, who could read and change them."""
@@ -142,7 +137,7 @@ class _WriterProcess:
         self._counts["c_forks"] += 1
 
     def _unlink(self) -> None:
-        self._seq = 0
+        self._sequence.lose()
         with suppress(WriteLockConflictError, StateReadError, DataWriteError):  # another writer was faster
             self._writer.unlink()
 
@@ -168,7 +163,7 @@ class _WriterProcess:
         if seq is not None and not accepted:
             self._note_published(seq, epoch)
         else:
-            self._seq = 0
+            self._sequence.lose()
         if "close" in accepted:
             self._reopen()
 
@@ -196,15 +191,15 @@ class _WriterProcess:
     def _publish(self, timestamp: int, number: int, content: bytes) -> Any:
         kind = self._rng.randrange(5)
         if kind == 0 and number and len(content) < 64:
-            return self._writer.write_raw(NUMBER.pack(number, self._epoch))
+            return self._writer.write_raw(NUMBER.pack(number, self._sequence.epoch))
         digest = digest_of(content)
-        header = HEADER.pack(timestamp, number, self._epoch, digest)
+        header = HEADER.pack(timestamp, number, self._sequence.epoch, digest)
         if kind < 2:
             return self._writer.write_raw(header + content)
         if kind == 2:
             return self._publish_in_place(header, content)
         codec = codecs.by_name("msgpack" if kind == 3 else "archive")
-        value = Fields(timestamp, number, self._epoch, digest, content)._asdict()
+        value = Fields(timestamp, number, self._sequence.epoch, digest, content)._asdict()
         return self._writer._publish(codec, codec.encode(value), None)
 
     def _publish_in_place(self, header: bytes, content: bytes) -> Any:

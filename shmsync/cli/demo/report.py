@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from shmsync.cli._units import count_text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -81,22 +81,34 @@ class Progress:
             self._status.stop()
 
 
+_NEXT = """\
+Next: publish a value of your own, and look at it:
+  echo '{"limit": 10}' | shmsync put settings -
+  shmsync get settings limit; shmsync ls; shmsync rm settings
+In Python: Writer("settings").write({...}) and Reader("settings").get()."""
+
+
 def show(summary: Summary, console: Console) -> None:
-    """Print the summary as a table."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right")
-    table.add_column()
-    for value, what in (
-        (f"{summary.versions}", "versions published"),
-        (f"{summary.lookups:,}", f"lookups, {summary.lookups_per_s:,.0f} per second"),
-        (f"{summary.staleness_ms:.1f} ms", "longest time from a publish to a worker's first read of it"),
-        (f"{summary.recovered}", "slots of dead readers reclaimed"),
-        (f"{summary.replaced}", "segments replaced"),
-        (f"{summary.takeovers}", "writer takeovers"),
-        (f"{summary.torn}", "torn reads"),
-    ):
-        table.add_row(value, what)
-    console.print(table, highlight=False)
+    """Print the figures with their meaning, what to try next, and in the last line whether the run passed."""
+    figures = (
+        (f"{summary.versions:,}", "versions published: tables of all airports, each with a digest"),
+        (f"{summary.lookups:,}", f"lookups by the pool, {summary.lookups_per_s:,.0f} per second"),
+        (f"{summary.staleness_ms:,.0f} ms", "at most from a publish to a worker's first read, with decoding"),
+        (f"{summary.recovered:,}", "slots of dead readers reclaimed: a killed reader blocks no one"),
+        (f"{summary.replaced:,}", "segments replaced: a stopped reader kept the old memory"),
+        (f"{summary.takeovers:,}", "writer takeovers: the next writer continued from a killed one"),
+        (f"{summary.torn:,}", "torn reads: versions unlike their digest, or changed while held"),
+    )
+    width = max(len(value) for value, _ in figures)
+    lines = [f"{value:>{width}}  {what}" for value, what in figures]
+    for line in (*lines, "", *_NEXT.splitlines(), "", _verdict(summary)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _verdict(summary: Summary) -> str:
+    if summary.problems:
+        return f"FAIL: {count_text(len(summary.problems), 'guarantee')} violated: {summary.problems[0]}"
+    return "PASS: no torn read, no version lost, nothing left in /dev/shm"
 
 
 def as_json(summary: Summary) -> str:

@@ -7,9 +7,9 @@ only, is returned as a vector: a read-only array on the segment (a memoryview if
 returned as a read-only array on the segment. `unarchive` converts any of these to plain objects.
 
 Values read back equal, with these conversions: tuples other than dict keys become lists; bytearray and memoryview
-become bytes, and bytes of 4 KiB and more become memoryviews; NumPy scalars become Python's; arrays become C-ordered;
-instances of subclasses become instances of the base type. An empty list among lists of numbers becomes an empty vector.
-NaN keys cannot be looked up; iterating yields them.
+become bytes; NumPy scalars become Python's; arrays become C-ordered; instances of subclasses become instances of the
+base type. An empty list among lists of numbers becomes an empty vector. NaN keys cannot be looked up; iterating yields
+them. Bytes are copied on each access; with `Reader(zero_copy_bytes=True)`, those of 4 KiB and more are memoryviews.
 
 Format: see `_format`.
 """
@@ -53,15 +53,20 @@ def encode(value: Any) -> Payload:
         raise EntityWriteError(f"cannot publish this value: {error}") from error
 
 
-def decode(payload: memoryview) -> Any:
+def decode(payload: memoryview, *, zero_copy_bytes: bool = False) -> Any:
     """Return the value; only its root is read.
+
+    Args:
+        payload: the archive.
+        zero_copy_bytes: return bytes of 4 KiB and more as memoryviews of the archive; by default they are copied.
 
     Raises:
         EntityReadError: the payload is not a valid archive.
         MissingExtraError: the value is an array, and NumPy is not installed.
     """
     try:
-        return open_column(payload, root_of(payload)).get(0)
+        root = root_of(payload)._replace(zero_copy_bytes=zero_copy_bytes)
+        return open_column(payload, root).get(0)
     except (IndexError, RecursionError):
         raise damaged("its columns refer to each other inconsistently") from None
 

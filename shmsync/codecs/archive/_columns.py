@@ -6,9 +6,10 @@ twice. Children do not refer to their parents.
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _numpy
+from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs.archive._format import (
     BOOL,
     BYTES,
@@ -90,7 +91,10 @@ class Column:
         Raises:
             EntityReadError: the column is damaged, or has another number of elements.
         """
-        column = open_column(self.archive, header_at(self.archive, offset, self.header.offset))
+        header = header_at(self.archive, offset, self.header.offset)
+        if self.header.zero_copy_bytes:
+            header = header._replace(zero_copy_bytes=True)
+        column = open_column(self.archive, header)
         if count is not None and column.header.n != count:
             raise damaged(f"the column at {offset} has {column.header.n} elements instead of {count}")
         return column
@@ -212,19 +216,32 @@ class VarBinary(Column):
 
     def _bytes(self, index: int) -> bytes | memoryview:
         span = self._span(index)
-        return span if len(span) >= VIEW_FROM else bytes(span)
+        return span if self.header.zero_copy_bytes and len(span) >= VIEW_FROM else _blocks.to_bytes(span)
 
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return a range of elements as plain objects."""
         if self.type is str:
             return super().plain(start, stop)
-        return [bytes(self._span(index)) for index in range(start, stop)]
+        return [_blocks.to_bytes(self._span(index)) for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
         """Validate every value."""
         super().check(seen)
         for index in range(self.header.n):
-            self.get(index)
+            span = self._span(index)
+            if self.type is str and len(span) > _blocks.BLOCK_SIZE:
+                _check_utf8(span)
+            elif self.type is str:
+                self._str(index)
+
+
+def _check_utf8(text: memoryview) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        _blocks.each(text, decoder.decode)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise damaged(f"a string is not UTF-8: {error}") from None
 
 
 COLUMN_TYPES |= {

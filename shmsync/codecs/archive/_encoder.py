@@ -10,7 +10,7 @@ from array import array
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _numpy
+from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index, _keys
@@ -22,8 +22,9 @@ from shmsync.errors import EntityWriteError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from shmsync.codecs._gather import Source
+    from shmsync.codecs._gather import Bytes, Source
 
+_GATHER_FROM = 4096  # bytes; strings that are smaller on average are joined first, which takes less time
 _ALIGN_FROM = 1024  # bytes; the padding before smaller buffers would cost more than aligned reads gain
 # Check for cycles if one level has more than _MANY containers made from the caller's, or if there are more levels than
 # _DEEP.
@@ -99,16 +100,22 @@ class Encoder:
         return self._header(kind, len(numbers), at)
 
     def _strings(self, values: list[Any]) -> int:
-        encoded = _utf8(values)
-        return self._var_binary(f.STR, encoded, b"".join(encoded))
+        return self._var_binary(f.STR, _utf8(values))
 
     def _byte_strings(self, values: list[Any]) -> int:
-        return self._var_binary(f.BYTES, values, b"".join(values))
+        return self._var_binary(f.BYTES, values)
 
-    def _var_binary(self, kind: int, values: list[bytes], data: bytes) -> int:
-        is_fixed_size = bool(data) and len(set(map(len, values))) == 1
-        offsets = 0 if is_fixed_size else self._offsets(values)
-        return self._header(kind, len(values), offsets, self._add(data), len(data))
+    def _var_binary(self, kind: int, values: Sequence[Bytes], joined: bytes | None = None) -> int:
+        size = sum(map(len, values))
+        offsets = 0 if size and len(set(map(len, values))) == 1 else self._offsets(values)
+        if joined is None and size <= len(values) * _GATHER_FROM:
+            joined = b"".join(values)
+        if joined is not None:
+            return self._header(kind, len(values), offsets, self._add(joined), size)
+        at = self._add(values[0])
+        for value in values[1:]:  # large on average: not copied before they are copied into the segment
+            self._add(value, align=1)
+        return self._header(kind, len(values), offsets, at, size)
 
     def _int_lists(self, lists: list[Any]) -> int:
         return self._lists(lists, lambda: self._sized_numbers(f.INT, array("q", chain.from_iterable(lists))))
@@ -294,7 +301,7 @@ def _bytes_of(numbers: Any) -> memoryview:
 
 def _utf8(strings: list[str]) -> list[bytes]:
     try:
-        return [string.encode() for string in strings]
+        return list(map(_blocks.encode, strings))
     except UnicodeEncodeError as error:
         raise EntityWriteError(
             f"cannot publish this value: the string {error.object!r:.60} is not valid Unicode: {error}; "

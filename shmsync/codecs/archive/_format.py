@@ -74,7 +74,7 @@ LINK_SIZE = 4
 MAX_UNHASHED = 64
 """Maps of up to this many entries have no hash table."""
 VIEW_FROM = 4096
-"""Values of type bytes of at least this many bytes are returned as views of the segment."""
+"""With `zero_copy_bytes`, values of type bytes of at least this many bytes are returned as views of the segment."""
 MAX_DEPTH = 100
 """How many levels deep a value may be nested."""
 MAX_ENTRIES = (1 << 32) - 2
@@ -82,12 +82,17 @@ MAX_ENTRIES = (1 << 32) - 2
 
 
 class Header(NamedTuple):
-    """A parsed column header."""
+    """A parsed column header.
+
+    Attributes:
+        zero_copy_bytes: how to read the column and its children: whether large bytes are returned as views.
+    """
 
     offset: int
     kind: int
     n: int
     words: tuple[int, ...]
+    zero_copy_bytes: bool = False
 
 
 def damaged(what: str) -> EntityReadError:

@@ -160,7 +160,7 @@ def _classify_other(value: Any) -> tuple[ValueKind, Any]:
 _BASES: tuple[tuple[Any, ValueKind, Any], ...] = (
     (float, ValueKind.FLOAT, float),
     (str, ValueKind.STR, str.__str__),
-    ((bytes, bytearray, memoryview), ValueKind.BYTES, lambda value: bytes(raw.flat(value))),
+    ((bytes, bytearray, memoryview), ValueKind.BYTES, raw.flat),
     (Mapping, ValueKind.MAP, dict),
     (ArrayMap, ValueKind.ARRAY_MAP, lambda value: value),
 )

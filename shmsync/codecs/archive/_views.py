@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from shmsync.codecs import _numpy
+from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs.archive._format import damaged
 
 if TYPE_CHECKING:
@@ -269,10 +269,17 @@ def same(archived: Any, other: Any) -> bool:
     if not _is_vector(archived):
         return same(other, archived) if _is_vector(other) else bool(archived == other)
     if isinstance(archived, memoryview) and archived.format == "B":
-        return isinstance(other, (bytes, bytearray, memoryview)) and bool(archived == other)
+        return isinstance(other, (bytes, bytearray, memoryview)) and _same_bytes(archived, other)
     if not _is_vector(other):
         return isinstance(other, (list, tuple)) and bool(archived.tolist() == list(other))
     return _shape(archived) == _shape(other) and bool(archived.tolist() == other.tolist())
+
+
+def _same_bytes(archived: memoryview, other: bytes | bytearray | memoryview) -> bool:
+    with memoryview(other) as view:
+        if view.format == "B" and view.ndim == 1:
+            return _blocks.are_equal(archived, view)
+        return bool(archived == view)
 
 
 def _is_vector(value: Any) -> bool:

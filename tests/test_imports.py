@@ -1,0 +1,118 @@
+"""What is imported, and when. Modules are counted, not time; docs/contributing.md gives the rule."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import TIMEOUT
+
+import shmsync
+from shmsync import codecs
+
+HEAVY = {
+    *("ast", "asyncio", "concurrent", "ctypes", "dataclasses", "hashlib", "inspect", "multiprocessing", "pathlib"),
+    *("random", "secrets", "socket", "ssl", "subprocess", "urllib", "atomics", "cffi", "pycparser", "numpy", "msgspec"),
+    *("pyarrow", "pydantic", "prometheus_client", "rich", "typer", "click", "gevent", "eventlet", "greenlet"),
+}
+"""Libraries that `import shmsync` and a handle do without."""
+HEAVY_FOR_A_COMMAND = {
+    *("asyncio", "ctypes", "multiprocessing", "socket", "ssl", "atomics", "cffi", "pycparser", "numpy", "msgspec"),
+    *("pyarrow", "pydantic", "pydantic_core", "prometheus_client", "rich", "gevent", "eventlet", "greenlet"),
+}
+"""Libraries that a command without parameters does without; typer imports some of the others."""
+MAX_MODULES = 180
+"""`import shmsync` imports 140 with Python 3.11, and 290 before it was watched."""
+
+HANDLES = """
+import shmsync
+writer, reader = shmsync.Writer({name!r}, codec={codec!r}), shmsync.Reader({name!r})
+constructed = set(sys.modules)
+for number in 1, 2:
+    writer.write({value})
+    assert reader.get() is not None
+with reader.read(check_bytes=True):
+    pass
+reader.close(); writer.unlink(); writer.close()
+"""
+COMMAND = """
+from shmsync.__main__ import main
+sys.argv = ["shmsync", *{command!r}]
+try:
+    main()
+except SystemExit:  # its status may tell of names of other programs
+    pass
+"""
+
+
+def modules_after(code: str, since: str = "set()", **environment: str) -> set[str]:
+    """Run code in a fresh interpreter; return which modules it has imported then, those in `since` excepted.
+
+    Without `site`: the `.pth` files of an environment may import anything.
+    """
+    script = f"import sys\n{code}\nprint('\\n', *set(sys.modules).difference({since}))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def libraries(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_an_import_of_shmsync() -> None:
+    modules = modules_after("import shmsync")
+    assert not libraries(modules) & HEAVY
+    assert not {"shmsync.codecs.archive", "shmsync.codecs.pickle", "shmsync.cli"} & modules
+    assert len(modules) <= MAX_MODULES, sorted(modules)
+
+
+@pytest.mark.parametrize(
+    ("codec", "value"),
+    [("msgpack", "{number: 'x'}"), ("raw", "b'x'"), ("archive", "{number: ['x', {'k': 1.5}]}")],
+)
+def test_handles(name: str, codec: str, value: str) -> None:
+    """Writes and reads import nothing: they may run in a signal handler, or in a child with a locked import."""
+    code = HANDLES.format(name=name, codec=codec, value=value)
+    assert not libraries(modules_after(code)) & HEAVY
+    assert modules_after(code, since="constructed") == set()
+
+
+def test_a_reader_has_imported_all_codecs() -> None:
+    modules = modules_after("import shmsync; shmsync.Reader('x')")
+    assert {f"shmsync.codecs.{codec}" for codec in codecs.NAMES.values()} <= modules
+
+
+def test_codecs_have_the_names_that_are_listed() -> None:
+    codecs.load()
+    assert {number: codec.NAME for number, codec in codecs._BY_ID.items()} == codecs.NAMES
+
+
+@pytest.mark.parametrize("command", [["ls"], ["ls", "-q", "-s", "size"], ["get", "no-such-name"], ["--version"]])
+def test_a_command(command: list[str]) -> None:
+    modules = modules_after(COMMAND.format(command=command), FORCE_COLOR="", TTY_COMPATIBLE="", TTY_INTERACTIVE="")
+    assert not libraries(modules) & HEAVY_FOR_A_COMMAND
+    if command[0] == "get":
+        return
+    assert {module for module in modules if module.startswith("shmsync.cli.")} <= {
+        *("shmsync.cli.ls", "shmsync.cli._infos", "shmsync.cli._names", "shmsync.cli._options"),
+        *("shmsync.cli._output", "shmsync.cli._table", "shmsync.cli._units", "shmsync.cli._usage"),
+    }
+
+
+def test_names_that_are_imported_on_first_use() -> None:
+    lazy = "import shmsync; value = shmsync.ArrayMap; assert value is shmsync.codecs.archive.ArrayMap"
+    assert "shmsync.codecs.archive" in modules_after(lazy)
+    assert "shmsync.codecs.archive" in modules_after("from shmsync import *; ArchivedMap, unarchive")
+    assert set(shmsync.__all__) <= set(dir(shmsync))
+    with pytest.raises(AttributeError, match="module 'shmsync' has no attribute 'Redaer'"):
+        shmsync.Redaer  # type: ignore[attr-defined]  # noqa: B018
