@@ -238,8 +238,7 @@ def test_reserve_during_a_forced_removal(isolated: Writer, name: str) -> None:
 @pytest.mark.parametrize("command", ["inspect", "readers", "ls", "doctor", "get"])
 def test_commands(isolated: Writer, name: str, command: str) -> None:
     isolated.write([1, 2])
-    arguments = {"ls": ["--json"], "doctor": []}  # a table may shorten the name
-    result = CliRunner().invoke(app, [command, *arguments.get(command, [name])])
+    result = CliRunner().invoke(app, [command, *([name] if command != "doctor" else [])])
     assert result.exit_code == 0 or command == "doctor", result.output
     expected = {"inspect": "isolated mode", "readers": "", "ls": name, "doctor": "permissions", "get": "2"}
     assert expected[command] in result.output
