@@ -187,6 +187,23 @@ class Slot:
             self._sentinel = _Sentinel(number)
 
 
+class NoSlot(Slot):
+    """What stands for a slot in isolated mode, where nothing has to be pinned. It is not used for entering."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.index = -1
+        self.unprotected = False
+        self.poison()
+
+    def set_hazard(self, index: int, generation: int) -> None:
+        """Do nothing: the inode is never written to."""
+
+    def clear_hazard(self, index: int, generation: int) -> None:
+        """Do nothing."""
+
+
 def claim(table: Table, seals: Seals) -> Slot:
     """Take a free slot.
 

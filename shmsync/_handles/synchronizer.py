@@ -25,7 +25,8 @@ class Synchronizer(Reader[T]):
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
         type, timeout, allow_pickle, owner: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout,
+            reuse_memory.
 
     Raises:
         InvalidArgumentError: an argument is not valid.

@@ -16,8 +16,8 @@ from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, ne
 from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
+from shmsync._session.isolated_ownership import own
 from shmsync._session.log import WriterLog
-from shmsync._session.ownership import Ownership
 from shmsync._session.state_file import CreateOptions, SegmentDirectory
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
+    from shmsync._session.ownership import Ownership
     from shmsync.codecs import Codec
     from shmsync.codecs._gather import Payload
 
@@ -60,7 +61,7 @@ class Writer(Generic[T]):
         codec: how `write` encodes: "msgpack" for plain values, arrays included; "archive" for large maps and lists
             that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for any object,
             between processes that trust each other. The modules of `shmsync.codecs` list what each accepts.
-        mode: permission bits of the segments. A user who may read state and data may also take a reader slot.
+        mode: permission bits of the segments: who may read. For other users, see `reuse_memory`.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
             new memory instead; in seconds or as a timedelta. 0 never waits.
         max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created; a writer
@@ -69,6 +70,10 @@ class Writer(Generic[T]):
             timedelta. The pauses grow exponentially up to it.
         lock_timeout: how long to wait for another writer of this name to close or die, before WriteLockConflictError
             is raised; in seconds or as a timedelta. 0 raises at once.
+        reuse_memory: whether a write may reuse the memory of an older version. Readers then have slots in a table that
+            all of them can write to, so they have to trust each other. False takes new memory for each version, which
+            takes longer, and readers can affect neither the writer nor other readers ("isolated mode"). None, the
+            default, is False if `mode` gives permissions to group or others, and True otherwise.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
@@ -92,6 +97,7 @@ class Writer(Generic[T]):
         max_readers: int = 256,
         max_backoff: float | timedelta = 0.002,
         lock_timeout: float | timedelta = 0.0,
+        reuse_memory: bool | None = None,
     ) -> None:
         if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
             raise InvalidArgumentError(f"max_readers must be an int from 1 to {MAX_READERS}, not {max_readers!r}")
@@ -99,8 +105,12 @@ class Writer(Generic[T]):
             raise InvalidArgumentError(
                 f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
             )
+        if reuse_memory is not None and not isinstance(reuse_memory, bool):
+            raise InvalidArgumentError(f"reuse_memory must be True, False or None, not {reuse_memory!r}")
         self.name = name
-        self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
+        self._create_options = CreateOptions(
+            names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"), reuse_memory
+        )
         self._codec: Codec = codecs.by_name(codec)
         self._encode = codecs.encoder_of(self._codec)
         self._grace = seconds(grace_duration, "grace_duration")
@@ -113,7 +123,8 @@ class Writer(Generic[T]):
         self._lock_timeout = seconds(lock_timeout, "lock_timeout")
         self._entered = 0
         self._deferred: set[str] = set()
-        self._owner = NameOwner(SegmentDirectory(self._create_options, is_writer=True))
+        self._directory = SegmentDirectory(self._create_options, is_writer=True)
+        self._owner = NameOwner(self._directory)
         self._ownership: Ownership | None = None
         self._heals = False
         self._next_name_check = 0.0
@@ -256,7 +267,7 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._ownership
         if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now)
+            owned = self._current_ownership(now, is_write=True)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -294,11 +305,12 @@ class Writer(Generic[T]):
             self._deferred.discard("close")
             self.close()
 
-    def _current_ownership(self, now: float) -> Ownership:
-        """Return the incarnation that the name leads to, owned by this writer."""
+    def _current_ownership(self, now: float, *, is_write: bool = False) -> Ownership:
+        """Return the incarnation that the name leads to, owned by this writer; for a write, one of its own mode."""
         if not self._usable:
             self._refuse()
         self._next_name_check = now + _NAME_CHECK_INTERVAL
+        self._directory.switches_mode = is_write
         while True:
             state = self._owner.acquire()
             owned = self._ownership
@@ -308,10 +320,12 @@ class Writer(Generic[T]):
             self._forget_ownership()
             self._heals = True
             try:
-                owned = self._ownership = Ownership(self._create_options, self._owner, state)
-            except StateNotFoundError:
-                continue  # its reader table was removed just now
+                owned = self._ownership = own(self._create_options, self._owner, state)
+            except (StateNotFoundError, StaleIncarnationError):
+                continue  # a part of it was removed just now
             self._note_adoption(owned)
+            if state.has_other_mode():
+                self._next_name_check = 0.0  # the first write begins another incarnation
             return owned
 
     def _note_adoption(self, owned: Ownership) -> None:
@@ -547,6 +561,7 @@ class Writer(Generic[T]):
             "max_readers": created.max_readers,
             "max_backoff": created.max_backoff,
             "lock_timeout": self._lock_timeout,
+            "reuse_memory": created.reuse_memory,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

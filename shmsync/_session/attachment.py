@@ -12,7 +12,7 @@ from shmsync._session.control import check_owner
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
-from shmsync._session.state import NO_VALUE, attach
+from shmsync._session.state import NO_VALUE
 from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from threading import RLock
 
     from shmsync._core.slots import Slot
+    from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
 
 
@@ -45,18 +46,23 @@ class Attachment:
 
     Args:
         names: the segment names.
+        channel: the incarnation.
         decoder: the reader's decoder.
         lock: the reader's lock.
         counters: the reader's counters.
+
+    Attributes:
+        cell: the word that `Reader.get` compares with the label of the version that it has returned last.
     """
 
-    def __init__(self, names: Names, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
+    def __init__(self, names: Names, channel: Channel, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
         self._names = names
         self._decoder = decoder
         self._lock = lock
         self._counters = counters
-        self.channel = attach(names)
-        self.version = self.channel.version
+        self.channel = channel
+        self.version = channel.version
+        self.cell = channel.version_cell
         self._generations = self.channel.generations
         self._incarnation = self.channel.header.incarnation
         self._slot: Slot | None = None
@@ -65,6 +71,11 @@ class Attachment:
         counters.attached += 1
         logger.debug("attached to %s", names.state)
         warn_if_it_forks_silently(names.name)
+
+    def newest(self) -> tuple[int, int]:
+        """Return the newest sequence number, or 0 or CLOSED; and the value of the version word to sleep on."""
+        seq = self.version.load()
+        return seq, seq
 
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.

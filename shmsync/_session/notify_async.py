@@ -164,7 +164,8 @@ class _Poller:
                     return
                 wakeups = int.from_bytes(self._wakeups, sys.byteorder)
                 words = self._poll()
-            self._sleep([(self._wake_futex, wakeups), *words[:MAX_NAMES]], len(words))
+                longest = min((each.channel.MAX_SLEEP for each in self._subscriptions.values()), default=_MAX_SLEEP)
+            self._sleep([(self._wake_futex, wakeups), *words[:MAX_NAMES]], len(words), longest)
 
     def _poll(self) -> list[tuple[futex.Futex, int]]:
         """Return what to sleep on; drop subscriptions without waiters: the next subscriber wakes the thread."""
@@ -192,8 +193,8 @@ class _Poller:
                 return subscription.channel.notifier.futex, seen
 
     @staticmethod
-    def _sleep(words: list[tuple[futex.Futex, int]], wanted: int) -> None:
-        longest = _POLL_INTERVAL if wanted > MAX_NAMES else _MAX_SLEEP
+    def _sleep(words: list[tuple[futex.Futex, int]], wanted: int, longest: float) -> None:
+        longest = _POLL_INTERVAL if wanted > MAX_NAMES else min(longest, _MAX_SLEEP)
         if not futex.MANY_AVAILABLE or not futex.wait_for_any(words, longest):
             time.sleep(_POLL_INTERVAL)
 

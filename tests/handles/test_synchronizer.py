@@ -265,7 +265,7 @@ def test_every_option_survives_pickling() -> None:
     reading: dict[str, Any] = {"type": dict[str, int], "timeout": 0.25, "allow_pickle": True, "owner": 1}
     reading |= {"zero_copy_bytes": True}
     writing: dict[str, Any] = {"codec": "raw", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
-    writing |= {"max_backoff": 0.004, "lock_timeout": 0.5}
+    writing |= {"max_backoff": 0.004, "lock_timeout": 0.5, "reuse_memory": True}
     for kind, options in ((Reader, reading), (Writer, writing), (Synchronizer, {**reading, **writing})):
         copy = pickle.loads(pickle.dumps(kind("never", **options)))
         assert type(copy) is kind
