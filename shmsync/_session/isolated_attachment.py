@@ -107,14 +107,18 @@ class IsolatedAttachment(Attachment):
         return pinned
 
     def _open_data(self) -> Segment:
-        name = self._names.data[INDEX]
+        before = self.version.load()  # before the open: the first version may be published right after it
         try:
-            with raised_as(DataReadError, f"open {name}"):
-                segment = open_segment(name, writable=False)
+            return self._open_name()
         except DataReadError as error:
-            if error.errno == errno.ENOENT and self.version.load() in NO_VALUE:
+            if error.errno == errno.ENOENT and before in NO_VALUE:
                 raise not_published(self._names.name) from None
             raise
+
+    def _open_name(self) -> Segment:
+        name = self._names.data[INDEX]
+        with raised_as(DataReadError, f"open {name}"):
+            segment = open_segment(name, writable=False)
         check_owner(self._names, segment)
         return segment
 

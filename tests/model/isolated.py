@@ -12,13 +12,15 @@ that is used twice; a sleeper that misses the newest version.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-from model.process import DONE, Automaton
+from model.process import DONE, NAMES, Automaton
 from model.world import Violation
+from shmsync import codecs
 from shmsync._core.isolated import IsolatedPublisher, Label
 from shmsync._core.layout import DATA_HEADER, pack_data_header
 from shmsync._core.lifecycle import StaleIncarnationError
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 VERSION, GENERATION = 0, 1
 _INCARNATION = 1
-_RAW = 1
+_MSGPACK = 0
 _ENDED = -1
 _NO_INODE = -1
 
@@ -187,7 +189,7 @@ class Segment:
         self.label = generation, seq
 
     def read(self, *_: int) -> bytes:
-        return pack_data_header(_INCARNATION, *self.label, 0, 0, _RAW, 0)
+        return pack_data_header(_INCARNATION, *self.label, 0, 0, _MSGPACK, 0)
 
     def status(self) -> Any:
         return SimpleNamespace(st_ino=self.inode, st_size=DATA_HEADER.size + 8)
@@ -218,15 +220,16 @@ class Attachment(isolated_attachment.IsolatedAttachment):
         self._generation = Word(port, GENERATION)  # type: ignore[assignment]
         self.channel = SimpleNamespace(is_current=lambda: True)  # type: ignore[assignment]
         self._incarnation = _INCARNATION
+        self._names = NAMES
         self._pinned = None
         self._no_slot = NoSlot()
         self._counters = ReaderCounters()
         self._lock = None  # type: ignore[assignment]
 
-    def _open_data(self) -> Any:
+    def _open_name(self) -> Any:
         found = self.port.do("open")
         if found is None:
-            raise DataReadError
+            raise DataReadError(errno.ENOENT, "missing")
         return Segment(*found)
 
 
@@ -258,7 +261,11 @@ def waits(count: int) -> Callable[[Port], Bodies]:
             left, last = count, 0
             while left:
                 port.do("begin")
-                seq, seen = attachment.newest()
+                try:
+                    seq, seen = attachment.newest()
+                except UninitializedStateError:
+                    port.do("sleep until published")
+                    continue
                 if seq == last:
                     port.do("sleep", seen)
                     continue
@@ -278,9 +285,11 @@ _FOR_EVER = -1
 def _get(attachment: Attachment) -> int:
     try:
         _, pinned = attachment.pin(check_bytes=False)
-    except (DataReadError, UninitializedStateError):
+    except UninitializedStateError:
         attachment.port.do("finish", _NO_INODE)
         return 0
+    except DataReadError:
+        attachment.port.do("violated", "a version is missing, although nothing was removed")
     attachment.port.do("finish", pinned.mapping.inode)
     return pinned.seq
 
@@ -302,6 +311,7 @@ class Search:
         deaths: int,
         register: type[Register] = Register,
     ) -> None:
+        codecs.load()
         self._publishes = publishes
         self._writers = deaths + 1
         self._automata = [Automaton(writes(register))] * self._writers + [Automaton(spec) for spec in readers]
@@ -367,6 +377,8 @@ class Search:
     def _is_enabled(self, state: State, me: int, op: Op) -> bool:
         if op == ("take over",):
             return me == 0 or (state.nodes[me - 1] == _ENDED and len(state.published) <= self._publishes)
+        if op == ("sleep until published",):  # it polls
+            return bool(state.words[VERSION])
         return op != ("sleep", _FOR_EVER) and me not in state.asleep
 
     def _done(self, state: State, me: int, op: Op) -> State:
@@ -417,6 +429,8 @@ class Search:
                 return state, None if found < 0 else (found, *state.inodes[found][:2])
             case ("wake",):
                 return state._replace(asleep=frozenset(), woken=state.woken | state.asleep), None
+            case ("sleep until published",):
+                return state, None
             case ("sleep", seen):
                 if me in state.woken:
                     return state._replace(woken=state.woken - {me}), True

@@ -108,6 +108,12 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, bool]] = {
         "    seq = read_seq()\n    return seq, version.load()\n",
         True,
     ),
+    "the version word is loaded after an open that has failed": (
+        isolated_attachment,
+        "            if error.errno == errno.ENOENT and before in NO_VALUE:\n",
+        "            if error.errno == errno.ENOENT and self.version.load() in NO_VALUE:\n",
+        False,
+    ),
     "the newest sequence number is that of the cached version": (
         isolated_attachment,
         "        if pinned is not None and pinned.label == self._generation.load():\n",
