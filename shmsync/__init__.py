@@ -37,6 +37,7 @@ from shmsync._types import (
     WriterInfo,
     WriterStats,
 )
+from shmsync._util.interpreter import check_gil
 from shmsync.codecs import Codec, register_codec
 from shmsync.errors import (
     CapacityError,
@@ -55,8 +56,11 @@ from shmsync.errors import (
     StateNotFoundError,
     StateReadError,
     UninitializedStateError,
+    UnsupportedInterpreterError,
     WriteLockConflictError,
 )
+
+check_gil()
 
 if TYPE_CHECKING:
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
@@ -96,6 +100,7 @@ __all__ = [
     "StateReadError",
     "Synchronizer",
     "UninitializedStateError",
+    "UnsupportedInterpreterError",
     "WriteLockConflictError",
     "WriteResult",
     "Writer",

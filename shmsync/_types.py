@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shmsync._core.layout import CLOSED, LAST_SEQ, index_of
+from shmsync._core.layout import CLOSED, LAST_SEQ
 from shmsync.errors import InvalidInstanceVersionError
 
 
@@ -24,7 +24,7 @@ class InstanceVersion(NamedTuple):
     checksum: int
 
 
-def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
+def instance_version(seq: int, idx: int, size: int, checksum: int) -> InstanceVersion:
     """Return a checked InstanceVersion.
 
     Raises:
@@ -34,7 +34,7 @@ def instance_version(seq: int, size: int, checksum: int) -> InstanceVersion:
         raise InvalidInstanceVersionError(
             f"the published version is out of range: seq {seq}, size {size}, checksum {checksum}; publish again"
         )
-    return InstanceVersion(seq, index_of(seq), size, checksum)
+    return InstanceVersion(seq, idx, size, checksum)
 
 
 class ProcessInfo(NamedTuple):
@@ -184,12 +184,13 @@ class Info(NamedTuple):
         created: when the name was created, in seconds of Unix time.
         layout: version of the memory layout.
         incarnation: random number that is drawn whenever the name is created.
-        max_readers: number of slots in the reader table.
+        max_readers: number of slots in the reader table; 0 in isolated mode, where readers are not known.
         writer: the newest writer of the name, which may have closed or died.
         readers: slots of the reader table that are in use.
-        segments: state segment, reader table, data segments 0 and 1.
+        segments: state segment, reader table (in isolated mode: the public state), data segments 0 and 1.
         held: data segments that were replaced, and that attached readers still have mapped.
         unexamined: processes of attached readers whose mappings this process may not see.
+        isolated: whether the name is in isolated mode: see `reuse_memory` of the Writer.
         problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
         readable: whether this process may read the state segment; if not, `problems` says who may.
     """
@@ -210,6 +211,7 @@ class Info(NamedTuple):
     readable: bool
     held: tuple[HeldSegmentInfo, ...] = ()
     unexamined: tuple[int, ...] = ()
+    isolated: bool = False
 
     @property
     def memory(self) -> int:
@@ -224,7 +226,7 @@ class Info(NamedTuple):
     @property
     def replaced(self) -> int:
         """How often a data segment was replaced by a new inode, not counting its creation."""
-        return max(0, sum(segment.generation or 0 for segment in self.segments) - 2)
+        return max(0, sum(segment.generation or 0 for segment in self.segments) - (1 if self.isolated else 2))
 
 
 class WriteResult(NamedTuple):
@@ -266,8 +268,8 @@ class ReaderStats(NamedTuple):
         values: changed values returned by `get` or `read`.
         attached: how often the reader attached to the name; it attaches again after an unlink, a removal or a fork.
         claimed: reader slots claimed: one for each attachment, and one more after each read whose slot had to be
-            abandoned because it was evicted while other snapshots were open, interrupted by an exception, or shared
-            with a forked process.
+            abandoned because it was evicted while other snapshots were open, interrupted by an exception, shared
+            with a forked process, or the highest of many while few readers were left.
     """
 
     values: int

@@ -33,9 +33,9 @@ class Collector(_Base):
         shmsync_publishes_total: versions published since the name was created.
         shmsync_value_bytes: size of the newest value.
         shmsync_age_seconds: time since the newest value was published.
-        shmsync_readers: attached readers by `state`: idle, reading, retaining, evicted, dead.
+        shmsync_readers: attached readers by `state`: idle, reading, retaining, evicted, dead; not in isolated mode.
         shmsync_writer_up: 1 if the writer is alive, else 0.
-        shmsync_segment_bytes: allocated memory by `segment`: state, readers, data_0, data_1.
+        shmsync_segment_bytes: allocated memory by `segment`: state, readers (or public state), data_0, data_1.
         shmsync_held_bytes: memory of replaced segments that readers still hold.
         shmsync_held_segments: number of these segments.
         shmsync_replacements_total: how often a data segment was replaced by a new inode.
@@ -118,7 +118,7 @@ def _add_samples(families: dict[str, Any], info: Info) -> None:
         families["value_bytes"].add_metric(label, info.version.size)
     if info.age is not None:
         families["age_seconds"].add_metric(label, info.age)
-    if info.max_readers is not None:
+    if info.max_readers:  # not known in isolated mode
         states = Counter(reader.state for reader in info.readers)
         for state in _READER_STATES:
             families["readers"].add_metric([*label, state], states[state])

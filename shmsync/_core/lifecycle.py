@@ -7,7 +7,8 @@ The state segment is created first and unlinked last, so no process can get that
 names. There are two locks on it:
 
     write lock   the writer, from acquisition to `release`; `unlink` while it removes
-    names lock   every process that creates or unlinks one of the four names, for a few system calls
+    names lock   every process that creates or unlinks one of the four names, for a few system calls; in isolated mode
+                 also a publish, which is a rename
 
 | state of the name | its state segment      | a writer that acquires it          | unlink  | a reader            |
 |-------------------|------------------------|------------------------------------|---------|---------------------|
@@ -118,11 +119,14 @@ class Directory(Protocol[StateT]):
     def create_state(self) -> StateT | None:
         """Create an empty state segment; None if the name is taken."""
 
-    def has_table(self, state: StateT) -> bool:
-        """Return whether the name of the reader table leads to the one of this incarnation."""
+    def can_continue(self, state: StateT) -> bool:
+        """Return whether this writer can go on with an incarnation: the name of the reader table leads to its own.
+
+        In isolated mode, instead: the public state is there, and the data name leads to the last version.
+        """
 
     def create_table(self, state: StateT) -> bool:
-        """Create the reader table of an incarnation; return False if the name is taken."""
+        """Create the reader table of an incarnation, or its public state; return False if the name is taken."""
 
     def unlink(self, segment: int) -> None:
         """Remove the name of a segment, if it exists; of a data segment, also what was prepared to replace it.
@@ -132,7 +136,7 @@ class Directory(Protocol[StateT]):
         """
 
     def unlink_staged(self, index: int) -> None:
-        """Remove the inode that was prepared for a data segment, if there is one and this process may."""
+        """Remove the inodes that were prepared for a data segment, if there are any and this process may."""
 
     def conflict(self, state: StateT) -> Exception:
         """Return the error to raise when another process holds the write lock."""
@@ -170,8 +174,8 @@ class NameOwner(Generic[StateT]):
                 self.end()  # by force, or its remover died: finish what it began
             elif not state.is_named():
                 self._give_up(state)
-            elif not self._directory.has_table(state):
-                self._abandon(state)  # no reader can attach any more
+            elif not self._directory.can_continue(state):
+                self._abandon(state)  # no reader can attach any more, or it is of another mode
             else:
                 return state
 
@@ -209,7 +213,7 @@ class NameOwner(Generic[StateT]):
             raise
 
     def replace(self, create: Callable[[Callable[[], None]], bool]) -> None:
-        """Give the name of a data segment a new inode.
+        """Give the name of a data segment a new inode; or only prepare one, or only rename it.
 
         Args:
             create: prepares the inode under a name of its own, calls its argument, and renames it; or returns False if

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 ValueT_contra = TypeVar("ValueT_contra", contravariant=True)
 
@@ -60,12 +60,15 @@ class Table(Protocol):
     def slot(self, index: int) -> SlotWords:
         """Return the words of a slot."""
 
-    def lock(self, index: int) -> SlotLock | None:
-        """Take the lock of a slot; return None if a live process holds it."""
+    def lock_first(self, indexes: Iterable[int]) -> tuple[int, SlotLock] | None:
+        """Take the lock of the first of these slots that no live process holds; return its index, too."""
 
 
 class WriterTable(Table, Protocol):
     """The reader table, as the writer uses it."""
+
+    def lock(self, index: int) -> SlotLock | None:
+        """Take the lock of a slot; return None if a live process holds it."""
 
     def is_locked(self, index: int) -> bool:
         """Return whether a live process holds the lock of a slot."""

@@ -10,6 +10,9 @@ pinned in it, and each mapping whose generation it retains refer to it. A slot t
 longer changed, and the last reference zeroes and unlocks it as a whole. That corrects a count that may be wrong after
 an exception from a signal handler.
 
+Which slot a claimer tries first is a matter of cost only, see `_candidates`: any order is correct, because the lock
+decides, and because the claim is added to the high-water word, whichever slot it is (see `shmsync._core.protocol`).
+
 A forked child never changes a slot of its parent: what the parent counted, the parent takes back. Before a fork, the
 parent seals what it has pinned or retained (`shmsync._core.sealing`), so the child may go on using it without a slot.
 
@@ -25,7 +28,7 @@ import errno
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shmsync._core.layout import CLOSED, HIGH_WATER, HOLDS, ONE, ONE_CLAIM
@@ -42,6 +45,12 @@ MAX_REFERENCES = 1 << 20
 
 Each open snapshot refers to its slot, and takes one of the 2**24 - 1 pins that the slot can count for a data segment.
 Counting the references takes a read 0.04 us; loading the pin word would take 0.1 us.
+"""
+
+PROBES = 8
+"""How many slots below the high-water mark a claimer tries before it takes one above.
+
+If half of them are free, it finds one in 255 of 256 claims.
 """
 
 _UNREFERENCED = 2  # references to a claim: `_claims`, and the argument of getrefcount
@@ -71,6 +80,7 @@ class _Claim:
 
 _claims: dict[int, _Claim] = {}
 _new_number = itertools.count().__next__
+_new_attempt = itertools.count().__next__
 
 
 def _release_claim(number: int) -> None:
@@ -80,11 +90,14 @@ def _release_claim(number: int) -> None:
         claim.release()
 
 
-def _release_forgotten_claims() -> None:
-    """Release the claims whose finalizer was interrupted by an exception from a signal handler."""
+def _release_forgotten_claims() -> bool:
+    """Release the claims whose finalizer was interrupted by an exception from a signal handler; return if any was."""
+    found = False
     for number in list(_claims.copy()):  # copied: see `shmsync._util.weak`; a list, without references to the claims
         if sys.getrefcount(_claims.get(number)) == _UNREFERENCED:
             _release_claim(number)
+            found = True
+    return found
 
 
 class _Sentinel:
@@ -174,8 +187,25 @@ class Slot:
             self._sentinel = _Sentinel(number)
 
 
+class NoSlot(Slot):
+    """What stands for a slot in isolated mode, where nothing has to be pinned. It is not used for entering."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.index = -1
+        self.unprotected = False
+        self.poison()
+
+    def set_hazard(self, index: int, generation: int) -> None:
+        """Do nothing: the inode is never written to."""
+
+    def clear_hazard(self, index: int, generation: int) -> None:
+        """Do nothing."""
+
+
 def claim(table: Table, seals: Seals) -> Slot:
-    """Take the first free slot.
+    """Take a free slot.
 
     Args:
         table: the reader table.
@@ -184,23 +214,79 @@ def claim(table: Table, seals: Seals) -> Slot:
     Raises:
         ReadersFullError: every slot is held by a live reader.
     """
-    _release_forgotten_claims()
-    for index in range(table.max_readers):
-        lock = table.lock(index)
-        if lock is not None:
-            words = table.slot(index)
-            _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
-            _add_claim(table, index + 1)  # before the first pin, or the writer would not scan it
-            return Slot(index, words, lock, seals)
-    raise ReadersFullError(
-        errno.EAGAIN,
-        f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}), as `shmsync readers "
-        "NAME` shows; close some, share one handle between threads, or unlink the name and create it with a larger "
-        "max_readers",
-    )
+    # Not by each claim of a process with many: the check takes as long as it has claims.
+    if _new_attempt() % (1 + len(_claims) // 8) == 0:
+        _release_forgotten_claims()
+    claimed = table.lock_first(_candidates(table))
+    if claimed is None and _release_forgotten_claims():
+        claimed = table.lock_first(_candidates(table))
+    if claimed is None:
+        raise ReadersFullError(
+            errno.EAGAIN,
+            f"no reader slot is free: live readers hold all of them (max_readers={table.max_readers}), as `shmsync "
+            "readers NAME` shows; close some, share one handle between threads, or unlink the name and create it with "
+            "a larger max_readers",
+        )
+    return _claimed(table, seals, *claimed)
 
 
-def reap(table: Table, index: int) -> bool:
+def claim_lower(table: Table, seals: Seals, slot: Slot) -> Slot | None:
+    """Take a free slot far below one that keeps the high-water mark up.
+
+    Args:
+        table: the reader table.
+        seals: the seals of the data segments, for forks.
+        slot: the reader's slot.
+
+    Returns:
+        None if another slot is the highest, if the mark is low, or if most slots seem to be held.
+    """
+    if slot.index < 2 * PROBES or slot.index + 1 != table.high_water.load() & HIGH_WATER:
+        return None
+    claimed = table.lock_first(_some_below(slot.index // 2))
+    return None if claimed is None else _claimed(table, seals, *claimed)
+
+
+def _claimed(table: Table, seals: Seals, index: int, lock: SlotLock) -> Slot:
+    words = table.slot(index)
+    _zero(words)  # what a dead owner left behind: we hold the lock, so no reader is pinned here
+    _add_claim(table, index + 1)  # before the first pin, or the writer would not scan it
+    return Slot(index, words, lock, seals)
+
+
+def _some_below(end: int) -> list[int]:
+    """Return up to PROBES numbers below `end`, in ascending order: all of them, or one at random in each equal part."""
+    if end <= PROBES:
+        return [*range(end)]
+    # Not `random`: it takes long to import, and forked processes must not pick the same slots.
+    picks = os.urandom(2 * PROBES)
+    edges = [end * part // PROBES for part in range(PROBES + 1)]
+    return [
+        low + int.from_bytes(picks[2 * part : 2 * part + 2], "little") % (high - low)
+        for part, (low, high) in enumerate(itertools.pairwise(edges))
+    ]
+
+
+def _candidates(table: Table) -> Iterator[int]:
+    """Yield the slots for a claimer to try: in the end all of them, but very few unless hardly any slot is free.
+
+    The writer scans all slots below the high-water mark. So a claim raises the mark only if it finds no free slot among
+    some below, taken at random: then most of them are held. While the mark is low, it takes the lowest free slot.
+    """
+    mark = min(table.high_water.load() & HIGH_WATER, table.max_readers)  # readers can write to that word
+    probes = _some_below(mark)
+    yield from probes
+    index = mark
+    while index < table.max_readers:
+        yield index
+        index = max(index + 1, table.high_water.load() & HIGH_WATER)  # other claimers may have raised it
+    # The table has been full, but many of its slots may be free again.
+    first = probes[0] if probes else 0
+    yield from range(first, table.max_readers)
+    yield from range(first)
+
+
+def reap(table: WriterTable, index: int) -> bool:
     """Zero the slot of a dead reader; return whether there was one."""
     lock = table.lock(index)
     if lock is None:

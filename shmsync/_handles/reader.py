@@ -29,7 +29,8 @@ from shmsync._core.layout import CLOSED, index_of, names_of
 from shmsync._core.slots import MAX_REFERENCES
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
-from shmsync._session.attachment import Attachment, ReaderCounters, StaleAttachmentError
+from shmsync._session.attachment import ReaderCounters, StaleAttachmentError
+from shmsync._session.isolated_attachment import open_attachment
 from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
 from shmsync._shm.fork import MAX_CALLS, alive, in_progress
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from shmsync._core.layout import Names
     from shmsync._core.ports import Word
     from shmsync._core.slots import Slot
-    from shmsync._handles.waiting import Event
+    from shmsync._handles.waiting import Event, Newest
+    from shmsync._session.attachment import Attachment
     from shmsync._session.pinned import PinnedVersion
     from shmsync._session.state import Channel
 
@@ -179,7 +181,7 @@ class Reader(Generic[T]):
         """Reset everything that belongs to one incarnation. Snapshots and views have their own references."""
         self._attachment: Attachment | None = None
         self._fast: tuple[Slot, Word, PinnedVersion] | None = None
-        self._cached: tuple[Any, int, Any] = _NOTHING  # version cell, sequence number and value of the last `get`
+        self._cached: tuple[Any, int, Any] = _NOTHING  # cell, label and value of the last `get`
         # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`. Then the first
         # cell in `_cached` is one that never matches.
         self._shared: tuple[Any, int, Any, Sequence[memoryview]] = _NOTHING_SHARED
@@ -187,6 +189,7 @@ class Reader(Generic[T]):
         self._calls = 1  # how many calls of `get` follow each other before the next check
         self._checked_until = 0.0  # when `read` checks next
         self._seen = -1  # sequence number of the last `read`: decides `is_switched`
+        self._returned = -1  # sequence number of the last `get`
         self._waited = -1  # sequence number that `wait` returned last
 
     # ------------------------------------------------------------------------------------------------ the fast path
@@ -312,26 +315,27 @@ class Reader(Generic[T]):
         seq, codec, payload = copied
         value = self.decoder.decode_plain(codec, payload)
         if value is not NOT_PLAIN:
+            self._returned = seq
             self._remember(attachment, seq, value, has_views=False)
             self._counters.values += 1
             attachment.release_unused()
         return value
 
     def _remember(
-        self, attachment: Attachment, seq: int, value: Any, exposed: Sequence[memoryview] = (), *, has_views: bool
+        self, attachment: Attachment, label: int, value: Any, exposed: Sequence[memoryview] = (), *, has_views: bool
     ) -> Any:
-        """Return this value from the next calls of `get`, as long as the version is `seq`.
+        """Return this value from the next calls of `get`, as long as the attachment's cell is `label`.
 
         A caller may release each of the exposed views. Returns what to hand out now.
         """
-        cell = attachment.channel.version_cell
+        cell = attachment.cell
         if exposed:
-            self._shared = (cell, seq, value, exposed)
-            cached = self._cached = (_NOTHING[0], seq, None)
+            self._shared = (cell, label, value, exposed)
+            cached = self._cached = (_NOTHING[0], label, None)
             self._latest = repeat(cached, self._calls)
             return memoryview(value) if type(value) is memoryview else value
         self._shared = _NOTHING_SHARED
-        cached = self._cached = (cell, seq, value)
+        cached = self._cached = (cell, label, value)
         calls = repeat(cached, self._calls)
         self._latest = compress(calls, alive) if has_views else calls
         return value
@@ -348,7 +352,8 @@ class Reader(Generic[T]):
             if not exposed:
                 pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
-        value = self._remember(attachment, pinned.seq, value, exposed, has_views=pinned.mapping.views.has_views())
+        self._returned = pinned.seq
+        value = self._remember(attachment, pinned.label, value, exposed, has_views=pinned.mapping.views.has_views())
         self._counters.values += 1
         attachment.release_unused()
         return value
@@ -404,7 +409,7 @@ class Reader(Generic[T]):
             attachment = self._attached()
             try:
                 slot, pinned = attachment.pin(check_bytes=check_bytes)
-                if pinned.value is UNSET and self._cached[:2] == (attachment.channel.version_cell, pinned.seq):
+                if pinned.value is UNSET and self._cached[:2] == (attachment.cell, pinned.label):
                     pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.seqlock_read`
                 self._fast = (slot, attachment.version, pinned)
                 return use(attachment, slot, pinned)
@@ -429,7 +434,7 @@ class Reader(Generic[T]):
         attachment = self._attachment
         if attachment is None:
             self._check_open()
-            attachment = self._attachment = Attachment(self._trusting(), self.decoder, self.lock, self._counters)
+            attachment = self._attachment = open_attachment(self._trusting(), self.decoder, self.lock, self._counters)
             if attachment.channel.key == self._inherited[0]:
                 self._waited = self._inherited[1]  # what this handle has returned before a fork is not new in the child
         return attachment
@@ -441,8 +446,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is not None and self._attachment.channel.is_superseded():
+        if self._attachment is None:
+            return
+        if self._attachment.channel.is_superseded():
             self._detach()
+        elif self._attachment.lower_slot():
+            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
@@ -502,7 +511,8 @@ class Reader(Generic[T]):
     ) -> int | None:
         """Wait as `wait` does, but in an asyncio coroutine. It may be cancelled at any time.
 
-        All waits of a process share one thread, which ends one or two seconds after the last of them.
+        The waits of a process share a thread for every 127 names. It ends one or two seconds after the last of them, or
+        at once before a fork.
         """
         return await waiting.wait_async(self, since, timeout)
 
@@ -517,22 +527,22 @@ class Reader(Generic[T]):
 
     # The interface `VersionSource` of `waiting`.
 
-    def _newest(self) -> tuple[Channel, int] | None:
+    def _newest(self) -> Newest | None:
         fork.check()
         with self.lock:
             try:
-                channel = self._attached().channel
+                attachment = self._attached()
+                seq, word = attachment.newest()
             except (StateNotFoundError, UninitializedStateError):
                 return None
             finally:
                 self._forget_if_closed()
-            seq = channel.version.load()
             if seq == CLOSED:
                 self._detach()
-            return None if seq in {0, CLOSED} else (channel, seq)
+            return None if seq in {0, CLOSED} else waiting.Newest(attachment.channel, seq, word)
 
     def _last_returned(self) -> int:
-        return max(self._cached[1], self._seen, self._waited)
+        return max(self._returned, self._seen, self._waited)
 
     def _note_waited(self, seq: int) -> None:
         self._waited = seq

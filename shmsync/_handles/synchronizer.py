@@ -25,8 +25,9 @@ class Synchronizer(Reader[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type, timeout, allow_pickle, owner, dec_hook, frozen: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout, enc_hook.
+        type, timeout, allow_pickle, zero_copy_bytes, owner, dec_hook, frozen: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout, enc_hook,
+            reuse_memory.
 
     Raises:
         InvalidArgumentError: an argument is not valid.

@@ -42,11 +42,25 @@ class Event(Protocol):
         """Return whether to stop."""
 
 
+class Newest(NamedTuple):
+    """The newest version.
+
+    Attributes:
+        channel: the current incarnation.
+        seq: the newest sequence number.
+        word: the value of the version word to sleep on.
+    """
+
+    channel: Channel
+    seq: int
+    word: int
+
+
 class VersionSource(Protocol[T]):
     """The interface that waiting needs from a reader."""
 
-    def _newest(self) -> tuple[Channel, int] | None:
-        """Return the current incarnation and its newest sequence number; None while nothing is published."""
+    def _newest(self) -> Newest | None:
+        """Return the newest version of the current incarnation; None while nothing is published."""
 
     def _last_returned(self) -> int:
         """Return the newest sequence number of this incarnation that the reader has returned."""
@@ -174,17 +188,17 @@ def _rounds(
         newest = source._newest()
         if newest is None:
             since.end_incarnation()
-        elif since.is_past(newest[0].header.incarnation, newest[1], source._last_returned()):
-            source._note_waited(newest[1])
-            return newest[1]
+        elif since.is_past(newest.channel.header.incarnation, newest.seq, source._last_returned()):
+            source._note_waited(newest.seq)
+            return newest.seq
         left = deadline - time.monotonic()
         if left <= 0:
             return None
         if newest is None:
             yield _Sleep(None, 0, min(next(pauses), left))
         else:
-            yield _Sleep(*newest, min(max_sleep, left))
-            source._detach_if_superseded(*newest)
+            yield _Sleep(newest.channel, newest.word, min(max_sleep, newest.channel.MAX_SLEEP, left))
+            source._detach_if_superseded(newest.channel, newest.word)
     return None
 
 

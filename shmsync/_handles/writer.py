@@ -16,14 +16,14 @@ from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, ne
 from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
+from shmsync._session.isolated_ownership import own
 from shmsync._session.log import WriterLog
-from shmsync._session.ownership import Ownership
 from shmsync._session.state_file import CreateOptions, SegmentDirectory
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
 from shmsync._types import InstanceVersion, WriteResult, WriterStats
-from shmsync._util.arguments import function, integer, permission_bits
+from shmsync._util.arguments import function, integer, optional_flag, permission_bits
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
+    from shmsync._session.ownership import Ownership
     from shmsync.codecs import NumberedCodec
     from shmsync.codecs._gather import Payload
 
@@ -60,7 +61,7 @@ class Writer(Generic[T]):
         codec: how `write` encodes: "msgpack" for plain values, arrays included; "archive" for large maps and lists
             that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for any object,
             between processes that trust each other; or the name of a codec that `register_codec` has registered.
-        mode: permission bits of the segments. A user who may read state and data may also take a reader slot.
+        mode: permission bits of the segments: who may read. For other users, see `reuse_memory`.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
             new memory instead; in seconds or as a timedelta. 0 never waits.
         max_readers: reader slots; each attached reader handle takes one. Fixed when the segments are created; a writer
@@ -71,6 +72,10 @@ class Writer(Generic[T]):
             is raised; in seconds or as a timedelta. 0 raises at once.
         enc_hook: called with each value of a type that the codec ("msgpack" or "archive") does not support; returns one
             that it supports, or raises NotImplementedError. As in msgspec.
+        reuse_memory: whether a write may reuse the memory of an older version. Readers then have slots in a table that
+            all of them can write to, so they have to trust each other. False takes new memory for each version, which
+            takes longer, and readers can affect neither the writer nor other readers ("isolated mode"). None, the
+            default, is False if `mode` gives permissions to group or others, and True otherwise.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
@@ -95,11 +100,15 @@ class Writer(Generic[T]):
         max_backoff: float | timedelta = 0.002,
         lock_timeout: float | timedelta = 0.0,
         enc_hook: Callable[[Any], Any] | None = None,
+        reuse_memory: bool | None = None,
     ) -> None:
         integer(max_readers, "max_readers", 1, MAX_READERS)
         permission_bits(mode)
+        optional_flag(reuse_memory, "reuse_memory")
         self.name = name
-        self._create_options = CreateOptions(names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"))
+        self._create_options = CreateOptions(
+            names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"), reuse_memory
+        )
         self._codec = codecs.by_name(codec)
         self._enc_hook = function(enc_hook, "enc_hook")
         self._encode = codecs.encoder_of(self._codec, enc_hook)
@@ -113,7 +122,8 @@ class Writer(Generic[T]):
         self._lock_timeout = seconds(lock_timeout, "lock_timeout")
         self._entered = 0
         self._deferred: set[str] = set()
-        self._owner = NameOwner(SegmentDirectory(self._create_options, is_writer=True))
+        self._directory = SegmentDirectory(self._create_options, is_writer=True)
+        self._owner = NameOwner(self._directory)
         self._ownership: Ownership | None = None
         self._heals = False
         self._next_name_check = 0.0
@@ -255,7 +265,7 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._ownership
         if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now)
+            owned = self._current_ownership(now, is_write=True)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -293,11 +303,12 @@ class Writer(Generic[T]):
             self._deferred.discard("close")
             self.close()
 
-    def _current_ownership(self, now: float) -> Ownership:
-        """Return the incarnation that the name leads to, owned by this writer."""
+    def _current_ownership(self, now: float, *, is_write: bool = False) -> Ownership:
+        """Return the incarnation that the name leads to, owned by this writer; for a write, one of its own mode."""
         if not self._usable:
             self._refuse()
         self._next_name_check = now + _NAME_CHECK_INTERVAL
+        self._directory.switches_mode = is_write
         while True:
             state = self._owner.acquire()
             owned = self._ownership
@@ -307,10 +318,12 @@ class Writer(Generic[T]):
             self._forget_ownership()
             self._heals = True
             try:
-                owned = self._ownership = Ownership(self._create_options, self._owner, state)
-            except StateNotFoundError:
-                continue  # its reader table was removed just now
+                owned = self._ownership = own(self._create_options, self._owner, state)
+            except (StateNotFoundError, StaleIncarnationError):
+                continue  # a part of it was removed just now
             self._note_adoption(owned)
+            if state.has_other_mode():
+                self._next_name_check = 0.0  # the first write begins another incarnation
             return owned
 
     def _note_adoption(self, owned: Ownership) -> None:
@@ -547,6 +560,7 @@ class Writer(Generic[T]):
             "max_backoff": created.max_backoff,
             "lock_timeout": self._lock_timeout,
             "enc_hook": self._enc_hook,
+            "reuse_memory": created.reuse_memory,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

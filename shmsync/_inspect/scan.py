@@ -10,19 +10,17 @@ A scan contains no time and no conclusion that depends on one: two scans of a na
 from __future__ import annotations
 
 import errno
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmsync._core.isolated import INDEX
 from shmsync._core.layout import (
     CLOSED,
-    GENERATION_AT,
     HIGH_WATER,
     HIGH_WATER_AT,
     PAYLOAD_AT,
     STATE_HEADER,
     STATE_MAGIC,
     STATE_SIZE,
-    VERSION_AT,
     WRITER,
     WRITER_AT,
     DataHeader,
@@ -35,6 +33,8 @@ from shmsync._core.layout import (
     readers_size,
     slot_offset,
 )
+from shmsync._inspect.isolated import scan_public
+from shmsync._inspect.words import USED, WORD, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment, status_of
@@ -42,39 +42,9 @@ from shmsync._types import SegmentInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:
-    import os
-
-    from typing_extensions import Self
-
     from shmsync._shm.segment import Segment
 
-_WORD = struct.Struct("=Q")
 _ATTEMPTS = 20  # a fast writer may change state and data header while they are read
-_BLOCK = 512  # unit of st_blocks, in bytes
-_USED = WRITER_AT + WRITER.size  # the rest of the state segment is empty
-
-
-class StateWords(NamedTuple):
-    """The shared words of a state segment.
-
-    Attributes:
-        seq: sequence number of the newest version, or CLOSED.
-        generations: generation numbers of data segments 0 and 1.
-    """
-
-    seq: int
-    generations: tuple[int, int]
-
-    @classmethod
-    def read(cls, segment: Segment) -> Self:
-        """Read the words of an open state segment."""
-        return cls.parse(segment.read(0, _USED).ljust(_USED, b"\0"))
-
-    @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """Return the words in the first bytes of a state segment."""
-        seq, first, second = (_WORD.unpack_from(raw, at)[0] for at in (VERSION_AT, *GENERATION_AT))
-        return cls(seq, (first, second))
 
 
 class Table(NamedTuple):
@@ -102,7 +72,8 @@ class Scan:
         data: header of each data segment; None if it is missing or damaged.
         segments: size and memory of state segment, reader table, data segments 0 and 1, as far as they were read.
         problems: one message for each problem of the segments.
-        readable: whether this process may read the state segment.
+        readable: whether this process may read the state segment, or the public state.
+        isolated: whether the incarnation is isolated: see `shmsync._core.isolated`.
     """
 
     def __init__(self, name: str) -> None:
@@ -116,6 +87,11 @@ class Scan:
         self.segments: dict[str, SegmentInfo] = {}
         self.problems: list[str] = []
         self.readable = True
+        self.isolated = False
+
+    def index_of(self, seq: int) -> int:
+        """Return which data segment holds a version."""
+        return INDEX if self.isolated else index_of(seq)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scan) and vars(self) == vars(other)
@@ -133,32 +109,38 @@ def scan(name: str, segments: Names) -> Scan:
     try:
         with open_control_segment(segments, segments.state, writable=False) as state:
             _scan_state(result, state)
-            if result.header is not None and result.words is not None:
+            if result.header is not None and result.header.isolated:
+                scan_public(result, segments)
+            elif result.header is not None and result.words is not None:
                 _scan_data(result, segments, state)
                 _scan_readers(result, segments)
     except StateNotFoundError:
         raise
     except (ShmSyncError, OSError) as error:
-        result.problems.append(format_error(error))
-        result.readable = getattr(error, "errno", None) != errno.EACCES
+        forbidden = getattr(error, "errno", None) == errno.EACCES
+        if not (forbidden and result.header is None and _is_public(result, segments)):
+            result.problems.append(format_error(error))
+            result.readable = not forbidden
     for segment in (segments.state, segments.readers, *segments.data):
         if segment not in result.segments:  # this process may not open it, or did not need to
-            result.segments[segment] = _segment_info(segment, status_of(segment))
+            result.segments[segment] = segment_info(segment, status_of(segment))
     return result
 
 
-def _segment_info(name: str, status: os.stat_result | None) -> SegmentInfo:
-    if status is None:
-        return SegmentInfo(name, None)
-    memory = status.st_blocks * _BLOCK
-    return SegmentInfo(name, status.st_size, memory, status.st_ino, status.st_mode & 0o7777, status.st_uid)
+def _is_public(result: Scan, segments: Names) -> bool:
+    """Scan the public state of a name whose state segment is forbidden; return whether there is one."""
+    try:
+        scan_public(result, segments)
+    except (ShmSyncError, OSError):
+        return False
+    return result.isolated
 
 
 def _scan_state(result: Scan, segment: Segment) -> None:
     status = segment.status()
     size = status.st_size
-    result.segments[segment.name] = _segment_info(segment.name, status)
-    raw = segment.read(0, _USED)
+    result.segments[segment.name] = segment_info(segment.name, status)
+    raw = segment.read(0, USED)
     locked = ofd_locks.is_locked(segment.fd, 0)
     if size < STATE_SIZE:
         result.writer = WriterInfo("alive" if locked else "unknown")
@@ -176,13 +158,8 @@ def _scan_state(result: Scan, segment: Segment) -> None:
             result.problems.append(f"{segment.name}: its writer died while creating it; the next writer repairs it")
         return
     result.words = StateWords.parse(raw)
-    if result.words.seq == CLOSED:
+    if result.words.seq == CLOSED and not header.isolated:
         result.problems.append(f"{segment.name} is marked as removed but still exists; the next writer replaces it")
-
-
-def unix_time(nanoseconds: int) -> float | None:
-    """Convert nanoseconds of Unix time to seconds; None for 0."""
-    return nanoseconds / 1e9 if nanoseconds else None
 
 
 def _remove(result: Scan) -> str:
@@ -211,7 +188,7 @@ def _data_header(result: Scan, name: str) -> DataHeader | str:
     try:
         with open_segment(name, writable=False) as segment:
             status = segment.status()
-            result.segments[name] = _segment_info(name, status)
+            result.segments[name] = segment_info(name, status)
             return parse_data_header(name, segment.read(0, PAYLOAD_AT), status.st_size)
     except FileNotFoundError:
         result.segments[name] = SegmentInfo(name, None)
@@ -243,7 +220,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
     try:
         with open_control_segment(segments, segments.readers, writable=False) as segment:
             status = segment.status()
-            result.segments[segment.name] = _segment_info(segment.name, status)
+            result.segments[segment.name] = segment_info(segment.name, status)
             raw = segment.read(0, slot_offset(0))
             if status.st_size < readers_size(header.max_readers):
                 result.problems.append(f"{segment.name} is truncated: {status.st_size} bytes; {_remove(result)}")
@@ -258,7 +235,7 @@ def _scan_readers(result: Scan, segments: Names) -> None:
 
 def _read_table(segment: Segment, head: bytes, max_readers: int) -> Table:
     # Every reader may write to the table, so the high-water word is not trusted.
-    high_water = min(_WORD.unpack_from(head, HIGH_WATER_AT)[0] & HIGH_WATER, max_readers)
+    high_water = min(WORD.unpack_from(head, HIGH_WATER_AT)[0] & HIGH_WATER, max_readers)
     if not high_water:
         return Table(head, ())
     slots = segment.read(0, slot_offset(high_water))  # before the locks: a slot may be claimed in between

@@ -15,7 +15,7 @@ from shmsync._core.layout import (
     slot_offset,
     unpack_pin,
 )
-from shmsync._inspect.scan import unix_time
+from shmsync._inspect.words import unix_time
 from shmsync._types import ReaderInfo, RetainedInfo
 
 if TYPE_CHECKING:

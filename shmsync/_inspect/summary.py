@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shmsync import codecs
-from shmsync._core.layout import CLOSED, Names, index_of
+from shmsync._core.layout import CLOSED, Names
 from shmsync._inspect.slots import HALF_SECOND
 from shmsync._types import Info, InstanceVersion, SegmentInfo
 
@@ -20,7 +20,7 @@ def summarize(result: Scan, segments: Names) -> Info:
     header, words, newest = result.header, result.words, _newest(result)
     version = codec = None
     if newest is not None:
-        version = InstanceVersion(newest.seq, index_of(newest.seq), newest.size, newest.checksum)
+        version = InstanceVersion(newest.seq, result.index_of(newest.seq), newest.size, newest.checksum)
         codec = codecs.name_of(newest.codec)
     return Info(
         name=result.name,
@@ -31,7 +31,7 @@ def summarize(result: Scan, segments: Names) -> Info:
         created=header.created_ns / 1e9 if header is not None and header.created_ns else None,
         layout=result.layout,
         incarnation=header.incarnation if header is not None else None,
-        max_readers=header.max_readers if result.table is not None and header is not None else None,
+        max_readers=_max_readers(result),
         writer=result.writer,
         readers=(),
         segments=(
@@ -41,7 +41,14 @@ def summarize(result: Scan, segments: Names) -> Info:
         ),
         problems=tuple(result.problems),
         readable=result.readable,
+        isolated=result.isolated,
     )
+
+
+def _max_readers(result: Scan) -> int | None:
+    if result.isolated:
+        return 0
+    return result.header.max_readers if result.table is not None and result.header is not None else None
 
 
 def age_of(result: Scan) -> float | None:
@@ -55,7 +62,7 @@ def age_of(result: Scan) -> float | None:
 def _newest(result: Scan) -> DataHeader | None:
     """Return the header of the newest version."""
     seq = result.words.seq if result.words is not None else CLOSED
-    newest = result.data[index_of(seq)] if seq not in {0, CLOSED} else None
+    newest = result.data[result.index_of(seq)] if seq not in {0, CLOSED} else None
     return newest if newest is not None and newest.seq == seq else None
 
 

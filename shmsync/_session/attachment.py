@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from sys import getrefcount
 from typing import TYPE_CHECKING
 
@@ -11,18 +12,19 @@ from shmsync._session.control import check_owner
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
-from shmsync._session.state import NO_VALUE, attach
+from shmsync._session.state import NO_VALUE
 from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
-from shmsync.errors import DataReadError, StateReadError, not_published
+from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
 
 if TYPE_CHECKING:
     from threading import RLock
 
     from shmsync._core.slots import Slot
+    from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
 
 
@@ -44,18 +46,23 @@ class Attachment:
 
     Args:
         names: the segment names.
+        channel: the incarnation.
         decoder: the reader's decoder.
         lock: the reader's lock.
         counters: the reader's counters.
+
+    Attributes:
+        cell: the word that `Reader.get` compares with the label of the version that it has returned last.
     """
 
-    def __init__(self, names: Names, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
+    def __init__(self, names: Names, channel: Channel, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
         self._names = names
         self._decoder = decoder
         self._lock = lock
         self._counters = counters
-        self.channel = attach(names)
-        self.version = self.channel.version
+        self.channel = channel
+        self.version = channel.version
+        self.cell = channel.version_cell
         self._generations = self.channel.generations
         self._incarnation = self.channel.header.incarnation
         self._slot: Slot | None = None
@@ -64,6 +71,11 @@ class Attachment:
         counters.attached += 1
         logger.debug("attached to %s", names.state)
         warn_if_it_forks_silently(names.name)
+
+    def newest(self) -> tuple[int, int]:
+        """Return the newest sequence number, or 0 or CLOSED; and the value of the version word to sleep on."""
+        seq = self.version.load()
+        return seq, seq
 
     def seqlock_read(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.
@@ -150,18 +162,36 @@ class Attachment:
         self._pinned = None
         self._mappings = [None, None]
 
+    def lower_slot(self) -> bool:
+        """Exchange the highest slot in use for a lower one if there are few readers: the writer scans all below it.
+
+        Return whether it was exchanged. The old one is freed with the last reference: what is pinned or retained there.
+        """
+        slot, lower = self._slot, None
+        if slot is not None:
+            with suppress(ShmSyncError):  # such as too many open files: the old one will do
+                lower = slots.claim_lower(self.channel.table, self.channel.seals, slot)
+        if lower is not None:
+            self._enter_through(lower)
+        return lower is not None
+
+    def _enter_through(self, slot: Slot) -> None:
+        self._slot = slot
+        fork.call_before(slot)
+        self._counters.claimed += 1
+        logger.debug("claimed slot %d of %s", slot.index, self._names.readers)
+
     # The port `ReaderPort` of the protocol.
 
     def slot(self) -> Slot:
         """Return the slot to enter through; claim one if there is none."""
         if getrefcount(self._slot) > slots.MAX_REFERENCES and self._slot is not None:
             self.discard()  # its snapshots keep it
-        if self._slot is None or self._slot.poisoned:
-            self._slot = slots.claim(self.channel.table, self.channel.seals)
-            fork.call_before(self._slot)
-            self._counters.claimed += 1
-            logger.debug("claimed slot %d of %s", self._slot.index, self._names.readers)
-        return self._slot
+        slot = self._slot
+        if slot is None or slot.poisoned:
+            slot = slots.claim(self.channel.table, self.channel.seals)
+            self._enter_through(slot)
+        return slot
 
     def map(self, seq: int) -> TrackedMapping | None:
         """Return the mapping of the segment that holds `seq`; None if no segment contains it (0 and CLOSED)."""

@@ -48,7 +48,8 @@ class Notifier:
         state: the mapped state segment.
         version_at: offset of the version word in it, in bytes.
         version: the version word.
-        waiters: the word that says whether a reader may be asleep.
+        waiters: the word that says whether a reader may be asleep; None in isolated mode, for readers: they cannot
+            write to a word, and the writer wakes after each publish.
 
     Attributes:
         futex: futex of the version word.
@@ -56,7 +57,7 @@ class Notifier:
 
     __slots__ = ("_version", "_waiters", "futex")
 
-    def __init__(self, state: mmap, version_at: int, version: Word, waiters: Word) -> None:
+    def __init__(self, state: mmap, version_at: int, version: Word, waiters: Word | None) -> None:
         self.futex = futex.Futex(state, version_at)
         self._version = version
         self._waiters = waiters
@@ -65,6 +66,7 @@ class Notifier:
 
     def disarm(self) -> bool:
         """Return whether a reader may be asleep. Call right before a publish; pass the result to `notify` after it."""
+        assert self._waiters is not None
         if self._waiters.load() == 0:
             return False
         self._waiters.store(0)
@@ -72,14 +74,15 @@ class Notifier:
 
     def notify(self, *, had_waiters: bool) -> None:
         """Wake all readers that may be asleep."""
-        if had_waiters or self._waiters.load():
+        if had_waiters or (self._waiters is not None and self._waiters.load()):
             self.futex.wake()
 
     # The reader's side.
 
     def arm(self, seen: int) -> bool:
         """Announce that a reader is about to sleep; return whether the version is still `seen`."""
-        self._waiters.store(1)  # SYNC POINT notify: before the load of the version
+        if self._waiters is not None:
+            self._waiters.store(1)  # SYNC POINT notify: before the load of the version
         return self._version.load() == seen
 
     def wait(self, seen: int, timeout: float) -> None:

@@ -1,14 +1,16 @@
-"""Waiting in asyncio: one thread per process sleeps for all coroutines.
+"""Waiting in asyncio: a thread sleeps for all coroutines of the process, or one for every 127 names.
 
 Under gevent and eventlet, where a thread is a greenlet, and where no thread can be started, each coroutine polls.
 
-The thread sleeps on the version words of all channels that have subscribers, and on a word of its own, which changes
-when a coroutine subscribes. The first subscriber starts it; it ends a second or two after the last has unsubscribed.
+A thread sleeps on the version words of the channels that have subscribers there, and on a word of its own, which
+changes when a coroutine subscribes. The first subscriber starts it; it ends a second or two after the last has
+unsubscribed, or at once if the process forks: see `shmsync._shm.fork`.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
 
     from shmsync._session.state import Channel
 
-_MAX_VERSION_WORDS = futex.MAX_WORDS - 1
+MAX_NAMES = futex.MAX_WORDS - 1
+"""How many names one thread serves. It can sleep on no more; beyond that, as after a race of two event loops, it polls.
+"""
 _MAX_SLEEP = 1.0
 _LINGER = 1.0  # before the thread ends: a watcher unsubscribes after each version and subscribes again at once
+_LOCK_TIMEOUT, _STOP_TIMEOUT = 0.1, 1.0  # how long a fork waits for a thread that should end
 _MIN_POLL, _MAX_POLL = 0.0005, 0.01  # between two polls of a coroutine that no thread serves
 _POLL_INTERVAL = 0.005
 """Seconds between two polls where the kernel cannot wait for several words, or not for that many."""
@@ -65,9 +70,12 @@ class _Subscription:
 
 
 class _Poller:
+    """A thread, and the names that it serves."""
+
     def __init__(self) -> None:
         self._reset()
         fork.call_after(self)
+        fork.stop_before(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -78,6 +86,14 @@ class _Poller:
         self._wakeups = bytearray(8)
         self._counter = itertools.count(1)
         self._wake_futex = futex.Futex(self._wakeups, 0)
+
+    def has_room(self) -> bool:
+        """Return whether the thread could sleep on one more name."""
+        return len(self._subscriptions) < MAX_NAMES or not futex.MANY_AVAILABLE  # then it polls for any number
+
+    def serves(self, channel: Channel) -> bool:
+        """Return whether the thread sleeps on this name, or is about to."""
+        return channel.key in self._subscriptions
 
     def subscribe(self, channel: Channel, waiter: _Waiter) -> bool:
         """Start to wait; return False if no thread can be started."""
@@ -138,6 +154,8 @@ class _Poller:
         while True:
             now = time.monotonic()
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return
                 self._process_queues()
                 if self._subscriptions:
                     last = now
@@ -146,7 +164,8 @@ class _Poller:
                     return
                 wakeups = int.from_bytes(self._wakeups, sys.byteorder)
                 words = self._poll()
-            self._sleep([(self._wake_futex, wakeups), *words[:_MAX_VERSION_WORDS]], len(words))
+                longest = min((each.channel.MAX_SLEEP for each in self._subscriptions.values()), default=_MAX_SLEEP)
+            self._sleep([(self._wake_futex, wakeups), *words[:MAX_NAMES]], len(words), longest)
 
     def _poll(self) -> list[tuple[futex.Futex, int]]:
         """Return what to sleep on; drop subscriptions without waiters: the next subscriber wakes the thread."""
@@ -174,22 +193,61 @@ class _Poller:
                 return subscription.channel.notifier.futex, seen
 
     @staticmethod
-    def _sleep(words: list[tuple[futex.Futex, int]], wanted: int) -> None:
-        longest = _POLL_INTERVAL if wanted > _MAX_VERSION_WORDS else _MAX_SLEEP
+    def _sleep(words: list[tuple[futex.Futex, int]], wanted: int, longest: float) -> None:
+        longest = _POLL_INTERVAL if wanted > MAX_NAMES else min(longest, _MAX_SLEEP)
         if not futex.MANY_AVAILABLE or not futex.wait_for_any(words, longest):
             time.sleep(_POLL_INTERVAL)
+
+    def stop_before_fork(self) -> None:
+        """End the thread if no coroutine waits. Idempotent."""
+        thread = self._thread
+        # The lock may be held by this thread, if a signal handler forks.
+        if thread in {None, threading.current_thread()} or not self._lock.acquire(timeout=_LOCK_TIMEOUT):
+            return
+        try:
+            self._process_queues()
+            if self._poll():
+                return
+            self._thread = None
+        finally:
+            self._lock.release()
+        self._wake_thread()
+        _wait_until_gone(thread)
 
     def after_fork_in_child(self) -> None:
         """Reset: thread and waiters belong to the parent."""
         self._reset()
 
 
-_poller = _Poller()
+def _wait_until_gone(thread: threading.Thread) -> None:
+    """Wait until the kernel has no such thread any more, too: Python counts these when it forks."""
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    if thread.is_alive():  # not if a signal handler has interrupted its start
+        thread.join(_STOP_TIMEOUT)
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < deadline:  # noqa: PTH110
+        time.sleep(0.0001)
+
+
+_pollers = [_Poller()]
+
+
+def _poller_for(channel: Channel) -> _Poller:
+    """Return the poller that serves a name already, else the first that has room.
+
+    Two threads may get different ones for the same name, which costs a word, or the same one for too many names: see
+    `MAX_NAMES`.
+    """
+    found = [each for each in _pollers if each.serves(channel)] or [each for each in _pollers if each.has_room()]
+    if not found:
+        found = [_Poller()]
+        _pollers.extend(found)
+    return found[0]
 
 
 def wake(channel: Channel) -> None:
     """Wake all coroutines that wait for a channel."""
-    _poller.wake(channel)
+    for poller in _pollers:
+        poller.wake(channel)
 
 
 async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
@@ -208,14 +266,15 @@ async def wait(channel: Channel | None, seen: int, timeout: float) -> None:
     fork.check()
     waiter = _Waiter(asyncio.get_running_loop(), seen)
     timer = waiter.loop.call_later(timeout, waiter.resolve)
+    poller = _poller_for(channel)
     try:
-        if _poller.subscribe(channel, waiter):
+        if poller.subscribe(channel, waiter):
             await waiter.future
         else:
             await _poll(channel, seen, timeout)
     finally:
         timer.cancel()
-        _poller.unsubscribe(channel, waiter)
+        poller.unsubscribe(channel, waiter)
 
 
 async def _poll(channel: Channel, seen: int, timeout: float) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import VERSION_AT, WRITER, WRITER_AT
+from shmsync._core.layout import VERSION_AT
 from shmsync._core.protocol import Publisher
 from shmsync._session.control import open_control_segment
 from shmsync._session.data import DataSegments, Encoded
@@ -45,7 +45,6 @@ class Ownership:
 
     def __init__(self, options: CreateOptions, owner: NameOwner[StateFile], state: StateFile) -> None:
         names = options.names
-        memory = self._memory = state.memory
         words = state.words
         self.state = state
         self.version = words.version
@@ -55,14 +54,14 @@ class Ownership:
         if self.previous_mode is not None:
             self._table.set_mode(options.table_mode)
         self.max_readers = state.header.max_readers
-        self.previous_owner_pid: int = WRITER.unpack_from(memory, WRITER_AT)[0]
-        WRITER.pack_into(memory, WRITER_AT, os.getpid(), time.time_ns())
+        self.previous_owner_pid = state.previous_owner_pid()
+        state.record_owner(os.getpid(), time.time_ns())
         self.data = DataSegments(names, state.header.incarnation, options.read_mode, owner)
         publisher: Publisher[Encoded] = Publisher(
             words.version, words.generations, self._table, self.data, _Clock(), options.max_backoff
         )
         self._publisher = publisher
-        self._notifier = Notifier(memory, VERSION_AT, self.version, self._table.waiters)
+        self._notifier = Notifier(state.memory, VERSION_AT, self.version, self._table.waiters)
         self.prepare = publisher.prepare
 
     def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
@@ -88,7 +87,7 @@ class Ownership:
 
     def record_release(self) -> None:
         """Record that this writer has closed."""
-        WRITER.pack_into(self._memory, WRITER_AT, 0, 0)
+        self.state.record_owner(0, 0)
 
     def close(self) -> None:
         """Close this process's descriptor of the reader table."""

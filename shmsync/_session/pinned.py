@@ -20,10 +20,11 @@ UNSET: Any = object()
 class ClosedVersion:
     """What remains of a version after its snapshot was closed: its header, without its memory and its value."""
 
-    __slots__ = ("_header", "seq", "value")
+    __slots__ = ("_header", "index", "seq", "value")
 
-    def __init__(self, header: DataHeader) -> None:
+    def __init__(self, header: DataHeader, index: int) -> None:
         self.seq = header.seq
+        self.index = index
         self.value: Any = UNSET
         self._header = header
 
@@ -35,7 +36,7 @@ class ClosedVersion:
     @property
     def version(self) -> InstanceVersion:
         """Sequence number, index, size and checksum."""
-        return instance_version(self._header.seq, self._header.size, self._header.checksum)
+        return instance_version(self._header.seq, self.index, self._header.size, self._header.checksum)
 
 
 class PinnedVersion(ClosedVersion):
@@ -49,14 +50,16 @@ class PinnedVersion(ClosedVersion):
         value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned and that
             no caller can spoil.
         closed: replaces it in a closed snapshot, so that the memory is released with the last open one.
+        label: what the word is compared with that says whether this is still the newest: its sequence number, or in
+            isolated mode its generation.
     """
 
-    __slots__ = ("_end", "closed", "codec", "index", "mapping")
+    __slots__ = ("_end", "closed", "codec", "label", "mapping")
 
     def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:
-        super().__init__(header)
-        self.closed = ClosedVersion(header)
-        self.index = mapping.index
+        super().__init__(header, mapping.index)
+        self.closed = ClosedVersion(header, mapping.index)
+        self.label = header.seq
         self.mapping = mapping
         self._end = PAYLOAD_AT + header.size
         self.codec: NumberedCodec = codecs.by_id(header.codec)

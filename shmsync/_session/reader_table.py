@@ -30,7 +30,7 @@ from shmsync._shm import atomics, ofd_locks
 from shmsync.errors import StateReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from shmsync._core.ports import Word
     from shmsync._shm.segment import Segment
@@ -73,18 +73,23 @@ class ReaderTable:
         pid: int = OWNER.unpack_from(self._memory, slot_offset(index) + OWNER_AT)[0]
         return pid
 
-    def lock(self, index: int) -> SlotLock | None:
-        """Take the lock of a slot, on an open file description of its own; return None if a live process holds it."""
+    def lock_first(self, indexes: Iterable[int]) -> tuple[int, SlotLock] | None:
+        """Take the lock of the first of these slots that no live process holds; return its index, too.
+
+        The lock belongs to an open file description of its own, so that it can be kept by itself. A try that fails
+        leaves nothing on it, so one is enough for all tries.
+        """
         segment = open_control_segment(self._names, self._names.readers, writable=True)
         if segment.status().st_ino != self._inode:
             raise StateReadError(errno.ESTALE, f"{self._names.readers} was removed and created again")
-        if not ofd_locks.try_lock(segment.fd, slot_offset(index)):
-            segment.close()
-            return None
-        # The owner's pid: for messages and tools only, never for a decision.
-        OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
-        OUTDATED.pack_into(self._memory, slot_offset(index) + OUTDATED_AT, 0, 0)
-        return _SlotLock(segment, slot_offset(index))
+        for index in indexes:
+            if ofd_locks.try_lock(segment.fd, slot_offset(index)):
+                # The owner's pid: for messages and tools only, never for a decision.
+                OWNER.pack_into(self._memory, slot_offset(index) + OWNER_AT, os.getpid(), time.time_ns())
+                OUTDATED.pack_into(self._memory, slot_offset(index) + OUTDATED_AT, 0, 0)
+                return index, _SlotLock(segment, slot_offset(index))
+        segment.close()
+        return None
 
 
 class _SlotLock:

@@ -7,14 +7,18 @@ import os
 import stat
 import sys
 import time
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmsync._core.isolated import INDEX, EndableVersion, can_continue
 from shmsync._core.layout import (
     LINE,
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
+    WRITER,
+    WRITER_AT,
     Names,
     StateHeader,
     pack_readers_header,
@@ -26,6 +30,8 @@ from shmsync._core.layout import (
 from shmsync._core.lifecycle import DATA
 from shmsync._session import notify
 from shmsync._session.control import map_control_segment, open_control_segment, truncated_state
+from shmsync._session.data_name import newest_label, unlink_unpublished
+from shmsync._session.public_state import PublicState, create_public, open_public
 from shmsync._session.state import StateWords
 from shmsync._session.write_lock import LOCK_AT, conflict, try_write_lock
 from shmsync._shm import atomics, ofd_locks
@@ -42,7 +48,7 @@ from shmsync.errors import (
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from shmsync._core.ports import Word
+    from shmsync._core.lifecycle import VersionWord
 
 Ignored = tuple["type[LayoutMismatchError | StateReadError]", ...]
 
@@ -58,12 +64,15 @@ class CreateOptions(NamedTuple):
         mode: permission bits of state and data; the reader table also lets readers of the group write.
         max_readers: slots of the reader table.
         max_backoff: the longest pause in seconds while the writer waits for a reader.
+        reuse_memory: whether the writer writes again to memory that readers have used; None: unless `mode` lets other
+            users read.
     """
 
     names: Names
     mode: int = 0o600
     max_readers: int = 1
     max_backoff: float = 0.002
+    reuse_memory: bool | None = None
 
     @property
     def read_mode(self) -> int:
@@ -74,6 +83,16 @@ class CreateOptions(NamedTuple):
     def table_mode(self) -> int:
         """Permission bits of the reader table, which every reader writes to."""
         return self.read_mode | (self.mode & 0o044) >> 1
+
+    @property
+    def isolated(self) -> bool:
+        """Whether every version gets an inode of its own: see `isolated`."""
+        return bool(self.read_mode & 0o077) if self.reuse_memory is None else not self.reuse_memory
+
+    @property
+    def state_mode(self) -> int:
+        """Permission bits of the state segment. Who may open it can lock it, and so stop the writer."""
+        return 0o600 if self.isolated else self.read_mode
 
 
 class StateFile:
@@ -86,15 +105,17 @@ class StateFile:
 
     Attributes:
         header: the header; only of an initialized segment.
-        memory: the mapped segment.
-        words: its shared words.
+        memory: the mapped segment that contains the shared words: this one, or the public state.
+        words: the shared words.
+        public: the public state, if the incarnation is isolated and it is there.
+        is_isolated: whether the incarnation is isolated; None if there is no header that says it.
         table_inode: inode of the reader table, once it is known to belong to this incarnation; otherwise 0.
     """
 
     header: StateHeader
     memory: mmap
     words: StateWords
-    version: Word
+    version: VersionWord
 
     def __init__(self, options: CreateOptions, locks: Segment, ignored: Ignored) -> None:
         self._options = options
@@ -104,6 +125,8 @@ class StateFile:
         self._owner = os.getpid()
         self._is_initialized = False
         self._inode: tuple[int, int] | None = None
+        self.public: PublicState | None = None
+        self.is_isolated: bool | None = None
         self.table_inode = 0
 
     def is_named(self) -> bool:
@@ -138,17 +161,29 @@ class StateFile:
         # Read, not mapped: without magic, no second descriptor is needed to find out.
         raw = self._locks.read(0, LINE)
         header = parse_state_header(self._names.state, memoryview(raw))
-        memory = None if header is None else self._map()
-        if memory is None or header is None:
+        if header is None:
             return False
+        self.is_isolated = header.isolated
         self.header = header
+        memory = self._map()
+        if memory is None:
+            return False
         self._use(memory)
         return True
 
     def _use(self, memory: mmap) -> None:
+        """Use the words of the mapped segment, or of the public state."""
+        self._pages = [memory]
+        if self.header.isolated:
+            if self.public is None:
+                self.public = open_public(self._names, self.header)
+            if self.public is not None:  # else no reader can attach, and the words here stay 0: see `can_continue`
+                memory = self.public.memory
+                self._pages.append(memory)
         self.memory = memory
         self.words = StateWords(memory)
-        self.version = self.words.version
+        version = self.words.version
+        self.version = EndableVersion(version, self.words.generations[INDEX]) if self.header.isolated else version
 
     def _map(self) -> mmap | None:
         """Map the segment; return None if the name does not lead to it any more."""
@@ -201,28 +236,52 @@ class StateFile:
         Raises:
             CapacityError: not enough memory.
         """
-        self._locks.set_mode(self._options.read_mode)
+        options = self._options
+        self._locks.set_mode(options.state_mode)
+        if not options.isolated:
+            self._allocate()
+        self.header = StateHeader(1 + _random_63_bits(), options.max_readers, time.time_ns(), options.isolated)
+
+    def _allocate(self) -> None:
         if self._locks.status().st_size == 0:
             self._locks.reserve(STATE_SIZE)
-        self.header = StateHeader(1 + _random_63_bits(), self._options.max_readers, time.time_ns())
 
     def publish_header(self) -> None:
-        """Write the header, the magic last: from now on readers attach."""
+        """Write the header, the magic last: from now on readers attach. In isolated mode, they could before."""
+        self._allocate()  # not before in isolated mode: see `state.open_channel`
         memory = self._map()
         if memory is None:
             return  # removed from outside: the next step finds that the name leads elsewhere
         memory[:] = pack_state_header(self.header, 0).ljust(STATE_SIZE, b"\0")
         self._use(memory)  # mapped here once, so that a later failure to map cannot prevent the incarnation's end
         atomics.bind(memory, 0).store(STATE_MAGIC)
+        self.is_isolated = self.header.isolated
         self._is_initialized = True
 
     def adopt_mode(self) -> int | None:
         """Give an incarnation of an earlier writer the mode of this one; return the previous mode if it differs."""
-        found = stat.S_IMODE(self._locks.status().st_mode)
+        if self.has_other_mode():  # it ends with the first write
+            return None
+        readable = self._locks if self.public is None else self.public.segment
+        found = stat.S_IMODE(readable.status().st_mode)
         if found == self._options.read_mode:
             return None
-        self._locks.set_mode(self._options.read_mode)
+        readable.set_mode(self._options.read_mode)
         return found
+
+    def has_other_mode(self) -> bool:
+        """Return whether the incarnation is shared and has to be isolated, or the other way round."""
+        return self.header.isolated != self._options.isolated
+
+    def previous_owner_pid(self) -> int:
+        """Return the process of the last writer; 0 if it has closed."""
+        pid: int = WRITER.unpack_from(self._pages[0], WRITER_AT)[0]
+        return pid
+
+    def record_owner(self, pid: int, since_ns: int) -> None:
+        """Record the process of the writer, and since when it is; for messages and tools only."""
+        for page in self._pages:
+            WRITER.pack_into(page, WRITER_AT, pid, since_ns)
 
     def wake_readers(self) -> None:
         """Wake all readers that sleep on the version word."""
@@ -233,8 +292,10 @@ class StateFile:
         return conflict(self._names, self._locks, remedy)
 
     def close(self) -> None:
-        """Close the descriptor. The mapping stays."""
+        """Close the descriptors. The mappings stay."""
         self._locks.close()
+        if self.public is not None:
+            self.public.close()
 
 
 class SegmentDirectory:
@@ -245,6 +306,10 @@ class SegmentDirectory:
         ignored: errors of a state segment's header that do not prevent its removal.
         is_writer: whether values will be published there: only into segments of this process's user.
         remedy: what to do about a live writer, for the error; empty for what another writer can do.
+
+    Attributes:
+        switches_mode: whether an incarnation of the other mode, shared or isolated, cannot go on. A writer that has
+            only acquired the name leaves it as it is: its value may still be read.
     """
 
     def __init__(
@@ -257,6 +322,9 @@ class SegmentDirectory:
         self._ignored = ignored
         self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
+        self.switches_mode = False
+        self._opened: weakref.ref[StateFile] | None = None  # weak, so that it is unmapped when its owner drops it
+        self._was_created = self._has_found_any = False  # any leftovers since
 
     def _trusting(self) -> Names:
         # Looked up each time: a process may change its user.
@@ -276,7 +344,14 @@ class SegmentDirectory:
             segment = open_control_segment(self._trusting(), self._names.state, writable=True)
         except StateNotFoundError:
             return None
-        return StateFile(self._options, segment, self._ignored)
+        return self._note_opened(segment, created=False)
+
+    def _note_opened(self, segment: Segment, *, created: bool) -> StateFile:
+        self._was_created = created
+        self._has_found_any = False
+        state = StateFile(self._options, segment, self._ignored)
+        self._opened = weakref.ref(state)
+        return state
 
     def create_state(self) -> StateFile | None:
         """Create an empty state segment; None if the name is taken.
@@ -289,10 +364,21 @@ class SegmentDirectory:
             segment = create_empty_segment(self._names.state)
         except FileExistsError:
             return None
-        return StateFile(self._options, segment, self._ignored)
+        return self._note_opened(segment, created=True)
 
-    def has_table(self, state: StateFile) -> bool:
-        """Return whether the reader table of an incarnation is there."""
+    def can_continue(self, state: StateFile) -> bool:
+        """Return whether what the incarnation needs is there; and it is of the mode that is wanted, if that matters."""
+        if self.switches_mode and state.has_other_mode():
+            return False
+        if not state.header.isolated:
+            return self._has_table(state)
+        if state.public is None or not state.public.is_named():
+            return False
+        words = state.words
+        found = newest_label(self._names, state.header.incarnation, os.geteuid())
+        return can_continue(found, words.version.load(), words.generations[INDEX].load())
+
+    def _has_table(self, state: StateFile) -> bool:
         status = status_of(self._names.readers)
         if status is None:
             return False
@@ -310,11 +396,14 @@ class SegmentDirectory:
         return size >= readers_size(state.header.max_readers) and readers_belong(memoryview(raw), state.header)
 
     def create_table(self, state: StateFile) -> bool:
-        """Create the reader table of an incarnation; return False if the name is taken.
+        """Create the reader table of an incarnation, or its public state; return False if the name is taken.
 
         Raises:
             CapacityError, DataWriteError: it cannot be created.
         """
+        if state.header.isolated:
+            state.public = create_public(self._names, state.header, self._options.read_mode)
+            return state.public is not None
         size = readers_size(state.header.max_readers)
         try:
             segment = create_segment(self._names.readers, size, self._options.table_mode)
@@ -332,14 +421,30 @@ class SegmentDirectory:
         Raises:
             DataWriteError: it cannot be removed.
         """
-        if segment in DATA:
-            self.unlink_staged(segment)
-        unlink_segment(self._segments[segment])
+        try:
+            self._has_found_any |= unlink_segment(self._segments[segment])
+        finally:
+            if segment in DATA:
+                self.unlink_staged(segment)
 
     def unlink_staged(self, index: int) -> None:
-        """Remove the inode that was prepared for a data segment, if there is one and this process may."""
+        """Remove the inodes that were prepared for a data segment, if there are any and this process may."""
         with suppress(DataWriteError):  # any user may create a file there
             unlink_segment(self._names.staged[index])
+        if index == INDEX and self._may_have_unpublished():
+            unlink_unpublished(self._names)
+
+    def _may_have_unpublished(self) -> bool:
+        """Return whether a writer in isolated mode may have left a version that it has not published.
+
+        Finding it means to list /dev/shm, so names that were never isolated are spared that.
+        """
+        opened = None if self._opened is None else self._opened()
+        if self._options.isolated or opened is None or opened.is_isolated:
+            return True
+        if opened.is_isolated is None:  # there is no header: nothing says what was there before
+            return self._has_found_any or not self._was_created
+        return False  # it was removed when this shared incarnation began
 
     def conflict(self, state: StateFile) -> WriteLockConflictError:
         """Return the error for a name whose writer is alive."""

@@ -10,6 +10,9 @@ if an exception interrupts it, the next call repeats it.
 before: the writer never writes to that memory again (see `shmsync._core.sealing`). Sealing needs the hook in the
 parent. Without it, snapshots from before the fork raise ClosedError in the child.
 
+**Threads.** A thread of ours that nobody needs ends before a fork. Python deprecates a fork beside other threads, and
+raises an exception where that warning is an error.
+
 **Hooks that fail.** Python prints exceptions of at-fork hooks and forks all the same. Signal handlers may raise in
 them, and near the recursion limit they cannot even be called. So each hook is idempotent, repeated on an exception, and
 registered twice. If the seal fails for all that, the child knows it, because `_before` records success last. Nothing is
@@ -58,6 +61,13 @@ class AfterFork(Protocol):
         """Reset. Idempotent."""
 
 
+class StopBeforeFork(Protocol):
+    """An object with a thread, which it can do without while nobody needs it."""
+
+    def stop_before_fork(self) -> None:
+        """End the thread if nobody needs it. Idempotent."""
+
+
 class _ByProcess:
     """Replaces the wiped page where the kernel has none: compares the process id."""
 
@@ -97,6 +107,7 @@ descriptors: WeakRegistry[Descriptor] = WeakRegistry()
 """All open descriptors that may carry a lock, those in local variables of other threads included."""
 _sealing: WeakRegistry[BeforeFork] = WeakRegistry()
 _resetting: WeakRegistry[AfterFork] = WeakRegistry()
+_stopping: WeakRegistry[StopBeforeFork] = WeakRegistry()
 _locks: dict[int, threading.RLock] = {}  # by process: that of the parent may be held by a thread that is not here
 
 in_progress: dict[int, bool] = {}
@@ -112,6 +123,11 @@ def call_after(item: AfterFork) -> None:
     """Call `item.after_fork_in_child` in every later child, as long as it is alive."""
     check()
     _resetting.add(item)
+
+
+def stop_before(item: StopBeforeFork) -> None:
+    """Call `item.stop_before_fork` before every later fork, as long as it is alive."""
+    _stopping.add(item)
 
 
 def check() -> None:
@@ -168,6 +184,8 @@ def _twice(step: Callable[[], None]) -> Callable[[], None]:
 
 def _before() -> None:
     _end()  # of an earlier fork, if its hook failed
+    for item in _stopping.items() if alive[0] else ():  # else the threads are those of a parent
+        item.stop_before_fork()
     _seal()
 
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
-STAGED = ".new"
-"""Suffix of the name of a segment until it is complete; messages leave it out."""
 _STEP = 1 << 20  # bytes, allocated in about a millisecond
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
 
@@ -116,11 +114,11 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         try:
             self._allocate(size)
         except OverflowError:
-            raise _too_large(self.name.removesuffix(STAGED), size, errno.ENOSPC) from None
+            raise _too_large(_official(self.name), size, errno.ENOSPC) from None
         except OSError as error:
             if error.errno is None:  # raised by a signal handler
                 raise
-            raise _allocation_error(self.name.removesuffix(STAGED), size, error) from error
+            raise _allocation_error(_official(self.name), size, error) from error
 
     def _allocate(self, size: int) -> None:
         if size > free_bytes(self.fd):
@@ -180,7 +178,7 @@ def create_empty_segment(name: str) -> Segment:
         FileExistsError: the name is taken.
         DataWriteError: it cannot be created.
     """
-    with raised_as(DataWriteError, f"create {name.removesuffix(STAGED)}"):
+    with raised_as(DataWriteError, f"create {_official(name)}"):
         return _open(name, flags=posix_ipc.O_CREX, writable=True)
 
 
@@ -354,6 +352,12 @@ def _free_space() -> str:
     except OSError:
         return "an unknown number of bytes"
     return f"{status.f_bavail * status.f_frsize:,} of {status.f_blocks * status.f_frsize:,} bytes"
+
+
+def _official(name: str) -> str:
+    """Return the later name of a data segment that is not complete yet, for messages."""
+    official, _, _ = name.rpartition(".")
+    return official if official.endswith(("_data_0", "_data_1")) else name
 
 
 def _foreign(name: str) -> OSError:

@@ -18,6 +18,17 @@ def flag(value: Any, parameter: str) -> bool:
     return value
 
 
+def optional_flag(value: Any, parameter: str) -> bool | None:
+    """Return an argument that must be a bool or None.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise InvalidArgumentError(f"{parameter} must be True, False or None, not {value!r}")
+    return value
+
+
 def function(value: Any, parameter: str) -> Any:
     """Return an argument that must be a function or None.
 

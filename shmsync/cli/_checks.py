@@ -199,11 +199,11 @@ def permissions() -> Check:
 
 def _may_attach(info: shmsync.Info) -> bool:
     table = _SHM / f"{info.name}_readers"
-    return info.readable and (os.access(table, os.R_OK | os.W_OK) or not table.exists())
+    return info.readable and (info.isolated or os.access(table, os.R_OK | os.W_OK) or not table.exists())
 
 
 def _writer_only(info: shmsync.Info) -> list[shmsync.SegmentInfo]:
-    return [segment for segment in info.segments if not segment.segment.endswith("_readers")]
+    return [segment for segment in info.segments if info.isolated or not segment.segment.endswith("_readers")]
 
 
 def damaged() -> Check:

@@ -50,8 +50,8 @@ def writer_text(info: Info) -> str:
 
 
 def readers_text(info: Info) -> str:
-    """Return the number of live readers and, in parentheses, of those that need attention."""
-    if info.max_readers is None:
+    """Return the number of live readers and, in parentheses, of those that need attention; "-" if not known."""
+    if not info.max_readers:
         return "-"
     states = [reader.state for reader in info.readers]
     attention = [f"{states.count(state)} {state}" for state in ("evicted", "dead") if state in states]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from shmsync import Info, SegmentInfo
 
 
+_UNKNOWN = "unknown"
+
+
 def inspect(name: Name, *, json: Json = False) -> None:
     """Show the header, segments and readers of a name.
 
@@ -26,7 +29,7 @@ def inspect(name: Name, *, json: Json = False) -> None:
     else:
         _print_header(info)
         print_line("")
-        print_table(_SEGMENTS, [_segment_row(info, segment) for segment in info.segments])
+        print_table(_SEGMENTS, [_segment_row(info, segment) for segment in _used_segments(info)])
         if info.readers:
             print_line("")
             print_readers(info)
@@ -36,7 +39,7 @@ def inspect(name: Name, *, json: Json = False) -> None:
 
 
 def _print_header(info: Info) -> None:
-    unknown = "unknown"
+    unknown = _UNKNOWN
     rows = {
         "name": info.name,
         "version": number_text(info.seq),
@@ -44,13 +47,19 @@ def _print_header(info: Info) -> None:
         "published": unknown if info.age is None else f"{span_text(info.age)} ago",
         "created": unknown if info.created is None else f"{time_text(info.created)}, {since_text(info.created)} ago",
         "writer": _writer_text(info),
-        "readers": unknown if info.max_readers is None else f"{readers_text(info)} of {info.max_readers:,} slots",
+        "readers": _readers_text(info),
         "memory": f"{size_text(info.memory)}{_held_text(info)}",
         "replaced": count_text(info.replaced, "segment"),
         "layout": unknown if info.layout is None else str(info.layout),
     }
     for key, text in rows.items():
         print_line(f"{key:<10}  {text}")
+
+
+def _readers_text(info: Info) -> str:
+    if info.isolated:
+        return "not known: isolated mode, in which readers take no slot"
+    return _UNKNOWN if info.max_readers is None else f"{readers_text(info)} of {info.max_readers:,} slots"
 
 
 def _held_text(info: Info) -> str:
@@ -80,6 +89,10 @@ _SEGMENTS = (
     Column("MODE", to_right=True, optional=4),
     Column("UID", to_right=True, optional=5),
 )
+
+
+def _used_segments(info: Info) -> tuple[SegmentInfo, ...]:
+    return info.segments[:3] if info.isolated else info.segments
 
 
 def _segment_row(info: Info, segment: SegmentInfo) -> list[Cell]:

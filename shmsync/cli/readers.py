@@ -22,11 +22,14 @@ def readers(name: Name, *, json: Json = False) -> None:
 
     HOLDS is what the reader pins (in open snapshots) and retains (for views that are still referenced), with its size.
 
-    A narrow terminal shows fewer columns.
+    A narrow terminal shows fewer columns. The readers of a name in isolated mode are not known.
 
     Exits with status 1 if the reader table cannot be read.
     """
     info = info_or_fail(name)
+    if info.isolated and not json:
+        print_note(f"not known: {name} is in isolated mode, in which readers take no slot")
+        return
     if info.max_readers is None:
         fail(*(info.problems or (f"{name}: nothing has been published yet; start its writer",)))
     if json:

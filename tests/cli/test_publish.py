@@ -48,7 +48,7 @@ def test_put_beside_a_writer(writer: Writer, name: str) -> None:
 
 def test_the_mode_of_put(cleaned_name: str) -> None:
     assert run("put", cleaned_name, "-", "--mode", "640", stdin=b"1").status == 0
-    assert (SHM / f"{cleaned_name}_state").stat().st_mode & 0o777 == 0o640
+    assert (SHM / f"{cleaned_name}_data_0").stat().st_mode & 0o777 == 0o640
     assert run("put", cleaned_name, "-", "--mode", "999", stdin=b"1").status == 2
 
 

@@ -386,6 +386,14 @@ def test_what_is_accepted_reads_back_at_length(codec: str, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "archive"])
+@pytest.mark.parametrize("key", [np.True_, np.int8(1), np.float32(0.5), np.str_("a"), np.bytes_(b"a")], ids=repr)
+def test_numpy_scalars_as_keys(codec: str, key: Any) -> None:
+    """Regression: a bool became an int in an archive."""
+    value = {key: 1, (key, 2): 3}
+    assert canonical(round_trip(codec, value)) == canonical({key.item(): 1, (key.item(), 2): 3})
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "archive"])
 @pytest.mark.parametrize("value", TRICKY, ids=repr)
 def test_records_as_keys_are_rejected(codec: str, value: Any) -> None:
     check(codec, value)

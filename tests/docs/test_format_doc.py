@@ -35,19 +35,47 @@ def opened(name: str) -> mmap.mmap:
 def read(name: str) -> Any:
     """Read a copy."""
     with opened(f"{name}_state") as state:
-        magic, layout, word_size, _, _, incarnation, _ = struct.unpack_from("=QIIIIQQ", state)
+        magic, layout, word_size, _, mode, incarnation, _ = struct.unpack_from("=QIIIIQQ", state)
         assert (magic, layout, word_size) == (0x53434E59534D4853, 1, 8)
+        if mode == 1:
+            return read_isolated(name)
         while True:
             (seq,) = struct.unpack_from("=Q", state, 64)
             assert 0 < seq < (1 << 64) - 1
             with opened(f"{name}_data_{0 if seq % 2 else 1}") as data:
                 header = data[:64]
-                size, checksum, codec = struct.unpack_from("=QQI", header, 32)
+                (size,) = struct.unpack_from("=Q", header, 32)
                 payload = data[64 : 64 + size]
             if struct.unpack_from("=Q", state, 64) == (seq,):
                 break
         (generation,) = struct.unpack_from("=Q", state, 128 if seq % 2 else 192)
     assert struct.unpack_from("=QQQQ", header) == (0x44434E59534D4853, incarnation, generation, seq)
+    return decoded(header, payload)
+
+
+def read_isolated(name: str) -> Any:
+    """Read what the data name leads to."""
+    with opened(f"{name}_readers") as public:
+        magic, layout, word_size, _, mode, incarnation, _ = struct.unpack_from("=QIIIIQQ", public)
+        assert (magic, layout, word_size, mode) == (0x50434E59534D4853, 1, 8, 1)
+        (seq,) = struct.unpack_from("=Q", public, 64)
+        (generation,) = struct.unpack_from("=Q", public, 128)
+        assert seq != (1 << 64) - 1
+    with opened(f"{name}_data_0") as data:
+        header, payload = data[:64], data[64:]
+    assert struct.unpack_from("=QQQQ", header) == (
+        0x44434E59534D4853,
+        incarnation,
+        generation,
+        seq,
+    )  # nobody writes now
+    return decoded(header, payload[: struct.unpack_from("=Q", header, 32)[0]])
+
+
+def decoded(header: bytes, payload: bytes) -> Any:
+    """Check the hashes, and decode the payload."""
+    size, checksum, codec = struct.unpack_from("=QQI", header, 32)
+    assert size == len(payload)
     assert struct.unpack_from("=Q", header, 56) == (xxh3_64_intdigest(header[:56]),)
     assert checksum == xxh3_64_intdigest(payload)
     decoders: dict[int, Callable[[bytes], Any]] = {0: from_msgpack, 1: bytes, 2: from_archive, 5: from_msgpack}
@@ -290,6 +318,14 @@ def test_a_frame_with_arrays_and_large_bytes(writer: Writer[Any]) -> None:
     writer.write({"rows": numbers, "columns": np.asfortranarray(numbers), "blob": b"x" * 5000, "name": "frame"})
     expected = (2, 3, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     assert read(writer.name) == {"rows": expected, "columns": expected, "blob": b"x" * 5000, "name": "frame"}
+
+
+def test_isolated_mode(name: str) -> None:
+    with Writer(name, mode=0o644) as writer:
+        for value in (1, PLAIN, [PLAIN, PLAIN]):
+            writer.write(value)
+            assert read(name) == value
+        writer.unlink()
 
 
 def test_raw(writer: Writer[Any]) -> None:

@@ -267,7 +267,7 @@ def test_every_option_survives_pickling() -> None:
     reading |= {"zero_copy_bytes": True, "dec_hook": operator.add, "frozen": False}
     writing: dict[str, Any] = {"enc_hook": operator.neg}
     writing |= {"codec": "archive", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
-    writing |= {"max_backoff": 0.004, "lock_timeout": 0.5}
+    writing |= {"max_backoff": 0.004, "lock_timeout": 0.5, "reuse_memory": True}
     for kind, options in ((Reader, reading), (Writer, writing), (Synchronizer, {**reading, **writing})):
         copy = pickle.loads(pickle.dumps(kind("never", **options)))
         assert type(copy) is kind
@@ -312,6 +312,7 @@ def test_every_error_is_also_a_builtin_exception() -> None:
         "ReadersFullError": BlockingIOError,
         "ClosedError": ValueError,
         "MissingExtraError": ImportError,
+        "UnsupportedInterpreterError": ImportError,
     }
     for kind, builtin in builtins.items():
         error = getattr(shmsync, kind)

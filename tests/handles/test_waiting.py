@@ -31,10 +31,10 @@ from shmsync import (
 from shmsync._core.layout import WAITERS_AT
 from shmsync._handles import waiting
 from shmsync._session import notify, notify_async
-from shmsync._shm import futex
+from shmsync._shm import fork, futex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from shmsync import InstanceVersion
@@ -56,7 +56,8 @@ def _no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(notify_async, "_LINGER", LONG)
     yield
     monkeypatch.setattr(notify_async, "_LINGER", 0.0)
-    notify_async._poller._wake_thread()
+    for poller in notify_async._pollers:
+        poller._wake_thread()
     until(lambda: not any(thread.name == "shmsync-poller" for thread in threading.enumerate()))
 
 
@@ -122,9 +123,9 @@ async def until_async(condition: Any) -> None:
 
 def is_poller_asleep() -> bool:
     """Return whether the poller thread is asleep on a name."""
-    thread = notify_async._poller._thread
+    thread = notify_async._pollers[0]._thread
     number = None if thread is None else thread.native_id
-    return bool(notify_async._poller._subscriptions) and number is not None and is_asleep(os.getpid(), number)
+    return bool(notify_async._pollers[0]._subscriptions) and number is not None and is_asleep(os.getpid(), number)
 
 
 # ------------------------------------------------------------------------------------------------------------- wait
@@ -524,11 +525,11 @@ def test_wait_async(writer: Writer, name: str) -> None:
         assert await reader.wait_async(timeout=LONG) == 1
         asyncio.get_running_loop().call_later(0.05, writer.write, "b")
         assert await reader.wait_async(timeout=LONG) == 2
-        thread = notify_async._poller._thread
-        await until_async(lambda: not notify_async._poller._subscriptions)
+        thread = notify_async._pollers[0]._thread
+        await until_async(lambda: not notify_async._pollers[0]._subscriptions)
         asyncio.get_running_loop().call_later(0.05, writer.write, "c")
         assert await reader.wait_async(timeout=LONG) == 3
-        assert notify_async._poller._thread is thread is not None  # it kept running without waiters
+        assert notify_async._pollers[0]._thread is thread is not None  # it kept running without waiters
         assert await reader.wait_async(timeout=0.02) is None
 
     with Reader[str](name) as reader:
@@ -582,7 +583,7 @@ def test_under_other_loops(writer: Writer, name: str, run: Any) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
         assert run(main, reader) == [0, 1, 2]
-    until(lambda: not notify_async._poller._subscriptions)
+    until(lambda: not notify_async._pollers[0]._subscriptions)
 
 
 def test_a_thousand_watchers_use_one_thread(writer: Writer, name: str) -> None:
@@ -620,31 +621,43 @@ class _forever:  # noqa: N801 - replaces a function of later Pythons
 
 
 def test_more_names_than_one_call_can_wait_for(name: str) -> None:
+    """More threads sleep; none of them polls."""
     with Child() as child:
-        count = futex.MAX_WORDS + 20
-        assert child.call(wait_for_many, [f"{name}-{number}" for number in range(count)]) == [2] * count
+        count = 2 * notify_async.MAX_NAMES + 20
+        names = [f"{name}-{number}" for number in range(count)]
+        assert child.call(wait_for_many, names) == (2 * [2] * count, 3, {LONG})
 
 
-def wait_for_many(_state: State, names: list[str]) -> list[int | None]:
+def wait_for_many(_state: State, names: list[str]) -> tuple[list[int | None], int, set[float]]:
+    """Return the versions that were waited for, the number of poller threads, and the durations of their sleeps."""
     disable_polling()
     notify_async._MAX_SLEEP = LONG
+    sleeps: set[float] = set()
+    sleep = futex.wait_for_any
+
+    def recorded(words: Sequence[tuple[futex.Futex, int]], timeout: float) -> bool:
+        sleeps.add(timeout)
+        return sleep(words, timeout)
+
+    futex.wait_for_any = recorded
     writers = [Writer(each, max_readers=1) for each in names]
     readers = [Reader[int](each) for each in names]
 
-    async def main() -> list[int | None]:
-        waits = [asyncio.create_task(reader.wait_async(timeout=LONG)) for reader in readers]
-        await until_async(lambda: len(notify_async._poller._subscriptions) == len(readers))
+    async def main() -> tuple[list[int | None], int]:
+        waits = [asyncio.create_task(reader.wait_async(1, LONG)) for reader in (*readers, *readers)]
+        await until_async(lambda: sum(len(each._subscriptions) for each in notify_async._pollers) == len(readers))
+        threads = threading.active_count() - 1
         found = []
-        for writer, wait in zip(reversed(writers), reversed(waits), strict=True):
+        for number, writer in reversed([*enumerate(writers)]):
             writer.write(1)
-            found.append(await wait)
-        return found
+            found += [await waits[number], await waits[number + len(writers)]]
+        return found, threads
 
     try:
         for writer, reader in zip(writers, readers, strict=True):
             writer.write(0)
             reader.get()
-        return asyncio.run(main())
+        return *asyncio.run(main()), sleeps
     finally:
         for reader in readers:
             reader.close()
@@ -653,8 +666,70 @@ def wait_for_many(_state: State, names: list[str]) -> list[int | None]:
             writer.close()
 
 
+def test_the_thread_ends_before_a_fork_if_nobody_waits(writer: Writer, name: str) -> None:
+    with Child() as child:
+        writer.write(0)
+        child.call(wait_in_a_loop, name, 0.02)
+        assert child.call(threads_at_a_fork) == (2, 1)
+        child.send(wait_in_a_loop, name, LONG)
+        writer.write(1)
+        assert child.receive() == 2  # another thread has started
+
+
+def threads_at_a_fork(_state: State) -> tuple[int, int]:
+    """Return how many threads the kernel counts before a fork, and after the hooks that were registered before it."""
+    notify_async._LINGER = LONG
+    counts = [len(os.listdir("/proc/self/task"))]  # noqa: PTH208
+    fork._before()
+    counts.append(len(os.listdir("/proc/self/task")))  # noqa: PTH208
+    fork._end()
+    return counts[0], counts[1]
+
+
+def test_the_thread_outlives_a_fork_if_a_coroutine_waits(writer: Writer, name: str) -> None:
+    with Child() as child:
+        writer.write(0)
+        child.send(fork_while_waiting, name)
+        until(lambda: has_waiters(name))
+        writer.write(1)
+        assert child.receive() == 2
+        child.call(fork_while_the_lock_is_held)
+
+
+def fork_while_waiting(state: State, name: str) -> int | None:
+    disable_polling()
+    state.reader = Reader[int](name)
+    state.reader.get()
+
+    async def main() -> int | None:
+        task = asyncio.create_task(state.reader.wait_async(1, LONG))
+        while not notify_async._pollers[0]._subscriptions:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        fork_and_reap()
+        thread = notify_async._pollers[0]._thread
+        assert thread is not None
+        assert thread.is_alive()
+        found: int | None = await task
+        return found
+
+    return asyncio.run(main())
+
+
+def fork_while_the_lock_is_held(_state: State) -> None:
+    """As a signal handler may, which interrupted this thread."""
+    with notify_async._pollers[0]._lock:
+        fork_and_reap()
+
+
+def fork_and_reap() -> None:
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("forks", [False, True])
 def test_an_interrupted_start_of_the_thread_is_retried(
-    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch, *, forks: bool
 ) -> None:
     class HandlerError(Exception):
         """Raised by a signal handler."""
@@ -670,10 +745,12 @@ def test_an_interrupted_start_of_the_thread_is_retried(
         monkeypatch.setattr(threading.Thread, "start", interrupted)
         with pytest.raises(HandlerError):
             asyncio.run(reader.wait_async(1, LONG))
-        assert not notify_async._poller._lock.locked()
+        assert not notify_async._pollers[0]._lock.locked()
+        if forks:
+            notify_async._pollers[0].stop_before_fork()
         with soon(lambda: writer.write(1)):
             assert asyncio.run(reader.wait_async(1, LONG)) == 2
-    until(lambda: not notify_async._poller._subscriptions)
+    until(lambda: not notify_async._pollers[0]._subscriptions)
 
 
 def test_close_ends_a_wait_async(writer: Writer, name: str) -> None:
@@ -700,7 +777,7 @@ def test_a_cancelled_wait_leaves_nothing(writer: Writer, name: str) -> None:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        await until_async(lambda: not notify_async._poller._subscriptions)
+        await until_async(lambda: not notify_async._pollers[0]._subscriptions)
         assert len(asyncio.all_tasks()) == 1
         timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
         assert all(timer.cancelled() for timer in timers)
@@ -717,9 +794,9 @@ def test_waiters_of_a_closed_loop_are_unsubscribed(writer: Writer, name: str) ->
         loop = asyncio.new_event_loop()
         task = loop.create_task(reader.wait_async())
         loop.run_until_complete(until_async(is_poller_asleep))
-        assert notify_async._poller._subscriptions
+        assert notify_async._pollers[0]._subscriptions
         loop.close()
-        until(lambda: not notify_async._poller._subscriptions)  # although the coroutine still exists
+        until(lambda: not notify_async._pollers[0]._subscriptions)  # although the coroutine still exists
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
@@ -731,13 +808,13 @@ def test_a_coroutine_may_be_collected_while_its_thread_has_the_lock(writer: Writ
         waiting = reader.wait_async()
         task = loop.create_task(waiting)
         loop.run_until_complete(until_async(is_poller_asleep))
-        with notify_async._poller._lock:
+        with notify_async._pollers[0]._lock:
             waiting.close()  # as the garbage collector may, at any allocation
         task.cancel()
         with suppress(asyncio.CancelledError, RuntimeError):
             loop.run_until_complete(task)
         loop.close()
-    until(lambda: not notify_async._poller._subscriptions)
+    until(lambda: not notify_async._pollers[0]._subscriptions)
 
 
 def test_a_late_wakeup_of_a_closed_loop_is_ignored(writer: Writer, name: str) -> None:
@@ -747,7 +824,7 @@ def test_a_late_wakeup_of_a_closed_loop_is_ignored(writer: Writer, name: str) ->
         loop = asyncio.new_event_loop()
         waiting = loop.create_task(reader.wait_async())
         loop.run_until_complete(until_async(is_poller_asleep))
-        subscription = next(iter(notify_async._poller._subscriptions.values()))
+        subscription = next(iter(notify_async._pollers[0]._subscriptions.values()))
         (waiter,) = subscription.waiters
         waiting.cancel()
         with suppress(asyncio.CancelledError):
@@ -771,7 +848,7 @@ def test_a_forked_process_starts_its_own_poller_thread(writer: Writer, name: str
 
 
 def has_a_thread(_state: State) -> bool:
-    return notify_async._poller._thread is not None
+    return notify_async._pollers[0]._thread is not None
 
 
 def wait_in_a_loop(state: State, name: str, timeout: float) -> int | None:
@@ -823,7 +900,7 @@ def subscribe_while_another_unsubscribes(_state: State, name: str) -> list[int |
         await until_async(is_poller_asleep)
         second = asyncio.create_task(another.wait_async(2, LONG))  # it runs before `first` does,
         writer.write(1)
-        until(lambda: not notify_async._poller._subscriptions)  # which the thread wakes while the loop is blocked
+        until(lambda: not notify_async._pollers[0]._subscriptions)  # which the thread wakes while the loop is blocked
         await first
         await until_async(is_poller_asleep)
         writer.write(2)

@@ -503,7 +503,7 @@ def damaged(name: str, which: str) -> None:
     [
         (truncated, "state", "is truncated"),
         (foreign, "state", "is not a shmsync segment"),
-        (damaged, "state", "does not belong to its state segment"),
+        (damaged, "state", "has a damaged header"),
         (removed, "readers", "is missing"),
         (truncated, "readers", "is truncated"),
         (foreign, "readers", "does not belong"),
@@ -593,7 +593,7 @@ def get_readers(_state: State, name: str) -> list[Any]:
 
 @by_root
 def test_another_user_with_read_permission(name: str) -> None:
-    with Writer(name, mode=0o644) as writer, Child() as other, Child() as reader:
+    with Writer(name, mode=0o644, reuse_memory=True) as writer, Child() as other, Child() as reader:
         writer.write(1)
         part(name, "readers").chmod(0o644)
         reader.call(open_snapshot, name)

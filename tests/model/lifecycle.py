@@ -79,6 +79,8 @@ class World:
         failures: how many more steps may fail for lack of memory.
     """
 
+    HANDLERS: dict[str, Any]
+
     def __init__(self, frozen: Frozen) -> None:
         names, inodes, processes, checks = frozen
         self.names: list[int] = list(names)
@@ -191,7 +193,7 @@ class World:
     def apply(self, me: int, op: Op, chance: Any) -> Hashable:
         """Do one operation of a process; return its result."""
         self.failures -= not chance and op[0] not in {"reusable", "old is enough"}
-        result: Hashable = _HANDLERS[op[0]](self, me, self.processes[me], *op[1:], chance)
+        result: Hashable = self.HANDLERS[op[0]](self, me, self.processes[me], *op[1:], chance)
         return result
 
     def check(self) -> None:
@@ -427,7 +429,7 @@ class World:
         raise Violation(what)
 
 
-_HANDLERS: dict[str, Any] = {
+HANDLERS: dict[str, Any] = {
     "begin": World._begin,
     "published": World._published,
     "is empty": World._is_empty,
@@ -463,3 +465,4 @@ _HANDLERS: dict[str, Any] = {
     "finish read": World._finish_read,
     "violated": World._violated,
 }
+World.HANDLERS = HANDLERS

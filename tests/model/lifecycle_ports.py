@@ -91,7 +91,7 @@ class ModelDirectory:
     def create_state(self) -> ModelState | None:
         return self._state(self.port.do("create state"))
 
-    def has_table(self, state: ModelState) -> bool:
+    def can_continue(self, state: ModelState) -> bool:
         return bool(self.port.do("has table", state.fd))
 
     def create_table(self, state: ModelState) -> bool:
@@ -186,9 +186,11 @@ class NoReaders:
 class Writer:
     """What the shipped Writer does around the life cycle."""
 
+    directory = ModelDirectory
+
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.hold = NameOwner(ModelDirectory(port))
+        self.hold = NameOwner(self.directory(port))
         self.state: ModelState | None = None
         self.segments: ModelSegments | None = None
         self.publisher: Publisher[None] | None = None
@@ -252,14 +254,14 @@ class Writer:
         self.hold.release()
 
     def force(self) -> None:
-        force_unlink(ModelDirectory(self.port))
+        force_unlink(self.directory(self.port))
 
 
-def program(ops: str) -> Callable[[Port], Bodies]:
+def program(ops: str, kind: type[Writer]) -> Callable[[Port], Bodies]:
     """Return the spec of a process that writes, closes, unlinks or removes, one operation after the other."""
 
     def spec(port: Port) -> Bodies:
-        writer = Writer(port)
+        writer = kind(port)
 
         def body() -> None:
             steps = ops.split()
@@ -334,13 +336,17 @@ class Reader:
         return bool(found != "gone")
 
 
-def reads(port: Port) -> Bodies:
-    """Return the body of a reader that reads as often as it is told to."""
-    reader = Reader(port)
+def reads(kind: type[Reader]) -> Callable[[Port], Bodies]:
+    """Return the spec of a reader that reads as often as it is told to."""
 
-    def body() -> None:
-        while (kind := port.do("idle")) != STOP:
-            reader.read(kind)
-            del kind  # so that it is not a part of where the process stands
+    def spec(port: Port) -> Bodies:
+        reader = kind(port)
 
-    return [body]
+        def body() -> None:
+            while (order := port.do("idle")) != STOP:
+                reader.read(order)
+                del order  # so that it is not a part of where the process stands
+
+        return [body]
+
+    return spec

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model.lifecycle import LOOK, NEW_PROCESS, READ, STOP, VERSION, World
-from model.lifecycle_ports import program, reads
+from model.lifecycle_isolated import IsolatedReader, IsolatedWorld, IsolatedWriter
+from model.lifecycle_ports import Reader, Writer, program, reads
 from model.process import Automaton
 from model.world import Op, Violation
 from shmsync._core.lifecycle import STATE
@@ -41,6 +42,7 @@ class Scenario:
         removals: how many segments another program removes or renames.
         deaths: how many writers and removers may die.
         failures: how many allocations may fail.
+        isolated: whether the name is in isolated mode.
     """
 
     writers: tuple[str, ...]
@@ -48,10 +50,13 @@ class Scenario:
     removals: int = 0
     deaths: int = 0
     failures: int = 0
+    isolated: bool = False
 
     def __str__(self) -> str:
         outside = f" | {self.removals} removed" if self.removals else ""
-        return f"{' | '.join((*self.writers, *self.readers))}{outside} ({self.deaths} deaths, {self.failures} failures)"
+        mode = "isolated: " if self.isolated else ""
+        cast = " | ".join((*self.writers, *self.readers))
+        return f"{mode}{cast}{outside} ({self.deaths} deaths, {self.failures} failures)"
 
 
 class Search:
@@ -61,9 +66,13 @@ class Search:
         self._writers = len(scenario.writers)
         self._last = len(scenario.writers) + len(scenario.readers)  # the writer that runs alone at the end
         self._kinds = [tuple(kinds.split()) for kinds in scenario.readers]
-        self._automata = [Automaton(program(ops)) for ops in scenario.writers]
-        self._automata += [Automaton(reads) for _ in scenario.readers]
-        self._next_writer = Automaton(program("write unlink"))
+        self._isolated = scenario.isolated
+        self._world = IsolatedWorld if scenario.isolated else World
+        writer = IsolatedWriter if scenario.isolated else Writer
+        reader = IsolatedReader if scenario.isolated else Reader
+        self._automata = [Automaton(program(ops, writer)) for ops in scenario.writers]
+        self._automata += [Automaton(reads(reader)) for _ in scenario.readers]
+        self._next_writer = Automaton(program("write unlink", writer))
         checks = (0, 0, 0, False, 0, scenario.failures)
         world = ((-1,) * 4, (), (NEW_PROCESS,) * (self._last + 1), checks)
         left = (0,) * self._writers + tuple(len(kinds) for kinds in self._kinds)
@@ -127,18 +136,18 @@ class Search:
                 if left[me]:
                     yield self._told(state, me), f"{me}: starts to read", True
                 continue
-            for chance in World(frozen).choices(op):
-                world = World(frozen)
+            for chance in self._world(frozen).choices(op):
+                world = self._world(frozen)
                 if world.is_enabled(me, op):
                     after = self._step(world, nodes, me, op, chance)
                     yield (world.freeze(), after, left, deaths, removals), f"{me}: {op}, {chance}", True
             if deaths and me < self._writers:
-                world = World(frozen)
+                world = self._world(frozen)
                 world.kill(me)
                 yield (world.freeze(), _with(nodes, me, _ENDED), left, deaths - 1, removals), f"{me} dies", False
         if removals:
             for segment in range(5):
-                world = World(frozen)
+                world = self._world(frozen)
                 if world.names[min(segment, STATE)] >= 0:
                     world.remove(min(segment, STATE), rename=segment > STATE)
                     yield (world.freeze(), nodes, left, deaths, removals - 1), f"{segment} is removed", False
@@ -147,7 +156,7 @@ class Search:
         """Let a reader begin its next read."""
         frozen, nodes, left, deaths, removals = state
         kinds = self._kinds[me - self._writers]
-        world = World(frozen)
+        world = self._world(frozen)
         after = self._resumed(world, nodes, me, kinds[len(kinds) - left[me]])
         world.check()
         return world.freeze(), after, _with(left, me, left[me] - 1), deaths, removals
@@ -164,17 +173,23 @@ class Search:
         """Resume a process with a result; go on while nothing that it does is a scheduling point."""
         automaton = self._next_writer if me == self._last else self._automata[me]
         node = automaton.after(nodes[me], 0, result)
-        while _is_at_once(world, op := automaton.nodes[node].ops[0], after_lock=after_lock):
+        while self._is_at_once(world, op := automaton.nodes[node].ops[0], after_lock=after_lock):
             node = automaton.after(node, 0, world.apply(me, op, _SUCCESS))
         if not automaton.nodes[node].is_done:
             return _with(nodes, me, node)
         world.kill(me)  # its exit releases its locks
         return _with(nodes, me, _ENDED)
 
+    def _is_at_once(self, world: World, op: Op, *, after_lock: bool) -> bool:
+        if op[0] == "load":
+            # In shared mode, only the holder of the write lock loads and stores a generation.
+            return after_lock or not (self._isolated or op[2] == VERSION)
+        return op[0] in _AT_ONCE or (op[0] == "reserve" and not world.failures)
+
     def _check_next_writer(self, state: State) -> None:
         """Let one more writer run alone: it heals the name, the readers find its value, and nothing is left behind."""
         frozen, nodes, *_ = state
-        world = World(frozen)
+        world = self._world(frozen)
         world.failures = 0
         readers = [me for me in range(self._writers, self._last) if nodes[me] != _ENDED]
         for me in readers:
@@ -206,12 +221,6 @@ class Search:
             if until and world.processes[me].op == until:
                 return nodes
         raise Violation("d: the next writer is blocked")
-
-
-def _is_at_once(world: World, op: Op, *, after_lock: bool) -> bool:
-    if op[0] == "load":
-        return after_lock or op[2] != VERSION  # only the holder of the write lock loads and stores a generation
-    return op[0] in _AT_ONCE or (op[0] == "reserve" and not world.failures)
 
 
 def _with(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:

@@ -247,8 +247,8 @@ MUTANTS = [
     Mutant(
         "the high-water mark does not include a claimed slot",
         slots,
-        "            _add_claim(table, index + 1)",
-        "            _add_claim(table, index)",
+        "    _add_claim(table, index + 1)",
+        "    _add_claim(table, index)",
         new_reader,
     ),
     Mutant(

@@ -13,7 +13,7 @@ import struct
 import sys
 import weakref
 from contextlib import nullcontext
-from types import FrameType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import FrameType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import greenlet
@@ -167,6 +167,8 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
         return ("set", *sorted(repr(_digest(item, seen)) for item in value))
     if isinstance(value, dict):
         return tuple((key, _digest(item, seen)) for key, item in sorted(value.items(), key=repr))
+    if isinstance(value, GeneratorType):  # suspended between two slots that a claimer tries
+        return "ended" if value.gi_frame is None else _digest_frame(value.gi_frame, "", frozenset(), seen)
     kind = type(value)  # enough for a float: times are constant here, or come from the real clock
     if isinstance(value, FunctionType | MethodType | ModuleType | type) or not kind.__module__.startswith(
         ("shmsync", "model.", "types")
@@ -325,6 +327,13 @@ class ModelTable:
     def slot(self, index: int) -> SlotWords:
         pin, *hazards = (ModelWord(self.port, FIRST_SLOT + WORDS_PER_SLOT * index + word) for word in range(3))
         return SlotWords(pin, (hazards[0], hazards[1]))
+
+    def lock_first(self, indexes: Iterable[int]) -> tuple[int, ModelLock] | None:
+        for index in indexes:
+            lock = self.lock(index)
+            if lock is not None:
+                return index, lock
+        return None
 
     def lock(self, index: int) -> ModelLock | None:
         return ModelLock(self.port, index) if self.port.do("lock", index) else None

@@ -12,7 +12,7 @@ import pytest
 
 from model.lifecycle_search import Scenario, Search
 from model.mutants import replaced
-from shmsync._core import lifecycle, protocol
+from shmsync._core import isolated, lifecycle, protocol
 
 if TYPE_CHECKING:
     import types
@@ -41,7 +41,25 @@ SLOW = [
 DEEP = [
     Scenario((WRITES, "write unlink", "rm", "force"), ("read", "look"), deaths=1),
     Scenario(("write", "write", "rm", "force"), ("look",), removals=1, deaths=1),
+    Scenario(("write", "write"), ("read look",), removals=1, isolated=True),
 ]
+ISOLATED = [
+    Scenario((WRITES, "write", "rm"), deaths=1, isolated=True),
+    Scenario(("write unlink", "rm", "force"), deaths=1, isolated=True),
+    Scenario(("write unlink", "rm"), removals=1, deaths=1, isolated=True),
+    Scenario(("write unlink write",), ("read read",), deaths=1, failures=1, isolated=True),
+    Scenario((WRITES, "force"), ("read read",), deaths=1, isolated=True),
+    Scenario((WRITES,), ("read look",), removals=1, deaths=1, isolated=True),
+]
+SLOW_ISOLATED = [
+    Scenario((WRITES, "write", "force"), deaths=1, failures=1, isolated=True),
+    Scenario((f"{WRITES} close", f"{WRITES} unlink"), deaths=2, isolated=True),
+    Scenario((WRITES, "rm"), ("read read",), deaths=1, failures=1, isolated=True),
+    Scenario(("write close", "write"), ("read read",), deaths=1, isolated=True),
+    Scenario(("write", "write"), ("look",), removals=1, isolated=True),
+]
+FAST += ISOLATED
+SLOW += SLOW_ISOLATED
 SCENARIOS = [pytest.param(scenario, id=str(scenario)) for scenario in FAST]
 SCENARIOS += [pytest.param(scenario, id=str(scenario), marks=pytest.mark.slow) for scenario in SLOW]
 
@@ -79,7 +97,7 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, Scenario]] = {
     ),
     "the reader table is not compared at each write": (
         lifecycle,
-        "            elif not self._directory.has_table(state):",
+        "            elif not self._directory.can_continue(state):",
         "            elif False:",
         Scenario((WRITES,), removals=1),
     ),
@@ -172,6 +190,44 @@ MUTANTS: dict[str, tuple[types.ModuleType, str, str, Scenario]] = {
         "    if is_named:\n        unlink_all(directory)\n",
         "    unlink_all(directory)\n",
         Scenario(("write unlink", "write"), removals=1),
+    ),
+    "isolated: a publish does not take the names lock": (
+        isolated,
+        "            self._owner.replace(lambda _: self._publish(label))\n",
+        "            self._publish(label)\n",
+        Scenario((WRITES, "force"), isolated=True),
+    ),
+    "isolated: an inode is created without the names lock": (
+        isolated,
+        "        self._owner.replace(lambda _: self._register.create(size))\n",
+        "        self._register.create(size)\n",
+        Scenario((WRITES, "force"), deaths=1, isolated=True),
+    ),
+    "isolated: CLOSED does not end the fast path": (
+        isolated,
+        "            self._generation.store(CLOSED)  # first",
+        "            pass  # first",
+        Scenario(("write unlink",), ("read read",), isolated=True),
+    ),
+    "isolated: CLOSED ends the fast path too late": (
+        isolated,
+        "        if value == CLOSED:\n"
+        "            self._generation.store(CLOSED)  # first: who sees CLOSED in the version word sees it here, too\n"
+        "        self._version.store(value)\n",
+        "        self._version.store(value)\n        if value == CLOSED:\n            self._generation.store(CLOSED)\n",
+        Scenario(("write unlink",), ("read read",), isolated=True),
+    ),
+    "isolated: a writer does not recover from a remover that died after its first step": (
+        isolated,
+        "    is_valid = found.generation <= generation <= LAST_SEQ or generation == CLOSED\n",
+        "    is_valid = found.generation <= generation <= LAST_SEQ\n",
+        Scenario((WRITES, "force"), deaths=1, isolated=True),
+    ),
+    "isolated: a takeover trusts the version word": (
+        isolated,
+        "        if named is not None and (named.seq != found or generation == CLOSED):\n",
+        "        if False:\n",
+        Scenario((WRITES, "write"), deaths=1, isolated=True),
     ),
 }
 

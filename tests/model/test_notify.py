@@ -50,6 +50,12 @@ class ModelFutex:
         self.port.do("wake")
 
 
+class WordNotifier(Notifier):
+    """A notifier with the word `waiters`."""
+
+    _waiters: ModelWord
+
+
 def model_notifier(kind: type[Notifier], port: Port) -> Notifier:
     notifier = kind.__new__(kind)
     notifier.futex = ModelFutex(port)  # type: ignore[assignment]
@@ -146,7 +152,7 @@ def test_no_wakeup_is_lost(sleepers: int) -> None:
     assert stuck is None
 
 
-class ClearsAfterwards(Notifier):
+class ClearsAfterwards(WordNotifier):
     """Clears `waiters` after the publish, and with it the announcement of a reader that has seen that publish."""
 
     def disarm(self) -> bool:
@@ -159,19 +165,19 @@ class ClearsAfterwards(Notifier):
             self.futex.wake()
 
 
-class IgnoresClearedWaiters(Notifier):
+class IgnoresClearedWaiters(WordNotifier):
     def disarm(self) -> bool:
         super().disarm()
         return False
 
 
-class ChecksOnlyBefore(Notifier):
+class ChecksOnlyBefore(WordNotifier):
     def notify(self, *, had_waiters: bool) -> None:
         if had_waiters:
             self.futex.wake()
 
 
-class AnnouncesTooLate(Notifier):
+class AnnouncesTooLate(WordNotifier):
     def arm(self, seen: int) -> bool:
         same = self._version.load() == seen
         self._waiters.store(1)
@@ -182,7 +188,7 @@ class AnnouncesTooLate(Notifier):
             self.futex.port.do("sleep", self._version.load())  # type: ignore[attr-defined]
 
 
-class NeverClears(Notifier):
+class NeverClears(WordNotifier):
     """Correct, but every write after the first wait makes a system call."""
 
     def disarm(self) -> bool:

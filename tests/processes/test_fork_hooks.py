@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -272,3 +273,63 @@ def test_the_process_id_replaces_the_wiped_page_on_old_kernels(monkeypatch: pyte
     assert len(list(alive)) == fork.MAX_CALLS  # type: ignore[call-overload]
     monkeypatch.setattr(os, "getpid", lambda: 0)
     assert alive[0] == 0
+
+
+def stopped_in_a_silent_child(_state: State) -> list[int]:
+    """Return what is stopped before forks: of this process, then of a child that has not reset what it inherited."""
+    stopped = []
+
+    class Poller:
+        def stop_before_fork(self) -> None:
+            stopped.append(1)
+
+    poller = Poller()
+    fork.stop_before(poller)
+    assert fork._page is not None
+    for alive in (1, 0):
+        fork._page[0] = alive
+        fork._before()
+        fork._end()
+        stopped.append(0)
+    return stopped
+
+
+def test_threads_of_a_parent_are_not_waited_for() -> None:
+    with Child() as child:
+        assert child.call(stopped_in_a_silent_child) == [1, 0, 0]
+
+
+def fork_with_handles(_state: State, name: str, handles: int) -> tuple[int, int]:
+    """Return how many calls the hooks make in the parent, and in the child."""
+    readers = [Reader(name) for _ in range(handles)]
+    for reader in readers:
+        reader.get()
+    gc.collect()
+    gc.disable()
+    calls = [0]
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        calls[0] += event in {"call", "c_call"}
+
+    read, write = os.pipe()
+    sys.setprofile(count)
+    child = os.fork()
+    sys.setprofile(None)
+    if child == 0:
+        os.write(write, calls[0].to_bytes(4, "little"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    both = int.from_bytes(os.read(read, 4), "little")
+    for end in (read, write):
+        os.close(end)
+    before = calls[0]  # those of the hook after the fork do not depend on the handles
+    return before, both - before
+
+
+def test_a_fork_takes_few_steps_for_each_handle(writer: Writer, name: str) -> None:
+    writer.write(np.arange(5000))
+    with Child() as parent:
+        few, many = (parent.call(fork_with_handles, name, handles) for handles in (10, 110))
+    in_parent, in_child = ((many[role] - few[role]) / 100 for role in (0, 1))
+    assert in_parent <= 15
+    assert in_child <= 60

@@ -120,7 +120,7 @@ def modes(name: str) -> dict[str, int]:
 def test_modes_whatever_the_umask(name: str, umask: int, mode: int, private: int, shared: int) -> None:
     before = os.umask(umask)
     try:
-        with Writer(name, mode=mode) as writer:
+        with Writer(name, mode=mode, reuse_memory=True) as writer:
             for size in (10, 10, 100_000, 100_000):  # created, and replaced
                 writer.write_raw(bytes(size))
             assert modes(name) == {"state": private, "readers": shared, "data_0": private, "data_1": private}
@@ -149,7 +149,11 @@ def test_a_stranger_may_not_read(writer: Writer, name: str) -> None:
 
 @by_root
 def test_a_member_of_the_group_may_read_but_not_write(name: str) -> None:
-    with Writer(name, mode=0o640, grace_duration=0) as writer, Child() as member, Child() as stranger:
+    with (
+        Writer(name, mode=0o640, reuse_memory=True, grace_duration=0) as writer,
+        Child() as member,
+        Child() as stranger,
+    ):
         publish(writer, 2)
         member.call(become, 12345, os.getegid())
         assert member.call(may_write, name) == {"readers"}

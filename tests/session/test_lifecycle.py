@@ -207,7 +207,7 @@ def test_the_settings_of_a_restarted_writer(name: str, caplog: pytest.LogCapture
         writer.write(1)
         writer.write(2)
         assert modes(name) == {"0o600"}
-    with Writer(name, max_readers=100, mode=0o644) as writer:
+    with Writer(name, max_readers=100, mode=0o644, reuse_memory=True) as writer:
         assert "max_readers stays 1, not 100" in caplog.text
         assert "mode changed from 0o600 to 0o644" in caplog.text
         writer.write(3)

@@ -130,7 +130,7 @@ def test_a_read_only_mount(writer: Writer, name: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("_empty")
 def test_the_next_writer_sets_the_permissions_that_a_dead_creator_has_not_set(name: str) -> None:
-    with Writer(name, mode=0o644) as writer:
+    with Writer(name, mode=0o644, reuse_memory=True) as writer:
         writer.write(1)
         assert (SHM / f"{name}_state").stat().st_mode & 0o777 == 0o644
         writer.unlink()

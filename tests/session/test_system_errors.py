@@ -218,8 +218,8 @@ LATER: dict[str, Callable[[SimpleNamespace], object]] = {
     "write twice": lambda state: [state.writer.write(OLD), state.writer.write(NEW)],
     "write_raw": lambda state: state.writer.write_raw(b"raw"),
     "reserve": reserve,
-    "take over": lambda state: [state.writer.close(), Writer(state.name).write(NEW)],
-    "second writer": lambda state: Writer(state.name).write(NEW),
+    "take over": lambda state: [state.writer.close(), Writer(state.name, mode=state.mode).write(NEW)],
+    "second writer": lambda state: Writer(state.name, mode=state.mode).write(NEW),
     "unlink": lambda state: state.writer.unlink(),
     "unlink after close": unlink_after_close,
     "close": close_with_reader,
@@ -255,9 +255,11 @@ NO_CLEAN_UP = {("unlink", False), ("unlink", True), ("fcntl", False), ("fcntl", 
 REMOVALS = {"unlink", "unlink after close", "rm", "rm --force"}
 
 
-def attempt(name: str, call: Callable[[SimpleNamespace], object], faults: Faults, *, published: bool) -> bool:
+def attempt(
+    name: str, call: Callable[[SimpleNamespace], object], faults: Faults, *, published: bool, mode: int = 0o600
+) -> bool:
     """Make a public call with faults; return whether it raised, after a check of what, and of what it leaves."""
-    state = SimpleNamespace(name=name, writer=Writer(name), reader=Reader(name))
+    state = SimpleNamespace(name=name, mode=mode, writer=Writer(name, mode=mode), reader=Reader(name))
     if published:
         state.writer.write(OLD)
     try:
@@ -280,9 +282,9 @@ def value_of(name: str) -> Any:
         return bytes(value) if isinstance(value, memoryview) else value
 
 
-def works(name: str) -> None:
+def works(name: str, mode: int = 0o600) -> None:
     """Publish, read and unlink."""
-    with Writer(name) as writer, Reader(name) as reader:
+    with Writer(name, mode=mode) as writer, Reader(name) as reader:
         writer.write("next")
         assert reader.get() == "next"
         writer.unlink()
@@ -295,28 +297,55 @@ def every_fault(what: str) -> Iterator[tuple[int, bool]]:
     yield from ((code, False) for code in codes)
 
 
+MODES = {"shared": 0o600, "isolated": 0o644}
+IN_ISOLATED_MODE = {
+    "write",
+    "reserve",
+    "take over",
+    "unlink",
+    "get",
+    "read",
+    "wait",
+    "wait_async",
+    "info",
+    "rm --force",
+}
+"""Calls that differ in isolated mode."""
+
+
+def cases(calls: dict[str, Callable[[SimpleNamespace], object]]) -> list[Any]:
+    return [
+        pytest.param(call, mode, id=f"{call}-{name}")
+        for name, mode in MODES.items()
+        for call in calls
+        if name == "shared" or call in IN_ISOLATED_MODE
+    ]
+
+
 @pytest.mark.parametrize("what", ERRORS)
-@pytest.mark.parametrize("call", FIRST)
-def test_while_the_name_does_not_exist(name: str, call: str, what: str) -> None:
+@pytest.mark.parametrize(("call", "mode"), cases(FIRST))
+def test_while_the_name_does_not_exist(name: str, call: str, mode: int, what: str) -> None:
     for code, lasting in every_fault(what):
         for nth in itertools.count(1):
             faults = Faults(what, code, nth, lasting=lasting)
-            if attempt(name, FIRST[call], faults, published=False) and (what, lasting) not in NO_CLEAN_UP:
+            raised = attempt(name, FIRST[call], faults, published=False, mode=mode)
+            if raised and (what, lasting) not in NO_CLEAN_UP:
                 assert not list(SHM.glob(f"{name}_*"))
-            works(name)
+            works(name, mode)
             if faults.calls < nth:
                 break
 
 
 @pytest.mark.parametrize("what", ERRORS)
-@pytest.mark.parametrize("call", LATER)
-def test_while_a_value_is_published(name: str, call: str, what: str) -> None:
+@pytest.mark.parametrize(("call", "mode"), cases(LATER))
+def test_while_a_value_is_published(name: str, call: str, mode: int, what: str) -> None:
     for code, lasting in every_fault(what):
         for nth in itertools.count(1):
             faults = Faults(what, code, nth, lasting=lasting)
-            if attempt(name, LATER[call], faults, published=True) and not (call in REMOVALS and what == "unlink"):
+            raised = attempt(name, LATER[call], faults, published=True, mode=mode)
+            if raised and not (call in REMOVALS and what == "unlink"):
                 assert value_of(name) == OLD or (call in REMOVALS and value_of(name) is None)
-            works(name)
+            works(name, mode)
             if faults.calls < nth:
                 break
 

@@ -125,9 +125,10 @@ def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
 
 
 @pytest.mark.slow
-def test_a_short_run_finds_no_violation() -> None:
+@pytest.mark.parametrize("mode", [[], ["--isolated"]])
+def test_a_short_run_finds_no_violation(mode: list[str]) -> None:
     arguments = ["--seconds", "5", "--readers", "3", "--largest", "65536", "--removals", "1", "--forced", "1", "--json"]
-    run = subprocess.run([sys.executable, TOOL, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
+    run = subprocess.run([sys.executable, TOOL, *mode, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
     report = json.loads(run.stdout)
     assert not report["violations"], report
     assert run.returncode == 0

@@ -145,6 +145,18 @@ def _small_change(rounds: int) -> list[Pair]:
         return paired(rounds, changed, lambda: _each(unpacks))
 
 
+def _isolated_write(rounds: int) -> list[Pair]:
+    """Write a dict to a name in isolated mode; the baseline writes it to a name that reuses memory."""
+    value = config()
+    with channel("isolated", reuse_memory=False) as (isolated, _), channel("shared") as (shared, _):
+        names = {"value": value, "isolated": isolated.write, "shared": shared.write}
+        return paired(
+            rounds,
+            lambda: per_loop("isolated(value)", 200, **names),
+            lambda: per_loop("shared(value)", 200, **names),
+        )
+
+
 def _each(calls: Sequence[Callable[[], Any]]) -> float:
     return per_loop("for call in calls: call()", 1, calls=calls) / len(calls)
 
@@ -308,6 +320,7 @@ _BENCHMARKS = (
         nothing=Nothing(),
     ),
     _small("write(value)", "pack(value)", 2_000, Row("write, 1 KiB dict, one reader", _PACKED, 3)),
+    Benchmark(_isolated_write, (Row("write, 1 KiB dict, isolated mode", "the same with reuse_memory=True"),)),
     _large(
         "view[:] = value",
         lambda: os.urandom(1024) * (LARGE // 1024),

@@ -72,7 +72,7 @@ _COMPARISONS = (
         )
     ),
     Comparison(memory.holders, (rows.PRIVATE, rows.PROPORTIONAL), "array"),
-    Comparison(scaling.write_by_readers, (rows.SCALED_WRITE,), "config", is_own=True),
+    Comparison(scaling.write_by_readers, (rows.SCALED_WRITE, rows.SCALED_ATTACH), "config", is_own=True),
     Comparison(
         scaling.by_size,
         (rows.SCALED_WRITE_RAW, rows.SCALED_CHANGED, rows.SCALED_READ, rows.SCALED_GET),

@@ -1,4 +1,4 @@
-"""Scaling of shmsync: a write by number of attached readers, reads and writes by size of the value."""
+"""Scaling of shmsync: a write, and one more reader, by attached readers; reads and writes by size of the value."""
 
 from __future__ import annotations
 
@@ -23,33 +23,43 @@ if TYPE_CHECKING:
 
 _PROCESSES = 2
 _WRITES = 1000
+_ATTACHES = 10
 _READS = 5000
 _GETS = 20_000
 
 
 def write_by_readers(peer: Peer, plan: Settings) -> Iterator[Result]:
-    """Time writes with 1 to 256 attached readers, in turn, each under a new name."""
-    found: dict[int, list[float]] = {count: [] for count in rows.ATTACHED}
+    """Time writes and one more reader beside 1 to 1,000 attached readers, in turn, each under a new name."""
+    found: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
         holders = [stack.enter_context(child()) for _ in range(_PROCESSES)]
         for _ in range(plan.rounds):
-            for count, durations in found.items():
-                durations.append(_write(holders, count))
-    for count, durations in found.items():
-        yield result(rows.SCALED_WRITE, peer.name, "s", durations, count)
+            for count in rows.ATTACHED:
+                for row, duration in _beside(holders, count).items():
+                    found.setdefault((row, count), []).append(duration)
+    for (row, count), durations in found.items():
+        yield result(row, peer.name, "s", durations, count)
 
 
-def _write(holders: list[Child], count: int) -> float:
+def _beside(holders: list[Child], count: int) -> dict[str, float]:
     value = config()
-    with channel("readers") as (writer, _):
+    with channel("readers", max_readers=2 * count) as (writer, _):
         writer.write(value)
         for number, holder in enumerate(holders):
             holder.call(attach_many, writer.name, len(range(number, count, len(holders))))
         per_call(lambda: writer.write(value), _WRITES // 10)
-        duration = per_call(lambda: writer.write(value), _WRITES)
+        durations = {
+            rows.SCALED_WRITE: per_call(lambda: writer.write(value), _WRITES),
+            rows.SCALED_ATTACH: per_call(partial(_attach, writer.name), _ATTACHES),
+        }
         for holder in holders:
             holder.call(attach_many, "", 0)
-        return duration
+        return durations
+
+
+def _attach(name: str) -> None:
+    with Reader[Any](name) as reader:
+        reader.get()
 
 
 def by_size(peer: Peer, plan: Settings) -> Iterator[Result]:

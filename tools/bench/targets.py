@@ -140,6 +140,11 @@ _TARGETS = (
         0.3,
     ),
     Target(
+        "Scaling: open a reader and read once, beside 1,000 readers / beside one",
+        _own(_ratio, "median", *((rows.SCALED_ATTACH, count) for count in reversed(_ENDS))),
+        2,
+    ),
+    Target(
         "Scaling: one unchanged `with read()` of 64 MiB / of 64 bytes",
         _own(_ratio, "median", *((rows.SCALED_READ, rows.SCALED_SIZES[end]) for end in (-1, 0))),
         1.1,

@@ -80,6 +80,7 @@ def _parse_options() -> argparse.Namespace:
     add("--reentrant", type=float, default=0.02, help="share of the writes in which a signal handler calls the writer")
     add("--openers", type=int, default=1, help="number of processes that fork during first writes")
     add("--other-user", default="nobody", help="user of one more writer; '': none")
+    add("--isolated", action="store_true", help="in isolated mode: every version gets an inode of its own")
     add("--no-locks", action="store_true", help="never detect dead readers by their locks; only evict them")
     add("--json", action="store_true", help="print the report as one JSON object, without progress")
     return parser.parse_args()

@@ -20,9 +20,9 @@ _POLL_INTERVAL = 0.02
 
 def check_end(settings: Settings, reader: Reader[Any]) -> list[str]:
     """Publish once more, to a reader that was attached all the time, and remove the name; return what is wrong."""
-    with Writer(settings.name, grace_duration=TIMEOUT) as writer:
+    with Writer(settings.name, grace_duration=TIMEOUT, reuse_memory=not settings.isolated) as writer:
         found = [*_check_switch(writer, reader), *_check_next_writes(writer, reader, has_locks=settings.locks)]
-        if settings.locks:
+        if settings.locks and not settings.isolated:  # else there is no reader table
             found += _check_counts(settings.name)
         reader.close()
         writer.unlink()

@@ -63,8 +63,9 @@ class Harness:
             options.reentrant,
             self._find_other_user(),
             self._removals,
+            options.isolated,
         )
-        self._remover = Remover(self._settings.name, self._removals, self._rng, self.report)
+        self._remover = Remover(self._settings.name, self._removals, self._rng, self.report, isolated=options.isolated)
         self._in_read = self._context.RawArray("b", options.readers)
         self._users: list[int | None] = [None] * _WRITERS
         if self._settings.other_user is not None:

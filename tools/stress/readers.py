@@ -210,7 +210,10 @@ class ReadLoop:
             verify(snapshot.value, snapshot.version.seq, self._removals)
 
     def _run_c_forked(self, snapshot: Any) -> None:
-        check_inherited_snapshot(snapshot)
+        if self._settings.isolated:  # its memory is never written to again
+            verify(snapshot.value, snapshot.version.seq, self._removals)
+        else:
+            check_inherited_snapshot(snapshot)
         self._call(self._read_and_get)
 
     def _run_child(self, snapshot: Any, seq: int) -> None:

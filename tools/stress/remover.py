@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stress.report import Report
 
 _SEGMENTS = ("state", "readers", "data_0", "data_1")
+_ISOLATED_SEGMENTS = _SEGMENTS[:3]
 _ENDING = ("state", "readers")
 _HEAL_LIMIT = 60.0
 """Seconds after which a name must be complete again, on a busy machine and while writers are killed."""
@@ -32,9 +33,14 @@ class Remover:
         removals: where to record what is removed.
         rng: random choices.
         report: where to count.
+        isolated: whether the name is in isolated mode: it has three segments, and each of them ends an incarnation.
     """
 
-    def __init__(self, name: str, removals: Removals, rng: random.Random, report: Report) -> None:
+    def __init__(
+        self, name: str, removals: Removals, rng: random.Random, report: Report, *, isolated: bool = False
+    ) -> None:
+        self._segments = _ISOLATED_SEGMENTS if isolated else _SEGMENTS
+        self._ending = _ISOLATED_SEGMENTS if isolated else _ENDING
         self._name = name
         self._removals = removals
         self._rng = rng
@@ -43,12 +49,12 @@ class Remover:
         self._incomplete_since: float | None = None
 
     def remove_segment(self) -> None:
-        """Unlink or rename one of the four segments, as another program would."""
-        segment = self._rng.choice(_SEGMENTS)
+        """Unlink or rename one of the segments, as another program would."""
+        segment = self._rng.choice(self._segments)
         path = self._path(segment)
         is_rename = self._rng.random() < 0.5
         self._incomplete_since = time.monotonic()
-        with suppress(FileNotFoundError), self._removals.recorded(ends_incarnation=segment in _ENDING):
+        with suppress(FileNotFoundError), self._removals.recorded(ends_incarnation=segment in self._ending):
             if is_rename:
                 path.rename(self._moved)
                 self._report.renamed += 1
@@ -68,7 +74,7 @@ class Remover:
         if since is None:
             return ""
         now = time.monotonic()
-        if all(self._path(segment).exists() for segment in _SEGMENTS):
+        if all(self._path(segment).exists() for segment in self._segments):
             self._incomplete_since = None
             self._moved.unlink(missing_ok=True)
             self._removals.note_healed()

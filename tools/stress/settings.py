@@ -27,6 +27,7 @@ class Settings(NamedTuple):
         reentrant: the share of writes that a signal handler interrupts, which calls the writer.
         other_user: id of the user of one of the writers; None: all writers have the same user.
         removals: the removals from outside.
+        isolated: whether every version gets an inode of its own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Settings(NamedTuple):
     reentrant: float
     other_user: int | None
     removals: Removals
+    isolated: bool = False
 
 
 class Violation(Exception):  # noqa: N818 - a result of the test, not an error of it

@@ -67,7 +67,8 @@ class _WriterProcess:
         self._interruptions = Interruptions(rng)
 
     def _open(self) -> Writer[Any]:
-        return Writer(self._settings.name, grace_duration=self._settings.grace, mode=0o600)
+        settings = self._settings
+        return Writer(settings.name, grace_duration=settings.grace, mode=0o600, reuse_memory=not settings.isolated)
 
     def write(self, content: bytes) -> None:
         """Try to publish this content once."""

@@ -49,12 +49,13 @@ def writable_key(key: Any) -> Any:
     Raises:
         EntityWriteError: the key is not supported.
     """
+    key = _numpy.to_python_scalar(key)  # first: a bool of NumPy is one, too
     plain = key if isinstance(key, bool) else _NOT_PLAIN if isinstance(key, ExtType) else plain_key(key)
     if isinstance(plain, tuple):
         return tuple(map(writable_key, key))
     is_too_large = isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END
     # A Decimal or complex number that equals an int or float is found with it, but would not be read as itself.
-    is_other_number = isinstance(plain, (int, float)) and not isinstance(_numpy.to_python_scalar(key), (int, float))
+    is_other_number = isinstance(plain, (int, float)) and not isinstance(key, (int, float))
     if plain is _NOT_PLAIN or is_too_large or is_other_number:
         raise EntityWriteError(
             f"cannot publish a map with the key {short(key)}: keys must be None, bool, 64-bit int, float, str, bytes, "
@@ -87,7 +88,7 @@ def plain_key(key: Any) -> Any:
         TypeError: the key is not hashable.
     """
     hash(key)
-    key = _numpy.to_python_scalar(key)
+    pass
     if isinstance(key, tuple):
         return tuple(map(plain_key, key))
     base: Any

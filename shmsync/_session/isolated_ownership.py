@@ -1,0 +1,185 @@
+"""The incarnation that a writer owns in isolated mode: see `shmsync._core.isolated`. And the choice of the mode."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
+from shmsync._core.layout import PAGE, PAYLOAD_AT, checksum_of, pack_data_header
+from shmsync._core.lifecycle import StaleIncarnationError
+from shmsync._session.data_name import newest_label
+from shmsync._session.ownership import Ownership
+from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
+from shmsync._util.os_errors import raised_as
+from shmsync.codecs import _gather
+from shmsync.errors import DataWriteError
+
+if TYPE_CHECKING:
+    from shmsync._core.layout import Names
+    from shmsync._core.lifecycle import NameOwner
+    from shmsync._core.protocol import PreparedWrite
+    from shmsync._session.data import Encoded
+    from shmsync._session.state_file import CreateOptions, StateFile
+
+
+_TOKEN_BYTES = 8
+
+
+def own(options: CreateOptions, owner: NameOwner[StateFile], state: StateFile) -> Ownership:
+    """Return the owned incarnation in the mode that it has.
+
+    Raises:
+        StateNotFoundError: a part of it was removed just now: acquire the name again.
+        StaleIncarnationError: the same.
+    """
+    kind = IsolatedOwnership if state.header.isolated else Ownership
+    return kind(options, owner, state)
+
+
+class NextVersion:
+    """The data name, and the inode that is going to have it: the port `Register`.
+
+    Args:
+        names: the segment names.
+        incarnation: incarnation of the state segment.
+        mode: permission bits.
+    """
+
+    def __init__(self, names: Names, incarnation: int, mode: int) -> None:
+        self._names = names
+        self._incarnation = incarnation
+        self._mode = mode
+        self._unpublished = ""
+        self._creator = 0
+        self._mapping: Mapping | None = None
+
+    def newest(self) -> Label | None:
+        """Return the label of what the data name leads to; None if that is not a version of this incarnation."""
+        return newest_label(self._names, self._incarnation, os.geteuid())
+
+    def create(self, size: int) -> bool:
+        """Create the next inode under a private name; return False if the name is taken.
+
+        Raises:
+            CapacityError, DataWriteError: it cannot be created.
+        """
+        self.discard(INDEX)
+        name = self._names.unpublished(os.urandom(_TOKEN_BYTES))
+        self._unpublished, self._creator = name, os.getpid()  # first: an exception from a signal handler may follow
+        try:
+            created = create_segment(name, -(-(PAYLOAD_AT + size) // PAGE) * PAGE, self._mode)
+        except FileExistsError:
+            return False
+        with created as segment, raised_as(DataWriteError, f"map {self._names.data[INDEX]}"):
+            self._mapping = Mapping(segment, INDEX, 0, writable=True)
+        return True
+
+    def payload_view(self, _: int, size: int) -> memoryview:
+        """Return a writable view of the memory of the next payload."""
+        assert self._mapping is not None
+        return self._mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
+
+    def fill(self, label: Label, value: Encoded) -> int:
+        """Write payload and header; return the checksum of the payload."""
+        payload, codec, now = value
+        size, mapping = len(payload), self._mapping
+        assert mapping is not None
+        if type(payload) is bytes and size <= PAGE:  # as in `data`
+            mapping.put(PAYLOAD_AT, payload)
+            checksum = checksum_of(payload)
+        else:
+            checksum = _gather.copy_into(self.payload_view(INDEX, size), payload)
+        mapping.put(0, pack_data_header(self._incarnation, *label, size, checksum, codec, int(now)))
+        return checksum
+
+    def publish(self) -> None:
+        """Rename the inode to the data name.
+
+        Raises:
+            StaleIncarnationError: another program has removed it.
+            DataWriteError: the kernel refuses.
+        """
+        try:
+            rename_segment(self._unpublished, self._names.data[INDEX])
+        except DataWriteError as error:
+            if error.errno == errno.ENOENT:
+                raise StaleIncarnationError from None
+            raise
+        self._unpublished = ""
+        self._mapping = None
+
+    def discard(self, _: int) -> None:
+        """Remove the inode, unless it has the data name."""
+        name, self._unpublished = self._unpublished, ""
+        self._mapping = None
+        if name and self._creator == os.getpid():  # in a child, it is the parent's
+            with suppress(DataWriteError):  # a later writer looks for it
+                unlink_segment(name)
+
+    def forget_unlinked(self) -> None:
+        """Do nothing: a removed data name ends the incarnation."""
+
+
+class IsolatedOwnership(Ownership):
+    """One incarnation in isolated mode; with the interface of `Ownership`, which describes arguments and attributes.
+
+    Raises:
+        StaleIncarnationError: acquire the name again.
+    """
+
+    def __init__(self, options: CreateOptions, owner: NameOwner[StateFile], state: StateFile) -> None:
+        names = options.names
+        words = state.words
+        self.state = state
+        self.version = words.version
+        data = NextVersion(names, state.header.incarnation, options.read_mode)
+        owner.unlink_staged(INDEX)
+        publisher: IsolatedPublisher[Encoded] = IsolatedPublisher(
+            words.version, words.generations[INDEX], data, owner, state.wake_readers
+        )
+        publisher.settle()
+        self.is_unpublished = self.version.load() == 0
+        self.previous_mode = state.adopt_mode()
+        if self.previous_mode is not None:
+            with raised_as(DataWriteError, f"open {names.data[INDEX]}"):
+                self._adopt_mode(names, options.read_mode)
+        self.max_readers = options.max_readers
+        self.previous_owner_pid = state.previous_owner_pid()
+        state.record_owner(os.getpid(), time.time_ns())
+        self.data = data  # type: ignore[assignment] # what the Writer uses of it is the same
+        self._publisher = publisher  # type: ignore[assignment] # the same
+        self.prepare = publisher.prepare
+
+    @staticmethod
+    def _adopt_mode(names: Names, mode: int) -> None:
+        with suppress(FileNotFoundError), open_segment(names.data[INDEX], writable=True) as segment:
+            segment.set_mode(mode)
+
+    def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
+        """Publish a value in a prepared inode, and wake the waiters; return the checksum of the payload.
+
+        Raises:
+            StaleIncarnationError: the incarnation was ended; nothing was published.
+        """
+        checksum = self._publisher.commit(prepared, value)
+        self.is_unpublished = False
+        return checksum
+
+    def record_outdated(self, prepared: PreparedWrite) -> None:
+        """Do nothing: there is no slot to record it in."""
+
+    def evicted(self) -> list[int]:
+        """Return nothing: no reader is waited for."""
+        return []
+
+    def record_release(self) -> None:
+        """Record that this writer has closed."""
+        self.state.record_owner(0, 0)
+
+    def close(self) -> None:
+        """Remove the version that was prepared and not published."""
+        self.data.discard(INDEX)
