@@ -88,7 +88,7 @@ def plain_key(key: Any) -> Any:
         TypeError: the key is not hashable.
     """
     hash(key)
-    pass
+    key = _numpy.to_python_scalar(key)
     if isinstance(key, tuple):
         return tuple(map(plain_key, key))
     base: Any
