@@ -38,6 +38,7 @@ from shmsync._types import (
     WriterStats,
 )
 from shmsync._util.interpreter import check_gil
+from shmsync.codecs import Codec, register_codec
 from shmsync.errors import (
     CapacityError,
     ClosedError,
@@ -72,6 +73,7 @@ __all__ = [
     "ArrayMap",
     "CapacityError",
     "ClosedError",
+    "Codec",
     "DataReadError",
     "DataWriteError",
     "EntityReadError",
@@ -107,6 +109,7 @@ __all__ = [
     "info",
     "names",
     "readers",
+    "register_codec",
     "unarchive",
     "unlink",
 ]

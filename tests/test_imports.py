@@ -11,13 +11,16 @@ from helpers import TIMEOUT
 
 import shmsync
 from shmsync import codecs
+from shmsync.codecs import _registry
 
 HEAVY = {
     *("ast", "asyncio", "concurrent", "ctypes", "dataclasses", "hashlib", "inspect", "multiprocessing", "pathlib"),
     *("random", "secrets", "socket", "ssl", "subprocess", "urllib", "atomics", "cffi", "pycparser", "numpy", "msgspec"),
     *("pyarrow", "pydantic", "prometheus_client", "rich", "typer", "click", "gevent", "eventlet", "greenlet"),
 }
-"""Libraries that `import shmsync` and a handle do without."""
+"""Libraries that `import shmsync` does without."""
+HEAVY_FOR_A_HANDLE = HEAVY - {"pathlib", "urllib"}
+"""Libraries that a handle does without. It imports the types that msgpack values may have: pathlib, decimal, uuid."""
 HEAVY_FOR_A_COMMAND = {
     *("asyncio", "ctypes", "multiprocessing", "socket", "ssl", "atomics", "cffi", "pycparser", "numpy", "msgspec"),
     *("pyarrow", "pydantic", "pydantic_core", "prometheus_client", "rich", "gevent", "eventlet", "greenlet"),
@@ -37,6 +40,12 @@ with reader.read(check_bytes=True):
     pass
 reader.close(); writer.unlink(); writer.close()
 """
+EXTENSIONS = """[
+    number, {1}, 1 << 70, 1j, range(3), sys.modules["decimal"].Decimal(1), sys.modules["uuid"].UUID(int=1),
+    sys.modules["pathlib"].Path("x"), sys.modules["datetime"].datetime.fromtimestamp(1),
+    sys.modules["datetime"].datetime.fromtimestamp(1, sys.modules["datetime"].timezone.utc),
+    sys.modules["datetime"].datetime.fromtimestamp(1, sys.modules["zoneinfo"].ZoneInfo("Europe/Paris")),
+]"""
 COMMAND = """
 from shmsync.__main__ import main
 sys.argv = ["shmsync", *{command!r}]
@@ -78,23 +87,29 @@ def test_an_import_of_shmsync() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "value"),
-    [("msgpack", "{number: 'x'}"), ("raw", "b'x'"), ("archive", "{number: ['x', {'k': 1.5}]}")],
+    [
+        ("msgpack", "{number: 'x'}"),
+        ("msgpack", EXTENSIONS),
+        ("raw", "b'x'"),
+        ("archive", "{number: ['x', {'k': 1.5}]}"),
+    ],
+    ids=["msgpack", "extensions", "raw", "archive"],
 )
 def test_handles(name: str, codec: str, value: str) -> None:
     """Writes and reads import nothing: they may run in a signal handler, or in a child with a locked import."""
     code = HANDLES.format(name=name, codec=codec, value=value)
-    assert not libraries(modules_after(code)) & HEAVY
+    assert not libraries(modules_after(code)) & HEAVY_FOR_A_HANDLE
     assert modules_after(code, since="constructed") == set()
 
 
 def test_a_reader_has_imported_all_codecs() -> None:
     modules = modules_after("import shmsync; shmsync.Reader('x')")
-    assert {f"shmsync.codecs.{codec}" for codec in codecs.NAMES.values()} <= modules
+    assert {f"shmsync.codecs.{codec}" for codec in _registry.NAMES.values()} <= modules
 
 
 def test_codecs_have_the_names_that_are_listed() -> None:
     codecs.load()
-    assert {number: codec.NAME for number, codec in codecs._BY_ID.items()} == codecs.NAMES
+    assert {number: codec.NAME for number, codec in _registry._BY_ID.items()} == _registry.NAMES
 
 
 @pytest.mark.parametrize("command", [["ls"], ["ls", "-q", "-s", "size"], ["get", "no-such-name"], ["--version"]])

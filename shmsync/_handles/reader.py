@@ -36,6 +36,7 @@ from shmsync._shm import fork
 from shmsync._shm.fork import MAX_CALLS, alive, in_progress
 from shmsync._shm.users import user_id
 from shmsync._types import InstanceVersion, ReaderStats
+from shmsync._util.arguments import flag, function
 from shmsync._util.duration import seconds
 from shmsync.codecs import NOT_PLAIN, Decoder, are_intact
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, not_found
@@ -74,8 +75,9 @@ class Reader(Generic[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type: decode into this type, and raise if the value does not fit: msgspec Structs, dataclasses, TypedDicts,
-            containers of them; needs the extra `typed`. The default accepts any value.
+        type: decode into this type, and raise if the value does not fit: msgspec Structs, dataclasses, attrs classes,
+            TypedDicts, containers of them (needs the extra `typed`), or a pydantic model (needs the extra `pydantic`).
+            The default accepts any value.
         timeout: how long a read waits for the first value before it raises StateNotFoundError or
             UninitializedStateError, in seconds or as a timedelta.
         allow_pickle: accept values of `codec="pickle"`. Reading one runs code of the writer's choice in this process.
@@ -83,10 +85,14 @@ class Reader(Generic[T]):
             bytes inside a value read back as bytes, copied into this process.
         owner: name or id of another user whose segments are trusted. By default, those of this process's user and of
             root: any user of the host may take a free name, and so decide what is read there.
+        dec_hook: called with a class in `type` that msgspec does not support, and a plain value; returns the instance
+            of the class. As in msgspec.
+        frozen: return dicts as read-only mappings (types.MappingProxyType), lists as tuples, and sets as frozensets,
+            so that no caller changes by accident what `get` returns to all. Not with `type` or `allow_pickle`.
 
     Raises:
-        InvalidArgumentError: the name, the type or the timeout is not valid.
-        MissingExtraError: `type` needs msgspec.
+        InvalidArgumentError: an argument is not valid, or no value can be decoded into the type.
+        MissingExtraError: `type` needs msgspec or pydantic.
 
     Example:
         >>> from shmsync import Reader, Writer
@@ -110,6 +116,7 @@ class Reader(Generic[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        frozen: bool = ...,
     ) -> None: ...
 
     @overload
@@ -122,6 +129,7 @@ class Reader(Generic[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
     ) -> None: ...
 
     @overload  # a union or a Literal is not a class to a type checker: annotate the variable
@@ -134,6 +142,8 @@ class Reader(Generic[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
+        frozen: bool = ...,
     ) -> None: ...
 
     def __init__(
@@ -145,15 +155,21 @@ class Reader(Generic[T]):
         allow_pickle: bool = False,
         zero_copy_bytes: bool = False,
         owner: str | int | None = None,
+        dec_hook: Callable[[Any, Any], Any] | None = None,
+        frozen: bool = False,
     ) -> None:
         self.name = name
         self._names = names_of(name)
         self._timeout = seconds(timeout, "timeout")
         self._type = type
-        self._allow_pickle = allow_pickle
+        self._allow_pickle = flag(allow_pickle, "allow_pickle")
         self._owner = None if owner is None else user_id(owner)
-        self._zero_copy_bytes = zero_copy_bytes
-        self.decoder = Decoder(type, allow_pickle=allow_pickle, zero_copy_bytes=zero_copy_bytes)
+        self._zero_copy_bytes = flag(zero_copy_bytes, "zero_copy_bytes")
+        self._dec_hook = function(dec_hook, "dec_hook")
+        self._frozen = flag(frozen, "frozen")
+        self.decoder = Decoder(
+            type, allow_pickle=allow_pickle, zero_copy_bytes=zero_copy_bytes, dec_hook=dec_hook, frozen=frozen
+        )
         self._counters = ReaderCounters()
         self._closed = False
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may read during a read
@@ -182,13 +198,13 @@ class Reader(Generic[T]):
     def get(self) -> T: ...
 
     @overload
-    def get(self, default: None) -> T | None: ...
+    def get(self, *, default: None) -> T | None: ...
 
     @overload
-    def get(self, default: D) -> T | D: ...
+    def get(self, *, default: D) -> T | D: ...
 
-    def get(self, default: Any = _RAISE) -> Any:
-        """Return the newest value; the same object until it changes, so treat it as read-only.
+    def get(self, *, default: Any = _RAISE) -> Any:
+        """Return the newest value; the same object until it changes, so treat it as read-only (see `frozen`).
 
         Values that are views of shared memory (arrays, archives, raw bytes) need no `with`: their memory is retained
         as long as they are referenced. Raw bytes are a new memoryview in each call, so a caller may release it. If one
@@ -232,7 +248,7 @@ class Reader(Generic[T]):
         fast = self._fast
         if (
             fast is None
-            or check_bytes
+            or check_bytes is not False
             or fast[0].poisoned
             or not alive[0]
             or getrefcount(fast[0]) > MAX_REFERENCES
@@ -343,7 +359,7 @@ class Reader(Generic[T]):
         return value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
-        return self._retry_until_published(self._snapshot, check_bytes=check_bytes)
+        return self._retry_until_published(self._snapshot, check_bytes=flag(check_bytes, "check_bytes"))
 
     def _read_now(self) -> Snapshot[T]:
         """Pin the newest version. Raises if nothing is published, without waiting."""
@@ -610,6 +626,8 @@ class Reader(Generic[T]):
             "allow_pickle": self._allow_pickle,
             "zero_copy_bytes": self._zero_copy_bytes,
             "owner": self._owner,
+            "dec_hook": self._dec_hook,
+            "frozen": self._frozen,
         }
 
     def __repr__(self) -> str:

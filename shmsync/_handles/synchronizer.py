@@ -10,6 +10,7 @@ from shmsync._handles.writer import Writer
 from shmsync._shm import fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from shmsync._handles.reservation import Reservation
@@ -24,8 +25,8 @@ class Synchronizer(Reader[T]):
 
     Args:
         name: 1 to 200 letters, digits, dots, dashes, underscores.
-        type, timeout, allow_pickle, owner: see `Reader`.
-        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout,
+        type, timeout, allow_pickle, zero_copy_bytes, owner, dec_hook, frozen: see `Reader`.
+        writer: see `Writer`: codec, mode, grace_duration, max_readers, max_backoff, lock_timeout, enc_hook,
             reuse_memory.
 
     Raises:
@@ -51,6 +52,7 @@ class Synchronizer(Reader[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        frozen: bool = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -64,6 +66,7 @@ class Synchronizer(Reader[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -77,6 +80,8 @@ class Synchronizer(Reader[T]):
         allow_pickle: bool = ...,
         zero_copy_bytes: bool = ...,
         owner: str | int | None = ...,
+        dec_hook: Callable[[Any, Any], Any] | None = ...,
+        frozen: bool = ...,
         **writer: Any,
     ) -> None: ...
 
@@ -89,6 +94,8 @@ class Synchronizer(Reader[T]):
         allow_pickle: bool = False,
         zero_copy_bytes: bool = False,
         owner: str | int | None = None,
+        dec_hook: Callable[[Any, Any], Any] | None = None,
+        frozen: bool = False,
         **writer: Any,
     ) -> None:
         super().__init__(
@@ -98,6 +105,8 @@ class Synchronizer(Reader[T]):
             allow_pickle=allow_pickle,
             zero_copy_bytes=zero_copy_bytes,
             owner=owner,
+            dec_hook=dec_hook,
+            frozen=frozen,
         )
         self._writer: Writer[T] = Writer(name, **writer)
         self._is_inherited = False  # whether the writer is that of the parent process

@@ -142,11 +142,13 @@ class _Since:
         self._incarnation: int | None = None  # None: the incarnation of the first poll
         self._seq: int | None = None  # None: the newest version that the handle has returned
         if since is not None:
+            seq = since.seq if isinstance(since, InstanceVersion) else since
+            if isinstance(seq, bool) or not hasattr(type(seq), "__index__"):
+                raise InvalidArgumentError(f"since must be a version or a sequence number, not {since!r}")
             try:
-                self._seq = operator.index(since.seq if isinstance(since, InstanceVersion) else since)
-            except TypeError:
-                text = f"since must be a version or a sequence number, not {since!r}"
-                raise InvalidArgumentError(text) from None
+                self._seq = operator.index(seq)
+            except TypeError:  # an array of several numbers
+                raise InvalidArgumentError("since must be a version or a single sequence number") from None
 
     def set(self, snapshot: Snapshot[Any]) -> None:
         """Wait from now on for another version than that of a snapshot."""

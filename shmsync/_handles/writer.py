@@ -23,11 +23,12 @@ from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
 from shmsync._types import InstanceVersion, WriteResult, WriterStats
+from shmsync._util.arguments import function, integer, optional_flag, permission_bits
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
-from shmsync.errors import ClosedError, InvalidArgumentError, StateNotFoundError, WriteLockConflictError
+from shmsync.errors import ClosedError, StateNotFoundError, WriteLockConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +40,13 @@ if TYPE_CHECKING:
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
     from shmsync._session.ownership import Ownership
-    from shmsync.codecs import Codec
+    from shmsync.codecs import NumberedCodec
     from shmsync.codecs._gather import Payload
 
 _NAME_CHECK_INTERVAL = 1.0
 _LOCK_BACKOFF = (0.0005, 0.05)  # seconds, the first and the longest pause while another process holds the write lock
 _EXIT_TIMEOUT = 1.0
 _TURN_POLL_INTERVAL = 0.1
-_OWNER_BITS = 0o600
 
 
 class Writer(Generic[T]):
@@ -60,7 +60,7 @@ class Writer(Generic[T]):
         name: 1 to 200 letters, digits, dots, dashes, underscores.
         codec: how `write` encodes: "msgpack" for plain values, arrays included; "archive" for large maps and lists
             that readers use in place; "raw" for one buffer; "arrow" for pyarrow tables; "pickle" for any object,
-            between processes that trust each other. The modules of `shmsync.codecs` list what each accepts.
+            between processes that trust each other; or the name of a codec that `register_codec` has registered.
         mode: permission bits of the segments: who may read. For other users, see `reuse_memory`.
         grace_duration: how long a write waits for readers of the memory that it wants to reuse, before it allocates
             new memory instead; in seconds or as a timedelta. 0 never waits.
@@ -70,6 +70,8 @@ class Writer(Generic[T]):
             timedelta. The pauses grow exponentially up to it.
         lock_timeout: how long to wait for another writer of this name to close or die, before WriteLockConflictError
             is raised; in seconds or as a timedelta. 0 raises at once.
+        enc_hook: called with each value of a type that the codec ("msgpack" or "archive") does not support; returns one
+            that it supports, or raises NotImplementedError. As in msgspec.
         reuse_memory: whether a write may reuse the memory of an older version. Readers then have slots in a table that
             all of them can write to, so they have to trust each other. False takes new memory for each version, which
             takes longer, and readers can affect neither the writer nor other readers ("isolated mode"). None, the
@@ -97,22 +99,19 @@ class Writer(Generic[T]):
         max_readers: int = 256,
         max_backoff: float | timedelta = 0.002,
         lock_timeout: float | timedelta = 0.0,
+        enc_hook: Callable[[Any], Any] | None = None,
         reuse_memory: bool | None = None,
     ) -> None:
-        if not isinstance(max_readers, int) or not 1 <= max_readers <= MAX_READERS:
-            raise InvalidArgumentError(f"max_readers must be an int from 1 to {MAX_READERS}, not {max_readers!r}")
-        if not isinstance(mode, int) or mode & ~0o666 or mode & _OWNER_BITS != _OWNER_BITS:
-            raise InvalidArgumentError(
-                f"mode must be permission bits with read and write for the owner, such as 0o640, not {_octal(mode)}"
-            )
-        if reuse_memory is not None and not isinstance(reuse_memory, bool):
-            raise InvalidArgumentError(f"reuse_memory must be True, False or None, not {reuse_memory!r}")
+        integer(max_readers, "max_readers", 1, MAX_READERS)
+        permission_bits(mode)
+        optional_flag(reuse_memory, "reuse_memory")
         self.name = name
         self._create_options = CreateOptions(
             names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"), reuse_memory
         )
-        self._codec: Codec = codecs.by_name(codec)
-        self._encode = codecs.encoder_of(self._codec)
+        self._codec = codecs.by_name(codec)
+        self._enc_hook = function(enc_hook, "enc_hook")
+        self._encode = codecs.encoder_of(self._codec, enc_hook)
         self._grace = seconds(grace_duration, "grace_duration")
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
@@ -176,15 +175,14 @@ class Writer(Generic[T]):
         Raises:
             InvalidArgumentError: the size is not valid.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LAST_SEQ - PAYLOAD_AT:
-            raise InvalidArgumentError(f"size must be an int from 0 to {LAST_SEQ - PAYLOAD_AT}, in bytes, not {size!r}")
+        integer(size, "size", 0, LAST_SEQ - PAYLOAD_AT, "bytes")
         if not self._usable or not alive[0]:
             self._refuse()
         return Reservation(self, size, grace_duration)
 
     # A write is `_take_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 
-    def _publish(self, codec: Codec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
+    def _publish(self, codec: NumberedCodec, payload: Payload, grace_duration: float | timedelta | None) -> WriteResult:
         try:
             if self._ownership is None:
                 self._wait_for_lock()
@@ -193,7 +191,7 @@ class Writer(Generic[T]):
                     self._refuse_nested()
                 try:
                     self._take_turn()
-                    return self._write(codec.ID, payload, grace_duration)
+                    return self._write(codecs.id_of(codec, payload), payload, grace_duration)
                 finally:
                     self._busy = False  # before any call, because a signal handler may raise in each
                     self._finish()
@@ -561,6 +559,7 @@ class Writer(Generic[T]):
             "max_readers": created.max_readers,
             "max_backoff": created.max_backoff,
             "lock_timeout": self._lock_timeout,
+            "enc_hook": self._enc_hook,
             "reuse_memory": created.reuse_memory,
         }
 
@@ -584,13 +583,6 @@ def _close_open_writers() -> None:
 
 _open_writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
 atexit.register(_close_open_writers)
-
-
-def _octal(mode: object) -> str:
-    """Return a mode in octal, and also in decimal if it may be an octal number without its prefix 0o."""
-    if not isinstance(mode, int):
-        return repr(mode)
-    return f"{mode:#o}" if mode & ~0o777 == 0 else f"{mode:#o} ({mode} in decimal)"
 
 
 def _reopen(kind: type[Writer[Any]], name: str, options: dict[str, Any]) -> Writer[Any]:

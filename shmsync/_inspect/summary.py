@@ -21,7 +21,7 @@ def summarize(result: Scan, segments: Names) -> Info:
     version = codec = None
     if newest is not None:
         version = InstanceVersion(newest.seq, result.index_of(newest.seq), newest.size, newest.checksum)
-        codec = _codec_name(newest.codec)
+        codec = codecs.name_of(newest.codec)
     return Info(
         name=result.name,
         seq=words.seq if words is not None and words.seq != CLOSED else None,
@@ -64,10 +64,6 @@ def _newest(result: Scan) -> DataHeader | None:
     seq = result.words.seq if result.words is not None else CLOSED
     newest = result.data[result.index_of(seq)] if seq not in {0, CLOSED} else None
     return newest if newest is not None and newest.seq == seq else None
-
-
-def _codec_name(number: int) -> str:
-    return codecs.NAMES.get(number, f"unknown ({number})")
 
 
 def _data_segment(result: Scan, segments: Names, idx: int) -> SegmentInfo:

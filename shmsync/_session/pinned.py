@@ -12,7 +12,7 @@ from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
     from shmsync._session.mapping import TrackedMapping
-    from shmsync.codecs import Codec
+    from shmsync.codecs import NumberedCodec
 
 UNSET: Any = object()
 
@@ -62,7 +62,7 @@ class PinnedVersion(ClosedVersion):
         self.label = header.seq
         self.mapping = mapping
         self._end = PAYLOAD_AT + header.size
-        self.codec: Codec = codecs.by_id(header.codec)
+        self.codec: NumberedCodec = codecs.by_id(header.codec)
 
     def view(self) -> memoryview:
         """Return a view of the payload, which must not outlive the pin."""

@@ -6,6 +6,9 @@ import pwd
 
 from shmsync.errors import InvalidArgumentError
 
+_END_OF_IDS = 1 << 32
+_MAX_DIGITS = 20  # more than an id has
+
 
 def user_name(uid: int) -> str:
     """Describe a user for a message."""
@@ -21,13 +24,13 @@ def user_id(user: str | int) -> int:
     Raises:
         InvalidArgumentError: there is no user of that name.
     """
-    if isinstance(user, int) and not isinstance(user, bool) and user >= 0:
+    if isinstance(user, str) and user.isascii() and user.isdecimal():
+        user = int(user[:_MAX_DIGITS])
+    if isinstance(user, int) and not isinstance(user, bool) and 0 <= user < _END_OF_IDS:
         return user
     if isinstance(user, str):
-        if user.isdecimal():
-            return int(user)
         try:
             return pwd.getpwnam(user).pw_uid
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: a NUL, or a lone surrogate
             raise InvalidArgumentError(f"owner: this host has no user {user!r}; pass a user name or id") from None
     raise InvalidArgumentError(f"owner must be a user name or id, not {user!r}")

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
@@ -94,7 +95,8 @@ def to_json(value: Any) -> Any:
     for method in ("tolist", "to_pylist"):  # NumPy arrays and scalars; Arrow tables
         if hasattr(value, method):
             return to_json(getattr(value, method)())
-    return [to_json(item) for item in value] if isinstance(value, Sequence) else str(value)
+    is_list = isinstance(value, Sequence | AbstractSet) and not isinstance(value, range)  # which may have 2^70 elements
+    return [to_json(item) for item in value] if is_list else str(value)
 
 
 def json_text(value: Any) -> str:

@@ -10,100 +10,47 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync._util.os_errors import raised_as
-from shmsync.codecs import msgpack, raw
-from shmsync.errors import DataReadError, EntityReadError, InvalidArgumentError
+from shmsync.codecs import msgpack
+from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
+from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
-    from shmsync.codecs._typed import TypedDecoder
+    from shmsync.codecs._typed import TypeDecoder
 
-__all__ = ["NAMES", "NOT_PLAIN", "Codec", "Decoder", "are_intact", "by_id", "by_name", "encoder_of", "load"]
-
-NAMES = {0: "msgpack", 1: "raw", 2: "archive", 3: "arrow", 4: "pickle"}
-"""The names of the codecs by number."""
+__all__ = ["NOT_PLAIN", "Codec", "Decoder", "NumberedCodec", "are_intact", "by_id", "by_name", "encoder_of", "id_of"]
+__all__ += ["load", "name_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
-
-class Codec(Protocol):
-    """The interface of a codec module."""
-
-    NAME: str
-    ID: int
-
-    def encode(self, value: Any) -> Payload:
-        """Return the payload to copy into the segment.
-
-        Raises:
-            EntityWriteError: the value cannot be encoded so that it reads back equal.
-        """
-
-    def decode(self, payload: memoryview) -> Any:
-        """Return the value, or a view of the payload.
-
-        Raises:
-            EntityReadError: the payload is not valid for this codec.
-        """
+_MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
 
 
-_BY_ID: dict[int, Codec] = {}
-_CHECKS: dict[int, Callable[[memoryview], None]] = {}  # the other codecs validate the whole payload in `decode`
-
-
-def load() -> None:
-    """Import all codecs.
-
-    A program that only lists names does not need them. Every new handle calls this, because a read must not import the
-    codec of its value: in a signal handler that interrupted the same import the module would be incomplete, and in a
-    child forked while another thread imported it, it would stay locked.
+def encoder_of(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None = None) -> Callable[[Any], Payload]:
+    """Return the function that encodes the values of one writer, with the caller's hook.
 
     Raises:
-        DataReadError: the kernel refuses, as it does without a free file descriptor.
+        InvalidArgumentError: the codec calls no hook.
     """
-    if _BY_ID:
-        return
-    with raised_as(DataReadError, "import the codecs"):
-        from shmsync.codecs import _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+    if codec is msgpack:
+        return msgpack.Encoder(enc_hook).encode
+    if enc_hook is None:
+        return codec.encode
+    from shmsync.codecs import archive  # noqa: PLC0415 - imported by `load`
 
-    _CHECKS.update({archive.ID: archive.check, arrow.ID: arrow.check})
-    codecs: tuple[Codec, ...] = (msgpack, raw, archive, arrow, pickle)
-    _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
-
-
-def by_name(name: str) -> Codec:
-    """Return the codec with this name.
-
-    Raises:
-        InvalidArgumentError: there is no such codec.
-    """
-    load()
-    for codec in _BY_ID.values():
-        if name == codec.NAME:
-            return codec
-    raise InvalidArgumentError(f"unknown codec {name!r}; choose one of {', '.join(NAMES.values())}")
+    if codec is archive:
+        return partial(archive.encode, enc_hook=enc_hook)
+    raise InvalidArgumentError(
+        f'enc_hook is called by codec="msgpack" and "archive" only, not by {codec.NAME!r}; convert values before the '
+        "write"
+    )
 
 
-def by_id(number: int) -> Codec:
-    """Return the codec with this number, as stored in a data header.
-
-    Raises:
-        EntityReadError: this version of shmsync does not have the codec.
-    """
-    codec = _BY_ID.get(number)
-    if codec is None:
-        raise EntityReadError(
-            f"the value was published with codec {number}, which this version of shmsync does not have; "
-            "install the writer's version of shmsync"
-        )
-    return codec
-
-
-def encoder_of(codec: Codec) -> Callable[[Any], Payload]:
-    """Return the function that encodes the values of one writer. It is `codec.encode`, or does the same faster."""
-    return msgpack.Encoder().encode if codec is msgpack else codec.encode
+def id_of(codec: NumberedCodec, payload: Payload) -> int:
+    """Return the codec number to store with a payload."""
+    return codec.ID if type(payload) is not msgpack.ExtendedPayload else msgpack.EXTENDED_ID
 
 
 def are_intact(views: Iterable[memoryview]) -> bool:
@@ -117,7 +64,7 @@ def are_intact(views: Iterable[memoryview]) -> bool:
 class PinnedPayload(Protocol):
     """The payload of one version, pinned while it is decoded."""
 
-    codec: Codec
+    codec: NumberedCodec
 
     def view(self) -> memoryview:
         """Return a view of the payload that must not outlive the pin."""
@@ -132,17 +79,36 @@ class Decoder:
     Args:
         type_: decode into this type; None for the value as it was written.
         allow_pickle: accept codec="pickle". Loading a pickle runs code that the writer chose.
+        dec_hook: makes instances of types that msgspec does not support.
+        frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
         zero_copy_bytes: return bytes of 4 KiB and more as memoryviews of the payload, not as copies.
 
     Raises:
-        InvalidArgumentError: msgspec does not support the type.
-        MissingExtraError: a type is given, and msgspec is not installed.
+        InvalidArgumentError: no value can be decoded into the type, or the arguments exclude each other.
+        MissingExtraError: a type is given, and msgspec or pydantic is not installed.
     """
 
-    def __init__(self, type_: Any = None, *, allow_pickle: bool = False, zero_copy_bytes: bool = False) -> None:
+    def __init__(
+        self,
+        type_: Any = None,
+        *,
+        allow_pickle: bool = False,
+        dec_hook: Callable[[type, Any], Any] | None = None,
+        frozen: bool = False,
+        zero_copy_bytes: bool = False,
+    ) -> None:
         load()
-        self._typed = None if type_ is None else _typed_decoder(type_)
+        if type_ is None and dec_hook is not None:
+            raise InvalidArgumentError("dec_hook makes instances of types named in type=; pass type=, too")
+        if frozen and (type_ is not None or allow_pickle):
+            raise InvalidArgumentError(
+                "frozen=True is for plain values: for typed ones use immutable types (tuples, frozen dataclasses, "
+                "Struct(frozen=True)); objects of a pickle cannot be frozen"
+            )
+        self._typed = None if type_ is None else _typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
+        self._frozen = frozen
+        self._is_plain = type_ is None and not frozen
         self._zero_copy_bytes = zero_copy_bytes
         self._decode_archive = _archive_decoder(zero_copy_bytes=zero_copy_bytes)
 
@@ -159,7 +125,7 @@ class Decoder:
                 and pickles are not allowed.
         """
         codec = published.codec
-        value = self.decode_plain(codec.ID, published.view()) if codec is msgpack else NOT_PLAIN
+        value = self.decode_plain(codec.ID, published.view()) if codec.ID in _MSGPACK else NOT_PLAIN
         if value is not NOT_PLAIN:
             return value
         value = self._decode_exported(codec, published.export(), [] if exposed is None else exposed)
@@ -180,11 +146,13 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
-        if codec != msgpack.ID or self._typed is not None or msgpack.is_frame(payload):
+        if codec == msgpack.ID and self._is_plain and not msgpack.is_frame(payload):
+            return msgpack.unpack(payload)
+        if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
-        return msgpack.unpack(payload)
+        return msgpack.decode_plain(codec, payload, frozen=self._frozen)
 
-    def _decode_exported(self, codec: Codec, payload: memoryview, exposed: list[memoryview]) -> Any:
+    def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
         if codec.NAME == "pickle" and not self._allow_pickle:
             raise EntityReadError(
                 'the value was published with codec="pickle", and unpickling runs code that the writer chose; '
@@ -193,27 +161,28 @@ class Decoder:
         views = exposed if self._zero_copy_bytes else None
         if self._typed is not None:
             return self._typed.decode(codec, payload, views)
-        if codec is msgpack:
-            return msgpack.decode(payload, views)
+        if codec.ID in _MSGPACK:
+            extended = codec.ID == msgpack.EXTENDED_ID
+            return msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
         if codec.NAME == "archive":
             return self._decode_archive(payload)
         return codec.decode(payload)
 
-    def check(self, codec: Codec, payload: memoryview) -> None:
+    def check(self, codec: NumberedCodec, payload: memoryview) -> None:
         """Validate the parts of a payload that decoding in place does not read.
 
         Raises:
             EntityReadError: the payload is damaged.
         """
-        check = _CHECKS.get(codec.ID)
+        check = getattr(codec, "check", None)  # the other codecs validate the whole payload in `decode`
         if check is not None:
             check(payload)
 
 
-def _typed_decoder(type_: Any) -> TypedDecoder:
-    from shmsync.codecs._typed import TypedDecoder  # noqa: PLC0415 - imported by `load`
+def _typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, any_class: bool) -> TypeDecoder:
+    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - imported by `load`
 
-    return TypedDecoder(type_)
+    return typed_decoder(type_, dec_hook, any_class=any_class)
 
 
 def _archive_decoder(*, zero_copy_bytes: bool) -> Callable[[memoryview], Any]:

@@ -67,7 +67,10 @@ def to_python_scalar(value: object) -> Any:
     numpy = numpy_if_imported()
     if numpy is None or not isinstance(value, numpy.generic) or not has_python_scalars(value.dtype):
         return value
-    return value.item()
+    # Not item(): it strips the NULs at the end of strings and bytes.
+    if isinstance(value, str):
+        return str.__add__(value, "")
+    return bytes.__add__(value, b"") if isinstance(value, bytes) else value.item()
 
 
 def has_python_scalars(dtype: Any) -> bool:
@@ -101,8 +104,7 @@ def dtype_to_text(dtype: Any) -> str:
             f"cannot publish an array of dtype {dtype}: it contains references to Python objects; "
             "convert it to numbers or fixed-size strings"
         )
-    numpy = numpy_if_imported()
-    described = numpy.lib.format.dtype_to_descr(dtype)
+    described = _describe_dtype(dtype)
     text = described if isinstance(described, str) else repr(described)
     if text_to_dtype(text) != dtype:
         raise EntityWriteError(
@@ -110,6 +112,17 @@ def dtype_to_text(dtype: Any) -> str:
             "publish a view of it with a built-in dtype"
         )
     return text
+
+
+def _describe_dtype(dtype: Any) -> Any:
+    lib = numpy_if_imported().lib.format
+    try:
+        # Metadata, as h5py adds it, does not count when dtypes are compared. NumPy would warn that it is lost.
+        return lib.dtype_to_descr(lib.drop_metadata(dtype) if hasattr(lib, "drop_metadata") else dtype)
+    except (ValueError, TypeError) as error:
+        raise EntityWriteError(
+            f"cannot publish an array of dtype {dtype}: {error}; publish its fields as separate arrays"
+        ) from error
 
 
 @lru_cache(maxsize=256)

@@ -1,15 +1,20 @@
 """The arrow codec, for pyarrow tables and record batches: serialized straight into the segment, and read in place.
 
+pandas and polars data frames are converted; a reader gets a pyarrow table, with `to_pandas()`, and for
+`polars.from_arrow`.
+
 Format: a frame (see `_frame`) with one buffer, an Arrow IPC stream. Its body is b"table" or b"batch".
 https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from shmsync._util.optional import import_optional
 from shmsync.codecs import _frame
+from shmsync.codecs._culprit import type_name
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
@@ -30,15 +35,11 @@ def encode(value: Any) -> Payload:
     """Return a table or record batch as an IPC stream, which is serialized when the payload is copied.
 
     Raises:
-        EntityWriteError: the value is neither a table nor a record batch, or IPC does not support it.
+        EntityWriteError: the value is not a table, record batch or data frame, or IPC does not support it.
         MissingExtraError: pyarrow is not installed.
     """
     arrow = _pyarrow()
-    if not isinstance(value, (arrow.Table, arrow.RecordBatch)):
-        raise EntityWriteError(
-            f'codec="arrow" requires a pyarrow Table or RecordBatch, not {type(value).__name__}; '
-            "convert it (pyarrow.table, Table.from_pandas, polars' to_arrow)"
-        )
+    value = _table_of(arrow, value)
 
     def write_stream(sink: Any) -> None:
         with arrow.ipc.new_stream(sink, value.schema) as stream:
@@ -56,6 +57,28 @@ def encode(value: Any) -> Payload:
         raise EntityWriteError(f"cannot publish this table: {error}") from error
     body = _TABLE if isinstance(value, arrow.Table) else _BATCH
     return _frame.pack(body, [_frame.Buffer(write_into, counting_sink.size())])
+
+
+def _table_of(arrow: Any, value: Any) -> Any:
+    """Return a table or record batch; data frames as a table.
+
+    Raises:
+        EntityWriteError: the value is none of these, or has a column that Arrow does not support.
+    """
+    if isinstance(value, (arrow.Table, arrow.RecordBatch)):
+        return value
+    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    try:
+        if pandas is not None and isinstance(value, pandas.DataFrame):
+            return arrow.Table.from_pandas(value)
+        if polars is not None and isinstance(value, polars.DataFrame):
+            return value.to_arrow()
+    except (arrow.ArrowException, ValueError, TypeError) as error:
+        raise EntityWriteError(f"cannot publish this data frame: {error}; convert that column") from error
+    raise EntityWriteError(
+        f'codec="arrow" requires a pyarrow Table or RecordBatch, or a pandas or polars DataFrame, not '
+        f"{type_name(value)}; convert it (pyarrow.table, collect(), to_frame())"
+    )
 
 
 def decode(payload: memoryview) -> Any:

@@ -1,34 +1,49 @@
 """The msgpack codec, for plain Python values with arrays and large buffers among them.
 
-Supports None, bool, int (64 bits, signed or unsigned), float, str, bytes, list and dict, nested up to 1,000 levels deep
-(400 if the value contains large buffers), with any of the scalars or tuples of them as dict keys; and NumPy arrays of
-every dtype but object. Values read back equal, with these conversions: tuples other than dict keys become lists;
-bytearray and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses and
-msgspec Structs become dicts; instances of subclasses become instances of the base type; arrays become read-only arrays
-on the segment. With `Reader(zero_copy_bytes=True)`, bytes-like values of 4 KiB and more become read-only memoryviews of
-the segment. Other values (larger ints, sets, datetimes, other objects) are rejected.
+Supports None, bool, int, float, str, bytes, list and dict, nested up to 1,000 levels deep (400 if the value contains
+large buffers); datetime, date, time, timedelta, Decimal, UUID, Path, complex, range, set and frozenset, nested in each
+other up to 16 levels; with any of these that is hashable, or tuples of them, as dict keys; and NumPy arrays of every
+dtype but object.
+
+Values read back equal, with these conversions: tuples other than dict keys and elements of sets become lists; bytearray
+and memoryview become bytes; NumPy bools, integers, floats and strings become Python's; dataclasses, msgspec Structs and
+attrs instances become dicts (as dict keys or in sets they are rejected), with the value of an enumeration's member in
+its place; other Mappings become dicts; instances of subclasses become instances of the base type, and of keys that are
+then equal the last one counts; time zones other than UTC, fixed offsets and ZoneInfo become fixed offsets; beside
+dates, sets and the like, a `msgpack.Timestamp` becomes a datetime, to the microsecond; arrays become read-only arrays
+on the segment. With `Reader(zero_copy_bytes=True)`, bytes-like values of 4 KiB and more, other than dict keys and
+elements of sets, become read-only memoryviews of the segment.
+
+Other values are converted by `Writer(enc_hook=...)`, or rejected: the message says which value, where, and what to do.
 
 Format: https://github.com/msgpack/msgpack/blob/master/spec.md. A value with arrays or large buffers is a frame (see
 `_frame`). Its body is the msgpack value, with an extension of type 64 in place of each buffer. The data of the
 extension is the 7 bytes "shmsync" and a msgpack array: the index of the buffer, and for a NumPy array also its dtype,
-order and shape.
+order and shape. For the other extensions see `_extensions`. A value that contains any of these has the codec number
+EXTENDED_ID, so that extensions and timestamps of the caller's own are not mistaken for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from msgpack import ExtType, Packer, packb, unpackb
+from msgpack import ExtType, Packer, Timestamp, packb, unpackb
 
-from shmsync.codecs import _blocks, _frame, _numpy, raw
+from shmsync.codecs import _blocks, _culprit, _extensions, _frame, _numpy, raw
+from shmsync.codecs._extensions import EXTENSION, TAG
+from shmsync.codecs._gather import GatherList
+from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
 from shmsync.codecs._records import fields_of
+from shmsync.codecs._unpack import ERRORS, unpack_fields
+from shmsync.codecs._unpack import unpack as unpack  # noqa: PLC0414 - also for the users of this module
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from shmsync.codecs._gather import Bytes, Payload
 
@@ -42,15 +57,54 @@ OUT_OF_BAND_FROM = 4096
 SEARCHES = 64
 """How many values in a row without large bytes a writer searches before it packs them at once."""
 
-EXTENSION = 64
-_TAG = b"shmsync"  # distinguishes our extensions from the caller's own of the same type
+EXTENDED_ID = 5
+"""The codec number of a value with datetimes, or with extensions of ours other than references to buffers."""
 
-# The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
-_ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
 _BYTES_LIKE = (bytes, bytearray, memoryview)
+_PACKED_BY_MSGPACK = (bool, float, str, *_BYTES_LIKE, list, tuple, dict, Timestamp)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _SCALARS = frozenset({int, float, str, bool, type(None)})
 _CONTAINERS = frozenset({dict, list, tuple})
+_MAX_SET_DEPTH = 16  # bounded: sets in sets are unpacked recursively, each with 40 KB of the C stack
+
+
+class ExtendedPayload(GatherList):
+    """A payload of the codec number EXTENDED_ID."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, payload: Payload) -> ExtendedPayload:
+        """Return a payload with this codec number."""
+        extended = cls()
+        if isinstance(payload, GatherList):
+            extended._entries, extended._coalesced, extended._size = payload._entries, payload._coalesced, payload._size
+        else:
+            extended.add(payload)
+        return extended
+
+
+class _Found(list[_frame.Buffer]):
+    """The out-of-band buffers of a value, and what else `_default` has replaced in it.
+
+    Attributes:
+        tags: number of extensions with our tag, nested ones included.
+        is_extended: whether there are other extensions of ours than references to buffers, or datetimes.
+        has_possible_keys: whether hashable objects were replaced, which no reader could decode if they are dict keys.
+        is_empty: whether all of these are as they were.
+    """
+
+    __slots__ = ("has_possible_keys", "is_empty", "is_extended", "tags")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags = 0
+        self.is_extended = False
+        self.has_possible_keys = False
+        self.is_empty = True
+
+
+_NOTHING = _Found()
 
 
 class Encoder:
@@ -59,105 +113,190 @@ class Encoder:
     msgpack copies bytes without a callback, so large ones have to be replaced before it packs the value. The search for
     them takes up to as long as the packing. So after `SEARCHES` values in a row without any, values are packed first,
     and searched only if the result is large; until one contains some.
+
+    Args:
+        enc_hook: called with each value of an unsupported type; returns one of a supported type.
     """
 
-    __slots__ = ("_searches_left",)
+    __slots__ = ("_enc_hook", "_searches_left")
 
-    def __init__(self) -> None:
+    def __init__(self, enc_hook: Callable[[Any], Any] | None = None) -> None:
+        self._enc_hook = enc_hook
         self._searches_left = SEARCHES
 
     def encode(self, value: object) -> Payload:
         """Return the packed value, as a frame if it contains arrays or large buffers.
 
         Raises:
-            EntityWriteError: msgpack does not support the value or something in it.
+            EntityWriteError: msgpack does not support the value or something in it; the message contains the path to
+                it.
         """
         boxed = [value]
         try:
             if self._searches_left:
-                found = _contains_large(boxed)
-                self._searches_left = SEARCHES if found else self._searches_left - 1
-                return _payload(*_pack(boxed, has_large=found))
-            packed, buffers = _pack(boxed)
-            if len(packed) < OUT_OF_BAND_FROM and not buffers:
-                return packed[1:]
+                has_large = _contains_large(boxed)
+                self._searches_left = SEARCHES if has_large else self._searches_left - 1
+                packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
+                return self._payload(value, packed, found)
+            packed, found = _pack(boxed, self._enc_hook)
+            if len(packed) < OUT_OF_BAND_FROM and found is _NOTHING:
+                return packed[1:]  # most values: without another call
             if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
-                return _payload(packed, buffers)
-        except EntityWriteError:
-            raise
-        except _ERRORS as error:
-            if self._searches_left:
-                raise _rejected(error) from error
+                return self._payload(value, packed, found)
+        except ERRORS as error:
+            if self._searches_left or isinstance(error, EntityWriteError):
+                raise self._refusal(value, error) from _culprit.cause_of(error)
         # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
-        packed, buffers = b"", ()
+        packed, found = b"", _NOTHING
         self._searches_left = SEARCHES
         return self.encode(value)
 
+    def _payload(self, value: object, packed: bytes, found: _Found) -> Payload:
+        if found is _NOTHING:
+            return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
+        try:
+            _check_replaced(value, packed, found, self._enc_hook)
+        except BaseException:
+            found.clear()  # as in `_pack`
+            raise
+        body = memoryview(packed)[1:]
+        payload = _frame.pack(body, found) if found else body
+        return ExtendedPayload.of(payload) if found.is_extended else payload
 
-def encode(value: object) -> Payload:
+    def _refusal(self, value: object, error: Exception) -> EntityWriteError:
+        return _culprit.refusal(value, partial(parts_of, self._enc_hook), error)
+
+
+def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
     """Return what the `Encoder` of a new writer returns."""
-    return Encoder().encode(value)
+    return Encoder(enc_hook).encode(value)
 
 
-def _rejected(error: Exception) -> EntityWriteError:
-    return EntityWriteError(
-        f'cannot publish this value: {_text(error)}. codec="msgpack" supports None, bool, 64-bit int, float, str, '
-        "bytes, list, tuple, dict and NumPy arrays, nested up to 1,000 levels; convert other values (a set to a list, "
-        "a datetime to a number, a larger int to a str), publish a buffer with write_raw, or use "
-        'codec="pickle" between processes that trust each other'
-    )
+_packer_pool: list[tuple[Packer, _Found]] = []
+"""Idle packers, each with what `_default` notes in. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
-def _payload(packed: bytes, buffers: Sequence[_frame.Buffer]) -> Payload:
-    if not buffers:
-        return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
-    return _frame.pack(memoryview(packed)[1:], buffers)
-
-
-_packer_pool: list[tuple[Packer, list[_frame.Buffer]]] = []
-"""Idle packers, each with the list that `_default` appends to. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
-
-
-def _pack(boxed: list[object], *, has_large: bool = False) -> tuple[bytes, Sequence[_frame.Buffer]]:
-    """Return a value packed inside a list, and its out-of-band buffers; large bytes are one of these if `has_large`.
+def _pack(
+    boxed: list[object], enc_hook: Callable[[Any], Any] | None, *, has_large: bool = False
+) -> tuple[bytes, _Found]:
+    """Return a value packed inside a list, and what was replaced in it; large bytes are, too, if `has_large`.
 
     The caller strips the first byte, that of the list. The packer allows one more level of nesting than the unpacker,
     so a value that packs inside a list is certain to unpack.
     """
+    if enc_hook is not None:
+        packer, found = _new_packer(enc_hook)
+    else:
+        try:
+            packer, found = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
+        except IndexError:
+            packer, found = _new_packer(None)
     try:
-        packer, buffers = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
-    except IndexError:
-        buffers = []
-        packer = Packer(default=partial(_default, buffers))
-    try:
-        packed: bytes = packer.pack(_replace_large(boxed, buffers) if has_large else boxed)
+        packed: bytes = packer.pack(_replace_large(boxed, found) if has_large else boxed)
     except BaseException:
-        buffers.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
+        found.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
         raise
-    if buffers or len(packed) > _PACKER_BUFFER_SIZE:
-        return packed, buffers
-    _packer_pool.append((packer, buffers))
-    return packed, ()
+    if not found.is_empty:
+        return packed, found
+    if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
+        _packer_pool.append((packer, found))
+    return packed, _NOTHING
 
 
-def _default(buffers: list[_frame.Buffer], value: object) -> object:
+def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, _Found]:
+    found = _Found()
+    return Packer(default=partial(_default, found, enc_hook)), found
+
+
+def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
-        buffers.append(_numpy.buffer_of(value))
-        return _reference(len(buffers) - 1, dtype, order, *shape)
+        found.append(_numpy.buffer_of(value))
+        return _reference(found, len(found) - 1, dtype, order, *shape)
     plain = _numpy.to_python_scalar(value)
     if plain is not value:
         return plain
+    described = _extensions.fields_of(value)
+    if described is not None:
+        return _extension(found, described)
+    if type(value).__hash__ is not None:
+        found.has_possible_keys = True
+        found.is_empty = False
     fields = fields_of(value)
-    if fields is None:
-        raise TypeError(f"cannot serialize {type(value).__name__!r} object")
-    return _replace_large(fields, buffers)
+    if fields is None and isinstance(value, Mapping):
+        fields = dict(value)
+    if fields is not None:
+        return _replace_large(fields, found)
+    return _hooked(found, enc_hook, value)
+
+
+def _hooked(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
+    """Return what the caller's hook makes of a value."""
+    converted = _replace_large(from_hook(enc_hook, value), found)
+    if converted is None or isinstance(converted, _PACKED_BY_MSGPACK):
+        return converted
+    if isinstance(converted, int) and _is_64_bits(converted):
+        return converted
+    return _default(found, enc_hook, converted)
+
+
+def _is_64_bits(number: int) -> bool:
+    return -(1 << 63) <= number < 1 << 64
+
+
+def _reference(found: _Found, *fields: int | str) -> ExtType:
+    found.tags += 1
+    found.is_empty = False
+    return _packed_reference(*fields)
 
 
 @lru_cache(maxsize=4096)  # making one takes a third of the time of encoding a buffer of a few KiB
-def _reference(*fields: int | str) -> ExtType:
-    return ExtType(EXTENSION, _TAG + packb(fields))
+def _packed_reference(*fields: int | str) -> ExtType:
+    return ExtType(EXTENSION, TAG + packb(fields))
+
+
+def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
+    """Return the extension of a value that `_extensions` has described."""
+    found.is_extended = True
+    found.is_empty = False
+    if isinstance(fields, Timestamp):
+        return fields
+    if depth > _MAX_SET_DEPTH:
+        raise EntityWriteError(f"it is nested more than {_MAX_SET_DEPTH} sets deep; flatten it")
+    found.tags += 1
+    packer = Packer(default=partial(_element, found, depth))
+    packed: bytes = packer.pack([_replace_large(fields, found)])  # in a list, as in `_pack`
+    return ExtType(EXTENSION, TAG + packed[1:])
+
+
+def _element(found: _Found, depth: int, value: object) -> object:
+    """Replace a part of an extension: an element of a set, of a type that msgpack does not support."""
+    plain = _numpy.to_python_scalar(value)
+    if plain is not value:
+        return plain
+    described = _extensions.fields_of(value)
+    if described is None:
+        raise _culprit.unsupported(value, KEYS)
+    return _extension(found, described, depth + 1)
+
+
+def _check_replaced(value: object, packed: bytes, found: _Found, enc_hook: Callable[[Any], Any] | None) -> None:
+    """Check that a reader decodes what `_default` has replaced, and nothing else, as it was.
+
+    Raises:
+        EntityWriteError: the caller has put an extension with our tag into the value, or a record is the key of a dict.
+    """
+    # A count at C speed. It differs, too, if a string in the value contains the tag.
+    if packed.count(TAG) != found.tags:
+        check_untagged(value)
+    if found.has_possible_keys:
+        body = memoryview(packed)[1:]
+        try:
+            unpackb(body, strict_map_key=False)
+        except TypeError:  # a list as a key: of a tuple, or of a record
+            _culprit.check(value, partial(parts_of, enc_hook))
+            unpack(body)
 
 
 def _is_large(value: object) -> bool:
@@ -186,21 +325,21 @@ def _contains_large(boxed: list[object]) -> bool:
     return False
 
 
-def _replace_large(value: Any, buffers: list[_frame.Buffer]) -> Any:
-    """Return a value with references in place of the large bytes-like objects in it, which are added to `buffers`.
+def _replace_large(value: Any, found: _Found) -> Any:
+    """Return a value with references in place of the large bytes-like objects in it, which are noted in `found`.
 
     Containers without large ones are not copied.
     """
     if _is_large(value):
         source = value if type(value) is bytes else raw.flat(value)
-        buffers.append(_frame.Buffer(source, len(source)))
-        return _reference(len(buffers) - 1)
+        found.append(_frame.Buffer(source, len(source)))
+        return _reference(found, len(found) - 1)
     if type(value) not in _CONTAINERS and not _is_container(value):
         return value
     items = value.values() if isinstance(value, dict) else value
     if _SCALARS.issuperset(map(type, items)):
         return value
-    replaced = [_replace_large(item, buffers) for item in items]
+    replaced = [_replace_large(item, found) for item in items]
     if all(map(is_, replaced, items)):
         return value
     return dict(zip(value, replaced, strict=True)) if isinstance(value, dict) else replaced
@@ -210,68 +349,76 @@ def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple
     return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # an ExtType is a named tuple
 
 
-def decode(payload: memoryview, exposed: list[memoryview] | None = None) -> Any:
+def decode(
+    payload: memoryview, exposed: list[memoryview] | None = None, *, extended: bool = False, frozen: bool = False
+) -> Any:
     """Return the value, with arrays in place.
 
     Args:
         payload: the encoded value.
         exposed: if given, large bytes are memoryviews in place, which are appended to it. By default they are copied.
+        extended: whether its codec number is EXTENDED_ID.
+        frozen: return dicts as read-only mappings, lists as tuples, and sets as frozensets.
 
     Raises:
         EntityReadError: the payload is not a valid msgpack value or frame.
         MissingExtraError: the value contains an array, and NumPy is not installed.
     """
-    if not is_frame(payload):
-        return unpack(payload)
-    body, buffers = _frame.unpack(payload)
-    return unpack(body, partial(resolve_extension, buffers, exposed=exposed))
+    body, buffers = _frame.unpack(payload) if is_frame(payload) else (payload, [])
+    if not buffers and not extended:
+        return unpack(body, frozen=frozen)
+    ext_hook = partial(resolve_extension, buffers, exposed=exposed, frozen=frozen)
+    return unpack(body, ext_hook, frozen=frozen, dated=extended)
 
 
-def unpack(packed: Bytes, ext_hook: Callable[[int, bytes], Any] = ExtType) -> Any:
-    """Return the value of a bare msgpack value, or of the body of a frame.
+def decode_plain(codec: int, payload: Bytes, *, frozen: bool = False) -> Any:
+    """Return a value that is not a frame.
 
     Args:
-        packed: the msgpack value; the result does not refer to it.
-        ext_hook: called with type and data of each extension; returns its value.
+        codec: ID or EXTENDED_ID.
+        payload: the encoded value.
+        frozen: see `decode`.
 
     Raises:
-        EntityReadError: `packed` is not exactly one valid msgpack value.
+        EntityReadError: the payload is not a valid msgpack value.
     """
-    try:
-        try:
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
-        except TypeError:
-            # A tuple as a dict key unpacks as a list, which is not hashable. Rare, so only then use the slower hook.
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, object_pairs_hook=_with_tuple_keys)
-    except EntityReadError:
-        raise
-    except _ERRORS as error:
-        raise EntityReadError(
-            f"the published bytes are not a valid msgpack value: {_text(error)}; publish the value again"
-        ) from error
-
-
-def _text(error: Exception) -> str:
-    return str(error).rstrip(".")  # some messages of msgpack end with a full stop
+    if codec == ID:
+        return unpack(payload, frozen=frozen)
+    return unpack(payload, partial(resolve_extension, [], frozen=frozen), frozen=frozen, dated=True)
 
 
 def resolve_extension(
-    buffers: list[memoryview], code: int, data: bytes | memoryview, *, exposed: list[memoryview] | None = None
+    buffers: list[memoryview],
+    code: int,
+    data: bytes | memoryview,
+    *,
+    exposed: list[memoryview] | None = None,
+    frozen: bool = False,
+    depth: int = 0,
 ) -> Any:
-    """Return the buffer or array that an extension in a frame refers to; an `ExtType` if it is the caller's own.
+    """Return the value, buffer or array of an extension; an `ExtType` if it is the caller's own.
 
-    See `decode` for `exposed`. The memoryview of an array cannot be released, since the array exports it.
+    Args:
+        buffers: the buffers of the frame.
+        code: type of the extension.
+        data: data of the extension.
+        exposed: see `decode`. The memoryview of an array cannot be released, since the array exports it.
+        frozen: return a set as a frozenset.
+        depth: number of sets that contain the extension.
     """
     data = bytes(data)
-    if code != EXTENSION or not data.startswith(_TAG):
+    if code != EXTENSION or not data.startswith(TAG):
         return ExtType(code, data)
     try:
+        if _extensions.is_value(data):
+            return _value_in(buffers, data, frozen=frozen, depth=depth)
         index, description = _reference_in(data)
         view = buffers[index]
-    except (*_ERRORS, IndexError) as error:
+    except EntityReadError:
+        raise
+    except (*ERRORS, LookupError, ArithmeticError) as error:
         raise EntityReadError(
-            f"the published frame is damaged: {data[:40]!r} is not a valid reference to a buffer; "
-            "publish the value again"
+            f"the published value is damaged: {data[:40]!r} is not a valid extension: {error}; publish the value again"
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
@@ -282,19 +429,20 @@ def resolve_extension(
     return view
 
 
+def _value_in(buffers: list[memoryview], data: bytes, *, frozen: bool, depth: int) -> Any:
+    """Return the value of an extension that is not a reference. The elements of sets contain tuples, not lists."""
+    if depth > _MAX_SET_DEPTH:
+        raise ValueError(f"it is nested more than {_MAX_SET_DEPTH} sets deep")
+    nested = partial(resolve_extension, buffers, depth=depth + 1)
+    value = _extensions.value_of(unpack_fields(data[len(TAG) :], nested))
+    return frozenset(value) if frozen and isinstance(value, set) else value
+
+
 @lru_cache(maxsize=256)  # successive versions usually have arrays of the same description
 def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | None]:
     """Return the index of a buffer, and its dtype, order and shape if it is an array."""
-    index, *description = unpackb(data[len(_TAG) :])
+    index, *description = unpackb(data[len(TAG) :])
     if not description:
         return index, None
     dtype, order, *shape = description
     return index, (dtype, order, tuple(shape))
-
-
-def _with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {_to_key(key): value for key, value in pairs}
-
-
-def _to_key(key: Any) -> Any:
-    return tuple(map(_to_key, key)) if isinstance(key, list) else key

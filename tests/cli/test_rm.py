@@ -161,7 +161,7 @@ def test_unlink(cleaned_name: str) -> None:
                 shmsync.unlink(cleaned_name)
             assert shmsync.unlink(cleaned_name, force=True)
             assert snapshot.value == 1
-        assert reader.get(None) is None
+        assert reader.get(default=None) is None
         writer.write(2)
         assert reader.get() == 2
     assert cleaned_name in shmsync.names()

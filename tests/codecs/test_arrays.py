@@ -16,6 +16,7 @@ from msgpack import ExtType, Timestamp
 
 from shmsync import ArchivedMap, EntityReadError, EntityWriteError, Reader, Writer
 from shmsync.codecs import _frame, archive, msgpack
+from shmsync.codecs._extensions import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,7 +267,7 @@ def test_a_damaged_reference_is_rejected(data: bytes) -> None:
     if data[:1] == b"\x91" and data[1:] in {b"\x00", b"\xff"}:
         return
     try:
-        found = msgpack.resolve_extension([view], msgpack.EXTENSION, b"shmsync" + data)
+        found = msgpack.resolve_extension([view], EXTENSION, b"shmsync" + data)
     except EntityReadError:
         return
     assert isinstance(found, (memoryview, np.ndarray))

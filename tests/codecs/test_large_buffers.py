@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime as dt
 import os
 import pickle
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgpack import ExtType
 
 from shmsync import EntityReadError, EntityWriteError, IntegrityError, Reader, Writer, unarchive
 from shmsync._core.layout import checksum_of
@@ -29,9 +31,11 @@ SMALL_BLOCK = 4096
 SIZE = 10 * SMALL_BLOCK + 5
 CONTENT = bytes(range(251)) * (SIZE // 251 + 1)
 CONTENT = CONTENT[:SIZE]
+DAY = dt.date(2026, 11, 24)
+HUGE = 1 << 8 * SIZE
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(unsafe_hash=True)
 class Record:
     blob: Any
     rest: Any = None
@@ -201,10 +205,71 @@ def test_bytes_of_4_gib_are_accepted(values_before: int) -> None:
 def test_values_that_contain_themselves_are_refused() -> None:
     cyclic: list[Any] = [1]
     cyclic += [cyclic, {"again": cyclic}]
-    with pytest.raises(EntityWriteError, match="recursion limit"):
+    with pytest.raises(EntityWriteError, match="it contains itself"):
         msgpack.encode(cyclic)
     with pytest.raises(EntityWriteError):
         msgpack.encode([cyclic, CONTENT])
+
+
+class Odd:
+    def __init__(self, blob: Any) -> None:
+        self.blob = blob
+
+
+BESIDE_EXTENSIONS: dict[str, tuple[Any, Any]] = {
+    "beside a date": ({"on": DAY, "x": CONTENT}, {"on": DAY, "x": CONTENT}),
+    "in a set": ({CONTENT, 1}, {CONTENT, 1}),
+    "in a frozenset in a set": ({frozenset({(CONTENT, DAY)})}, {frozenset({(CONTENT, DAY)})}),
+    "an int": (HUGE, HUGE),
+    "in a record beside a date": (Record(CONTENT, DAY), {"blob": CONTENT, "rest": DAY}),
+    "from enc_hook": ([Odd({"x": CONTENT, "on": DAY})], [{"x": CONTENT, "on": DAY}]),
+    "alone from enc_hook": (Odd(CONTENT), CONTENT),
+}
+
+
+@pytest.mark.parametrize("values_before", [0, msgpack.SEARCHES])
+@pytest.mark.parametrize("kind", BESIDE_EXTENSIONS)
+def test_large_bytes_beside_and_in_extensions(name: str, kind: str, values_before: int) -> None:
+    value, read = BESIDE_EXTENSIONS[kind]
+    with closing(Writer(name, enc_hook=lambda odd: odd.blob)) as writer:
+        for _ in range(values_before):
+            writer.write(1)
+        assert writer.write(value).size > SIZE
+        with Reader(name) as reader, Reader(name, zero_copy_bytes=True) as in_place:
+            assert reader.get() == in_place.get() == read
+            assert {type(blob) for blob in every_bytes(reader.get())} <= {bytes}
+            assert {type(blob) for blob in every_bytes(in_place.get())} <= {memoryview}
+        writer.unlink()
+
+
+@pytest.mark.parametrize("value", [{CONTENT}, HUGE, Record(CONTENT, {CONTENT[1:]})], ids=["set", "int", "record"])
+def test_large_parts_of_extensions_are_buffers(value: Any) -> None:
+    payload: Any = msgpack.encode(value)
+    assert isinstance(payload, msgpack.ExtendedPayload)
+    assert max(size for _, size, _ in payload) >= SIZE - 1
+    packed = bytes(payload)
+    assert msgpack.is_frame(packed)
+    assert msgpack.decode(memoryview(packed), extended=True) == msgpack.decode(memoryview(packed), [], extended=True)
+
+
+@pytest.mark.parametrize("refused", [Odd(1), ExtType(64, b"shmsync"), {Record(1): 2}], ids=["type", "tag", "key"])
+def test_a_failed_write_with_extensions_keeps_no_buffer(refused: Any) -> None:
+    content = bytearray(CONTENT)
+    with pytest.raises(EntityWriteError, match=r"at \[2\]: .* not supported") as caught:
+        msgpack.encode([{1}, content, refused])
+    content.append(1)  # BufferError if the stored exception referred to it
+    assert caught.value
+
+
+def test_frozen_values_with_bytes_in_place(writer: Writer, name: str) -> None:
+    writer.write({"x": [CONTENT], "on": DAY})
+    with Reader(name, frozen=True) as copied, Reader(name, frozen=True, zero_copy_bytes=True) as in_place:
+        assert copied.get()["x"] == in_place.get()["x"] == (CONTENT,)
+        assert type(copied.get()["x"][0]) is bytes
+        view = in_place.get()["x"][0]
+        assert type(view) is memoryview
+        view.release()
+        assert in_place.get()["x"] == (CONTENT,)
 
 
 def test_the_search_visits_shared_containers_once() -> None:

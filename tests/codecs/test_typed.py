@@ -199,7 +199,7 @@ def test_inferred_types(writer: Writer, name: str) -> None:
         assert_type(reader, Reader[Config])
         assert_type(reader.get(), Config)
         assert_type(reader.get(default=None), Config | None)
-        assert_type(reader.get(5), Config | int)
+        assert_type(reader.get(default=5), Config | int)
         with reader.read() as snapshot:
             assert_type(snapshot, Snapshot[Config])
             assert_type(snapshot.value.limits[0].low, int)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import mmap
 import os
 import struct
+import uuid
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -73,7 +78,7 @@ def decoded(header: bytes, payload: bytes) -> Any:
     assert size == len(payload)
     assert struct.unpack_from("=Q", header, 56) == (xxh3_64_intdigest(header[:56]),)
     assert checksum == xxh3_64_intdigest(payload)
-    decoders: dict[int, Callable[[bytes], Any]] = {0: from_msgpack, 1: bytes, 2: from_archive}
+    decoders: dict[int, Callable[[bytes], Any]] = {0: from_msgpack, 1: bytes, 2: from_archive, 5: from_msgpack}
     return decoders[codec](payload)
 
 
@@ -140,11 +145,27 @@ class Msgpack:
         return {as_key(self.value()): self.value() for _ in range(count)}
 
     def extension(self, size: int) -> Any:
-        assert self.number("b") == 64
+        kind = self.number("b")
         data = self.taken(size)
+        if kind == -1:
+            return timestamp(data)
+        assert kind == 64
         assert data[:7] == b"shmsync"
         place, *description = Msgpack(data[7:], []).value()
+        if isinstance(place, str):  # a value, shown as its kind and its fields
+            return place, *description
         return array(self.buffers[place], *description) if description else self.buffers[place]
+
+
+def timestamp(data: bytes) -> tuple[int, int]:
+    """Return the seconds and nanoseconds of a timestamp of the msgpack specification."""
+    if len(data) == 4:
+        return struct.unpack(">I", data)[0], 0
+    if len(data) == 8:
+        (both,) = struct.unpack(">Q", data)
+        return both & (1 << 34) - 1, both >> 34
+    nanoseconds, seconds = struct.unpack(">Iq", data)
+    return seconds, nanoseconds
 
 
 def as_key(value: Any) -> Any:
@@ -258,6 +279,32 @@ PLAIN = {
     ("a", 1): {17: "tuple key"},
     "map": {str(number): number for number in range(20)},
 }
+
+
+DAY = dt.date(2026, 1, 1)
+
+
+def test_extensions(writer: Writer[Any], name: str) -> None:
+    utc = dt.timezone.utc
+    for beside in (None, np.arange(3)):
+        writer.write({
+            "when": [dt.datetime(2026, 1, 1, 0, 0, 0, 5, tzinfo=utc), dt.datetime(1960, 1, 1, tzinfo=utc)],
+            "local": [dt.datetime(2026, 1, 1, 12, 30), dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris"))],  # noqa: DTZ001, E501
+            "day": [DAY, dt.time(12, 30, tzinfo=utc), dt.timedelta(-1, 2, 3)],
+            "number": [Decimal("1.50"), 2**64, -(2**63) - 1, 1 + 2j, range(1, 9, 2)],
+            "other": [uuid.UUID(int=258), Path("/tmp/x"), PurePosixPath("x"), {(1, 2)}, frozenset({DAY})],
+            "beside": beside,
+        })  # fmt: skip
+        found = read(name)
+        assert found["when"] == [(1767225600, 5000), (-315619200, 0)]
+        assert found["local"][0] == ("datetime", "2026-01-01T12:30:00")
+        assert found["local"][1] == ("datetime", "2026-10-25T02:30:00+01:00", 1, "Europe/Paris")
+        assert found["day"] == [("date", "2026-01-01"), ("time", "12:30:00+00:00"), ("timedelta", -1, 2, 3)]
+        assert found["number"][:2] == [("decimal", "1.50"), ("int", b"\x01" + bytes(8))]
+        assert found["number"][2:] == [("int", b"\xff\x7f" + b"\xff" * 7), ("complex", 1.0, 2.0), ("range", 1, 9, 2)]
+        assert found["other"][0] == ("uuid", bytes(14) + b"\x01\x02")
+        assert found["other"][1:3] == [("path", b"/tmp/x"), ("purepath", b"x")]
+        assert found["other"][3:] == [("set", [[1, 2]]), ("frozenset", [("date", "2026-01-01")])]
 
 
 def test_msgpack(writer: Writer[Any]) -> None:

@@ -20,7 +20,7 @@ PAGES = {  # with their minimum number of blocks
     "README.md": 4,
     "docs/index.md": 1,
     "docs/quickstart.md": 10,
-    "docs/values.md": 2,
+    "docs/values.md": 7,
     "docs/howto/monitoring.md": 1,
     "docs/howto/service.md": 1,
 }

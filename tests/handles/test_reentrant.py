@@ -84,7 +84,7 @@ def test_a_call_in_the_middle_of_another(name: str, outer: str, inner: str, publ
         with Interruption(nth, handler) as interruption, suppress(ClosedError):
             CALLS[outer](writer)
         with Reader(name) as reader:
-            value = reader.get(None)
+            value = reader.get(default=None)
             value = bytes(value) if isinstance(value, memoryview) else value
             assert value in ((b"old", b"new", None) if published else (b"new", None))
             if "unlink" not in {outer, inner}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import pickle
 import random
@@ -220,9 +221,9 @@ def test_longest_name() -> None:
         ({"grace_duration": float("nan")}, "grace_duration must be 0 seconds or more, not nan"),
         ({"max_readers": 0}, "max_readers must be an int from 1 to 65536, not 0"),
         ({"max_readers": 1 << 20}, "max_readers must be an int from 1 to 65536, not 1048576"),
-        ({"mode": 0o400}, "for the owner, such as 0o640, not 0o400"),
-        ({"mode": 0o1600}, "for the owner, such as 0o640, not 0o1600"),
-        ({"mode": "640"}, "for the owner, such as 0o640, not '640'"),
+        ({"mode": 0o400}, "the owner read and write, such as 0o640, not 0o400"),
+        ({"mode": 0o1600}, "read and write, such as 0o640, not 0o1600"),
+        ({"mode": "640"}, "permission bits such as 0o640, not '640'"),
         ({"max_backoff": timedelta(seconds=-1)}, "max_backoff must be 0 seconds or more, not datetime.timedelta"),
     ],
 )
@@ -263,8 +264,9 @@ def test_handles_pickle_with_their_options(name: str) -> None:
 
 def test_every_option_survives_pickling() -> None:
     reading: dict[str, Any] = {"type": dict[str, int], "timeout": 0.25, "allow_pickle": True, "owner": 1}
-    reading |= {"zero_copy_bytes": True}
-    writing: dict[str, Any] = {"codec": "raw", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
+    reading |= {"zero_copy_bytes": True, "dec_hook": operator.add, "frozen": False}
+    writing: dict[str, Any] = {"enc_hook": operator.neg}
+    writing |= {"codec": "archive", "mode": 0o640, "grace_duration": 3.0, "max_readers": 3}
     writing |= {"max_backoff": 0.004, "lock_timeout": 0.5, "reuse_memory": True}
     for kind, options in ((Reader, reading), (Writer, writing), (Synchronizer, {**reading, **writing})):
         copy = pickle.loads(pickle.dumps(kind("never", **options)))

@@ -61,7 +61,7 @@ def _little_memory() -> Iterator[None]:
 def read_all(name: str, value: Any = VALUE) -> None:
     """Call everything that a reader offers; with `check_bytes` a value is correct or rejected."""
     with Reader(name) as reader:
-        for call in (reader.get, reader.version, lambda: reader.read().close(), lambda: reader.get(None)):
+        for call in (reader.get, reader.version, lambda: reader.read().close(), lambda: reader.get(default=None)):
             with contextlib.suppress(ShmSyncError):
                 call()
         with contextlib.suppress(ShmSyncError), reader.read(check_bytes=True) as snapshot:

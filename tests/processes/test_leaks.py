@@ -350,7 +350,7 @@ def with_few_files(_state: State, name: str, free: int) -> list[tuple[str, int]]
         os.close(fd)
     try:
         _note_error(found, lambda: Writer(name).write(1))
-        _note_error(found, lambda: Reader(name).get(None))
+        _note_error(found, lambda: Reader(name).get(default=None))
     finally:
         for fd in taken[free:]:
             os.close(fd)

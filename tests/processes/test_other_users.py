@@ -295,21 +295,21 @@ def kill_at_every_step(_state: State, name: str, step: int, offset: int, first: 
         with Writer(name, mode=0o644) as writer:
             writer.write(value)
     while True:
-        before = reader.get(None)
+        before = reader.get(default=None)
         value += 1
         is_complete = in_a_fork(write_until, name, value, last)
-        after = reader.get(None)
+        after = reader.get(default=None)
         assert after in {before, value}, (last, before, after)
         assert not is_complete or after == value
         left = list(SHM.glob(f"{name}_data_0.*"))
         assert len(left) <= 1, left  # the next writer removes it
         published += after == value
         with Reader(name) as late:
-            assert late.get(None) == after
+            assert late.get(default=None) == after
         assert after is None or reader.version().seq == shmsync.info(name).seq
         if first:
             Writer(name, mode=0o644).unlink()
-            assert reader.get(None) is None
+            assert reader.get(default=None) is None
             assert not list(SHM.glob(f"{name}_*"))
         if is_complete:
             break

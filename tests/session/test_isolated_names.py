@@ -162,7 +162,7 @@ def test_an_unchanged_get_makes_no_system_call(isolated: Writer, name: str, monk
 
 def test_read_wait_and_watch(isolated: Writer, name: str) -> None:
     with Reader(name) as reader:
-        assert reader.get(None) is None
+        assert reader.get(default=None) is None
         assert reader.wait(timeout=0.001) is None
         isolated.write("one")
         assert reader.wait() == 1

@@ -282,7 +282,7 @@ def test_a_block_holds_the_lock(name: str) -> None:
         with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
             other.write(1)
         with Reader(name) as reader:
-            assert reader.get(None) is None
+            assert reader.get(default=None) is None
         assert writer.stats().writes == 0
     assert not left(name)
 
@@ -290,7 +290,7 @@ def test_a_block_holds_the_lock(name: str) -> None:
 def count_up(_: State, name: str, times: int) -> None:
     for _number in range(times):
         with Writer(name, lock_timeout=TIMEOUT) as writer, Reader(name) as reader:
-            writer.write(reader.get(0) + 1)
+            writer.write(reader.get(default=0) + 1)
 
 
 def test_any_process_may_publish(name: str) -> None:

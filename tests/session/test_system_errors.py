@@ -205,7 +205,7 @@ FIRST: dict[str, Callable[[SimpleNamespace], object]] = {
     "write": lambda state: state.writer.write(NEW),
     "write_raw": lambda state: state.writer.write_raw(b"raw"),
     "reserve": reserve,
-    "get": lambda state: state.reader.get(None),
+    "get": lambda state: state.reader.get(default=None),
     "wait": lambda state: state.reader.wait(timeout=0.002),
     "unlink": lambda state: state.writer.unlink(),
     "info": lambda state: info(state.name),
@@ -278,7 +278,7 @@ def attempt(
 
 def value_of(name: str) -> Any:
     with Reader(name) as reader:
-        value = reader.get(None)
+        value = reader.get(default=None)
         return bytes(value) if isinstance(value, memoryview) else value
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 from shmsync import (
+    Codec,
     InstanceVersion,
     Reader,
     Reservation,
@@ -22,6 +23,7 @@ from shmsync import (
     WriteResult,
     WriterStats,
     names,
+    register_codec,
     unlink,
 )
 from shmsync.publisher import Publisher
@@ -45,6 +47,12 @@ def readers() -> None:
     assert_type(annotated.get(), int | str)
     with Reader("prices", type=Prices, timeout=timedelta(seconds=1)) as reader:
         assert_type(reader, Reader[Prices])
+    with Reader("prices", type=Prices, dec_hook=lambda kind, value: kind(value)) as reader:
+        assert_type(reader, Reader[Prices])
+    assert_type(Reader("prices", frozen=True), Reader[Any])
+    assert_type(Reader("prices", frozen=True, zero_copy_bytes=True), Reader[Any])
+    assert_type(Reader("prices", type=Prices, zero_copy_bytes=True), Reader[Prices])
+    Reader("prices", frozen=1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     Reader("prices", tpye=Prices)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
@@ -58,8 +66,9 @@ def names_on_this_host() -> None:
 
 def values(reader: Reader[Prices]) -> None:
     assert_type(reader.get(), Prices)
-    assert_type(reader.get(None), Prices | None)
-    assert_type(reader.get(0), Prices | int)
+    assert_type(reader.get(default=None), Prices | None)
+    assert_type(reader.get(default=0), Prices | int)
+    reader.get("eur")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     assert_type(reader.get().eur, float)
     assert_type(reader.version(), InstanceVersion)
     with reader.read(check_bytes=True) as snapshot:
@@ -97,6 +106,8 @@ def writers() -> None:
     assert_type(result.version, InstanceVersion)
     assert_type(result.version.seq, int)
     assert_type(typed.stats(), WriterStats)
+    Writer("prices", enc_hook=str).close()
+    Writer("prices", enc_hook=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(Writer[Prices]("prices"), Writer[Prices])
     with typed.reserve(64) as slot:
         assert_type(slot, Reservation)
@@ -106,9 +117,25 @@ def writers() -> None:
     typed.write(Prices("2026-11-24", 1.08), grace_duration="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+class Utf8:
+    def encode(self, value: str) -> bytes:
+        return value.encode()
+
+    def decode(self, payload: memoryview) -> str:
+        return str(payload, "utf-8")
+
+
+def codecs() -> None:
+    codec: Codec = Utf8()
+    register_codec("utf-8", codec)
+    register_codec("utf-8", Utf8(), replace=True)
+    register_codec("utf-8", str)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def both() -> None:
     assert_type(Synchronizer("prices"), Synchronizer[Any])
-    typed = Synchronizer("prices", type=Prices, codec="msgpack")
+    assert_type(Synchronizer("prices", frozen=True, zero_copy_bytes=True), Synchronizer[Any])
+    typed = Synchronizer("prices", type=Prices, codec="msgpack", dec_hook=lambda kind, value: kind(value), enc_hook=str)
     assert_type(typed, Synchronizer[Prices])
     assert_type(typed.get(), Prices)
     assert_type(typed.write(Prices("2026-11-24", 1.08)), WriteResult)

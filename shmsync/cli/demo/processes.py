@@ -107,7 +107,7 @@ def _publish(name: str, writer: Writer, pipe: Connection, period: float) -> None
 def _newest_table(name: str) -> AirportTable:
     """Return the last version of the previous writer, or the initial table."""
     with Reader(name) as reader:
-        value: AirportTable = reader.get(None) or airports.initial_table()
+        value: AirportTable = reader.get(default=None) or airports.initial_table()
         return value
 
 

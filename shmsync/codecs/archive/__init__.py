@@ -8,16 +8,21 @@ returned as a read-only array on the segment. `unarchive` converts any of these 
 
 Values read back equal, with these conversions: tuples other than dict keys become lists; bytearray and memoryview
 become bytes; NumPy scalars become Python's; arrays become C-ordered; instances of subclasses become instances of the
-base type. An empty list among lists of numbers becomes an empty vector. NaN keys cannot be looked up; iterating yields
-them. Bytes are copied on each access; with `Reader(zero_copy_bytes=True)`, those of 4 KiB and more are memoryviews.
+base type. Dataclasses, msgspec Structs and attrs instances become dicts; their fields are written as msgspec writes
+JSON: dates, UUIDs and Decimals as text, sets as lists, and the value of an enumeration's member in its place, so that
+`Reader(type=...)` restores them. An empty list among lists of numbers becomes an empty vector. NaN keys cannot be
+looked up; iterating yields them. Bytes are copied on each access; with `Reader(zero_copy_bytes=True)`, those of 4 KiB
+and more are memoryviews.
 
 Format: see `_format`.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shmsync.codecs import _culprit
 from shmsync.codecs.archive import (
     _map_columns,  # noqa: F401 - registers its column types
     _nested_columns,  # noqa: F401 - registers its column types
@@ -26,10 +31,12 @@ from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._columns import open_column
 from shmsync.codecs.archive._encoder import Encoder
 from shmsync.codecs.archive._format import damaged, root_of
+from shmsync.codecs.archive._partition import parts_of
 from shmsync.codecs.archive._views import ArchivedList, ArchivedMap, unarchive
-from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shmsync.codecs._gather import Payload
 
 __all__ = ["ID", "NAME", "ArchivedList", "ArchivedMap", "ArrayMap", "check", "decode", "encode", "unarchive"]
@@ -38,19 +45,22 @@ NAME = "archive"
 ID = 2
 
 
-def encode(value: Any) -> Payload:
+def encode(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> Payload:
     """Return the archive of a value.
 
+    Args:
+        value: the value.
+        enc_hook: called with each value of an unsupported type; returns one of a supported type.
+
     Raises:
-        EntityWriteError: the value contains something that an archive does not support.
+        EntityWriteError: the value contains something that an archive does not support; the message contains the path
+            to it.
     """
     try:
-        return Encoder(value).payload
-    except EntityWriteError:
-        raise
+        return Encoder(value, enc_hook).payload
     except (TypeError, ValueError, OverflowError, LookupError, RuntimeError) as error:
         # RuntimeError: another thread modified a container while it was being encoded.
-        raise EntityWriteError(f"cannot publish this value: {error}") from error
+        raise _culprit.refusal(value, partial(parts_of, enc_hook), error) from _culprit.cause_of(error)
 
 
 def decode(payload: memoryview, *, zero_copy_bytes: bool = False) -> Any:

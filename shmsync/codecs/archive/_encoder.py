@@ -36,13 +36,15 @@ class Encoder:
 
     Args:
         value: the value to archive.
+        enc_hook: converts values of unsupported types.
 
     Raises:
         EntityWriteError: the value contains something that an archive does not support.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, enc_hook: Callable[[Any], Any] | None = None) -> None:
         self.payload = GatherList()
+        self._enc_hook = enc_hook
         self._value = value
         self._ancestors: list[set[int]] = []  # ids of the containers being written, one set for each level
         self._converted = False  # whether some containers are new objects, made from the caller's
@@ -69,7 +71,7 @@ class Encoder:
 
     def _column(self, values: list[Any]) -> int:
         """Write a column; return the offset of its header."""
-        parts = partition(values)
+        parts = partition(values, self._enc_hook)
         self._converted |= parts.converted
         if len(parts.children) == 1:
             ((kind, members),) = parts.children.items()

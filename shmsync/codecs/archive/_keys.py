@@ -8,9 +8,10 @@ from __future__ import annotations
 import numbers
 from typing import TYPE_CHECKING, Any
 
-from msgpack import packb
+from msgpack import ExtType, packb
 
 from shmsync.codecs import _numpy
+from shmsync.codecs._culprit import short
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
@@ -48,12 +49,16 @@ def writable_key(key: Any) -> Any:
     Raises:
         EntityWriteError: the key is not supported.
     """
-    plain = key if isinstance(key, bool) else plain_key(key)
+    key = _numpy.to_python_scalar(key)  # first: a bool of NumPy is one, too
+    plain = key if isinstance(key, bool) else _NOT_PLAIN if isinstance(key, ExtType) else plain_key(key)
     if isinstance(plain, tuple):
         return tuple(map(writable_key, key))
-    if plain is _NOT_PLAIN or (isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END):
+    is_too_large = isinstance(plain, int) and not _MIN_INT64 <= plain < _UINT64_END
+    # A Decimal or complex number that equals an int or float is found with it, but would not be read as itself.
+    is_other_number = isinstance(plain, (int, float)) and not isinstance(key, (int, float))
+    if plain is _NOT_PLAIN or is_too_large or is_other_number:
         raise EntityWriteError(
-            f"cannot publish a map with the key {key!r:.60}: keys must be None, bool, 64-bit int, float, str, bytes, "
+            f"cannot publish a map with the key {short(key)}: keys must be None, bool, 64-bit int, float, str, bytes, "
             "or tuples of them"
         )
     return plain

@@ -8,20 +8,23 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync.codecs import _numpy, raw
+from msgpack import ExtType
+
+from shmsync.codecs import _culprit, _numpy, raw
+from shmsync.codecs._parts import from_hook
 from shmsync.codecs._records import fields_of
+from shmsync.codecs.archive import _keys
 from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._views import unarchive
 from shmsync.errors import EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from shmsync.codecs._culprit import Children
 
 _MIN_INT64, _MAX_INT64, _MAX_UINT64 = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
-_SUPPORTED = (
-    'codec="archive" supports None, bool, 64-bit int, float, str, bytes, list, tuple, dict, NumPy arrays and ArrayMap; '
-    "convert other types (a set to a list, a datetime to a timestamp)"
-)
+_REMEDY = 'convert it, pass Writer(enc_hook=...) to convert it, or use codec="msgpack"'
 
 
 class ValueKind(Enum):
@@ -69,8 +72,12 @@ _KIND_OF_TYPE = {
 }
 
 
-def partition(values: Sequence[Any]) -> Partition:
+def partition(values: Sequence[Any], enc_hook: Callable[[Any], Any] | None = None) -> Partition:
     """Partition the values of a column by kind; instances of subclasses become instances of the base type.
+
+    Args:
+        values: the values of the column.
+        enc_hook: converts values of unsupported types.
 
     Raises:
         EntityWriteError: a value is of an unsupported type.
@@ -87,7 +94,7 @@ def partition(values: Sequence[Any]) -> Partition:
     result = Partition(children, bytearray(), array("Q"))
     converted = False
     for value in values:
-        kind, plain = _classify(value)
+        kind, plain = _classify(value, enc_hook)
         converted |= plain is not value and isinstance(plain, (dict, list, tuple))
         result.type_ids.append(type_id_of.setdefault(kind, len(type_id_of)))
         child = children.setdefault(kind, [])
@@ -122,12 +129,12 @@ def _kind_of_lists(lists: Sequence[Any]) -> ValueKind | None:
     return ValueKind.LIST if types.isdisjoint({int, float}) else None
 
 
-def _classify(value: Any) -> tuple[ValueKind, Any]:
+def _classify(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> tuple[ValueKind, Any]:
     """Return the kind of a value, and the value in its base type."""
     type_ = type(value)
     if type_ in _KIND_OF_TYPE:
         return _KIND_OF_TYPE[type_], value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not isinstance(value, ExtType):
         return _kind_of_lists([value]) or ValueKind.LIST, value
     value = unarchive(_numpy.to_python_scalar(value))
     if isinstance(value, int):
@@ -136,25 +143,24 @@ def _classify(value: Any) -> tuple[ValueKind, Any]:
         kind = _kind_of_ints(value, value)
         if kind is None:
             raise EntityWriteError(
-                f"cannot publish this value: the int {value!r:.60} does not fit in 64 bits; convert it to str or float"
+                f"cannot publish this value: an int of {value.bit_length()} bits does not fit in 64 bits; convert it "
+                'to str or float, or use codec="msgpack"'
             )
         return kind, int(value)
-    return _classify_other(value)
+    return _classify_other(value, enc_hook)
 
 
-def _classify_other(value: Any) -> tuple[ValueKind, Any]:
+def _classify_other(value: Any, enc_hook: Callable[[Any], Any] | None) -> tuple[ValueKind, Any]:
     if _numpy.is_array(value):
         _numpy.describe(value)
         return ValueKind.ARRAY, value
     for base, kind, convert in _BASES:
         if isinstance(value, base):
             return kind, convert(value)
-    fields = value if isinstance(value, list) else fields_of(value)
+    fields = value if isinstance(value, list) else fields_of(value, dates_as_text=True)
     if fields is not None:
         return _classify(fields)
-    raise EntityWriteError(
-        f"cannot publish this value: {type(value).__name__!r} objects are not supported; {_SUPPORTED}"
-    )
+    return _classify(from_hook(enc_hook, value, _REMEDY), enc_hook)
 
 
 _BASES: tuple[tuple[Any, ValueKind, Any], ...] = (
@@ -164,6 +170,30 @@ _BASES: tuple[tuple[Any, ValueKind, Any], ...] = (
     (Mapping, ValueKind.MAP, dict),
     (ArrayMap, ValueKind.ARRAY_MAP, lambda value: value),
 )
+
+
+def parts_of(enc_hook: Callable[[Any], Any] | None, value: Any) -> Children:
+    """Return the parts of a value, with their steps; see `_culprit.refusal`.
+
+    Raises:
+        EntityWriteError: the value is not supported, whatever its parts are.
+    """
+    kind, plain = _classify(value, enc_hook)
+    if kind is ValueKind.STR:
+        _culprit.check_text(plain)
+    if kind is ValueKind.MAP:
+        is_record = not isinstance(value, Mapping) and plain is not value
+        return _culprit.attributes_of(plain) if is_record else _culprit.items_of(plain, _check_key)
+    if kind in (ValueKind.LIST, ValueKind.INTS, ValueKind.UINTS, ValueKind.FLOATS):
+        return _culprit.elements_of(plain) if kind is ValueKind.LIST else ()
+    return ()
+
+
+def _check_key(key: Any) -> None:
+    plain = _keys.writable_key(key)
+    for part in plain if isinstance(plain, tuple) else (plain,):
+        if isinstance(part, str):
+            _culprit.check_text(part)
 
 
 def has_cycle(value: Any) -> bool:
