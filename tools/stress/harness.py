@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from shmsync import codecs
 from shmsync._core.layout import names_of
 from shmsync._session.unlink import unlink_name
 from shmsync.errors import DataReadError, StateReadError
@@ -49,6 +50,7 @@ class Harness:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        codecs.load()  # now: the writer of another user may not be able to read the interpreter's library
         self.report = Report(options.seed)
         self._options = options
         self._rng = random.Random(options.seed)
