@@ -37,6 +37,7 @@ from shmsync._types import (
     WriterInfo,
     WriterStats,
 )
+from shmsync._util.interpreter import check_gil
 from shmsync.errors import (
     CapacityError,
     ClosedError,
@@ -54,8 +55,11 @@ from shmsync.errors import (
     StateNotFoundError,
     StateReadError,
     UninitializedStateError,
+    UnsupportedInterpreterError,
     WriteLockConflictError,
 )
+
+check_gil()
 
 if TYPE_CHECKING:
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
@@ -94,6 +98,7 @@ __all__ = [
     "StateReadError",
     "Synchronizer",
     "UninitializedStateError",
+    "UnsupportedInterpreterError",
     "WriteLockConflictError",
     "WriteResult",
     "Writer",

@@ -77,6 +77,10 @@ class ClosedError(ShmSyncError, ValueError):
     """The handle or snapshot was used after it was closed."""
 
 
+class UnsupportedInterpreterError(ShmSyncError, ImportError):
+    """shmsync cannot work in this interpreter: its global interpreter lock (GIL) is disabled. Raised by the import."""
+
+
 class MissingExtraError(ShmSyncError, ImportError):
     """An optional dependency is not installed; the message names the extra that installs it."""
 

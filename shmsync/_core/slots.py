@@ -27,7 +27,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -256,8 +255,16 @@ def _claimed(table: Table, seals: Seals, index: int, lock: SlotLock) -> Slot:
 
 
 def _some_below(end: int) -> list[int]:
-    # A generator of its own: forked processes must not pick the same slots, nor a program miss a number of its seed.
-    return sorted(random.Random().sample(range(end), min(PROBES, end)))  # noqa: S311 - not a secret
+    """Return up to PROBES numbers below `end`, in ascending order: all of them, or one at random in each equal part."""
+    if end <= PROBES:
+        return [*range(end)]
+    # Not `random`: it takes long to import, and forked processes must not pick the same slots.
+    picks = os.urandom(2 * PROBES)
+    edges = [end * part // PROBES for part in range(PROBES + 1)]
+    return [
+        low + int.from_bytes(picks[2 * part : 2 * part + 2], "little") % (high - low)
+        for part, (low, high) in enumerate(itertools.pairwise(edges))
+    ]
 
 
 def _candidates(table: Table) -> Iterator[int]:

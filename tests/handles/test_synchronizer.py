@@ -310,6 +310,7 @@ def test_every_error_is_also_a_builtin_exception() -> None:
         "ReadersFullError": BlockingIOError,
         "ClosedError": ValueError,
         "MissingExtraError": ImportError,
+        "UnsupportedInterpreterError": ImportError,
     }
     for kind, builtin in builtins.items():
         error = getattr(shmsync, kind)
