@@ -152,7 +152,7 @@ _CLAIM_NUMBERS = frozenset({"number"})  # unique, but without effect on behaviou
 _SKIPPED = {
     *("_number", "owner", "port", "_port"),
     # Constant for a process, for a slot index, or for a sequence number.
-    *("channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
+    *("cell", "channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
     *("_advance", "_generations", "_max_backoff", "_table", "_version"),
 }
 _PLAIN = (int, str, bytes, bool, type(None))
@@ -466,6 +466,7 @@ class ModelAttachment(Attachment):
             key=None,
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
+        self.cell = self.channel.version_cell
         self._generations = self.channel.generations
         self._slot = None
         self._mappings = [None, None]

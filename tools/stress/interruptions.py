@@ -67,9 +67,12 @@ class Interruptions:
             self.accepted.add(call)
         except WriteLockConflictError:
             self.refused += 1
-        except (ClosedError, CapacityError):
+        except ClosedError:
             pass
+        except CapacityError:
+            self.accepted.add(call)  # it has discarded an open reserve
         except (StateReadError, DataWriteError) as error:
+            self.accepted.add(call)
             self.error = error
 
 
