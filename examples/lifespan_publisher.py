@@ -5,7 +5,6 @@ uvicorn --workers 4 lifespan_publisher:app
 
 import os
 import time
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,7 +15,7 @@ from shmsync import Reader
 from shmsync.publisher import Publisher
 
 
-def load_rates() -> dict[str, Any]:  # from a database, say
+def load_rates() -> dict[str, float]:  # from a database, say
     return {"publisher": os.getpid(), "at": time.time()}
 
 

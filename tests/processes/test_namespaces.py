@@ -23,7 +23,7 @@ from helpers import (
     without_waiting,
 )
 
-from shmsync import Reader, StateReadError, Writer
+from shmsync import Reader, StateReadError, Writer, codecs
 from shmsync._core.layout import EVICTED
 
 AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
@@ -92,6 +92,7 @@ def unlink(_state: State, name: str) -> None:
 
 
 def become(_state: State, user: int, group: int) -> None:
+    codecs.load()  # now: this user may not be able to read the interpreter's library
     os.setgroups([])
     os.setgid(group)
     os.setuid(user)

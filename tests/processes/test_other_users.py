@@ -20,7 +20,7 @@ import pytest
 from helpers import SHM, Child, State, is_asleep, open_snapshot, snapshot_checksum, until
 
 import shmsync
-from shmsync import Info, Reader, ReadersFullError, WriteLockConflictError, Writer
+from shmsync import Info, Reader, ReadersFullError, WriteLockConflictError, Writer, codecs
 from shmsync._core.layout import HIGH_WATER_AT, SLOTS_AT, VERSION_AT
 from shmsync._session.state import PublicChannel
 
@@ -34,6 +34,7 @@ NOBODY = 65534
 
 
 def become_nobody(_state: State) -> None:
+    codecs.load()  # now: this user may not be able to read the interpreter's library
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
