@@ -113,9 +113,9 @@ class Attachment:
                 self.channel.seals.seal(1)
             pinned = self._pinned_version(seq, mapping)
         except (StateReadError, DataReadError):
-            # A segment does not match the state. That is expected if a new incarnation has begun: its segment may be
-            # missing, or the one that was mapped. The slot in the old table is freed as a whole, with its pin.
-            if self.channel.is_current():
+            # A segment does not match the state. That is expected if the incarnation has ended: its segment may be
+            # missing, or that of a new one was mapped. The slot in the old table is freed as a whole, with its pin.
+            if self.channel.is_live():
                 raise
             self.discard()
             raise StaleAttachmentError from None

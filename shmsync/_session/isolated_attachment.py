@@ -85,7 +85,7 @@ class IsolatedAttachment(Attachment):
         try:
             pinned = self._pinned = newest(self._pinned, self._generation, self._open_newest)
         except (StateReadError, DataReadError):
-            if self.version.load() != CLOSED and self.channel.is_current():
+            if self.channel.is_live():
                 raise
             raise StaleAttachmentError from None
         if check_bytes:

@@ -98,6 +98,13 @@ class Channel:
         status = status_of(self._segment)
         return status is not None and status.st_ino == self._inode
 
+    def is_live(self) -> bool:
+        """Return whether the name refers to this incarnation, and it has not ended.
+
+        A remover marks it as CLOSED first and unlinks the state segment last: in between, data segments are missing.
+        """
+        return self.version.load() != CLOSED and self.is_current()
+
     def is_superseded(self) -> bool:
         """Return whether the name leads to another incarnation that has a value.
 

@@ -22,7 +22,7 @@ from model.process import DONE, NAMES, Automaton
 from model.world import Violation
 from shmsync import codecs
 from shmsync._core.isolated import IsolatedPublisher, Label
-from shmsync._core.layout import DATA_HEADER, pack_data_header
+from shmsync._core.layout import CLOSED, DATA_HEADER, pack_data_header
 from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._core.retention import ViewTracker
 from shmsync._core.slots import NoSlot
@@ -218,7 +218,7 @@ class Attachment(isolated_attachment.IsolatedAttachment):
         self.port = port
         self.version = Word(port, VERSION)  # type: ignore[assignment]
         self._generation = Word(port, GENERATION)  # type: ignore[assignment]
-        self.channel = SimpleNamespace(is_current=lambda: True)  # type: ignore[assignment]
+        self.channel = SimpleNamespace(is_live=lambda: self.version.load() != CLOSED)  # type: ignore[assignment]
         self._incarnation = _INCARNATION
         self._names = NAMES
         self._pinned = None

@@ -462,6 +462,7 @@ class ModelAttachment(Attachment):
             seals=Seals(generations, table.sealed),
             version_cell=ModelCell(self.version),
             is_current=lambda: True,
+            is_live=lambda: True,
             is_superseded=lambda: False,
             key=None,
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify

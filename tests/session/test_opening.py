@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import SHM, Child, State
 
-from shmsync import CapacityError, Reader, StateReadError, UninitializedStateError, Writer
-from shmsync._session import control
+from shmsync import CapacityError, Reader, StateNotFoundError, StateReadError, UninitializedStateError, Writer
+from shmsync._core import lifecycle
+from shmsync._session import attachment, control, isolated_attachment
 from shmsync._shm import segment
 from shmsync._shm.segment import create_segment, open_segment, unlink_segment
 
@@ -168,3 +169,30 @@ def test_what_is_full(code: str, words: str) -> None:
     assert isinstance(error, CapacityError)
     assert words in str(error)
     assert error.errno == getattr(errno, code)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640], ids=["shared", "isolated"])
+@pytest.mark.parametrize("read", [Reader.get, Reader.read, Reader.version], ids=["get", "read", "version"])
+def test_a_name_that_is_just_being_removed(
+    name: str, mode: int, read: Callable[[Reader], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remover has unlinked the data, and the state not yet, when a reader opens the data of the version it saw."""
+
+    def unlink_all_but_the_state(directory: Any) -> None:
+        for at in (*lifecycle.DATA, lifecycle.READERS):
+            directory.unlink(at)
+
+    def remove_and_open(segment_name: str, *, writable: bool) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lifecycle, "unlink_all", unlink_all_but_the_state)
+            writer.unlink()
+        return open_segment(segment_name, writable=writable)
+
+    with Writer(name, mode=mode) as writer, Reader(name) as reader:
+        writer.write_raw(b"value")
+        reader._attached()
+        for module in (attachment, isolated_attachment):
+            monkeypatch.setattr(module, "open_segment", remove_and_open)
+        with pytest.raises(StateNotFoundError):
+            read(reader)
+        writer.unlink()
