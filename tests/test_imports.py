@@ -131,3 +131,18 @@ def test_names_that_are_imported_on_first_use() -> None:
     assert set(shmsync.__all__) <= set(dir(shmsync))
     with pytest.raises(AttributeError, match="module 'shmsync' has no attribute 'Redaer'"):
         shmsync.Redaer  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_an_installation_that_this_process_may_not_read() -> None:
+    """As after a change of user or of the root directory."""
+    code = """
+import sys, shmsync
+sys.modules["zoneinfo"] = None
+for kind in (shmsync.Writer, shmsync.Reader):
+    try:
+        kind("x")
+    except shmsync.DataReadError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    assert done.stdout.count("construct a first handle before") == 2

@@ -1,7 +1,7 @@
 """The public state of an isolated incarnation, as the writer uses it: the words that readers look at.
 
 The state segment carries the locks, and has mode 0600: with a descriptor, even a read-only one, another user could hold
-a shared lock on it for ever. So readers get these words in a segment of their own, on which nothing is locked.
+a shared lock on it indefinitely. So readers get these words in a segment of their own, on which nothing is locked.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def start_time(status: ProcessStatus) -> float:
 
 
 def _printable(text: bytes) -> str:
-    # A process chooses its command line: it must not contain escape sequences for the terminal of whoever looks at it.
+    # A process chooses its command line: escape sequences in it would reach the user's terminal.
     return "".join(
         each if each.isprintable() else "?" if each.strip() else " " for each in text.decode(errors="replace")
     )

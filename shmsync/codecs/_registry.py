@@ -5,6 +5,7 @@ The first handle of a process imports those of the library: see `load`.
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,12 +116,20 @@ def load() -> None:
     child forked while another thread imported it, it would stay locked.
 
     Raises:
-        DataReadError: the kernel refuses, as it does without a free file descriptor.
+        DataReadError: the kernel refuses, as it does without a free file descriptor; or this process may not read its
+            Python installation.
     """
     if _BY_ID:
         return
-    with raised_as(DataReadError, "import the codecs"):
-        from shmsync.codecs import _kinds, _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+    try:
+        with raised_as(DataReadError, "import the codecs"):
+            from shmsync.codecs import _kinds, _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+    except ImportError as error:
+        raise DataReadError(
+            errno.EACCES,
+            f"cannot import the codecs: {error}; if this process has changed its user or its root directory, construct "
+            "a first handle before",
+        ) from error
 
     codecs: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle, _ExtendedMsgpack())
     _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
