@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from shmsync._core.layout import (
@@ -15,13 +14,12 @@ from shmsync._core.layout import (
     slot_offset,
     unpack_pin,
 )
-from shmsync._inspect.words import unix_time
+from shmsync._inspect.words import WORD, unix_time
 from shmsync._types import ReaderInfo, RetainedInfo
 
 if TYPE_CHECKING:
     from shmsync._inspect.scan import Scan
 
-_WORD = struct.Struct("=Q")
 HALF_SECOND = 0.5
 """Half the resolution of the times of publishes, which are recorded in whole seconds."""
 
@@ -40,10 +38,10 @@ def used_slots(result: Scan) -> tuple[ReaderInfo, ...]:
 
 def _unpack_slot(result: Scan, index: int, raw: bytes, *, alive: bool) -> ReaderInfo:
     assert result.words is not None
-    evicted, announced, counts = unpack_pin(_WORD.unpack_from(raw)[0])
+    evicted, announced, counts = unpack_pin(WORD.unpack_from(raw)[0])
     retained = []
     for idx, at in enumerate(HAZARD_AT):
-        (generation,) = _WORD.unpack_from(raw, at)
+        (generation,) = WORD.unpack_from(raw, at)
         if generation:
             retained.append(RetainedInfo(idx, generation, generation == result.words.generations[idx]))
     pid, since = OWNER.unpack_from(raw, OWNER_AT)

@@ -181,17 +181,9 @@ class DataSegments:
 
     def write(self, index: int, generation: int, seq: int, value: Encoded) -> int:
         """Write payload and header over an older version; return the checksum of the payload."""
-        payload, codec, now = value
-        size = len(payload)
         mapping = self._mappings[index]
         assert mapping is not None
-        if type(payload) is bytes and size <= PAGE:  # immutable, so it can be hashed at its source
-            mapping.put(PAYLOAD_AT, payload)
-            checksum = checksum_of(payload)
-        else:
-            checksum = _gather.copy_into(self.payload_view(index, size), payload)
-        mapping.put(0, pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now)))
-        return checksum
+        return fill(mapping, (self._incarnation, generation, seq), value)
 
     def published(self, index: int) -> int:
         """Return when the version in a segment was published, as in its header; 0 if unknown."""
@@ -220,3 +212,22 @@ class DataSegments:
                 return segment.status().st_ino == mapping.inode
         except OSError:
             return False
+
+
+def fill(mapping: Mapping, label: tuple[int, int, int], value: Encoded) -> int:
+    """Write payload and header of a version into a data segment; return the checksum of the payload.
+
+    Args:
+        mapping: the mapped segment.
+        label: incarnation, generation and sequence number.
+        value: the encoded value.
+    """
+    payload, codec, now = value
+    size = len(payload)
+    if type(payload) is bytes and size <= PAGE:  # immutable, so it can be hashed at its source
+        mapping.put(PAYLOAD_AT, payload)
+        checksum = checksum_of(payload)
+    else:
+        checksum = _gather.copy_into(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), payload)
+    mapping.put(0, pack_data_header(*label, size, checksum, codec, int(now)))
+    return checksum

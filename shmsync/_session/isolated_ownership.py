@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
-from shmsync._core.layout import PAGE, PAYLOAD_AT, checksum_of, pack_data_header
+from shmsync._core.layout import PAGE, PAYLOAD_AT
 from shmsync._core.lifecycle import StaleIncarnationError
+from shmsync._session.data import fill
 from shmsync._session.data_name import newest_label
 from shmsync._session.ownership import Ownership
 from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
 from shmsync._util.os_errors import raised_as
-from shmsync.codecs import _gather
 from shmsync.errors import DataWriteError
 
 if TYPE_CHECKING:
@@ -85,16 +85,8 @@ class NextVersion:
 
     def fill(self, label: Label, value: Encoded) -> int:
         """Write payload and header; return the checksum of the payload."""
-        payload, codec, now = value
-        size, mapping = len(payload), self._mapping
-        assert mapping is not None
-        if type(payload) is bytes and size <= PAGE:  # as in `data`
-            mapping.put(PAYLOAD_AT, payload)
-            checksum = checksum_of(payload)
-        else:
-            checksum = _gather.copy_into(self.payload_view(INDEX, size), payload)
-        mapping.put(0, pack_data_header(self._incarnation, *label, size, checksum, codec, int(now)))
-        return checksum
+        assert self._mapping is not None
+        return fill(self._mapping, (self._incarnation, *label), value)
 
     def publish(self) -> None:
         """Rename the inode to the data name.
