@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,16 @@ def uwsgi(directory: Path, module: str, *options: str) -> Iterator[tuple[int, Pa
         until(port)
         yield port(), log
     finally:
-        process.send_signal(signal.SIGTERM)
+
+        def has_ended() -> bool:
+            # Again and again: a worker that has just been forked may not have installed its handler yet.
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            return process.returncode is not None
+
         try:
-            process.wait(TIMEOUT)
+            until(has_ended)
         finally:
             process.kill()
             process.wait()
