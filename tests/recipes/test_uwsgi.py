@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import TIMEOUT, environment, slots_locked, until
+from helpers import environment, slots_locked, until
 from recipe import get_json, renamed
 
 if TYPE_CHECKING:
