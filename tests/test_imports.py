@@ -102,6 +102,33 @@ def test_handles(name: str, codec: str, value: str) -> None:
     assert modules_after(code, since="constructed") == set()
 
 
+def test_a_fork(name: str) -> None:
+    """A child may have another user, who cannot read the Python installation."""
+    code = f"""
+import os, shmsync
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+forked = set(sys.modules)
+for codec in "msgpack", "raw", "archive", "pickle":
+    writer, reader = shmsync.Writer({name!r}, codec=codec), shmsync.Reader({name!r}, allow_pickle=True)
+    assert reader.get(default=None) is None
+    writer.write(b"x")
+    with reader.read(check_bytes=True) as snapshot:
+        assert bytes(snapshot.value) == b"x"
+    assert reader.wait(timeout=0) is None
+    for wrong in (lambda: writer.write(lambda: 0), lambda: shmsync.Reader({name!r} + "-nope").get()):
+        try:
+            wrong()
+        except shmsync.ShmSyncError:
+            pass
+    assert shmsync.info({name!r}).readers
+    reader.close(); writer.unlink(); writer.close()
+print(); os.write(1, (" ".join(set(sys.modules) - forked) + chr(10)).encode()); os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", f"import sys{code}"], capture_output=True, text=True, timeout=TIMEOUT)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 def test_a_reader_has_imported_all_codecs() -> None:
     modules = modules_after("import shmsync; shmsync.Reader('x')")
     assert {f"shmsync.codecs.{codec}" for codec in _registry.NAMES.values()} <= modules

@@ -6,7 +6,9 @@ The first handle of a process imports those of the library: see `load`.
 from __future__ import annotations
 
 import errno
+import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xxhash import xxh3_64_intdigest
@@ -113,7 +115,8 @@ def load() -> None:
 
     A program that only lists names does not need them. Every new handle calls this, because a read must not import the
     codec of its value: in a signal handler that interrupted the same import the module would be incomplete, and in a
-    child forked while another thread imported it, it would stay locked.
+    child forked while another thread imported it, it would stay locked. A fork calls it, too, because a child often
+    changes its user, and may not be able to import anything then.
 
     Raises:
         DataReadError: the kernel refuses, as it does without a free file descriptor; or this process may not read its
@@ -133,6 +136,14 @@ def load() -> None:
 
     codecs: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle, _ExtendedMsgpack())
     _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
+
+
+def _load_before_fork() -> None:
+    with suppress(Exception):  # the first handle tries again, and reports what is wrong
+        load()
+
+
+os.register_at_fork(before=_load_before_fork)
 
 
 def register_codec(name: str, codec: Codec, *, replace: bool = False) -> None:
