@@ -125,7 +125,8 @@ for codec in "msgpack", "raw", "archive", "pickle":
     reader.close(); writer.unlink(); writer.close()
 print(); os.write(1, (" ".join(set(sys.modules) - forked) + chr(10)).encode()); os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", f"import sys{code}"], capture_output=True, text=True, timeout=TIMEOUT)
+    command = [sys.executable, "-c", f"import sys{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from shmsync._handles.waiting import Event, Newest
     from shmsync._session.attachment import Attachment
     from shmsync._session.pinned import PinnedVersion
-    from shmsync._session.state import Channel
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -539,18 +538,28 @@ class Reader(Generic[T]):
                 self._forget_if_closed()
             if seq == CLOSED:
                 self._detach()
-            return None if seq in {0, CLOSED} else waiting.Newest(attachment.channel, seq, word)
+            if seq in {0, CLOSED}:
+                return None
+            return waiting.Newest(attachment.channel, seq, word, self._last_returned())
+
+    def _newest_after_sleep(self, slept: Newest) -> Newest | None:
+        # Without the lock, in few steps: the wake-up is late already. Another thread may close this handle meanwhile.
+        attachment = self._attachment
+        if attachment is not None and attachment.channel is slept.channel and alive[0]:
+            seq = attachment.version.load()
+            if seq == slept.word:
+                if slept.channel.is_superseded():
+                    with self.lock:
+                        self._detach()
+            elif attachment.WORD_IS_SEQ and seq != CLOSED:
+                return waiting.Newest(slept.channel, seq, seq, self._last_returned())
+        return self._newest()
 
     def _last_returned(self) -> int:
         return max(self._returned, self._seen, self._waited)
 
     def _note_waited(self, seq: int) -> None:
         self._waited = seq
-
-    def _detach_if_superseded(self, channel: Channel, seen: int) -> None:
-        if channel.version.load_relaxed() == seen and channel.is_superseded():
-            with self.lock:
-                self._detach()
 
     # ---------------------------------------------------------------------------------------------------- the handle
 

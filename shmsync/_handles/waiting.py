@@ -49,11 +49,13 @@ class Newest(NamedTuple):
         channel: the current incarnation.
         seq: the newest sequence number.
         word: the value of the version word to sleep on.
+        returned: the newest sequence number of this incarnation that the reader has returned.
     """
 
     channel: Channel
     seq: int
     word: int
+    returned: int
 
 
 class VersionSource(Protocol[T]):
@@ -62,14 +64,11 @@ class VersionSource(Protocol[T]):
     def _newest(self) -> Newest | None:
         """Return the newest version of the current incarnation; None while nothing is published."""
 
-    def _last_returned(self) -> int:
-        """Return the newest sequence number of this incarnation that the reader has returned."""
+    def _newest_after_sleep(self, slept: Newest) -> Newest | None:
+        """Do as `_newest`, after a sleep on a word; a few steps if it is the same incarnation with a new version."""
 
     def _note_waited(self, seq: int) -> None:
         """Record that a wait has returned a sequence number."""
-
-    def _detach_if_superseded(self, channel: Channel, seen: int) -> None:
-        """Detach if the name was removed by another program while the version stayed at `seen`."""
 
     def _read_now(self) -> Snapshot[T]:
         """Pin the newest version. Raises if nothing is published, without waiting."""
@@ -184,11 +183,11 @@ def _rounds(
     deadline = float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
     max_sleep = max_sleep if stop_event is None else _MAX_SLEEP_WITH_EVENT
     pauses = absent_backoff()
+    newest = source._newest()
     while stop_event is None or not stop_event.is_set():
-        newest = source._newest()
         if newest is None:
             since.end_incarnation()
-        elif since.is_past(newest.channel.header.incarnation, newest.seq, source._last_returned()):
+        elif since.is_past(newest.channel.header.incarnation, newest.seq, newest.returned):
             source._note_waited(newest.seq)
             return newest.seq
         left = deadline - time.monotonic()
@@ -196,9 +195,10 @@ def _rounds(
             return None
         if newest is None:
             yield _Sleep(None, 0, min(next(pauses), left))
+            newest = source._newest()
         else:
             yield _Sleep(newest.channel, newest.word, min(max_sleep, newest.channel.MAX_SLEEP, left))
-            source._detach_if_superseded(newest.channel, newest.word)
+            newest = source._newest_after_sleep(newest)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from sys import getrefcount
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from shmsync._core import protocol, slots
 from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
@@ -53,7 +53,10 @@ class Attachment:
 
     Attributes:
         cell: the word that `Reader.get` compares with the label of the version that it has returned last.
+        WORD_IS_SEQ: whether the version word is the sequence number of the newest version.
     """
+
+    WORD_IS_SEQ: ClassVar[bool] = True
 
     def __init__(self, names: Names, channel: Channel, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
         self._names = names

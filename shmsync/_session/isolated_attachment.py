@@ -47,6 +47,8 @@ def open_attachment(names: Names, decoder: Decoder, lock: RLock, counters: Reade
 class IsolatedAttachment(Attachment):
     """The attachment of a reader to an isolated incarnation; with the interface of `Attachment`."""
 
+    WORD_IS_SEQ = False
+
     def __init__(self, names: Names, channel: PublicChannel, *rest: Any) -> None:
         super().__init__(names, channel, *rest)
         self.cell = channel.generation_cell
