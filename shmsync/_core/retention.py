@@ -11,6 +11,9 @@ views and sets the hazard. So for a view that is exported while another thread c
 
 1. Exported before the check: the check sees it, and the hazard stays.
 2. Exported after the check: its snapshot has to wait for the lock to set the hazard, and is pinned until then.
+
+An attachment has one tracker for each inode, however often it maps it: a second one would not see the views of the
+first, and clear the hazard that they rely on.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ViewTracker:
-    """Tracks the views of one mapped inode. The mapped memory refers to it, and each exporter to the memory.
+    """Tracks the views of one inode. The mapped memory refers to it, and each exporter to the memory.
 
     So the slot in `retained_by`, and its hazard word, outlives every view, even if reader and snapshots are gone.
 
@@ -37,14 +40,15 @@ class ViewTracker:
         lock: the reader's lock.
 
     Attributes:
+        generation: generation of the inode.
         retained_by: the slot whose hazard word retains the inode; None if none does.
     """
 
-    __slots__ = ("_exporters", "_generation", "_index", "_lock", "retained_by")
+    __slots__ = ("_exporters", "_index", "_lock", "generation", "retained_by")
 
     def __init__(self, index: int, generation: int, lock: RLock) -> None:
         self._index = index
-        self._generation = generation
+        self.generation = generation
         self._lock = lock
         self.retained_by: Slot | None = None
         self._exporters: dict[int, weakref.ref[Any]] = {}
@@ -61,7 +65,7 @@ class ViewTracker:
     def retain(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, pinned in `slot`."""
         if self.retained_by is None:  # one hazard is enough, in any slot
-            slot.set_hazard(self._index, self._generation)
+            slot.set_hazard(self._index, self.generation)
             self.retained_by = slot  # only now: if interrupted before, the next call retains as well
 
     def release_if_unused(self) -> None:
@@ -69,7 +73,7 @@ class ViewTracker:
         slot = self.retained_by
         if slot is not None and not self._exporters:
             self.retained_by = None  # first: if interrupted after this, the hazard stays, which costs one inode
-            slot.clear_hazard(self._index, self._generation)
+            slot.clear_hazard(self._index, self.generation)
 
     def _released(self, reference: weakref.ref[Any], is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if is_finalizing():

@@ -202,8 +202,12 @@ class Writer(Generic[T]):
         """Acquire the name; wait for another writer for as long as `lock_timeout`. The handle is not locked meanwhile.
 
         Raises:
-            WriteLockConflictError: the other writer is still alive.
+            WriteLockConflictError: the other writer is still alive; or this is called by a signal handler during
+                another call.
         """
+        with self._lock:
+            if self._busy:  # now: no time that is spent in the handler ends the call that it has interrupted
+                self._refuse_nested()
         deadline = time.monotonic() + self._lock_timeout
         pauses = backoff(*_LOCK_BACKOFF)
         while True:
@@ -219,8 +223,6 @@ class Writer(Generic[T]):
 
     def _acquire(self) -> None:
         with self._lock:
-            if self._busy:
-                self._refuse_nested()
             try:
                 self._take_turn()
                 self._current_ownership(time.monotonic())

@@ -23,6 +23,7 @@ from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_publ
 if TYPE_CHECKING:
     from threading import RLock
 
+    from shmsync._core.retention import ViewTracker
     from shmsync._core.slots import Slot
     from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
@@ -70,6 +71,7 @@ class Attachment:
         self._incarnation = self.channel.header.incarnation
         self._slot: Slot | None = None
         self._mappings: list[TrackedMapping | None] = [None, None]
+        self._released: list[ViewTracker | None] = [None, None]  # of mappings that may have views: see `release`
         self._pinned: PinnedVersion | None = None
         counters.attached += 1
         logger.debug("attached to %s", names.state)
@@ -163,7 +165,10 @@ class Attachment:
     def release(self) -> None:
         """Drop the mappings; the next read maps again. The slot is kept."""
         self._pinned = None
-        self._mappings = [None, None]
+        for index, mapping in enumerate(self._mappings):
+            if mapping is not None:
+                self._released[index] = mapping.views  # first: it has to be found when the inode is mapped again
+                self._mappings[index] = None
 
     def lower_slot(self) -> bool:
         """Exchange the highest slot in use for a lower one if there are few readers: the writer scans all below it.
@@ -211,7 +216,9 @@ class Attachment:
         segment_name = self._names.data[index]
         with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
             check_owner(self._names, segment)
-            return TrackedMapping(segment, index, generation, self._lock)
+            released = self._released[index]
+            views = released if released is not None and released.generation == generation else None
+            return TrackedMapping(segment, index, generation, self._lock, views)
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

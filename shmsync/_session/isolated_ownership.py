@@ -135,10 +135,11 @@ class IsolatedOwnership(Ownership):
         )
         publisher.settle()
         self.is_unpublished = self.version.load() == 0
-        self.previous_mode = state.adopt_mode()
-        if self.previous_mode is not None:
+        self.previous_mode = None
+        if state.has_other_permissions():
             with raised_as(DataWriteError, f"open {names.data[INDEX]}"):
-                self._adopt_mode(names, options.read_mode)
+                self._adopt_permissions(names, options.read_mode)
+            self.previous_mode = state.adopt_permissions()
         self.max_readers = options.max_readers
         self.previous_owner_pid = state.previous_owner_pid()
         state.record_owner(os.getpid(), time.time_ns())
@@ -147,7 +148,7 @@ class IsolatedOwnership(Ownership):
         self.prepare = publisher.prepare
 
     @staticmethod
-    def _adopt_mode(names: Names, mode: int) -> None:
+    def _adopt_permissions(names: Names, mode: int) -> None:
         with suppress(FileNotFoundError), open_segment(names.data[INDEX], writable=True) as segment:
             segment.set_mode(mode)
 

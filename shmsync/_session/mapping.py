@@ -22,6 +22,7 @@ class TrackedMapping(Mapping):
         index: index of the data segment, 0 or 1.
         generation: generation of the open inode.
         lock: the reader's lock.
+        views: the tracker of an earlier mapping of this inode; None if there was none.
 
     Attributes:
         views: tracks the views. The memory refers to it, too, so the hazard word outlives every view.
@@ -29,9 +30,11 @@ class TrackedMapping(Mapping):
 
     __slots__ = ("views",)
 
-    def __init__(self, segment: Segment, index: int, generation: int, lock: RLock) -> None:
+    def __init__(
+        self, segment: Segment, index: int, generation: int, lock: RLock, views: ViewTracker | None = None
+    ) -> None:
         super().__init__(segment, index, generation, writable=False)
-        self.views = self._memory.companion = ViewTracker(index, generation, lock)
+        self.views = self._memory.companion = views or ViewTracker(index, generation, lock)
 
     def export(self, start: int, end: int) -> memoryview:
         """Return a read-only view that may outlive the pin. Call while pinned."""

@@ -50,9 +50,10 @@ class Ownership:
         self.version = words.version
         self.is_unpublished = self.version.load() == 0
         self._table = WriterTable(names, open_control_segment(names, names.readers, writable=True), state.header)
-        self.previous_mode = state.adopt_mode()
-        if self.previous_mode is not None:
+        self.previous_mode: int | None = None
+        if state.has_other_permissions():
             self._table.set_mode(options.table_mode)
+            self.previous_mode = state.adopt_permissions()
         self.max_readers = state.header.max_readers
         self.previous_owner_pid = state.previous_owner_pid()
         state.record_owner(os.getpid(), time.time_ns())

@@ -258,15 +258,23 @@ class StateFile:
         self.is_isolated = self.header.isolated
         self._is_initialized = True
 
-    def adopt_mode(self) -> int | None:
-        """Give an incarnation of an earlier writer the mode of this one; return the previous mode if it differs."""
-        if self.has_other_mode():  # it ends with the first write
-            return None
-        readable = self._locks if self.public is None else self.public.segment
-        found = stat.S_IMODE(readable.status().st_mode)
-        if found == self._options.read_mode:
-            return None
-        readable.set_mode(self._options.read_mode)
+    def has_other_permissions(self) -> bool:
+        """Return whether an incarnation of an earlier writer, in the mode of this one, has other permission bits."""
+        return not self.has_other_mode() and self._permissions() != self._options.read_mode
+
+    def _permissions(self) -> int:
+        return stat.S_IMODE(self._readable().status().st_mode)
+
+    def _readable(self) -> Segment:
+        return self._locks if self.public is None else self.public.segment
+
+    def adopt_permissions(self) -> int:
+        """Give the segment the permission bits of this writer, and return those that it had.
+
+        Call it after the other segments have theirs: if this writer dies before, its successor sees that they differ.
+        """
+        found = self._permissions()
+        self._readable().set_mode(self._options.read_mode)
         return found
 
     def has_other_mode(self) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import SHM
+from helpers import SHM, TIMEOUT
 
 import shmsync
 from shmsync import ClosedError, Reader, WriteLockConflictError, Writer
@@ -98,3 +99,29 @@ def test_a_call_in_the_middle_of_another(name: str, outer: str, inner: str, publ
         assert not list(SHM.glob(f"{name}_*"))
         if not interruption.happened:
             return
+
+
+def test_a_nested_write_does_not_wait_for_the_lock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds the name is the interrupted call, which cannot end before the handler does."""
+
+    def refuse_to_sleep(seconds: float) -> None:
+        pytest.fail(f"the handler waits for {seconds} s")
+
+    monkeypatch.setattr(time, "sleep", refuse_to_sleep)
+    refused = 0
+    for nth in itertools.count(1, 23):  # a sample of the lines
+        with closing(Writer(name, lock_timeout=TIMEOUT)) as writer:
+
+            def handler(writer: Writer = writer) -> None:
+                nonlocal refused
+                try:
+                    writer.write(b"new")
+                except WriteLockConflictError:
+                    refused += 1
+
+            with Interruption(nth, handler) as interruption:
+                writer.write(b"old")
+            writer.unlink()
+        if not interruption.happened:
+            break
+    assert refused

@@ -191,6 +191,32 @@ def test_a_value_in_use_is_not_released(writer: Writer, name: str) -> None:
         assert held(name) == 0
 
 
+@pytest.mark.parametrize("how", ["get", "read"])
+def test_a_value_in_use_is_not_released_with_a_later_one(writer: Writer, name: str, how: str) -> None:
+    """The same inode is mapped twice: what is read from the second mapping must not let go of the first."""
+    writer.write(np.full(LARGE, 1.0))
+
+    def array(reader: Reader[Any]) -> Any:
+        if how == "get":
+            return reader.get()
+        with reader.read() as snapshot:
+            return snapshot.value
+
+    with Reader(name) as reader:
+        first = array(reader)
+        for _ in range(3):
+            reader.release()
+            second = array(reader)
+            assert (second == 1.0).all()
+            reader.release()
+            del second
+        for _ in range(4):
+            writer.write(np.full(LARGE, 2.0), grace_duration=0)
+        assert (first == 1.0).all()
+        del first
+        assert held(name) == 0
+
+
 # --------------------------------------------------------------------------------------------------------- descriptors
 
 

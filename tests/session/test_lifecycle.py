@@ -251,6 +251,40 @@ def test_segments_of_another_user(name: str, segment: str) -> None:
     assert force_unlink_name(names_of(name))
 
 
+@pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])
+def test_a_takeover_that_changes_the_mode_may_die_at_any_step(
+    name: str,
+    reuse_memory: bool,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: FBT001
+) -> None:
+    class Died(BaseException):
+        pass
+
+    set_mode = Segment.set_mode
+    steps = 0
+
+    def dies(segment: Segment, mode: int) -> None:
+        nonlocal steps
+        if steps == 0:
+            raise Died
+        steps -= 1
+        set_mode(segment, mode)
+
+    for before_death in range(2):
+        with Writer(name, mode=0o644, reuse_memory=reuse_memory) as writer:
+            writer.write(1)
+        steps = before_death
+        with monkeypatch.context() as patched, pytest.raises(Died):
+            patched.setattr(Segment, "set_mode", dies)
+            Writer(name, mode=0o640, reuse_memory=reuse_memory).write(2)
+        with Writer(name, mode=0o640, reuse_memory=reuse_memory) as writer:
+            writer.write(3)
+            writer.write(4)
+            assert modes(name) <= {"0o600", "0o640", "0o660"}
+            assert shmsync.info(name).seq == 3  # the same incarnation
+            writer.unlink()
+
+
 @pytest.mark.parametrize("owner", ["no such user", True, -1, 1.5])
 def test_owners_that_do_not_exist(owner: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="owner"):
