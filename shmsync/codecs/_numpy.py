@@ -18,7 +18,7 @@ from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _MAX_DIMENSIONS = 64
 _FLOAT64_SIZE = 8
@@ -206,6 +206,22 @@ def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[
         raise _damaged(f"it needs {array.nbytes} bytes and has none")
     array.flags.writeable = False
     return array
+
+
+def array_maker(content: slice, array: Any, order: str) -> Callable[[memoryview], Any]:
+    """Return a function that makes an array such as this one, in place and read-only, of a payload.
+
+    Args:
+        content: the bytes of the array in the payload, at least one.
+        array: an array that `array_from_buffer` has made of as many bytes.
+        order: its order.
+    """
+    from_buffer, dtype, shape = require_numpy().frombuffer, array.dtype, array.shape
+
+    def make(payload: memoryview) -> Any:
+        return from_buffer(payload[content], dtype).reshape(shape, order=order)
+
+    return make
 
 
 def _damaged(what: str) -> EntityReadError:

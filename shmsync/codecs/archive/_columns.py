@@ -2,14 +2,20 @@
 
 Opening a column only reads its header. A column opens its children on first access and keeps them, so none is opened
 twice. Children do not refer to their parents.
+
+`recipe` says how to open a column in the next version, if the bytes that opening has read are the same there: see
+`_schema`. A recipe must not refer to its column, and through it to the memory of its version. So the functions that
+make columns for recipes are not methods.
 """
 
 from __future__ import annotations
 
 import codecs
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _blocks, _numpy
+from shmsync.codecs._schema import Recipe
 from shmsync.codecs.archive._format import (
     BOOL,
     BYTES,
@@ -29,6 +35,8 @@ from shmsync.codecs.archive._format import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shmsync.codecs._schema import Span
 
 COLUMN_TYPES: dict[int, type[Column]] = {}
 _U64: Any = "Q"
@@ -59,6 +67,18 @@ class Column:
     def getter(self) -> Callable[[int], Any]:
         """Return the fastest equivalent of `get`."""
         return self.get
+
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return a function that returns an element as the key of a map: hashable, and not a view of the archive."""
+        return _PlainKeyGetter(self)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive: here, with the header that is parsed already."""
+        return Recipe((self.header.span,), partial(type(self), header=self.header))
+
+    def value_recipe(self) -> Recipe | None:
+        """Return how to get element 0 of this column, which is open, from another archive; None if it costs little."""
+        return None
 
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return a range of elements as plain objects, which do not refer to the archive."""
@@ -100,6 +120,31 @@ class Column:
         return column
 
 
+class _PlainKeyGetter:
+    """Returns keys as plain objects."""
+
+    __slots__ = ("_column",)
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+
+    def __call__(self, index: int) -> Any:
+        return as_key(self._column.plain(index, index + 1)[0])
+
+
+def as_key(value: Any) -> Any:
+    """Return a decoded key; keys that are lists were written as tuples.
+
+    Raises:
+        EntityReadError: a value of this type cannot be a key.
+    """
+    if isinstance(value, list):
+        return tuple(map(as_key, value))
+    if isinstance(value, dict) or _numpy.is_array(value):
+        raise damaged(f"a map has a key of type {type(value).__name__}")
+    return value
+
+
 def open_column(archive: memoryview, header: Header) -> Column:
     """Return the column with this header.
 
@@ -124,6 +169,10 @@ class Nulls(Column):
     def get(self, _: int) -> None:
         """Return None."""
 
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return `get`."""
+        return self.get
+
 
 class Bools(Column):
     """A column of bools."""
@@ -137,6 +186,10 @@ class Bools(Column):
     def get(self, index: int) -> bool:
         """Return an element."""
         return self._view[index] != 0
+
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return `get`."""
+        return self.get
 
 
 class Numbers(Column):
@@ -157,6 +210,19 @@ class Numbers(Column):
         """Return the fastest equivalent of `get`."""
         return self.view.__getitem__  # type: ignore[no-any-return]
 
+    key_getter = getter
+
+    def content(self) -> tuple[Span, ...]:
+        """Return where the elements are."""
+        start = self.header.words[0]
+        return ((start, start + WORD * self.header.n),)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive."""
+        header = self.header
+        data = slice(*self.content()[0])
+        return Recipe((header.span,), partial(_numbers, header, data, _FORMATS[header.kind]))
+
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return a range of elements as plain objects."""
         return self.view[start:stop].tolist()  # type: ignore[no-any-return]
@@ -168,6 +234,14 @@ class Numbers(Column):
             return self.view
         dtype = _DTYPES[self.header.kind]
         return numpy.frombuffer(self.view, dtype) if self.header.n else numpy.empty(0, dtype)
+
+
+def _numbers(header: Header, data: slice, format_: Any, archive: memoryview) -> Numbers:
+    column = Numbers.__new__(Numbers)
+    column.archive = archive
+    column.header = header
+    column.view = archive[data].cast(format_)
+    return column
 
 
 class VarBinary(Column):
@@ -199,6 +273,21 @@ class VarBinary(Column):
     def getter(self) -> Callable[[int], Any]:
         """Return the fastest equivalent of `get`."""
         return self._str if self.type is str else self._bytes
+
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return a function that returns an element as the key of a map."""
+        return self._str if self.type is str else super().key_getter()
+
+    def content(self) -> tuple[Span, ...]:
+        """Return where the elements are."""
+        offsets, data, size = self.header.words[:3]
+        return (offsets, offsets + WORD * (self.header.n + 1) if offsets else 0), (data, data + size)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive."""
+        offsets, data = (slice(*span) for span in self.content())
+        fixed = self.header, self.type, self.length, offsets if self.offsets is not None else None
+        return Recipe((self.header.span,), partial(_var_binary, *fixed, data))
 
     def _span(self, index: int) -> memoryview:
         if self.offsets is None:
@@ -233,6 +322,19 @@ class VarBinary(Column):
                 _check_utf8(span)
             elif self.type is str:
                 self._str(index)
+
+
+def _var_binary(
+    header: Header, type_: type[str | bytes], length: int, offsets: slice | None, data: slice, archive: memoryview
+) -> VarBinary:
+    column = VarBinary.__new__(VarBinary)
+    column.archive = archive
+    column.header = header
+    column.offsets = None if offsets is None else archive[offsets].cast(_U64)
+    column.data = archive[data]
+    column.type = type_
+    column.length = length
+    return column
 
 
 def _check_utf8(text: memoryview) -> None:

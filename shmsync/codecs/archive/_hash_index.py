@@ -23,9 +23,9 @@ from shmsync.codecs.archive._format import LINK_SIZE, damaged
 from shmsync.codecs.archive._keys import canonical_bytes, plain_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from shmsync.codecs.archive._columns import VarBinary
+    from shmsync.codecs.archive._columns import Column, Numbers, VarBinary
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8
@@ -141,19 +141,34 @@ def _prime_from(minimum: int) -> int:
 # ----------------------------------------------------------------------------------------------------------- looking up
 
 
-class KeyIndex:
-    """Looks up keys of any type in the hash table of a map.
+class _Chains:
+    """A hash table in an archive.
 
-    Args:
-        table: the hash table.
-        get: returns the key of an entry.
+    The subclasses are all made of the number of buckets, of the table (first the heads, then the links), and of the
+    column of keys.
     """
 
-    __slots__ = ("_get", "_heads", "_links", "_prime")
+    __slots__ = ("_heads", "_links", "_prime")
 
-    def __init__(self, table: HashTable, get: Callable[[int], Any]) -> None:
-        self._prime, self._heads, self._links = table
-        self._get = get
+    _links: memoryview
+
+    def _next(self, link: int) -> int:
+        following: int = self._links[link - 1]
+        if following >= link:
+            raise damaged("a hash table contains a cycle")
+        return following
+
+
+class KeyIndex(_Chains):
+    """Looks up keys of any type in the hash table of a map."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, buckets: int, table: memoryview, keys: Column) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._get = keys.key_getter()
 
     def find(self, key: Any) -> int:
         """Return the entry of a key; -1 if the map does not contain it.
@@ -173,21 +188,17 @@ class KeyIndex:
             link = self._next(link)
         return -1
 
-    def _next(self, link: int) -> int:
-        following: int = self._links[link - 1]
-        if following >= link:
-            raise damaged("a hash table contains a cycle")
-        return following
 
-
-class IntegerKeyIndex(KeyIndex):
+class IntegerKeyIndex(_Chains):
     """Looks up keys among integers."""
 
     __slots__ = ("_keys",)
 
-    def __init__(self, table: HashTable, keys: memoryview) -> None:
-        super().__init__(table, keys.__getitem__)
-        self._keys = keys
+    def __init__(self, buckets: int, table: memoryview, keys: Numbers) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._keys = keys.view
 
     def find(self, key: Any) -> int:
         """Return the entry of a key; -1 if the map does not contain it."""
@@ -205,13 +216,15 @@ class IntegerKeyIndex(KeyIndex):
         return -1
 
 
-class BinaryKeyIndex(KeyIndex):
+class BinaryKeyIndex(_Chains):
     """Looks up keys among strings, or among bytes."""
 
     __slots__ = ("_data", "_length", "_offsets", "_type")
 
-    def __init__(self, table: HashTable, keys: VarBinary) -> None:
-        super().__init__(table, keys.get)
+    def __init__(self, buckets: int, table: memoryview, keys: VarBinary) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
         self._type: Any = keys.type
         self._data = keys.data
         self._offsets = keys.offsets
