@@ -84,12 +84,20 @@ def describe(array: Any) -> Description:
     Raises:
         EntityWriteError: another process could not restore the array from its bytes.
     """
-    numpy = numpy_if_imported()
-    if isinstance(array, numpy.ma.MaskedArray):
-        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
+    refuse_masked(array)
     text = dtype_to_text(array.dtype)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     return Description(text, order, array.shape)
+
+
+def refuse_masked(array: Any) -> None:
+    """Check that an array is not a masked one.
+
+    Raises:
+        EntityWriteError: it is.
+    """
+    if isinstance(array, numpy_if_imported().ma.MaskedArray):
+        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ from xxhash import xxh3_64_intdigest
 from shmsync.codecs import _numpy
 from shmsync.codecs.archive._format import LINK_SIZE, damaged
 from shmsync.codecs.archive._keys import canonical_bytes, plain_key
+from shmsync.codecs.archive._packed_keys import PACK_FROM, PackedKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8
-_NUMPY_FROM = 500  # with fewer keys, a loop in Python is faster than starting a vectorized one
 
 
 class HashTable(NamedTuple):
@@ -53,12 +53,12 @@ class HashedKeys(NamedTuple):
     """The keys of a map in the form in which they are hashed.
 
     Attributes:
-        keys: integers (an `array` or a NumPy array), or bytes.
+        keys: integers (an `array` or a NumPy array), a list of bytes, or PackedKeys.
         content: the bytes of all keys, concatenated.
         are_integers: whether the keys are integers, and therefore their own hashes.
     """
 
-    keys: Sequence[Any]
+    keys: Sequence[Any] | PackedKeys
     content: Any
     are_integers: bool = False
 
@@ -72,11 +72,10 @@ def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
 def build(hashed: HashedKeys) -> HashTable:
     """Return the hash table of a map: the first with short chains, else the best of those tried."""
     count = len(hashed.keys)
-    numpy = _numpy.numpy_if_installed() if count >= _NUMPY_FROM else None
+    numpy = _numpy.numpy_if_installed() if count >= PACK_FROM else None
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
-        seed = xxh3_64_intdigest(hashed.content, attempt)
-        prime = _prime_from(count + count // 2 + seed % (count // 2 + 1))
+        prime = bucket_count(hashed.content, count, attempt)
         table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
         if shortest is None or longest_chain < shortest:
             best, shortest = table, longest_chain
@@ -86,10 +85,17 @@ def build(hashed: HashedKeys) -> HashTable:
     return best
 
 
+def bucket_count(content: Any, count: int, attempt: int = 0) -> int:
+    """Return how many buckets a table of `count` keys with this content is given, at first or in a later attempt."""
+    return _prime_from(count + count // 2 + xxh3_64_intdigest(content, attempt) % (count // 2 + 1))
+
+
 def _bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
     """Return the bucket of each key."""
     if numpy is not None and hashed.are_integers:
         return numpy.asarray(hashed.keys) % prime
+    if isinstance(hashed.keys, PackedKeys):
+        return hashed.keys.hashes(prime) % prime
     hashes = hashed.keys if hashed.are_integers else map(xxh3_64_intdigest, hashed.keys, repeat(prime))
     if numpy is not None:
         return numpy.fromiter(hashes, numpy.uint64, len(hashed.keys)) % prime
