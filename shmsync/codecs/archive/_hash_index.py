@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8
+_VECTORIZED_UNTIL = 1 << 31  # an entry and its bucket fit into 64 bits
 
 
 class HashTable(NamedTuple):
@@ -72,7 +73,7 @@ def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
 def build(hashed: HashedKeys) -> HashTable:
     """Return the hash table of a map: the first with short chains, else the best of those tried."""
     count = len(hashed.keys)
-    numpy = _numpy.numpy_if_installed() if count >= PACK_FROM else None
+    numpy = _numpy.numpy_if_installed() if PACK_FROM <= count < _VECTORIZED_UNTIL else None
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
         prime = bucket_count(hashed.content, count, attempt)
@@ -114,26 +115,20 @@ def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
 
 
 def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
-    """Build the same table with array operations. Each round links the newest remaining entry of every bucket."""
-    tails = numpy.zeros(prime, numpy.uint32)
-    links = numpy.zeros(len(buckets), numpy.uint32)
-    remaining = numpy.arange(1, len(buckets) + 1, dtype=numpy.uint32)
-    heads = None
-    rounds = 0
-    while len(remaining):
-        bucket = buckets[remaining - 1]
-        previous = tails[bucket]
-        tails[bucket] = remaining  # of several entries for one bucket, the last assignment wins
-        linked = tails[bucket] == remaining
-        if heads is None:
-            heads = tails.copy()
-        else:
-            links[previous[linked] - 1] = remaining[linked]
-        remaining = remaining[~linked]
-        rounds += 1
-        if rounds > _MAX_CHAIN + len(buckets) // 64:  # long chains need many rounds, and the loop in Python does not
-            return _chain(buckets.tolist(), prime, None)
-    return HashTable(prime, heads, links), rounds
+    """Build the same table with array operations: sort the entries by bucket, then link each with the one before."""
+    shift = len(buckets).bit_length()  # each bucket with its entry as one integer, which is sorted much faster
+    ordered = buckets.astype(numpy.uint64) << shift | numpy.arange(len(buckets), dtype=numpy.uint64)
+    ordered.sort()
+    bucket, entry = ordered >> shift, (ordered & ((1 << shift) - 1)).astype(numpy.uint32)
+    starts = numpy.flatnonzero(numpy.concatenate(([True], bucket[1:] != bucket[:-1])))  # of the run of each bucket
+    lengths = numpy.diff(starts, append=len(entry))
+    previous = numpy.concatenate((entry[:1], entry[:-1])) + numpy.uint32(1)
+    previous[starts] = 0
+    links = numpy.empty(len(entry), numpy.uint32)
+    links[entry] = previous
+    heads = numpy.zeros(prime, numpy.uint32)
+    heads[bucket[starts]] = entry[starts + lengths - 1] + numpy.uint32(1)
+    return HashTable(prime, heads, links), int(lengths.max())
 
 
 def _prime_from(minimum: int) -> int:

@@ -20,6 +20,8 @@ PACK_FROM = 500
 _BLOCK = 16384
 """How many keys are packed at once: signals are handled, and other threads run, between blocks."""
 _SEPARATOR = "\0"
+_UTF8_SIZES = 0x80, 0x800, 0x10000
+"""A code point takes one byte, and one more from each of these on."""
 
 
 class _OtherTypeError(Exception):
@@ -82,7 +84,7 @@ def packed(keys: Any) -> PackedKeys | None:
         keys: a list, or a one-dimensional array of a dtype that `is_packable` accepts.
     """
     numpy = _numpy.numpy_if_installed() if len(keys) >= PACK_FROM else None
-    if numpy is None:
+    if numpy is None or not len(keys):
         return None
     try:
         if not isinstance(keys, list):
@@ -173,10 +175,10 @@ def _utf8(numpy: Any, codes: Any, lengths: Any) -> tuple[Any, Any]:
     Raises:
         UnicodeError: some are surrogates, or no code points.
     """
-    if not len(codes) or codes.max() < 0x80:
+    if not len(codes) or codes.max() < _UTF8_SIZES[0]:
         return codes.astype(numpy.uint8), lengths
     # How many bytes each takes, summed up to the end of each string.
-    sizes = 1 + (codes >= 0x80).astype(numpy.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    sizes = 1 + sum((codes >= limit).astype(numpy.int64) for limit in _UTF8_SIZES)
     ends = numpy.concatenate(([0], numpy.cumsum(sizes)))[numpy.cumsum(lengths)]
     text = codes.tobytes().decode("utf-32-le" if numpy.little_endian else "utf-32-be")
     return text.encode(), numpy.diff(ends, prepend=0)

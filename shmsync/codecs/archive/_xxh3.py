@@ -1,7 +1,7 @@
-"""XXH3-64 with a seed, of many short keys at once: what `xxhash.xxh3_64_intdigest` returns for each, by array operations.
+"""XXH3-64 of many short keys at once, by array operations: what `xxhash.xxh3_64_intdigest` returns for each of them.
 
-The algorithm depends on the length of the input: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. Keys of
-more than 128 bytes are left to xxhash. Names are those of the specification.
+The algorithm depends on the length of the input: https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. Names
+are those of the specification. Keys of more than 128 bytes are left to xxhash.
 """
 
 from __future__ import annotations
