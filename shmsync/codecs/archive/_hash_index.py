@@ -115,20 +115,25 @@ def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
 
 
 def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
-    """Build the same table with array operations: sort the entries by bucket, then link each with the one before."""
-    shift = len(buckets).bit_length()  # each bucket with its entry as one integer, which is sorted much faster
-    ordered = buckets.astype(numpy.uint64) << shift | numpy.arange(len(buckets), dtype=numpy.uint64)
-    ordered.sort()
-    bucket, entry = ordered >> shift, (ordered & ((1 << shift) - 1)).astype(numpy.uint32)
-    starts = numpy.flatnonzero(numpy.concatenate(([True], bucket[1:] != bucket[:-1])))  # of the run of each bucket
-    lengths = numpy.diff(starts, append=len(entry))
-    previous = numpy.concatenate((entry[:1], entry[:-1])) + numpy.uint32(1)
-    previous[starts] = 0
-    links = numpy.empty(len(entry), numpy.uint32)
-    links[entry] = previous
+    """Build the same table with array operations."""
+    links_to = numpy.arange(1, len(buckets) + 1, dtype=numpy.uint32)
     heads = numpy.zeros(prime, numpy.uint32)
-    heads[bucket[starts]] = entry[starts + lengths - 1] + numpy.uint32(1)
-    return HashTable(prime, heads, links), int(lengths.max())
+    heads[buckets] = links_to  # of several entries for one bucket, the last assignment wins
+    links = numpy.zeros(len(buckets), numpy.uint32)
+    others = numpy.flatnonzero(heads[buckets] != links_to).astype(numpy.uint64)
+    if not len(others):
+        return HashTable(prime, heads, links), 1
+    # The others by bucket, so that each follows its successor in the chain. Each with its bucket is one integer: these
+    # are sorted much faster than indices.
+    shift = len(buckets).bit_length()
+    others |= buckets[others].astype(numpy.uint64) << shift
+    others.sort()
+    bucket, entry = others >> shift, (others & ((1 << shift) - 1)).astype(numpy.uint32)
+    is_last = numpy.concatenate((bucket[1:] != bucket[:-1], [True]))  # of those with its bucket
+    ends = numpy.flatnonzero(is_last)
+    links[entry[1:]] = numpy.where(is_last[:-1], 0, links_to[entry[:-1]])
+    links[heads[bucket[ends]] - 1] = links_to[entry[ends]]
+    return HashTable(prime, heads, links), 1 + int(numpy.diff(ends, prepend=-1).max())
 
 
 def _prime_from(minimum: int) -> int:
