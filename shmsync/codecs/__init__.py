@@ -183,7 +183,7 @@ class Decoder:
         if codec.ID in _MSGPACK:
             extended = codec.ID == msgpack.EXTENDED_ID
             value = msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
-            if last == self._last and not extended:
+            if last == self._last and not isinstance(value, (dict, list)):
                 self._schema = schema_of(codec, payload, msgpack.array_recipe(payload, value))
             return value
         if codec.NAME == "archive":

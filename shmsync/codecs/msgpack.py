@@ -393,7 +393,10 @@ def decode(
 
 
 def array_recipe(payload: memoryview, value: Any) -> Recipe | None:
-    """Return how to decode the next version of a frame whose value is an array; None for any other value."""
+    """Return how to decode the next version of a frame whose value is an array; None for any other value.
+
+    An array alone has no extensions of ours but the reference to its buffer, so its codec number is ID.
+    """
     if not _numpy.is_array(value) or not value.nbytes:
         return None
     body, buffers = _frame.locate(payload)

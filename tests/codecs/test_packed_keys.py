@@ -33,10 +33,10 @@ def some_texts(count: int, letters: str = LETTERS, longest: int = 40) -> list[st
 
 def array_of(texts: list[str], kind: str) -> Any:
     if kind == "T":
-        return np.array(texts, STRING())  # type: ignore[misc]
+        return np.array(texts, STRING())  # type: ignore[misc, arg-type]
     if kind == "S":
         return np.array([text.encode() for text in texts])
-    return np.array(texts, ">U" if kind == "swapped" else None)
+    return np.array(texts, ">U" if kind == "swapped" else "U")
 
 
 # ------------------------------------------------------------------------------------------------------------- hashing
@@ -44,7 +44,8 @@ def array_of(texts: list[str], kind: str) -> Any:
 
 def hashed(keys: list[bytes], seed: int) -> list[int]:
     offsets = np.cumsum([0, *map(len, keys)])
-    return _xxh3.hashes(np, np.frombuffer(b"".join(keys), np.uint8), offsets, seed).tolist()
+    found: list[int] = _xxh3.hashes(np, np.frombuffer(b"".join(keys), np.uint8), offsets, seed).tolist()
+    return found
 
 
 @pytest.mark.parametrize("seed", [0, 1_500_007, 2**32 + 5, 2**64 - 1])
@@ -192,7 +193,7 @@ def test_a_surrogate_is_named() -> None:
 
 @pytest.mark.skipif(STRING is None, reason="NumPy 2 has it")
 def test_strings_with_missing_values() -> None:
-    keys = np.array(["a", None], STRING(na_object=None))  # type: ignore[misc]
+    keys = np.array(["a", None], STRING(na_object=None))  # type: ignore[misc, arg-type]
     with pytest.raises(EntityWriteError, match="keys of an ArrayMap must be"):
         ArrayMap(keys, np.zeros(2))
 
