@@ -150,10 +150,12 @@ class Encoder:
             _idle_packers.append((packer, found))
             if len(packed) < OUT_OF_BAND_FROM:
                 return packed[1:]  # most values: without another call
-        return self._encode(value, (packed, found))
+        done = [(packed, found)]
+        del packed, found  # they may be as large as the value, and are packed again if it contains large bytes
+        return self._encode(value, done)
 
-    def _encode(self, value: object, result: tuple[bytes, _Found] | None = None) -> Payload:
-        """Return the packed value. If it was packed by `encode` already, that is the `result`."""
+    def _encode(self, value: object, done: list[tuple[bytes, _Found]] | None = None) -> Payload:
+        """Return the packed value. If `encode` has packed it already, it is taken out of `done`."""
         boxed = [value]
         try:
             if self._searches_left:
@@ -161,14 +163,14 @@ class Encoder:
                 self._searches_left = SEARCHES if has_large else self._searches_left - 1
                 packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
                 return self._payload(value, packed, found)
-            packed, found = result or _pack(boxed, self._enc_hook)
+            packed, found = done.pop() if done else _pack(boxed, self._enc_hook)
             if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
                 return self._payload(value, packed, found)
         except ERRORS as error:
             if self._searches_left or isinstance(error, EntityWriteError):
                 raise self._refusal(value, error) from _culprit.cause_of(error)
         # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
-        packed, found, result = b"", _NOTHING, None
+        packed, found = b"", _NOTHING
         self._searches_left = SEARCHES
         return self._encode(value)
 

@@ -193,7 +193,7 @@ def test_a_surrogate_is_named() -> None:
 
 @pytest.mark.skipif(STRING is None, reason="NumPy 2 has it")
 def test_strings_with_missing_values() -> None:
-    keys = np.array(["a", None], STRING(na_object=None))  # type: ignore[misc, arg-type]
+    keys = np.array(["a", None], STRING(na_object=None))  # type: ignore[misc]
     with pytest.raises(EntityWriteError, match="keys of an ArrayMap must be"):
         ArrayMap(keys, np.zeros(2))
 

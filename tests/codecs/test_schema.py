@@ -88,7 +88,7 @@ KEYS: list[Any] = [0, 7, 1.0, 2**63, TEXTS[5], RAGGED[6], b"key 5", 3.5, "a", "b
 
 def looked_up(value: Mapping[Any, Any], key: Any) -> Any:
     try:
-        return repr(value.get(key))
+        return repr(unarchive(value.get(key)))
     except EntityReadError as error:
         return str(error)
 
@@ -105,7 +105,7 @@ SERIES: dict[str, Callable[[float], Version]] = {
     "floats": lambda x: archived([x] * 50),
     "list": lambda x: archived([[x, "a"], None, {"b": x}]),
     "int keys": lambda x: archived(ArrayMap(np.arange(COUNT) * 7, ROWS + x)),
-    "unsigned keys": lambda x: archived(ArrayMap(np.arange(COUNT, dtype="u8") + 2**63, ROWS + x)),
+    "unsigned keys": lambda x: archived(ArrayMap(np.arange(COUNT, dtype="u8") + np.uint64(2**63), ROWS + x)),
     "text keys": lambda x: archived(ArrayMap(TEXTS, ROWS + x)),
     "ragged keys": lambda x: archived(ArrayMap(RAGGED, ROWS + x)),
     "bytes keys": lambda x: archived(ArrayMap([text.encode() for text in TEXTS], ROWS + x)),
