@@ -131,6 +131,25 @@ def test_keys_that_are_not_packed(keys: list[Any]) -> None:
     assert _packed_keys.packed(keys) is None
 
 
+@pytest.mark.skipif(STRING is None, reason="NumPy 2 has it")
+@pytest.mark.usefixtures("from_one")
+def test_one_long_string_does_not_widen_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    codes = _packed_keys._codes
+
+    def noted(numpy: Any, strings: Any, dtype: Any) -> Any:
+        widths.append(strings.itemsize)
+        return codes(numpy, strings, dtype)
+
+    monkeypatch.setattr(_packed_keys, "_codes", noted)
+    texts = ["ab\0", "x" * 5000, *some_texts(40)]
+    found = _packed_keys.packed(array_of(texts, "T"))
+    assert found is not None
+    assert bytes(found.data) == "".join(texts).encode()
+    assert len(widths) == 2  # of three blocks
+    assert max(widths) <= 4 * 41
+
+
 def test_few_keys_and_no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{number}" for number in range(_packed_keys.PACK_FROM)]
     assert _packed_keys.packed(texts) is not None

@@ -26,7 +26,8 @@ from shmsync.codecs.archive._packed_keys import PACK_FROM, PackedKeys
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shmsync.codecs.archive._columns import Column, Numbers, VarBinary
+    from shmsync.codecs.archive._binary_columns import VarBinary
+    from shmsync.codecs.archive._columns import Column, Numbers
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8

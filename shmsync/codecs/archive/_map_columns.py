@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs._schema import Recipe
-from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, VarBinary, as_key
+from shmsync.codecs.archive._binary_columns import VarBinary
+from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, as_key
 from shmsync.codecs.archive._format import (
     INT,
     LINK_SIZE,

@@ -19,6 +19,10 @@ PACK_FROM = 500
 
 _BLOCK = 16384
 """How many keys are packed at once: signals are handled, and other threads run, between blocks."""
+_BLOCK_SIZE = 4 * 1024 * 1024
+"""How many bytes of an array of strings are packed at once."""
+_WIDEST = 256
+"""Strings of variable width become fixed ones if none in their block is longer: one of a megabyte would widen all."""
 _SEPARATOR = "\0"
 _UTF8_SIZES = 0x80, 0x800, 0x10000
 """A code point takes one byte, and one more from each of these on."""
@@ -88,10 +92,12 @@ def packed(keys: Any) -> PackedKeys | None:
         return None
     try:
         if not isinstance(keys, list):
-            return PackedKeys(BYTES if keys.dtype.kind == "S" else STR, _parts_of_array(numpy, keys))
+            rows = min(_BLOCK, max(1, _BLOCK_SIZE // max(1, keys.dtype.itemsize)))
+            parts = (_part_of_array(numpy, each) for each in _blocks_of(keys, rows))
+            return PackedKeys(BYTES if keys.dtype.kind == "S" else STR, parts)
         kind = STR if type(keys[0]) is str else BYTES
         part_of = _part_of_texts if kind == STR else _part_of_bytes
-        return PackedKeys(kind, (part_of(numpy, each) for each in _blocks_of(keys)))
+        return PackedKeys(kind, (part_of(numpy, each) for each in _blocks_of(keys, _BLOCK)))
     except (_OtherTypeError, UnicodeError):  # surrogates: the caller finds out which key has them
         return None
 
@@ -102,9 +108,9 @@ def is_packable(dtype: Any) -> bool:
     return dtype.kind in "US" or (dtype.kind == "T" and not hasattr(dtype, "na_object"))
 
 
-def _blocks_of(keys: Any) -> Iterator[Any]:
-    for start in range(0, len(keys), _BLOCK):
-        yield keys[start : start + _BLOCK]
+def _blocks_of(keys: Any, count: int) -> Iterator[Any]:
+    for start in range(0, len(keys), count):
+        yield keys[start : start + count]
 
 
 def _lengths(numpy: Any, keys: Sequence[Any]) -> Any:
@@ -134,23 +140,21 @@ def _part_of_texts(numpy: Any, texts: list[str]) -> tuple[Any, Any]:
     return joined.replace(_SEPARATOR.encode(), b""), lengths
 
 
-def _parts_of_array(numpy: Any, keys: Any) -> Iterator[tuple[Any, Any]]:
-    for block in _blocks_of(keys):
-        codes, lengths = _codes_of(numpy, block)
-        width = codes.shape[1]
-        flat = codes.ravel() if (lengths == width).all() else codes[numpy.arange(width) < lengths[:, None]]
-        yield (flat, lengths) if codes.itemsize == 1 else _utf8(numpy, flat, lengths)
-
-
-def _codes_of(numpy: Any, block: Any) -> tuple[Any, Any]:
-    """Return the code points of strings, or the bytes, in one row each, and how many each row has."""
-    if block.dtype.kind != "T":
+def _part_of_array(numpy: Any, block: Any) -> tuple[Any, Any]:
+    if block.dtype.kind == "T":
+        # A mark at the end of each, because strings of fixed width cannot end with a zero.
+        marked = numpy.strings.add(block, "|")
+        width = numpy.strings.str_len(marked).max()
+        if width > _WIDEST:
+            return _part_of_texts(numpy, block.tolist())
+        codes = _codes(numpy, marked.astype(f"U{width}"), numpy.uint32)
+        lengths = _lengths_of_rows(numpy, codes) - 1
+    else:
         codes = _codes(numpy, block, numpy.uint8 if block.dtype.kind == "S" else numpy.uint32)
-        return codes, _lengths_of_rows(numpy, codes)
-    # Of variable width. A mark at the end of each, because those of fixed width cannot end with a zero.
-    marked = numpy.strings.add(block, "|")
-    codes = _codes(numpy, marked.astype(f"U{numpy.strings.str_len(marked).max()}"), numpy.uint32)
-    return codes, _lengths_of_rows(numpy, codes) - 1
+        lengths = _lengths_of_rows(numpy, codes)
+    width = codes.shape[1]
+    flat = codes.ravel() if (lengths == width).all() else codes[numpy.arange(width) < lengths[:, None]]
+    return (flat, lengths) if codes.itemsize == 1 else _utf8(numpy, flat, lengths)
 
 
 def _codes(numpy: Any, strings: Any, dtype: Any) -> Any:
