@@ -10,8 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgpack import unpackb
+
 from shmsync.codecs import msgpack
+from shmsync.codecs._frame import MAGIC
 from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
+from shmsync.codecs._schema import NO_SCHEMA, schema_of
+from shmsync.codecs._unpack import ERRORS
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ __all__ += ["load", "name_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
+_MSGPACK_ID = msgpack.ID
 _MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
 
 
@@ -110,7 +116,9 @@ class Decoder:
         self._frozen = frozen
         self._is_plain = type_ is None and not frozen
         self._zero_copy_bytes = zero_copy_bytes
-        self._decode_archive = _archive_decoder(zero_copy_bytes=zero_copy_bytes)
+        self._archive = _archive()
+        self._last: tuple[NumberedCodec, int] | None = None  # codec and size of the last version that was exported
+        self._schema = NO_SCHEMA  # the schema of that version, if it had the codec and the size of the one before
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -125,10 +133,17 @@ class Decoder:
                 and pickles are not allowed.
         """
         codec = published.codec
-        value = self.decode_plain(codec.ID, published.view()) if codec.ID in _MSGPACK else NOT_PLAIN
-        if value is not NOT_PLAIN:
-            return value
-        value = self._decode_exported(codec, published.export(), [] if exposed is None else exposed)
+        schema = self._schema
+        if codec is schema.codec:
+            payload = published.export()
+            if len(payload) == schema.size and schema.read(payload) == schema.content:
+                return schema.make(payload)  # never a memoryview, nor a container of memoryviews
+        else:
+            value = self.decode_plain(codec.ID, published.view()) if codec.ID in _MSGPACK else NOT_PLAIN
+            if value is not NOT_PLAIN:
+                return value
+            payload = published.export()
+        value = self._decode_exported(codec, payload, [] if exposed is None else exposed)
         if exposed is not None and type(value) is memoryview:
             exposed.append(value)
         return value
@@ -146,8 +161,11 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
-        if codec == msgpack.ID and self._is_plain and not msgpack.is_frame(payload):
-            return msgpack.unpack(payload)
+        if codec == _MSGPACK_ID and self._is_plain and payload and payload[0] != MAGIC:
+            try:
+                return unpackb(payload, strict_map_key=False)  # most values: without another call
+            except ERRORS as error:
+                return msgpack.unpack_refused(payload, error)
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
         return msgpack.decode_plain(codec, payload, frozen=self._frozen)
@@ -161,11 +179,18 @@ class Decoder:
         views = exposed if self._zero_copy_bytes else None
         if self._typed is not None:
             return self._typed.decode(codec, payload, views)
+        last, self._last, self._schema = self._last, (codec, len(payload)), NO_SCHEMA
         if codec.ID in _MSGPACK:
             extended = codec.ID == msgpack.EXTENDED_ID
-            return msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
+            value = msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
+            if last == self._last and not isinstance(value, (dict, list)):
+                self._schema = schema_of(codec, payload, msgpack.array_recipe(payload, value))
+            return value
         if codec.NAME == "archive":
-            return self._decode_archive(payload)
+            value, root = self._archive.open_root(payload, zero_copy_bytes=self._zero_copy_bytes)
+            if last == self._last:
+                self._schema = schema_of(codec, payload, self._archive.recipe_of(payload, root))
+            return value
         return codec.decode(payload)
 
     def check(self, codec: NumberedCodec, payload: memoryview) -> None:
@@ -185,7 +210,7 @@ def _typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, a
     return typed_decoder(type_, dec_hook, any_class=any_class)
 
 
-def _archive_decoder(*, zero_copy_bytes: bool) -> Callable[[memoryview], Any]:
+def _archive() -> Any:
     from shmsync.codecs import archive  # noqa: PLC0415 - as above
 
-    return partial(archive.decode, zero_copy_bytes=zero_copy_bytes)
+    return archive

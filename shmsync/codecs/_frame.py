@@ -62,6 +62,16 @@ def unpack(payload: memoryview) -> tuple[memoryview, list[memoryview]]:
     """Return the body and the buffers of a frame, as views of it.
 
     Raises:
+        EntityReadError: see `locate`.
+    """
+    body, buffers = locate(payload)
+    return payload[body], list(map(payload.__getitem__, buffers))
+
+
+def locate(payload: memoryview) -> tuple[slice, list[slice]]:
+    """Return where the body and the buffers of a frame are.
+
+    Raises:
         EntityReadError: the payload is not a frame, or its body or a buffer extends beyond its end.
     """
     if len(payload) < _HEADER.size or not is_frame(payload):
@@ -83,5 +93,5 @@ def unpack(payload: memoryview) -> tuple[memoryview, list[memoryview]]:
                 f"the published frame is damaged: a buffer ends at byte {offset + size} of {len(payload)}; "
                 "publish the value again"
             )
-        buffers.append(payload[offset : offset + size])
-    return payload[body_at : body_at + body_size], buffers
+        buffers.append(slice(offset, offset + size))
+    return slice(body_at, body_at + body_size), buffers

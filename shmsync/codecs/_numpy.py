@@ -18,7 +18,7 @@ from shmsync.codecs._frame import Buffer
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _MAX_DIMENSIONS = 64
 _FLOAT64_SIZE = 8
@@ -84,12 +84,20 @@ def describe(array: Any) -> Description:
     Raises:
         EntityWriteError: another process could not restore the array from its bytes.
     """
-    numpy = numpy_if_imported()
-    if isinstance(array, numpy.ma.MaskedArray):
-        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
+    refuse_masked(array)
     text = dtype_to_text(array.dtype)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     return Description(text, order, array.shape)
+
+
+def refuse_masked(array: Any) -> None:
+    """Check that an array is not a masked one.
+
+    Raises:
+        EntityWriteError: it is.
+    """
+    if isinstance(array, numpy_if_imported().ma.MaskedArray):
+        raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
 
 
 @lru_cache(maxsize=256)
@@ -206,6 +214,22 @@ def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[
         raise _damaged(f"it needs {array.nbytes} bytes and has none")
     array.flags.writeable = False
     return array
+
+
+def array_maker(content: slice, array: Any, order: str) -> Callable[[memoryview], Any]:
+    """Return a function that makes an array such as this one, in place and read-only, of a payload.
+
+    Args:
+        content: the bytes of the array in the payload, at least one.
+        array: an array that `array_from_buffer` has made of as many bytes.
+        order: its order.
+    """
+    from_buffer, dtype, shape = require_numpy().frombuffer, array.dtype, array.shape
+
+    def make(payload: memoryview) -> Any:
+        return from_buffer(payload[content], dtype).reshape(shape, order=order)
+
+    return make
 
 
 def _damaged(what: str) -> EntityReadError:

@@ -35,21 +35,46 @@ def unpack(
         EntityReadError: `packed` is not exactly one valid msgpack value.
     """
     try:
-        try:
-            if not frozen and not dated:
-                return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
-            options = _FROZEN if frozen else {}
-            timestamp = _DATETIME if dated else _TIMESTAMP
-            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **options)
-        except (TypeError, OverflowError):
-            return _unpack_rare(packed, ext_hook, frozen=frozen, dated=dated)
-    except EntityReadError:
-        raise
+        if not frozen and not dated:
+            return unpackb(packed, strict_map_key=False, ext_hook=ext_hook)
+        options = _FROZEN if frozen else {}
+        timestamp = _DATETIME if dated else _TIMESTAMP
+        return unpackb(packed, strict_map_key=False, ext_hook=ext_hook, timestamp=timestamp, **options)
     except ERRORS as error:
-        text = str(error).rstrip(".")  # some messages of msgpack end with a full stop
-        raise EntityReadError(
-            f"the published bytes are not a valid msgpack value: {text}; publish the value again"
-        ) from error
+        return unpack_refused(packed, error, ext_hook, frozen=frozen, dated=dated)
+
+
+def unpack_refused(
+    packed: Bytes,
+    error: Exception,
+    ext_hook: Callable[[int, bytes], Any] = ExtType,
+    *,
+    frozen: bool = False,
+    dated: bool = False,
+) -> Any:
+    """Return a value that `unpackb` has refused, if it is only a rare one.
+
+    Args:
+        packed: see `unpack`.
+        error: what `unpackb` has raised, one of `ERRORS`.
+        ext_hook: see `unpack`.
+        frozen: see `unpack`.
+        dated: see `unpack`.
+
+    Raises:
+        EntityReadError: `packed` is not exactly one valid msgpack value.
+    """
+    if isinstance(error, (TypeError, OverflowError)):
+        try:
+            return _unpack_rare(packed, ext_hook, frozen=frozen, dated=dated)
+        except ERRORS as raised:
+            error = raised
+    if isinstance(error, EntityReadError):  # raised by the hook
+        raise error
+    text = str(error).rstrip(".")  # some messages of msgpack end with a full stop
+    raise EntityReadError(
+        f"the published bytes are not a valid msgpack value: {text}; publish the value again"
+    ) from error
 
 
 def unpack_fields(packed: Bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:

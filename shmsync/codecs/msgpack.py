@@ -38,8 +38,10 @@ from shmsync.codecs._extensions import EXTENSION, TAG
 from shmsync.codecs._gather import GatherList
 from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
 from shmsync.codecs._records import fields_of
+from shmsync.codecs._schema import Recipe
 from shmsync.codecs._unpack import ERRORS, unpack_fields
 from shmsync.codecs._unpack import unpack as unpack  # noqa: PLC0414 - also for the users of this module
+from shmsync.codecs._unpack import unpack_refused as unpack_refused  # noqa: PLC0414
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
@@ -131,6 +133,29 @@ class Encoder:
             EntityWriteError: msgpack does not support the value or something in it; the message contains the path to
                 it.
         """
+        if self._searches_left or self._enc_hook is not None:
+            return self._encode(value)
+        try:
+            packer, found = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
+        except IndexError:
+            return self._encode(value)
+        try:
+            packed: bytes = packer.pack([value])  # in a list, as in `_pack`
+        except BaseException as error:
+            found.clear()  # as in `_pack`
+            if not isinstance(error, ERRORS):
+                raise
+            return self._encode(value)
+        if found.is_empty and len(packed) <= _PACKER_BUFFER_SIZE:
+            _idle_packers.append((packer, found))
+            if len(packed) < OUT_OF_BAND_FROM:
+                return packed[1:]  # most values: without another call
+        done = [(packed, found)]
+        del packed, found  # they may be as large as the value, and are packed again if it contains large bytes
+        return self._encode(value, done)
+
+    def _encode(self, value: object, done: list[tuple[bytes, _Found]] | None = None) -> Payload:
+        """Return the packed value. If `encode` has packed it already, it is taken out of `done`."""
         boxed = [value]
         try:
             if self._searches_left:
@@ -138,9 +163,7 @@ class Encoder:
                 self._searches_left = SEARCHES if has_large else self._searches_left - 1
                 packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
                 return self._payload(value, packed, found)
-            packed, found = _pack(boxed, self._enc_hook)
-            if len(packed) < OUT_OF_BAND_FROM and found is _NOTHING:
-                return packed[1:]  # most values: without another call
+            packed, found = done.pop() if done else _pack(boxed, self._enc_hook)
             if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
                 return self._payload(value, packed, found)
         except ERRORS as error:
@@ -149,10 +172,10 @@ class Encoder:
         # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
         packed, found = b"", _NOTHING
         self._searches_left = SEARCHES
-        return self.encode(value)
+        return self._encode(value)
 
     def _payload(self, value: object, packed: bytes, found: _Found) -> Payload:
-        if found is _NOTHING:
+        if found.is_empty:
             return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
         try:
             _check_replaced(value, packed, found, self._enc_hook)
@@ -172,7 +195,7 @@ def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Paylo
     return Encoder(enc_hook).encode(value)
 
 
-_packer_pool: list[tuple[Packer, _Found]] = []
+_idle_packers: list[tuple[Packer, _Found]] = []
 """Idle packers, each with what `_default` notes in. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
@@ -188,7 +211,7 @@ def _pack(
         packer, found = _new_packer(enc_hook)
     else:
         try:
-            packer, found = _packer_pool.pop()  # never shared: other threads and nested calls may be packing
+            packer, found = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
         except IndexError:
             packer, found = _new_packer(None)
     try:
@@ -199,7 +222,7 @@ def _pack(
     if not found.is_empty:
         return packed, found
     if enc_hook is None and len(packed) <= _PACKER_BUFFER_SIZE:
-        _packer_pool.append((packer, found))
+        _idle_packers.append((packer, found))
     return packed, _NOTHING
 
 
@@ -369,6 +392,19 @@ def decode(
         return unpack(body, frozen=frozen)
     ext_hook = partial(resolve_extension, buffers, exposed=exposed, frozen=frozen)
     return unpack(body, ext_hook, frozen=frozen, dated=extended)
+
+
+def array_recipe(payload: memoryview, value: Any) -> Recipe | None:
+    """Return how to decode the next version of a frame whose value is an array; None for any other value.
+
+    An array alone has no extensions of ours but the reference to its buffer, so its codec number is ID.
+    """
+    if not _numpy.is_array(value) or not value.nbytes:
+        return None
+    body, buffers = _frame.locate(payload)
+    index, description = _reference_in(bytes(unpackb(payload[body]).data))
+    assert description is not None
+    return Recipe(((0, body.stop),), _numpy.array_maker(buffers[index], value, description[1]))
 
 
 def decode_plain(codec: int, payload: Bytes, *, frozen: bool = False) -> Any:

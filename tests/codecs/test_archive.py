@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from shmsync import ArchivedList, ArchivedMap, ArrayMap, EntityWriteError, Reader, Writer, unarchive
 from shmsync.codecs import archive, by_name
-from shmsync.codecs.archive import _hash_index
+from shmsync.codecs.archive import _hash_index, _packed_keys
 from shmsync.codecs.archive._views import same
 
 if TYPE_CHECKING:
@@ -166,20 +166,20 @@ def test_the_table_is_the_same_with_and_without_numpy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not numpy:
-        monkeypatch.setattr(_hash_index, "_NUMPY_FROM", sys.maxsize)
+        vectorize_from(sys.maxsize, monkeypatch)
     for kind in (int, str, float):
         value = {kind(number * 7919): number for number in range(count)}
         assert archived(value) == value
     monkeypatch.undo()
     one = bytes(archive.encode(value))
-    monkeypatch.setattr(_hash_index, "_NUMPY_FROM", 0 if not numpy else sys.maxsize)
+    vectorize_from(0 if not numpy else sys.maxsize, monkeypatch)
     assert bytes(archive.encode(value)) == one
 
 
 @pytest.mark.parametrize("numpy_from", [0, sys.maxsize])
 def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that all collide under the primes that are tried first, in runs and in strides."""
-    monkeypatch.setattr(_hash_index, "_NUMPY_FROM", numpy_from)
+    vectorize_from(numpy_from, monkeypatch)
     count = 2000
     primes = [_hash_index._prime_from(count + count // 2 + offset) for offset in range(0, count, 100)]
     sets: list[list[int]] = [[number * prime for number in range(count)] for prime in primes[:4]]
@@ -190,6 +190,11 @@ def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> N
         found = archived(dict.fromkeys(keys, 1))
         assert all(key in found for key in keys)
         assert longest_chain(found) <= _hash_index._MAX_CHAIN
+
+
+def vectorize_from(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_hash_index, _packed_keys):
+        monkeypatch.setattr(module, "PACK_FROM", count)
 
 
 def longest_chain(found: Any) -> int:
@@ -205,7 +210,7 @@ def longest_chain(found: Any) -> int:
 
 def test_lookups_work_when_every_prime_collides(monkeypatch: pytest.MonkeyPatch) -> None:
     for numpy_from in (0, sys.maxsize):
-        monkeypatch.setattr(_hash_index, "_NUMPY_FROM", numpy_from)
+        vectorize_from(numpy_from, monkeypatch)
         monkeypatch.setattr(_hash_index, "_prime_from", lambda _: 3)
         value = {number: -number for number in range(600)}
         found = archived(value)
@@ -617,7 +622,7 @@ def test_values_that_change_during_encoding() -> None:
 
 @pytest.mark.parametrize("numpy_from", [0, sys.maxsize])
 def test_another_prime_is_tried(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hash_index, "_NUMPY_FROM", numpy_from)
+    vectorize_from(numpy_from, monkeypatch)
     primes = iter([3, 5, 1501])
     monkeypatch.setattr(_hash_index, "_prime_from", lambda _: next(primes))
     found = archived({number: -number for number in range(1000)})

@@ -23,14 +23,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _culprit
+from shmsync.codecs._schema import Recipe
 from shmsync.codecs.archive import (
     _map_columns,  # noqa: F401 - registers its column types
     _nested_columns,  # noqa: F401 - registers its column types
 )
 from shmsync.codecs.archive._array_map import ArrayMap
-from shmsync.codecs.archive._columns import open_column
+from shmsync.codecs.archive._columns import Column, open_column
 from shmsync.codecs.archive._encoder import Encoder
-from shmsync.codecs.archive._format import damaged, root_of
+from shmsync.codecs.archive._format import damaged, root_of, trailer_span
 from shmsync.codecs.archive._partition import parts_of
 from shmsync.codecs.archive._views import ArchivedList, ArchivedMap, unarchive
 
@@ -74,11 +75,22 @@ def decode(payload: memoryview, *, zero_copy_bytes: bool = False) -> Any:
         EntityReadError: the payload is not a valid archive.
         MissingExtraError: the value is an array, and NumPy is not installed.
     """
+    return open_root(payload, zero_copy_bytes=zero_copy_bytes)[0]
+
+
+def open_root(payload: memoryview, *, zero_copy_bytes: bool = False) -> tuple[Any, Column]:
+    """Return what `decode` returns, and the root column that it comes from."""
     try:
-        root = root_of(payload)._replace(zero_copy_bytes=zero_copy_bytes)
-        return open_column(payload, root).get(0)
+        root = open_column(payload, root_of(payload)._replace(zero_copy_bytes=zero_copy_bytes))
+        return root.get(0), root
     except (IndexError, RecursionError):
         raise damaged("its columns refer to each other inconsistently") from None
+
+
+def recipe_of(payload: memoryview, root: Column) -> Recipe | None:
+    """Return how to decode the next version of an archive that is open; None if that would not be faster."""
+    recipe = root.value_recipe()
+    return recipe and Recipe((*recipe.spans, trailer_span(payload)), recipe.make)
 
 
 def decode_plain(payload: memoryview) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from shmsync.codecs import _numpy
+from shmsync.codecs.archive._hash_index import bucket_count
+from shmsync.codecs.archive._packed_keys import is_packable, packed
 from shmsync.errors import EntityWriteError
 
 
@@ -16,8 +18,8 @@ class ArrayMap:
     `dict(zip(keys, values))`; each value is a row of `values`, read in place.
 
     Args:
-        keys: a list of keys, or a one-dimensional NumPy array of integers, floats or strings. If keys repeat, the last
-            value counts.
+        keys: a list of keys, or a one-dimensional NumPy array of integers, floats, strings (of fixed or variable
+            width) or bytes. If keys repeat, the last value counts.
         values: a NumPy array with one row for each key, of any dtype but object. The values of a one-dimensional array
             of numbers or strings are read as Python scalars.
 
@@ -43,15 +45,16 @@ class ArrayMap:
             )
         _numpy.describe(values)
         if _numpy.is_array(keys):
-            _numpy.describe(keys)
-            if keys.ndim != 1 or not _numpy.has_python_scalars(keys.dtype):
+            _numpy.refuse_masked(keys)
+            if keys.ndim != 1 or not (_numpy.has_python_scalars(keys.dtype) or is_packable(keys.dtype)):
                 raise EntityWriteError(
                     "the keys of an ArrayMap must be a one-dimensional array of integers, floats or strings, "
                     f"not {_described(keys)}; pass other keys as a list"
                 )
         elif not isinstance(keys, Iterable):
             raise EntityWriteError(f"the keys of an ArrayMap must be a list or a NumPy array, not {_described(keys)}")
-        self.keys = keys if _numpy.is_array(keys) and keys.dtype.kind in "iu" else list(_to_list(keys))
+        is_kept = _numpy.is_array(keys) and (keys.dtype.kind in "iu" or is_packable(keys.dtype))
+        self.keys = keys if is_kept else list(_to_list(keys))
         self.values = values
         if len(self.keys) != len(values):
             raise EntityWriteError(
@@ -76,18 +79,25 @@ def _to_list(keys: Any) -> Any:
 
 
 def deduplicated(array_map: ArrayMap) -> ArrayMap:
-    """Return the map with the last value of each key, and array keys as native 64-bit integers."""
-    numpy = _numpy.numpy_if_imported()
-    keys = array_map.keys
-    if not isinstance(keys, list):
-        keys = numpy.ascontiguousarray(keys, numpy.uint64 if keys.dtype.kind == "u" else numpy.int64)
-        ordered = numpy.sort(keys)
-        distinct = len(keys) - int((ordered[1:] == ordered[:-1]).sum())
-    else:
-        distinct = len(set(keys))
+    """Return the map with the last value of each key, and its keys as native 64-bit integers, PackedKeys, or a list."""
+    keys, are_distinct = _prepared(array_map.keys)
     result = ArrayMap.__new__(ArrayMap)
     result.keys, result.values = keys, array_map.values
-    if distinct < len(keys):  # as in a dict: the position of the first occurrence, the value of the last
-        last = {key: row for row, key in enumerate(_to_list(keys))}
+    if not are_distinct:  # as in a dict: the position of the first occurrence, the value of the last
+        last = {key: row for row, key in enumerate(_to_list(array_map.keys))}
         result.keys, result.values = list(last), array_map.values[list(last.values())]
     return result
+
+
+def _prepared(keys: Any) -> tuple[Any, bool]:
+    """Return keys in the form in which they are written, and whether they are certain to be distinct."""
+    if _numpy.is_array(keys) and keys.dtype.kind in "iu":
+        numpy = _numpy.numpy_if_imported()
+        keys = numpy.ascontiguousarray(keys, numpy.uint64 if keys.dtype.kind == "u" else numpy.int64)
+        ordered = numpy.sort(keys)
+        return keys, not (ordered[1:] == ordered[:-1]).any()
+    found = packed(keys)
+    if found is None:
+        keys = _to_list(keys)
+        return keys, len(set(keys)) == len(keys)
+    return found, found.are_distinct(bucket_count(found.data, len(found)))  # these hashes are needed for the table, too

@@ -1,25 +1,27 @@
-"""Columns in a reader, decoded in place. Columns of scalars are here; see `_format` for format and terms.
+"""Columns in a reader, decoded in place. Columns of numbers, bools and None are here; see `_format` for the format.
 
 Opening a column only reads its header. A column opens its children on first access and keeps them, so none is opened
 twice. Children do not refer to their parents.
+
+`recipe` says how to open a column in the next version, if the bytes that opening has read are the same there: see
+`_schema`. A recipe must not refer to its column, and through it to the memory of its version. So the functions that
+make columns for recipes are not methods.
 """
 
 from __future__ import annotations
 
-import codecs
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _blocks, _numpy
+from shmsync.codecs import _numpy
+from shmsync.codecs._schema import Recipe
 from shmsync.codecs.archive._format import (
     BOOL,
-    BYTES,
     FLOAT,
     INT,
     NULL,
     NUMBERS,
-    STR,
     UINT,
-    VIEW_FROM,
     WORD,
     Header,
     buffer_at,
@@ -29,6 +31,8 @@ from shmsync.codecs.archive._format import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shmsync.codecs._schema import Span
 
 COLUMN_TYPES: dict[int, type[Column]] = {}
 _U64: Any = "Q"
@@ -59,6 +63,18 @@ class Column:
     def getter(self) -> Callable[[int], Any]:
         """Return the fastest equivalent of `get`."""
         return self.get
+
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return a function that returns an element as the key of a map: hashable, and not a view of the archive."""
+        return _PlainKeyGetter(self)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive: here, with the header that is parsed already."""
+        return Recipe((self.header.span,), partial(type(self), header=self.header))
+
+    def value_recipe(self) -> Recipe | None:
+        """Return how to get element 0 of this column, which is open, from another archive; None if it costs little."""
+        return None
 
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return a range of elements as plain objects, which do not refer to the archive."""
@@ -100,6 +116,31 @@ class Column:
         return column
 
 
+class _PlainKeyGetter:
+    """Returns keys as plain objects."""
+
+    __slots__ = ("_column",)
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+
+    def __call__(self, index: int) -> Any:
+        return as_key(self._column.plain(index, index + 1)[0])
+
+
+def as_key(value: Any) -> Any:
+    """Return a decoded key; keys that are lists were written as tuples.
+
+    Raises:
+        EntityReadError: a value of this type cannot be a key.
+    """
+    if isinstance(value, list):
+        return tuple(map(as_key, value))
+    if isinstance(value, dict) or _numpy.is_array(value):
+        raise damaged(f"a map has a key of type {type(value).__name__}")
+    return value
+
+
 def open_column(archive: memoryview, header: Header) -> Column:
     """Return the column with this header.
 
@@ -124,6 +165,10 @@ class Nulls(Column):
     def get(self, _: int) -> None:
         """Return None."""
 
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return `get`."""
+        return self.get
+
 
 class Bools(Column):
     """A column of bools."""
@@ -137,6 +182,10 @@ class Bools(Column):
     def get(self, index: int) -> bool:
         """Return an element."""
         return self._view[index] != 0
+
+    def key_getter(self) -> Callable[[int], Any]:
+        """Return `get`."""
+        return self.get
 
 
 class Numbers(Column):
@@ -157,6 +206,19 @@ class Numbers(Column):
         """Return the fastest equivalent of `get`."""
         return self.view.__getitem__  # type: ignore[no-any-return]
 
+    key_getter = getter
+
+    def content(self) -> tuple[Span, ...]:
+        """Return where the elements are."""
+        start = self.header.words[0]
+        return ((start, start + WORD * self.header.n),)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive."""
+        header = self.header
+        data = slice(*self.content()[0])
+        return Recipe((header.span,), partial(_numbers, header, data, _FORMATS[header.kind]))
+
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return a range of elements as plain objects."""
         return self.view[start:stop].tolist()  # type: ignore[no-any-return]
@@ -170,78 +232,12 @@ class Numbers(Column):
         return numpy.frombuffer(self.view, dtype) if self.header.n else numpy.empty(0, dtype)
 
 
-class VarBinary(Column):
-    """A column of strings or bytes.
-
-    Attributes:
-        data: the bytes of all elements.
-        length: length of each element in bytes, if `offsets` is None.
-        offsets: element i is data[offsets[i] : offsets[i + 1]]; None if all elements have the same length.
-        type: str or bytes.
-    """
-
-    __slots__ = ("data", "length", "offsets", "type")
-
-    def __init__(self, archive: memoryview, header: Header) -> None:
-        super().__init__(archive, header)
-        offsets, data, size = header.words[:3]
-        self.offsets = self.u64_buffer(offsets, header.n + 1) if offsets else None
-        self.data = buffer_at(archive, header, data, size)
-        self.type: type[str | bytes] = str if header.kind == STR else bytes
-        self.length = size // header.n if header.n else 0
-        if not offsets and (not size or self.length * header.n != size):
-            raise damaged(f"{header.n} values of equal length cannot have {size} bytes")
-
-    def get(self, index: int) -> Any:
-        """Return an element."""
-        return self._str(index) if self.type is str else self._bytes(index)
-
-    def getter(self) -> Callable[[int], Any]:
-        """Return the fastest equivalent of `get`."""
-        return self._str if self.type is str else self._bytes
-
-    def _span(self, index: int) -> memoryview:
-        if self.offsets is None:
-            return self.data[self.length * index : self.length * (index + 1)]
-        start, end = self.offsets[index], self.offsets[index + 1]
-        if not start <= end <= len(self.data):
-            raise damaged(f"a value spans bytes {start} to {end} of {len(self.data)}")
-        return self.data[start:end]
-
-    def _str(self, index: int) -> str:
-        try:
-            return str(self._span(index), "utf-8")
-        except UnicodeDecodeError as error:
-            raise damaged(f"a string is not UTF-8: {error}") from None
-
-    def _bytes(self, index: int) -> bytes | memoryview:
-        span = self._span(index)
-        return span if self.header.zero_copy_bytes and len(span) >= VIEW_FROM else _blocks.to_bytes(span)
-
-    def plain(self, start: int, stop: int) -> list[Any]:
-        """Return a range of elements as plain objects."""
-        if self.type is str:
-            return super().plain(start, stop)
-        return [_blocks.to_bytes(self._span(index)) for index in range(start, stop)]
-
-    def check(self, seen: set[int]) -> None:
-        """Validate every value."""
-        super().check(seen)
-        for index in range(self.header.n):
-            span = self._span(index)
-            if self.type is str and len(span) > _blocks.BLOCK_SIZE:
-                _check_utf8(span)
-            elif self.type is str:
-                self._str(index)
-
-
-def _check_utf8(text: memoryview) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        _blocks.each(text, decoder.decode)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise damaged(f"a string is not UTF-8: {error}") from None
+def _numbers(header: Header, data: slice, format_: Any, archive: memoryview) -> Numbers:
+    column = Numbers.__new__(Numbers)
+    column.archive = archive
+    column.header = header
+    column.view = archive[data].cast(format_)
+    return column
 
 
 COLUMN_TYPES |= {
@@ -250,6 +246,4 @@ COLUMN_TYPES |= {
     INT: Numbers,
     UINT: Numbers,
     FLOAT: Numbers,
-    STR: VarBinary,
-    BYTES: VarBinary,
 }

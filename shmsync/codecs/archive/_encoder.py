@@ -16,6 +16,7 @@ from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index, _keys
 from shmsync.codecs.archive._array_map import ArrayMap, deduplicated
 from shmsync.codecs.archive._hash_index import HashedKeys
+from shmsync.codecs.archive._packed_keys import PackedKeys, packed
 from shmsync.codecs.archive._partition import ValueKind, has_cycle, partition
 from shmsync.errors import EntityWriteError
 
@@ -212,6 +213,9 @@ class Encoder:
 
     def _key_column(self, keys: list[Any]) -> tuple[int, HashedKeys]:
         """Write a column of keys; return its offset, and the keys in their hashed form."""
+        found = packed(keys)
+        if found is not None:
+            return self._packed_column(found)
         types = set(map(type, keys))
         if types == {int}:
             for kind in (f.INT, f.UINT):
@@ -225,6 +229,11 @@ class Encoder:
             data = b"".join(encoded)
             return self._var_binary(kind, encoded, data), HashedKeys(encoded, data)
         return self._column(keys), _hash_index.hashed_keys(keys)
+
+    def _packed_column(self, keys: PackedKeys) -> tuple[int, HashedKeys]:
+        offsets = 0 if keys.are_of_equal_length() else self._add(_bytes_of(keys.offsets))
+        header = self._header(keys.kind, len(keys), offsets, self._add(keys.data), len(keys.data))
+        return header, HashedKeys(keys, keys.data)
 
     def _chunked(self, chunks: list[int]) -> int:
         return self._header(f.CHUNKED, len(chunks), self._u64s(chunks))
@@ -267,6 +276,8 @@ class Encoder:
         return self._map_header([array_map.keys], keys, values, hashed)
 
     def _array_map_keys(self, keys: Any) -> tuple[int, HashedKeys]:
+        if isinstance(keys, PackedKeys):
+            return self._packed_column(keys)
         if isinstance(keys, list):
             plain = _keys.are_plain(keys)
             return self._key_column(keys if plain else list(_keys.with_plain_keys(dict.fromkeys(keys))))

@@ -94,6 +94,11 @@ class Header(NamedTuple):
     words: tuple[int, ...]
     zero_copy_bytes: bool = False
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its bytes in the archive."""
+        return self.offset, self.offset + HEADER.size
+
 
 def damaged(what: str) -> EntityReadError:
     """Return the error for bytes that are not a valid archive."""
@@ -148,6 +153,11 @@ def pack_trailer(root: int, offset: int) -> bytes:
         offset: offset of the trailer itself.
     """
     return TRAILER.pack(root, VERSION, 0, offset + TRAILER.size, MAGIC)
+
+
+def trailer_span(archive: memoryview) -> tuple[int, int]:
+    """Return where the trailer is."""
+    return len(archive) - TRAILER.size, len(archive)
 
 
 def root_of(archive: memoryview) -> Header:

@@ -21,15 +21,17 @@ from xxhash import xxh3_64_intdigest
 from shmsync.codecs import _numpy
 from shmsync.codecs.archive._format import LINK_SIZE, damaged
 from shmsync.codecs.archive._keys import canonical_bytes, plain_key
+from shmsync.codecs.archive._packed_keys import PACK_FROM, PackedKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from shmsync.codecs.archive._columns import VarBinary
+    from shmsync.codecs.archive._binary_columns import VarBinary
+    from shmsync.codecs.archive._columns import Column, Numbers
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8
-_NUMPY_FROM = 500  # with fewer keys, a loop in Python is faster than starting a vectorized one
+_VECTORIZED_UNTIL = 1 << 31  # an entry and its bucket fit into 64 bits
 
 
 class HashTable(NamedTuple):
@@ -53,12 +55,12 @@ class HashedKeys(NamedTuple):
     """The keys of a map in the form in which they are hashed.
 
     Attributes:
-        keys: integers (an `array` or a NumPy array), or bytes.
+        keys: integers (an `array` or a NumPy array), a list of bytes, or PackedKeys.
         content: the bytes of all keys, concatenated.
         are_integers: whether the keys are integers, and therefore their own hashes.
     """
 
-    keys: Sequence[Any]
+    keys: Sequence[Any] | PackedKeys
     content: Any
     are_integers: bool = False
 
@@ -72,11 +74,10 @@ def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
 def build(hashed: HashedKeys) -> HashTable:
     """Return the hash table of a map: the first with short chains, else the best of those tried."""
     count = len(hashed.keys)
-    numpy = _numpy.numpy_if_installed() if count >= _NUMPY_FROM else None
+    numpy = _numpy.numpy_if_installed() if PACK_FROM <= count < _VECTORIZED_UNTIL else None
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
-        seed = xxh3_64_intdigest(hashed.content, attempt)
-        prime = _prime_from(count + count // 2 + seed % (count // 2 + 1))
+        prime = bucket_count(hashed.content, count, attempt)
         table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
         if shortest is None or longest_chain < shortest:
             best, shortest = table, longest_chain
@@ -86,10 +87,17 @@ def build(hashed: HashedKeys) -> HashTable:
     return best
 
 
+def bucket_count(content: Any, count: int, attempt: int = 0) -> int:
+    """Return how many buckets a table of `count` keys with this content is given, at first or in a later attempt."""
+    return _prime_from(count + count // 2 + xxh3_64_intdigest(content, attempt) % (count // 2 + 1))
+
+
 def _bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
     """Return the bucket of each key."""
     if numpy is not None and hashed.are_integers:
         return numpy.asarray(hashed.keys) % prime
+    if isinstance(hashed.keys, PackedKeys):
+        return hashed.keys.hashes(prime) % prime
     hashes = hashed.keys if hashed.are_integers else map(xxh3_64_intdigest, hashed.keys, repeat(prime))
     if numpy is not None:
         return numpy.fromiter(hashes, numpy.uint64, len(hashed.keys)) % prime
@@ -108,26 +116,25 @@ def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
 
 
 def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
-    """Build the same table with array operations. Each round links the newest remaining entry of every bucket."""
-    tails = numpy.zeros(prime, numpy.uint32)
+    """Build the same table with array operations."""
+    links_to = numpy.arange(1, len(buckets) + 1, dtype=numpy.uint32)
+    heads = numpy.zeros(prime, numpy.uint32)
+    heads[buckets] = links_to  # of several entries for one bucket, the last assignment wins
     links = numpy.zeros(len(buckets), numpy.uint32)
-    remaining = numpy.arange(1, len(buckets) + 1, dtype=numpy.uint32)
-    heads = None
-    rounds = 0
-    while len(remaining):
-        bucket = buckets[remaining - 1]
-        previous = tails[bucket]
-        tails[bucket] = remaining  # of several entries for one bucket, the last assignment wins
-        linked = tails[bucket] == remaining
-        if heads is None:
-            heads = tails.copy()
-        else:
-            links[previous[linked] - 1] = remaining[linked]
-        remaining = remaining[~linked]
-        rounds += 1
-        if rounds > _MAX_CHAIN + len(buckets) // 64:  # long chains need many rounds, and the loop in Python does not
-            return _chain(buckets.tolist(), prime, None)
-    return HashTable(prime, heads, links), rounds
+    others = numpy.flatnonzero(heads[buckets] != links_to).astype(numpy.uint64)
+    if not len(others):
+        return HashTable(prime, heads, links), 1
+    # The others by bucket, so that each follows its successor in the chain. Each with its bucket is one integer: these
+    # are sorted much faster than indices.
+    shift = len(buckets).bit_length()
+    others |= buckets[others].astype(numpy.uint64) << shift
+    others.sort()
+    bucket, entry = others >> shift, (others & ((1 << shift) - 1)).astype(numpy.uint32)
+    is_last = numpy.concatenate((bucket[1:] != bucket[:-1], [True]))  # of those with its bucket
+    ends = numpy.flatnonzero(is_last)
+    links[entry[1:]] = numpy.where(is_last[:-1], 0, links_to[entry[:-1]])
+    links[heads[bucket[ends]] - 1] = links_to[entry[ends]]
+    return HashTable(prime, heads, links), 1 + int(numpy.diff(ends, prepend=-1).max())
 
 
 def _prime_from(minimum: int) -> int:
@@ -141,19 +148,34 @@ def _prime_from(minimum: int) -> int:
 # ----------------------------------------------------------------------------------------------------------- looking up
 
 
-class KeyIndex:
-    """Looks up keys of any type in the hash table of a map.
+class _Chains:
+    """A hash table in an archive.
 
-    Args:
-        table: the hash table.
-        get: returns the key of an entry.
+    The subclasses are all made of the number of buckets, of the table (first the heads, then the links), and of the
+    column of keys.
     """
 
-    __slots__ = ("_get", "_heads", "_links", "_prime")
+    __slots__ = ("_heads", "_links", "_prime")
 
-    def __init__(self, table: HashTable, get: Callable[[int], Any]) -> None:
-        self._prime, self._heads, self._links = table
-        self._get = get
+    _links: memoryview
+
+    def _next(self, link: int) -> int:
+        following: int = self._links[link - 1]
+        if following >= link:
+            raise damaged("a hash table contains a cycle")
+        return following
+
+
+class KeyIndex(_Chains):
+    """Looks up keys of any type in the hash table of a map."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, buckets: int, table: memoryview, keys: Column) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._get = keys.key_getter()
 
     def find(self, key: Any) -> int:
         """Return the entry of a key; -1 if the map does not contain it.
@@ -173,21 +195,17 @@ class KeyIndex:
             link = self._next(link)
         return -1
 
-    def _next(self, link: int) -> int:
-        following: int = self._links[link - 1]
-        if following >= link:
-            raise damaged("a hash table contains a cycle")
-        return following
 
-
-class IntegerKeyIndex(KeyIndex):
+class IntegerKeyIndex(_Chains):
     """Looks up keys among integers."""
 
     __slots__ = ("_keys",)
 
-    def __init__(self, table: HashTable, keys: memoryview) -> None:
-        super().__init__(table, keys.__getitem__)
-        self._keys = keys
+    def __init__(self, buckets: int, table: memoryview, keys: Numbers) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._keys = keys.view
 
     def find(self, key: Any) -> int:
         """Return the entry of a key; -1 if the map does not contain it."""
@@ -205,13 +223,15 @@ class IntegerKeyIndex(KeyIndex):
         return -1
 
 
-class BinaryKeyIndex(KeyIndex):
+class BinaryKeyIndex(_Chains):
     """Looks up keys among strings, or among bytes."""
 
     __slots__ = ("_data", "_length", "_offsets", "_type")
 
-    def __init__(self, table: HashTable, keys: VarBinary) -> None:
-        super().__init__(table, keys.get)
+    def __init__(self, buckets: int, table: memoryview, keys: VarBinary) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
         self._type: Any = keys.type
         self._data = keys.data
         self._offsets = keys.offsets

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shmsync.codecs import _numpy
-from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, VarBinary
+from shmsync.codecs._schema import Recipe
+from shmsync.codecs.archive._binary_columns import VarBinary
+from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, as_key
 from shmsync.codecs.archive._format import (
-    BOOL,
     INT,
     LINK_SIZE,
     MAP,
     MAX_UNHASHED,
-    NULL,
-    NUMBERS,
     STRUCT,
     UINT,
     WORD,
     buffer_at,
     damaged,
 )
-from shmsync.codecs.archive._hash_index import BinaryKeyIndex, HashTable, IntegerKeyIndex, KeyIndex
+from shmsync.codecs.archive._hash_index import BinaryKeyIndex, IntegerKeyIndex, KeyIndex
 from shmsync.codecs.archive._views import ArchivedMap
 
 if TYPE_CHECKING:
@@ -28,52 +27,23 @@ if TYPE_CHECKING:
 
     from shmsync.codecs.archive._format import Header
 
-_SCALARS = {NULL, BOOL, *NUMBERS}
-
-
-def _key_getter(column: Column) -> Callable[[int], Any]:
-    """Return a function that returns the key of an entry, hashable and not a view of the archive."""
-    direct = column.type is str if isinstance(column, VarBinary) else column.header.kind in _SCALARS
-    return column.getter() if direct else _PlainKeyGetter(column)
-
-
-class _PlainKeyGetter:
-    """Returns keys as plain objects."""
-
-    __slots__ = ("_column",)
-
-    def __init__(self, column: Column) -> None:
-        self._column = column
-
-    def __call__(self, index: int) -> Any:
-        return as_key(self._column.plain(index, index + 1)[0])
-
-
-def as_key(value: Any) -> Any:
-    """Return a decoded key; keys that are lists were written as tuples.
-
-    Raises:
-        EntityReadError: a value of this type cannot be a key.
-    """
-    if isinstance(value, list):
-        return tuple(map(as_key, value))
-    if isinstance(value, dict) or _numpy.is_array(value):
-        raise damaged(f"a map has a key of type {type(value).__name__}")
-    return value
-
 
 class _MapEntries:
     """The entries of one map; implements the protocol `Entries` of `_views`."""
 
-    __slots__ = ("_keys", "_values", "find", "indices", "key", "value")
+    __slots__ = ("_keys", "_values", "find", "indices", "value")
 
     def __init__(self, keys: Column, values: Column, indices: range, find: Callable[[Any], int] | None) -> None:
         self._keys = keys
         self._values = values
         self.indices = indices
-        self.key = _key_getter(keys)
         self.value = values.getter()
         self.find = find or _SmallKeyIndex(dict(zip(self.plain_keys(), indices, strict=True)))
+
+    @property
+    def key(self) -> Callable[[int], Any]:
+        """A function that returns the key of an entry."""
+        return self._keys.key_getter()
 
     def plain_keys(self) -> list[Any]:
         """Return the keys as plain objects."""
@@ -115,25 +85,35 @@ class Maps(Column):
             count = self._offsets[self.header.n]
             children = self.open(keys, count), self.open(values, count)
             if table:
-                self._find = self._key_index(children[0])
+                self._find = _index_type(children[0])(*self._table(children[0]), children[0]).find
             self._children = children
         return self._children
 
-    def _table(self, keys: Column) -> HashTable:
-        """Return the hash table."""
+    def _table(self, keys: Column) -> tuple[int, memoryview]:
+        """Return the hash table: the number of buckets, and the heads and links."""
         *_, offset, buckets, _ = self.header.words
         if self.header.n != 1 or not buckets:
             raise damaged(f"a column of {self.header.n} maps has a hash table of {buckets} buckets")
-        words = buffer_at(self.archive, self.header, offset, LINK_SIZE * (buckets + keys.header.n)).cast("I")
-        return HashTable(buckets, words[:buckets], words[buckets:])
+        return buckets, buffer_at(self.archive, self.header, offset, _table_size(buckets, keys.header.n)).cast("I")
 
-    def _key_index(self, keys: Column) -> Callable[[Any], int]:
-        table = self._table(keys)
-        if isinstance(keys, Numbers) and keys.header.kind in {INT, UINT}:
-            return IntegerKeyIndex(table, keys.view).find
-        if isinstance(keys, VarBinary):
-            return BinaryKeyIndex(table, keys).find
-        return KeyIndex(table, _key_getter(keys)).find
+    def value_recipe(self) -> Recipe | None:
+        """Return how to get the only map from another archive."""
+        if self.header.n != 1 or self._children is None:
+            return None
+        keys, values = self._children
+        open_keys, open_values = keys.recipe(), values.recipe()
+        offsets, _, _, table, buckets, _ = self.header.words
+        spans = (self.header.span, (offsets, offsets + 2 * WORD), *open_keys.spans, *open_values.spans)
+        entries = self._entries(0)
+        if table:
+            words = slice(table, table + _table_size(buckets, keys.header.n))
+            index = _index_type(keys), buckets, words
+            return Recipe(spans, partial(_large_map, entries.indices, open_keys.make, open_values.make, *index))
+        find = None
+        if isinstance(keys, (Numbers, VarBinary)):  # other keys are decoded each time
+            spans += keys.content()
+            find = entries.find
+        return Recipe(spans, partial(_small_map, entries.indices, open_keys.make, open_values.make, find))
 
     def _entries(self, index: int) -> _MapEntries:
         keys, values = self._columns()
@@ -156,7 +136,8 @@ class Maps(Column):
         for column in self._columns():
             column.check(seen)
         if self._find is not None:
-            _, heads, links = self._table(self._columns()[0])
+            buckets, table = self._table(self._columns()[0])
+            heads, links = table[:buckets], table[buckets:]
             if max(heads) > len(links) or any(link > entry for entry, link in enumerate(links)):
                 raise damaged("a hash table has a link beyond its map, or a cycle")
         expected = 0
@@ -165,9 +146,45 @@ class Maps(Column):
             if entries.indices.start != expected:
                 raise damaged(f"a map starts at entry {entries.indices.start} instead of {expected}")
             expected = entries.indices.stop
-            lookups = ((entries.key(entry), entry) for entry in entries.indices)
+            key_of = entries.key
+            lookups = ((key_of(entry), entry) for entry in entries.indices)
             if any(entries.find(key) != entry for key, entry in lookups if not _is_nan(key)):
                 raise damaged("a key is not in the hash table of its map")
+
+
+def _table_size(buckets: int, entries: int) -> int:
+    return LINK_SIZE * (buckets + entries)
+
+
+def _index_type(keys: Column) -> Any:
+    """Return the class that looks up keys of this column."""
+    if isinstance(keys, VarBinary):
+        return BinaryKeyIndex
+    return IntegerKeyIndex if keys.header.kind in {INT, UINT} else KeyIndex
+
+
+def _large_map(
+    indices: range,
+    open_keys: Callable[[memoryview], Column],
+    open_values: Callable[[memoryview], Column],
+    index_type: Any,
+    buckets: int,
+    table: slice,
+    archive: memoryview,
+) -> ArchivedMap:
+    keys = open_keys(archive)
+    find = index_type(buckets, archive[table].cast("I"), keys).find
+    return ArchivedMap(_MapEntries(keys, open_values(archive), indices, find))
+
+
+def _small_map(
+    indices: range,
+    open_keys: Callable[[memoryview], Column],
+    open_values: Callable[[memoryview], Column],
+    find: Callable[[Any], int] | None,
+    archive: memoryview,
+) -> ArchivedMap:
+    return ArchivedMap(_MapEntries(open_keys(archive), open_values(archive), indices, find))
 
 
 def _is_nan(key: Any) -> bool:

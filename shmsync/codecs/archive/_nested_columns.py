@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
+from shmsync.codecs._schema import Recipe
 from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers
-from shmsync.codecs.archive._format import ARRAY, CHUNKED, DENSE_UNION, LIST, Header, buffer_at, damaged
+from shmsync.codecs.archive._format import ARRAY, CHUNKED, DENSE_UNION, LIST, WORD, Header, buffer_at, damaged
 from shmsync.codecs.archive._views import ArchivedList
 
 if TYPE_CHECKING:
@@ -49,6 +51,20 @@ class Lists(Column):
             return self._vector.reshape(-1, self._list_size).__getitem__  # type: ignore[no-any-return]
         return self.get
 
+    def value_recipe(self) -> Recipe | None:
+        """Return how to get the only list from another archive."""
+        if self.header.n != 1 or self._child is None:
+            return None
+        child, offsets = self._child.recipe(), self.header.words[0]
+        limits = (offsets, offsets + 2 * WORD if offsets else 0)
+        make = partial(_list_in, child.make, range(*self.span(0)))
+        if self._vector is not None:
+            # Without NumPy it is a memoryview, which the caller may release: `Decoder` has to know it.
+            make = partial(_vector_in, child.make, slice(*self.span(0)))
+            if not _numpy.is_array(self._vector):
+                return None
+        return Recipe((self.header.span, limits, *child.spans), make)
+
     def span(self, index: int) -> tuple[int, int]:
         """Return the range of a list in the child column, as start and stop."""
         if self._offsets is None:
@@ -80,6 +96,14 @@ class Lists(Column):
         child.check(seen)
 
 
+def _list_in(open_child: Callable[[memoryview], Column], indices: range, archive: memoryview) -> ArchivedList:
+    return ArchivedList(open_child(archive), indices)
+
+
+def _vector_in(open_child: Callable[[memoryview], Numbers], indices: slice, archive: memoryview) -> Any:
+    return open_child(archive).vector()[indices]
+
+
 class Arrays(Column):
     """A column of arrays of one dtype and shape."""
 
@@ -108,8 +132,26 @@ class Arrays(Column):
 
     def getter(self) -> Callable[[int], Any]:
         """Return the fastest equivalent of `get`."""
-        rows = self.rows()
+        rows = self.rows() if self._rows is None else self._rows
         return self.get if rows.ndim == 1 else rows.__getitem__
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive."""
+        rows = self._rows
+        if rows is None or not rows.nbytes:
+            return super().recipe()
+        dtype, length, shape, dimensions, data, _ = self.header.words
+        spans = self.header.span, (dtype, dtype + length), (shape, shape + WORD * dimensions)
+        content = slice(data, data + rows.nbytes)
+        from_buffer = _numpy.require_numpy().frombuffer
+        return Recipe(spans, partial(_arrays, self.header, content, from_buffer, rows.dtype, rows.shape))
+
+    def value_recipe(self) -> Recipe | None:
+        """Return how to get the only array from another archive."""
+        if self.header.n != 1:
+            return None
+        spans, make = self.recipe()
+        return Recipe(spans, partial(_array_in, make))
 
     def check(self, seen: set[int]) -> None:
         """Validate dtype, shape and size."""
@@ -119,6 +161,20 @@ class Arrays(Column):
     def plain(self, start: int, stop: int) -> list[Any]:
         """Return copies of a range of elements."""
         return [self.get(index).copy() for index in range(start, stop)]
+
+
+def _arrays(
+    header: Header, content: slice, from_buffer: Any, dtype: Any, shape: tuple[int, ...], archive: memoryview
+) -> Arrays:
+    column = Arrays.__new__(Arrays)
+    column.archive = archive
+    column.header = header
+    column._rows = from_buffer(archive[content], dtype).reshape(shape)
+    return column
+
+
+def _array_in(open_column: Callable[[memoryview], Arrays], archive: memoryview) -> Any:
+    return open_column(archive).rows()[0, ...]
 
 
 class DenseUnion(Column):
