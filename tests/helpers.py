@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SHM = Path("/dev/shm")
 TIMEOUT = 60.0 * float(os.environ.get("SHMSYNC_TEST_TIMEOUT_SCALE", "1"))
 """Seconds after which a test fails because a process hangs. Set the variable on a very slow machine."""
+WARNINGS = ("-W", "error", "-W", "ignore:This process (pid=:DeprecationWarning")
+"""Warnings are errors, but not that of a fork beside other threads: tests do that on purpose. Python 3.15 raises it."""
 NEVER = 3600.0
 """A grace duration that does not end during a test."""
 
@@ -174,7 +176,7 @@ class Child(Connection):
         descriptors = (theirs.fileno(), their_fork_pipe.fileno())
         with theirs, their_fork_pipe:
             self.process = subprocess.Popen(
-                [*command, sys.executable, "-W", "error", __file__, *map(str, descriptors)],
+                [*command, sys.executable, *WARNINGS, __file__, *map(str, descriptors)],
                 pass_fds=descriptors,
                 env=environment(),
             )

@@ -7,6 +7,22 @@ views are used instead (`ViewWord`); both pass the same tests.
 
 Relaxed loads go through a memoryview, 0.03 us. So do sequentially consistent loads on x86-64: an aligned 8-byte read is
 one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere `load` is the package's.
+
+**Interface.** The rest of shmsync uses `bind`, `are_fast` and `IS_TSO` only, so another package can take the place of
+`atomics` here. The words that its `bind` returns have to meet these requirements. `tests/shm/test_atomics.py` checks
+those that a test can check, for the words of this module and for those of another library.
+
+- A word is an unsigned 64-bit integer in native byte order, at an offset that is a multiple of 8. It has the methods of
+  `shmsync._core.ports.Word`, and keeps its mapping alive.
+- Each method is one atomic step for all processes that map the memory, at whatever address, writable or read-only. A
+  lock cannot take its place, because a process may be killed at any instruction, and readers only map the state.
+- All methods but `load_relaxed` are sequentially consistent, in one order with the words of other processes, which may
+  use another implementation (`memory_order_seq_cst` of C11, with the same instructions as C compilers choose).
+- They also order plain accesses: those before a `store`, `add`, `fetch_or` or `compare_exchange` are visible to a
+  process that has loaded its result, before that process's later accesses. docs/architecture.md lists which accesses
+  rely on that. `load_relaxed` may return an older value, but never half of one.
+- No method blocks, imports, or takes a lock: signal handlers call them, and so do children forked while another thread
+  was in one of them.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class StopBeforeFork(Protocol):
 
 
 class _ByProcess:
-    """Replaces the wiped page where the kernel has none: compares the process id."""
+    """Replaces the wiped page where there is none: compares the process id."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -80,13 +80,21 @@ class _ByProcess:
         return int(self.pid == os.getpid())
 
 
-def _wiped_page() -> mmap.mmap | None:
-    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def _wipe_on_fork(page: mmap.mmap) -> bool:
+    """Return whether the kernel accepts to wipe a page in every child."""
     try:
         page.madvise(_MADV_WIPEONFORK)
     except OSError:  # an older kernel, or a sandbox
-        return None
-    return page
+        return False
+    return True
+
+
+def _wiped_page() -> mmap.mmap | None:
+    with mmap.mmap(-1, mmap.PAGESIZE) as shared:
+        if _wipe_on_fork(shared):  # Linux rejects that: this is an emulator that ignores advice, such as QEMU 7.2
+            return None
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return page if _wipe_on_fork(page) else None
 
 
 _page = _wiped_page()

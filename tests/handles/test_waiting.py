@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shmsync import InstanceVersion
+
+    Action = Literal["always", "error"]
 
 uvloop.new_event_loop().close()  # it opens a pipe for signals, which stays open until the process exits
 
@@ -669,21 +672,41 @@ def wait_for_many(_state: State, names: list[str]) -> tuple[list[int | None], in
 def test_the_thread_ends_before_a_fork_if_nobody_waits(writer: Writer, name: str) -> None:
     with Child() as child:
         writer.write(0)
-        child.call(wait_in_a_loop, name, 0.02)
+        child.call(wait_and_keep_the_thread, name)
         assert child.call(threads_at_a_fork) == (2, 1)
         child.send(wait_in_a_loop, name, LONG)
         writer.write(1)
         assert child.receive() == 2  # another thread has started
 
 
+def wait_and_keep_the_thread(state: State, name: str) -> None:
+    notify_async._LINGER = LONG
+    wait_in_a_loop(state, name, 0.02)
+
+
 def threads_at_a_fork(_state: State) -> tuple[int, int]:
     """Return how many threads the kernel counts before a fork, and after the hooks that were registered before it."""
-    notify_async._LINGER = LONG
     counts = [len(os.listdir("/proc/self/task"))]  # noqa: PTH208
     fork._before()
     counts.append(len(os.listdir("/proc/self/task")))  # noqa: PTH208
     fork._end()
     return counts[0], counts[1]
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_fork_after_the_last_wait_does_not_warn(writer: Writer, name: str, action: Action) -> None:
+    """Since Python 3.12, a fork beside a thread warns; since 3.15, it raises if warnings are errors."""
+    with Child() as child:
+        writer.write(0)
+        child.call(wait_and_keep_the_thread, name)
+        assert child.call(warnings_of_a_fork, action) == []
+
+
+def warnings_of_a_fork(_state: State, action: Action) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        fork_and_reap()
+    return [str(warning.message) for warning in caught]
 
 
 def test_the_thread_outlives_a_fork_if_a_coroutine_waits(writer: Writer, name: str) -> None:

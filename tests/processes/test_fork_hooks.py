@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import mmap
 import os
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +19,9 @@ from shmsync import Reader, Writer
 from shmsync._core.layout import CLOSED
 from shmsync._core.sealing import Seals
 from shmsync._shm import fork
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PREAMBLE = """
 import os, sys, threading
@@ -275,6 +281,26 @@ def test_the_process_id_replaces_the_wiped_page_on_old_kernels(monkeypatch: pyte
     assert alive[0] == 0
 
 
+@pytest.mark.parametrize("accepted", ["nothing", "private memory", "everything"])
+def test_the_page_is_used_only_if_the_kernel_wipes_it(monkeypatch: pytest.MonkeyPatch, accepted: str) -> None:
+    """Emulators accept advice that they ignore. Linux accepts this one for private memory only."""
+
+    class Mapping(mmap.mmap):
+        def __new__(cls, fileno: int, length: int, flags: int = mmap.MAP_SHARED) -> Self:
+            mapping = super().__new__(cls, fileno, length, flags=flags)
+            mapping.is_private = bool(flags & mmap.MAP_PRIVATE)
+            return mapping
+
+        is_private: bool
+
+        def madvise(self, *_advice: int) -> None:
+            if accepted == "nothing" or (accepted == "private memory" and not self.is_private):
+                raise OSError(errno.EINVAL, "rejected")
+
+    monkeypatch.setattr("mmap.mmap", Mapping)
+    assert (fork._wiped_page() is not None) == (accepted == "private memory")
+
+
 def stopped_in_a_silent_child(_state: State) -> list[int]:
     """Return what is stopped before forks: of this process, then of a child that has not reset what it inherited."""
     stopped = []
@@ -294,6 +320,7 @@ def stopped_in_a_silent_child(_state: State) -> list[int]:
     return stopped
 
 
+@pytest.mark.skipif(fork._page is None, reason="this kernel wipes no page")
 def test_threads_of_a_parent_are_not_waited_for() -> None:
     with Child() as child:
         assert child.call(stopped_in_a_silent_child) == [1, 0, 0]

@@ -1,21 +1,48 @@
-"""Both implementations of atomic words behave the same: C functions bound once, and the package's public views."""
+"""What `shmsync._shm.atomics` requires of an implementation of atomic words, for each implementation there is.
+
+They are the C functions bound once, the package's public views, and libatomic, which is only used here. To test another
+one, add it to `IMPLEMENTATIONS`. Tests cannot show the memory order: check that in its documentation.
+"""
 
 from __future__ import annotations
 
+import gc
 import mmap
+import re
 import tempfile
 import threading
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from helpers import Child, State, close_reader, close_snapshot, get_value, open_snapshot, publish, snapshot_checksum
+from libatomic import IS_INSTALLED, LibatomicWord
 
+import shmsync
+from shmsync import Reader, Writer
 from shmsync._shm import atomics
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shmsync._core.ports import Word
+
+    Implementation = Callable[[mmap.mmap, int], Word]
+
 AT = 64
-IMPLEMENTATIONS: list[type[atomics.FastWord | atomics.ViewWord]] = [atomics.FastWord, atomics.ViewWord]
+SWITCHES = 30
+IMPLEMENTATIONS = [
+    atomics.FastWord,
+    atomics.ViewWord,
+    pytest.param(LibatomicWord, marks=pytest.mark.skipif(not IS_INSTALLED, reason="needs libatomic.so.1")),
+]
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_operations(implementation: type[atomics.FastWord | atomics.ViewWord]) -> None:
+@every_implementation
+def test_operations(implementation: Implementation) -> None:
     """Through a writable mapping, seen through a read-only one."""
     with tempfile.TemporaryFile() as file:
         file.truncate(mmap.PAGESIZE)
@@ -31,24 +58,39 @@ def test_operations(implementation: type[atomics.FastWord | atomics.ViewWord]) -
     assert word.fetch_or(1 << 63) == 5
     assert other.load() == 5 | 1 << 63
     assert not word.compare_exchange(5, 6)
+    assert other.load() == 5 | 1 << 63
     assert word.compare_exchange(5 | 1 << 63, 6)
     assert other.load() == 6
 
 
-def test_neighbours_are_untouched() -> None:
+@every_implementation
+def test_neighbours_are_untouched(implementation: Implementation) -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     memory[:] = b"\xaa" * mmap.PAGESIZE
-    for implementation in IMPLEMENTATIONS:
-        word = implementation(memory, AT)
-        word.store(0)
-        word.bind_add(-1)()
-        assert word.fetch_or(1) == 2**64 - 1
+    word = implementation(memory, AT)
+    word.store(0)
+    word.bind_add(-1)()
+    assert word.fetch_or(1) == 2**64 - 1
+    assert word.compare_exchange(2**64 - 1, 1)
     assert memory[:AT] == b"\xaa" * AT
     assert memory[AT + 8 :] == b"\xaa" * (mmap.PAGESIZE - AT - 8)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_no_addition_is_lost_between_threads(implementation: type[atomics.FastWord | atomics.ViewWord]) -> None:
+@every_implementation
+def test_a_word_keeps_its_mapping_alive(implementation: Implementation) -> None:
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    word = implementation(memory, AT)
+    add = word.bind_add(1)
+    with pytest.raises(BufferError):
+        memory.close()
+    del memory
+    gc.collect()
+    add()
+    assert word.load() == 1
+
+
+@every_implementation
+def test_no_addition_is_lost_between_threads(implementation: Implementation) -> None:
     memory = mmap.mmap(-1, mmap.PAGESIZE)
     word = implementation(memory, AT)
 
@@ -63,6 +105,77 @@ def test_no_addition_is_lost_between_threads(implementation: type[atomics.FastWo
     for thread in threads:
         thread.join()
     assert word.load() == 8000
+
+
+def change_in_turn(_state: State, implementation: Implementation, path: Path) -> int:
+    """Add in one word, and by compare-exchange in another, until the other process has often done so in between.
+
+    Return how often.
+    """
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), mmap.PAGESIZE)
+    added, exchanged, finished = (implementation(memory, AT * number) for number in range(3))
+    add = added.bind_add(1)
+    changes = last = seen = 0
+    while seen < SWITCHES and not finished.load():
+        add()
+        while not exchanged.compare_exchange(old := exchanged.load_relaxed(), old + 1):
+            pass
+        seen += old != last
+        last = old + 1
+        changes += 1
+    finished.store(1)
+    return changes
+
+
+@every_implementation
+def test_no_change_is_lost_between_processes(implementation: Implementation, tmp_path: Path) -> None:
+    path = tmp_path / "words"
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with Child() as one, Child() as two:
+        one.send(change_in_turn, implementation, path)
+        changes = two.call(change_in_turn, implementation, path) + one.receive()
+    words = np.frombuffer(path.read_bytes(), "u8")
+    assert list(words[[0, AT // 8]]) == [changes, changes]
+
+
+@every_implementation
+def test_handles_work_with_any_implementation(
+    implementation: Implementation, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins, evictions and takeovers, together with a process that uses the installed implementation."""
+    monkeypatch.setattr(atomics, "bind", implementation)
+    value = np.arange(5000)
+    with Child() as child, closing(Writer(name, grace_duration=0)) as writer, Reader(name) as reader:
+        writer.write(value)
+        checksum = child.call(open_snapshot, name)
+        for number in range(4):  # evicts
+            writer.write(value + number)
+            assert np.array_equal(reader.get(), value + number)
+            assert np.array_equal(child.call(get_value), value + number)
+        assert child.call(snapshot_checksum) == checksum
+        child.call(close_snapshot)
+        writer.close()
+        child.call(publish, name, value + 9)  # takes over
+        assert np.array_equal(reader.get(), value + 9)
+        child.call(close_reader)
+        child.call(close_writer)
+        with closing(Writer(name)) as last:
+            assert last.write(0).version.seq == 7
+            last.unlink()
+
+
+def close_writer(state: State) -> None:
+    state.writer.close()
+
+
+def test_the_interface_is_documented() -> None:
+    """A replacement has to provide what other modules use of it, and no more."""
+    sources = [path.read_text() for path in Path(shmsync.__file__).parent.rglob("*.py") if path.stem != "atomics"]
+    used = {name for source in sources for name in re.findall(r"\batomics(?:\.| import )(\w+)", source)} - {"py"}
+    assert {"bind", "are_fast", "IS_TSO"} <= used
+    (interface,) = re.findall(r"uses ([^.]+) only", atomics.__doc__ or "")
+    assert used == set(re.findall(r"`(\w+)`", interface))
 
 
 def test_the_fast_path_is_available() -> None:
