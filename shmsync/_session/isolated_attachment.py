@@ -70,8 +70,8 @@ class IsolatedAttachment(Attachment):
                 raise
             return 0  # removed or overwritten by another program: the next write repairs it
 
-    def seqlock_read(self) -> None:
-        """Return None: nothing is copied."""
+    def pin_at_once(self) -> None:
+        """Return None: `pin` is fast enough, because it pins nothing."""
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
         """Return the newest version, and a slot that needs no unpin.
@@ -101,7 +101,7 @@ class IsolatedAttachment(Attachment):
                 return pinned
             header = self._checked(header_of(segment.name, segment))
             with raised_as(DataReadError, f"map {segment.name}"):
-                mapping = TrackedMapping(segment, INDEX, header.generation, self._lock)
+                mapping = TrackedMapping(segment, INDEX, header.generation, self._lock, self.missed)
         pinned = PinnedVersion(header, mapping)
         pinned.label = header.generation
         return pinned

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import msgpack
+from shmsync.codecs import _frame, msgpack
 from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
@@ -26,6 +26,7 @@ __all__ += ["load", "name_of", "register_codec"]
 NOT_PLAIN: Any = object()
 
 _MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
+_FRAME = bytes([_frame.MAGIC])  # how a frame starts
 
 
 def encoder_of(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None = None) -> Callable[[Any], Payload]:
@@ -146,7 +147,7 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
-        if codec == msgpack.ID and self._is_plain and not msgpack.is_frame(payload):
+        if codec == msgpack.ID and self._is_plain and payload[:1] != _FRAME:  # `is_frame`, without a call
             return msgpack.unpack(payload)
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN

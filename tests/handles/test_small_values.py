@@ -141,12 +141,12 @@ def test_damage_is_noticed(writer: Writer, name: str) -> None:
         assert ownership is not None
         mapping = ownership.data._mappings[0]
         assert mapping is not None
-        mapping.put(PAYLOAD_AT, b"\xc1")  # not a valid first byte in msgpack
+        mapping.memory[PAYLOAD_AT] = 0xC1  # not a valid first byte in msgpack
         with pytest.raises(EntityReadError):
             reader.get()
         writer.write(["c"])
         writer.write(["d"])
-        mapping.put(8, b"\xff")  # in the header
+        mapping.memory[8] = 0xFF  # in the header
         with pytest.raises(DataReadError):
             reader.get()
         writer.write(["e"])
