@@ -148,7 +148,7 @@ def _without(value: Any, ignored: frozenset[str]) -> Any:
 _LAST_CALL = ("read", "_read_changed")  # `read` returns the result at once: its local variables are dead by then
 _CLAIM_NUMBERS = frozenset({"number"})  # unique, but without effect on behaviour
 _SKIPPED = {
-    *("_number", "owner", "port", "_port", "reader"),
+    *("_number", "owner", "port", "_port"),
     # Constant for a process, for a slot index, or for a sequence number.
     *("cell", "channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
     *("_advance", "_generations", "_max_backoff", "_table", "_version"),
@@ -438,7 +438,7 @@ class ModelView:
 class ModelMapping(TrackedMapping):
     """A mapped inode; the shipped tracker decides when it is retained and released."""
 
-    __slots__ = ("port", "reader")
+    __slots__ = ("_codec", "port")
 
     def __init__(self, inode: int, index: int, generation: int, reader: ModelAttachment) -> None:
         self.inode = inode
@@ -448,19 +448,20 @@ class ModelMapping(TrackedMapping):
         self.views = ViewTracker(index, generation, reader._lock, reader.missed)
         self.copy_page = self._copy_page if self.size == PAGE else None
         self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
-        self.reader = reader
+        self.port = reader.port  # not the reader: what it holds is released without the collector
+        self._codec = reader.codec
 
     def copy_header(self) -> bytes:
-        return _header(self.reader.port.do("header", self.inode), self.reader.codec)
+        return _header(self.port.do("header", self.inode), self._codec)
 
     def _copy_page(self) -> bytes:
         # If the page is overwritten during the copy, its parts may differ: one from before the write, one from after.
-        header = _header(self.reader.port.do("content", self.inode), self.reader.codec)
+        header = _header(self.port.do("content", self.inode), self._codec)
         return header + bytes(self.view())
 
     def view(self, start: int = 0, end: int | None = None) -> Any:
         # In msgpack, the number of the version that is found.
-        version, _ = self.reader.port.do("content", self.inode) or (0, 0)
+        version, _ = self.port.do("content", self.inode) or (0, 0)
         return bytes([version & _SMALL_INT])
 
     def export(self, start: int, end: int) -> Any:
