@@ -1,8 +1,13 @@
-"""The Python steps of one call in steady state: calls and bytecode instructions. No load of the machine changes them."""
+"""The Python steps of one call in steady state: calls and bytecode instructions. The load of a machine changes neither.
+
+A process that has done other work for a while runs each step from cold caches, so their number says more about a real
+reader or writer than the time of a call in a loop.
+"""
 
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,16 +17,18 @@ import numpy as np
 from bench.peers.own import channel
 from bench.values import config
 from shmsync import ArrayMap
+from shmsync._shm.fork import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-_WARM_UP = 200
-"""Calls before the one that counts: the msgpack codec searches the first 64 values for large bytes."""
+_WARM_UP = 100
+"""Calls before the one that counts: the msgpack codec searches the first 64 values of a writer for large bytes."""
 _ELEMENTS = 1_000_000
 _ITEMS = 100_000
 _KEY = 4711
+_RAW = bytes(1024)
 
 
 class Steps(NamedTuple):
@@ -32,7 +39,7 @@ class Steps(NamedTuple):
 
 
 def steps_of(function: Callable[[], Any]) -> Steps:
-    """Return the steps of one call of a function, without those of the function itself."""
+    """Return the steps of a Python function, without its own."""
     calls = instructions = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -46,8 +53,7 @@ def steps_of(function: Callable[[], Any]) -> Steps:
         return trace
 
     before = sys.gettrace()
-    gc.collect()
-    gc.disable()  # a collection may run finalizers
+    gc.disable()  # it may run finalizers
     sys.settrace(trace)
     try:
         function()
@@ -59,67 +65,98 @@ def steps_of(function: Callable[[], Any]) -> Steps:
 
 @contextmanager
 def _opened(**options: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield a writer and a reader, which never check whether the name was removed: that depends on the time."""
+    """Yield a writer and a reader that never check whether the name was removed: that depends on the time."""
     with channel("steps", **options) as (writer, reader):
+        writer._next_name_check = math.inf
         yield writer, reader
 
 
-def _after(change: Callable[[], Any], call: Callable[[], Any]) -> Steps:
-    for _ in range(_WARM_UP):
-        change()
+def _changed(writer: Any, reader: Any, value: Any, call: Callable[[], Any]) -> Steps:
+    """Return the steps of a call that finds a change."""
+    write = writer.write
+    for _ in range(_WARM_UP if isinstance(value, dict) else 5):
+        write(value)
         call()
-    change()
+    write(value)
+    reader._checked_until = math.inf
     return steps_of(call)
-
-
-@contextmanager
-def _config(name: str) -> Iterator[tuple[Any, Any, Any]]:
-    with channel(name) as (writer, reader):
-        value = config()
-        writer.write(value)
-        reader.get()
-        yield writer, reader, value
 
 
 def write() -> Steps:
     """Write a config of 1 KiB that one reader reads."""
-    with _config("steps") as (writer, reader, value):
-        return _after(reader.get, lambda: writer.write(value))
+    value = config()
+    with _opened() as (writer, reader):
+        for _ in range(_WARM_UP):
+            writer.write(value)
+            writer._next_name_check = math.inf
+            reader.get()
+        return steps_of(lambda: writer.write(value))
 
 
 def unchanged_get() -> Steps:
     """Get a config that has not changed."""
-    with _config("steps") as (_, reader, _value):
-        return _after(reader.get, lambda: reader.get())
+    with _opened() as (writer, reader):
+        writer.write(config())
+        reader.get()
+        reader._calls = MAX_CALLS
+        writer.write(config())
+        reader.get()
+        return steps_of(lambda: reader.get())  # noqa: PLW0108 - the function's own steps do not count
 
 
 def changed_get() -> Steps:
     """Get a config of 1 KiB that has changed."""
-    with _config("steps") as (writer, reader, value):
-        return _after(lambda: writer.write(value), lambda: reader.get())
+    with _opened() as (writer, reader):
+        return _changed(writer, reader, config(), lambda: reader.get())  # noqa: PLW0108 - as above
 
 
 def changed_array() -> Steps:
     """Get an array of a million doubles that has changed."""
-    with channel("steps") as (writer, reader):
-        value = np.zeros(_ELEMENTS)
-        return _after(lambda: writer.write(value), lambda: reader.get())
+    with _opened() as (writer, reader):
+        return _changed(writer, reader, np.zeros(_ELEMENTS), lambda: reader.get())  # noqa: PLW0108 - as above
 
 
 def changed_map() -> Steps:
     """Get an ArrayMap of 100,000 items that has changed, and look up one key."""
-    with channel("steps", codec="archive") as (writer, reader):
-        value = ArrayMap(np.arange(_ITEMS), np.random.default_rng(0).random((_ITEMS, 10), np.float32))
-        return _after(lambda: writer.write(value), lambda: reader.get()[_KEY])
+    value = ArrayMap(np.arange(_ITEMS), np.zeros((_ITEMS, 10), np.float32))
+    with _opened(codec="archive") as (writer, reader):
+        return _changed(writer, reader, value, lambda: reader.get()[_KEY])
 
 
-def read() -> Steps:
+def unchanged_read() -> Steps:
     """Read raw bytes that have not changed, in an empty `with` block."""
-    with channel("steps") as (writer, reader):
-        writer.write_raw(bytes(1024))
 
-        def call() -> None:
-            with reader.read():
-                pass
+    def call() -> None:
+        with reader.read():
+            pass
 
-        return _after(call, call)
+    with _opened() as (writer, reader):
+        writer.write_raw(_RAW)
+        call()
+        reader._checked_until = math.inf
+        return steps_of(call)
+
+
+COUNTED: dict[str, tuple[Callable[[], Steps], Steps | None]] = {
+    "write, 1 KiB dict, one reader": (write, Steps(16, 360)),
+    "get(), unchanged": (unchanged_get, None),
+    "get() after a change, 1 KiB": (changed_get, Steps(8, 200)),
+    "get() after a change, 1M doubles": (changed_array, Steps(24, 520)),
+    "get() after a change and a lookup, ArrayMap of 100,000": (changed_map, Steps(36, 800)),
+    "with read(), unchanged raw": (unchanged_read, Steps(6, 131)),
+}
+"""By row: the function that counts, and the targets."""
+
+
+def counted(text: str) -> Iterator[dict[str, Any]]:
+    """Count the rows whose name, "Steps: ...", contains a text; yield what `--json` prints of each."""
+    for name, (count, target) in COUNTED.items():
+        row = f"Steps: {name}"
+        if text in row:
+            found = count()
+            yield {
+                "row": row,
+                **found._asdict(),
+                "targets": None if target is None else target._asdict(),
+                "met": None if target is None else found.calls <= target.calls and found.instructions <= target[1],
+            }
