@@ -1,4 +1,4 @@
-"""How many Python steps the hot paths take, counted: see `tools/bench/steps.py`. The speed of the machine has no effect.
+"""How many Python steps the hot paths take, counted as in `tools/bench/steps.py`. No load of the machine changes it.
 
 The bounds are what has been reached, so a step that is added is noticed. Lower them when a path becomes shorter.
 """
