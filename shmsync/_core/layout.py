@@ -92,6 +92,7 @@ DATA_HEADER = struct.Struct("=QQQQQQII")
 DIGEST = struct.Struct("=Q")
 _DIGESTED = struct.Struct("=QQQQQQIIQ")
 PAYLOAD_AT = 64
+unpack_digested = _DIGESTED.unpack_from
 
 CLOSED = (1 << 64) - 1
 LAST_SEQ = (1 << 63) - 1
@@ -283,6 +284,22 @@ def pack_data_header(
     return body + DIGEST.pack(checksum_of(body))
 
 
+def unpack_data_header(raw: bytes, incarnation: int, generation: int, seq: int, size: int) -> DataHeader | None:
+    """Return the header of a data segment; None if it is not valid, or not that of this version.
+
+    Args:
+        raw: the first 64 bytes of the segment or more.
+        incarnation: the incarnation that it has to contain.
+        generation: likewise.
+        seq: likewise.
+        size: size of the segment in bytes.
+    """
+    fields = unpack_digested(raw)
+    if fields[:4] != (DATA_MAGIC, incarnation, generation, seq) or fields[4] > size - PAYLOAD_AT:
+        return None
+    return new(DataHeader, fields[1:8]) if checksum_of(raw[: DATA_HEADER.size]) == fields[8] else None
+
+
 def parse_data_header(segment: str, raw: bytes, segment_size: int) -> DataHeader:
     """Return the header of a data segment; its payload is within the segment.
 
@@ -298,7 +315,7 @@ def parse_data_header(segment: str, raw: bytes, segment_size: int) -> DataHeader
         raise DataReadError(
             f"{segment} is truncated: {len(raw)} bytes, but the header takes {PAYLOAD_AT}; the next write repairs it"
         )
-    magic, incarnation, generation, seq, size, checksum, codec, published, digest = _DIGESTED.unpack_from(raw)
+    magic, incarnation, generation, seq, size, checksum, codec, published, digest = unpack_digested(raw)
     if magic != DATA_MAGIC or checksum_of(raw[: DATA_HEADER.size]) != digest:
         raise DataReadError(f"{segment} has a damaged header; the next write repairs it")
     if size > segment_size - PAYLOAD_AT:

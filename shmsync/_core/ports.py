@@ -6,7 +6,7 @@ and explore the code that is shipped. The real ones are in `shmsync._shm` and `s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ ValueT_contra = TypeVar("ValueT_contra", contravariant=True)
 
 
 class Word(Protocol):
-    """A shared u64, 8-byte aligned. All operations but `load_relaxed` are sequentially consistent."""
+    """A shared u64, 8-byte aligned. Operations are sequentially consistent, but for two whose names say otherwise."""
 
     def load_relaxed(self) -> int:
         """Read without ordering: only to detect that nothing has changed, or after an operation on the same word."""
@@ -26,6 +26,9 @@ class Word(Protocol):
     def store(self, value: int) -> None:
         """Write."""
 
+    def store_release(self, value: int) -> None:
+        """Write after all earlier accesses of this thread, and before its next read-modify-write: see `Slot`."""
+
     def bind_add(self, delta: int) -> Callable[[], None]:
         """Return a callable that adds `delta` modulo 2**64 in one atomic step. Bind once, call often."""
 
@@ -34,6 +37,10 @@ class Word(Protocol):
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
         """Write `desired` if the word is `expected`; return whether it was."""
+
+
+Loads: TypeAlias = "Callable[[], list[int]]"
+"""Loads several words; each load is sequentially consistent."""
 
 
 class SlotWords(NamedTuple):
@@ -73,6 +80,12 @@ class WriterTable(Table, Protocol):
     def is_locked(self, index: int) -> bool:
         """Return whether a live process holds the lock of a slot."""
 
+    def bind_scan(self, count: int) -> tuple[Loads, tuple[Loads, Loads]]:
+        """Return functions that load the pin words of the first `count` slots; and, by index, their hazard words.
+
+        Each loads one word after the other, and takes less time than the loads of single words. Bind once, call often.
+        """
+
 
 class Clock(Protocol):
     """Time in seconds."""
@@ -98,3 +111,6 @@ class Segments(Protocol[ValueT_contra]):
 
     def write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int:
         """Write payload and header; return the checksum of the payload."""
+
+    def try_write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int | None:
+        """Do the same if the inode mapped for `index` is reusable; else return None."""

@@ -185,8 +185,41 @@ class Publisher(Generic[ValueT]):
         self._max_backoff = max_backoff
         self._lower_mask = LOWER_MASK
         self._words: list[SlotWords] = []
+        self._scan_at_once = (0, *table.bind_scan(0))
+        """For how many slots, and the loads: replaced together, so that they agree, even after an interruption."""
         self._evictions_settled: set[tuple[int, int]] = set()
         """(slot, index) for which the inode was replaced since the slot's current eviction."""
+
+    def try_publish(self, value: ValueT) -> tuple[int, int, int] | None:
+        """Publish a value if nothing has to be waited for, reaped or replaced: `prepare` and `commit` in one.
+
+        Returns:
+            Sequence number, index and checksum; None if nothing was published, so that the value has to be prepared.
+        """
+        seq = self._version.load() + 1
+        index = (seq + 1) & 1
+        generation = self._generations[index].load()
+        count, load_pins, load_hazards = self._scan_at_once
+        if self._table.high_water.load() & HIGH_WATER != count or not seq & self._lower_mask or seq > LAST_SEQ:
+            return None
+        # The scan of `prepare`, of all slots at once, in the same order: the high-water mark, then of each slot the pin
+        # word before the hazard word, then the seal. For each slot there are three cases:
+        #   1. Its pin word counts on this index, or an announcement: `prepare` has to wait for that reader.
+        #   2. It does not, and the hazard word is this generation: rule D. What a reader retains here without a pin, it
+        #      has stored as a hazard before it unpinned, so the load after that of the pin word has seen it.
+        #   3. Neither: nobody reads here, and whoever enters from now on finds that this index is not current (rule A).
+        # EVICTED alone does not matter: until the evicted reader has unpinned, there is a count, which is case 1.
+        pins = load_pins()
+        if any(pins) and any(map(HOLDS[index].__and__, pins)):
+            return None
+        # Rule E. A segment that has no inode yet has generation 0, which is covered.
+        if generation in load_hazards[index]() or self._table.sealed[index].load() >= generation:
+            return None
+        checksum = self._segments.try_write(index, generation, seq, value)
+        # SYNC POINT scan, SYNC POINT payload: as in `commit`. If the incarnation was ended, `prepare` notices it, too.
+        if checksum is None or not self._version.compare_exchange(seq - 1, seq):
+            return None
+        return seq, index, checksum
 
     def prepare(self, size: int, grace: float) -> PreparedWrite:
         """Make the segment that is not current writable: no reader reads it until `commit`.
@@ -320,4 +353,6 @@ class Publisher(Generic[ValueT]):
             del self._words[high:]
             while len(self._words) < high:
                 self._words.append(self._table.slot(len(self._words)))
+        if high != self._scan_at_once[0]:
+            self._scan_at_once = (high, *self._table.bind_scan(high))
         return self._words

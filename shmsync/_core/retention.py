@@ -38,29 +38,31 @@ class ViewTracker:
         index: index of the data segment.
         generation: generation of the inode.
         lock: the reader's lock.
+        missed: gets the index if the hazard could not be cleared when the last view was destroyed.
 
     Attributes:
         generation: generation of the inode.
         retained_by: the slot whose hazard word retains the inode; None if none does.
     """
 
-    __slots__ = ("_exporters", "_index", "_lock", "generation", "retained_by")
+    __slots__ = ("_index", "_lock", "_missed", "exporters", "generation", "retained_by")
 
-    def __init__(self, index: int, generation: int, lock: RLock) -> None:
+    def __init__(self, index: int, generation: int, lock: RLock, missed: list[int]) -> None:
         self._index = index
         self.generation = generation
         self._lock = lock
+        self._missed = missed
         self.retained_by: Slot | None = None
-        self._exporters: dict[int, weakref.ref[Any]] = {}
+        self.exporters: dict[int, weakref.ref[Any]] = {}
 
     def track(self, exporter: object) -> None:
         """Track an object that views are made from until it is destroyed. Call while pinned."""
         reference = weakref.ref(exporter, self._released)
-        self._exporters[id(reference)] = reference
+        self.exporters[id(reference)] = reference
 
     def has_views(self) -> bool:
         """Return whether any view is alive."""
-        return bool(self._exporters)
+        return bool(self.exporters)
 
     def retain(self, slot: Slot) -> None:
         """Make the writer replace this inode rather than write into it. Call under the lock, pinned in `slot`."""
@@ -71,17 +73,21 @@ class ViewTracker:
     def release_if_unused(self) -> None:
         """Let the writer reuse this inode if no view is alive. Call under the lock."""
         slot = self.retained_by
-        if slot is not None and not self._exporters:
+        if slot is not None and not self.exporters:
             self.retained_by = None  # first: if interrupted after this, the hazard stays, which costs one inode
             slot.clear_hazard(self._index, self.generation)
 
     def _released(self, reference: weakref.ref[Any], is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if is_finalizing():
             return  # see `Slot.__del__`
-        self._exporters.pop(id(reference), None)
+        self.exporters.pop(id(reference), None)
+        if self.retained_by is None:
+            return
         # Not blocking: the lock's holder may be waiting for this thread. In that case the reader's next call releases.
-        if self.retained_by is not None and self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 self.release_if_unused()
             finally:
                 self._lock.release()
+        else:
+            self._missed.append(self._index)

@@ -120,13 +120,14 @@ class Slot:
         index: position in the table.
         words: the shared words.
         enter, leave: the bound steps that pin and unpin, by index of the data segment.
+        load_pin: loads the pin word.
         poisoned: whether the slot can no longer be used for entering.
         unprotected: whether it was inherited by a fork that sealed nothing: what is pinned here may be overwritten.
     """
 
     __slots__ = (
         *("__weakref__", "_claim", "_number", "_seals", "_sentinel"),
-        *("enter", "index", "leave", "poisoned", "unprotected", "words"),
+        *("enter", "index", "leave", "load_pin", "poisoned", "unprotected", "words"),
     )
 
     def __init__(self, index: int, words: SlotWords, lock: SlotLock, seals: Seals) -> None:
@@ -135,6 +136,7 @@ class Slot:
         self.words = words
         self.enter: tuple[Step, Step] = (pin.bind_add(ONE[0]), pin.bind_add(ONE[1]))
         self.leave: tuple[Step, Step] = (pin.bind_add(-ONE[0]), pin.bind_add(-ONE[1]))
+        self.load_pin = pin.load
         self.poisoned = self.unprotected = False
         self._seals = seals
         self._number = _new_number()
@@ -153,13 +155,13 @@ class Slot:
         without an eviction, after which no reader enters here, and a generation that was replaced is never written.
         """
         if not self._claim.inherited:  # else it is the parent's word, and the inode is sealed or already lost
-            self.words.hazards[index].store(generation)
+            self.words.hazards[index].store_release(generation)  # before the unpin, which is a read-modify-write
 
     def clear_hazard(self, index: int, generation: int) -> None:
         """Clear a hazard. Call under the reader's lock."""
         hazard = self.words.hazards[index]
         if not self._claim.inherited and hazard.load_relaxed() == generation:  # stored only here, and under the lock
-            hazard.store(0)
+            hazard.store_release(0)  # after the last access to a view
 
     def before_fork(self) -> None:
         """Seal what is pinned or retained here, so that the child may go on using it."""

@@ -3,8 +3,8 @@
 `get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
 version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple (`_fast` for `read`,
 the items of `_latest` for `get`). The tuple is replaced as a whole, so that a thread never mixes the slot of one
-incarnation with the version word of another. Between the two, `get` copies a small plain value without a pin: see
-`Attachment.seqlock_read`.
+incarnation with the version word of another. Between the two, a
+changed `get` copies a small plain value, or pins a version whose segment is mapped, at once: see `_get_at_once`.
 
 If another program removes the name, its version word does not change. So from time to time both check whether the name
 was created again: `read` by the clock, and `get`, for which the clock costs too much, by exhausting an iterator, in C.
@@ -24,8 +24,7 @@ from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from shmsync._core import protocol
-from shmsync._core.layout import CLOSED, index_of, names_of
+from shmsync._core.layout import CLOSED, names_of
 from shmsync._core.slots import MAX_REFERENCES
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
@@ -245,24 +244,21 @@ class Reader(Generic[T]):
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
         fast = self._fast
-        if (
-            fast is None
-            or check_bytes is not False
-            or fast[0].poisoned
-            or not alive[0]
-            or getrefcount(fast[0]) > MAX_REFERENCES
-            or monotonic() > self._checked_until
-        ):
+        if fast is None or check_bytes is not False or not alive[0] or monotonic() > self._checked_until:
             return self._read_changed(check_bytes=check_bytes)
         slot, version, pinned = fast
+        if slot.poisoned or getrefcount(slot) > MAX_REFERENCES:
+            return self._read_changed(check_bytes=check_bytes)
+        index = pinned.index
         try:
-            seq = protocol.enter(slot, version)
+            slot.enter[index]()  # SYNC POINT scan: as in `protocol.enter`, which would load the version to pin first
+            # Rule A: if it is still the version that is cached, the writer's next scan sees the pin.
             # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
             # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
             # before it writes here again. It cannot have done so yet: a later version would be in this segment.
-            if seq == pinned.seq == self._seen and not in_progress:
+            if version.load() == pinned.seq == self._seen and not in_progress:
                 return Snapshot(self, slot, pinned)
-            slot.leave[index_of(seq)]()
+            slot.leave[index]()
         except BaseException:
             self.discard_slot(slot)
             raise
@@ -288,15 +284,17 @@ class Reader(Generic[T]):
     def _get_changed(self, default: Any) -> Any:
         if not alive[0]:
             fork.check()
-        cell, newest, value, views = self._shared
-        if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
-            return memoryview(value) if type(value) is memoryview else value
-        del value, views  # as in `get`
+        if self._shared is not _NOTHING_SHARED:
+            cell, newest, value, views = self._shared
+            if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
+                return memoryview(value) if type(value) is memoryview else value
+            del value, views  # as in `get`
         with self.lock:
             try:
-                value = self._copy_small()
+                value = self._get_at_once(self._attachment)
             finally:
-                self._forget_if_closed()
+                if self._closed:
+                    self._forget_if_closed()
         if value is not NOT_PLAIN:
             return value
         try:
@@ -306,56 +304,71 @@ class Reader(Generic[T]):
                 raise
             return default
 
-    def _copy_small(self) -> Any:
-        """Return a small plain value, copied without a pin; NOT_PLAIN if it is not one."""
-        attachment = self._attachment
-        if attachment is None or (copied := attachment.seqlock_read()) is None:
-            return NOT_PLAIN
-        seq, codec, payload = copied
-        value = self.decoder.decode_plain(codec, payload)
-        if value is not NOT_PLAIN:
-            self._returned = seq
-            self._remember(attachment, seq, value, has_views=False)
-            self._counters.values += 1
-            attachment.release_unused()
-        return value
+    def _get_at_once(self, attachment: Attachment | None) -> Any:
+        """Return the newest value, copied if it is small and plain; the fast path of `_retry_until_published`.
 
-    def _remember(
-        self, attachment: Attachment, label: int, value: Any, exposed: Sequence[memoryview] = (), *, has_views: bool
-    ) -> Any:
-        """Return this value from the next calls of `get`, as long as the attachment's cell is `label`.
-
-        A caller may release each of the exposed views. Returns what to hand out now.
+        Returns:
+            NOT_PLAIN if there is more to do, such as to attach, to map its segment, or to wait.
         """
-        cell = attachment.cell
-        if exposed:
-            self._shared = (cell, label, value, exposed)
-            cached = self._cached = (_NOTHING[0], label, None)
-            self._latest = repeat(cached, self._calls)
-            return memoryview(value) if type(value) is memoryview else value
-        self._shared = _NOTHING_SHARED
-        cached = self._cached = (cell, label, value)
-        calls = repeat(cached, self._calls)
-        self._latest = compress(calls, alive) if has_views else calls
-        return value
+        if attachment is None:
+            return NOT_PLAIN
+        if attachment.copies and (copied := attachment.copy_at_once()) is not None:
+            seq, codec, payload = copied
+            value = self.decoder.decode_plain(codec, payload)
+            if value is not NOT_PLAIN:
+                self._returned = seq
+                self._counters.values += 1
+                cached = self._cached = (attachment.cell, seq, value)
+                self._latest = repeat(cached, self._calls)
+                self._shared = _NOTHING_SHARED
+                if attachment.missed:
+                    attachment.release_unused()
+                return value
+        if monotonic() > self._checked_until:
+            return NOT_PLAIN
+        try:
+            pinned = attachment.pin_at_once()
+            if pinned is None:
+                return NOT_PLAIN
+            self._fast = (pinned[0], attachment.version, pinned[1])
+            return self._take(attachment, *pinned)
+        except BaseException:  # as in `_pin_and`
+            self._fast = None
+            attachment.discard()
+            raise
 
     def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
-        """Unpin; return the value, retained if it is a view of the segment: it outlives the pin."""
-        value = pinned.value
+        """Unpin; return the value, retained if it is a view of the segment: it outlives the pin.
+
+        The next calls of `get` return it, too, as long as the attachment's cell is the label of its version.
+        """
+        value, views = pinned.value, pinned.mapping.views
         exposed: list[memoryview] = []
         if value is UNSET:
             value = self.decoder.decode(pinned, exposed)
-            views = pinned.mapping.views
-            if views.has_views():
+            if views.exporters:
                 views.retain(slot)  # SYNC POINT hazard: stored before the unpin
             if not exposed:
                 pinned.value = value  # only now: if interrupted before, no value is cached that is not retained
         slot.leave[pinned.index]()
         self._returned = pinned.seq
-        value = self._remember(attachment, pinned.label, value, exposed, has_views=pinned.mapping.views.has_views())
         self._counters.values += 1
-        attachment.release_unused()
+        if attachment.missed:
+            attachment.release_unused()
+        if exposed:
+            return self._share((attachment.cell, pinned.label, value, exposed))
+        cached = self._cached = (attachment.cell, pinned.label, value)
+        calls = repeat(cached, self._calls)
+        self._latest = compress(calls, alive) if views.exporters else calls
+        self._shared = _NOTHING_SHARED
         return value
+
+    def _share(self, shared: tuple[Any, int, Any, Sequence[memoryview]]) -> Any:
+        """Remember a value that a caller may spoil, by releasing one of its memoryviews; return what to hand out."""
+        _, label, value, _ = self._shared = shared
+        cached = self._cached = (_NOTHING[0], label, None)
+        self._latest = repeat(cached, self._calls)
+        return memoryview(value) if type(value) is memoryview else value
 
     def _read_changed(self, *, check_bytes: bool) -> Snapshot[T]:
         return self._retry_until_published(self._snapshot, check_bytes=flag(check_bytes, "check_bytes"))
@@ -409,7 +422,7 @@ class Reader(Generic[T]):
             try:
                 slot, pinned = attachment.pin(check_bytes=check_bytes)
                 if pinned.value is UNSET and self._cached[:2] == (attachment.cell, pinned.label):
-                    pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.seqlock_read`
+                    pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.copy_at_once`
                 self._fast = (slot, attachment.version, pinned)
                 return use(attachment, slot, pinned)
             except StaleAttachmentError:

@@ -151,18 +151,20 @@ class Snapshot(Generic[T]):
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
         if not alive[0]:
             fork.check()  # in a child, the pin is the parent's
-        slot, pinned = self._slots.get(0), self._pinned
-        if slot is None or not isinstance(pinned, PinnedVersion):
+        slot = self._slots.get(0)
+        if slot is None:
             return
+        pinned: PinnedVersion = self._pinned  # type: ignore[assignment] # replaced only when `_slots` is empty
         try:
             if self._slots.pop(0, None) is None:
                 return
-            self._value = UNSET
-            # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
-            if self._viewed and pinned.mapping.views.has_views():
-                self._retain(slot, pinned)
+            if self._viewed:
+                self._value = UNSET
+                # SYNC POINT hazard: stored before the unpin, so a scan that sees no pin sees the hazard.
+                if pinned.mapping.views.has_views():
+                    self._retain(slot, pinned)
             slot.leave[pinned.index]()
-            self._pinned = pinned.closed  # the caller may keep this object for long
+            self._pinned = pinned.closed or pinned.close()  # the caller may keep this object for long
         except BaseException:
             # A signal handler raised somewhere above. It is unknown whether we unpinned, but that does not matter once
             # the slot is poisoned. It is also unknown whether views need a hazard; a superfluous one costs one inode.

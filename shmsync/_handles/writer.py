@@ -152,7 +152,12 @@ class Writer(Generic[T]):
         """
         if not self._usable or not alive[0]:
             self._refuse()
-        return self._publish(self._codec, self._encode(value), grace_duration)
+        payload = self._encode(value)
+        if type(payload) is bytes and grace_duration is None:
+            result = self._write_at_once(payload)
+            if result is not None:
+                return result
+        return self._publish(self._codec, payload, grace_duration)
 
     def write_raw(self, data: Any, *, grace_duration: float | timedelta | None = None) -> WriteResult:
         """Publish the bytes of any buffer, with one copy; readers get a read-only memoryview. See `write`."""
@@ -179,6 +184,38 @@ class Writer(Generic[T]):
         if not self._usable or not alive[0]:
             self._refuse()
         return Reservation(self, size, grace_duration)
+
+    def _write_at_once(self, payload: bytes) -> WriteResult | None:
+        """Publish bytes encoded with the writer's codec; the fast path of `_publish`.
+
+        Returns:
+            None if nothing was published: the name has to be acquired or checked, a reservation or another call of this
+            writer is in progress, or something has to be waited for, reclaimed or allocated.
+        """
+        with self._lock:
+            owned = self._ownership
+            if owned is None or self._busy or self._heals or not self._usable:
+                return None
+            try:
+                self._busy = True  # before the look at the reservation, which a signal handler may open until then
+                now = time.monotonic()
+                if self._reservation is not None or now >= self._next_name_check:
+                    published = None
+                else:
+                    published = owned.try_publish((payload, self._codec.ID, now))
+            except BaseException:
+                self._busy = False
+                self._finish()
+                raise
+            self._busy = False
+            if published is None:
+                return None  # `_publish` does what signal handlers asked for
+            self._writes += 1
+            if self._deferred:
+                self._run_deferred()
+        seq, index, checksum = published
+        size = len(payload)
+        return new(WriteResult, (size, False, new(InstanceVersion, (seq, index, size, checksum))))
 
     # A write is `_take_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 

@@ -7,7 +7,21 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, ClassVar
 
 from shmsync._core import protocol, slots
-from shmsync._core.layout import CLOSED, PAGE, PAYLOAD_AT, DataHeader, Names, index_of, parse_data_header
+from shmsync._core.layout import (
+    CLOSED,
+    DATA_HEADER,
+    EVICTED,
+    PAGE,
+    PAYLOAD_AT,
+    DataHeader,
+    Names,
+    checksum_of,
+    index_of,
+    parse_data_header,
+    unpack_data_header,
+    unpack_digested,
+)
+from shmsync._core.retention import ViewTracker
 from shmsync._session.control import check_owner
 from shmsync._session.log import logger
 from shmsync._session.mapping import TrackedMapping
@@ -15,7 +29,6 @@ from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import NO_VALUE
 from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
-from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
 from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
@@ -23,10 +36,11 @@ from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_publ
 if TYPE_CHECKING:
     from threading import RLock
 
-    from shmsync._core.retention import ViewTracker
     from shmsync._core.slots import Slot
     from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
+
+_DIGESTED = DATA_HEADER.size  # bytes of the header that its digest covers
 
 
 class ReaderCounters:
@@ -54,10 +68,13 @@ class Attachment:
 
     Attributes:
         cell: the word that `Reader.get` compares with the label of the version that it has returned last.
+        copies: whether a segment was mapped that `copy_at_once` can copy.
+        missed: see `ViewTracker`.
         WORD_IS_SEQ: whether the version word is the sequence number of the newest version.
     """
 
     WORD_IS_SEQ: ClassVar[bool] = True
+    copies = False
 
     def __init__(self, names: Names, channel: Channel, decoder: Decoder, lock: RLock, counters: ReaderCounters) -> None:
         self._names = names
@@ -67,11 +84,14 @@ class Attachment:
         self.channel = channel
         self.version = channel.version
         self.cell = channel.version_cell
-        self._generations = self.channel.generations
-        self._incarnation = self.channel.header.incarnation
+        self._load_words = channel.load_words
+        self._incarnation = channel.header.incarnation
         self._slot: Slot | None = None
         self._mappings: list[TrackedMapping | None] = [None, None]
         self._released: list[ViewTracker | None] = [None, None]  # of mappings that may have views: see `release`
+        self._generations = [0, 0]
+        """Those that the words had when the mappings were compared with them. What is mapped has these generations."""
+        self.missed: list[int] = []
         self._pinned: PinnedVersion | None = None
         counters.attached += 1
         logger.debug("attached to %s", names.state)
@@ -82,27 +102,60 @@ class Attachment:
         seq = self.version.load()
         return seq, seq
 
-    def seqlock_read(self) -> tuple[int, int, bytes] | None:
+    def copy_at_once(self) -> tuple[int, int, bytes] | None:
         """Copy a small newest version without a pin; return its sequence number, codec number and payload.
 
-        Return None if the version is not in a mapped page, changes during the copy, or is pinned already.
+        As under a sequence lock. Return None if it is not in a mapped page, changes during the copy, is pinned already,
+        or is damaged: `pin` can wait and map, and tells what is wrong.
         """
-        seq = self.version.load()
-        mapping = self._mappings[index_of(seq)]
-        if mapping is None or mapping.size != PAGE or not IS_TSO or seq == CLOSED:
+        seq, *generations = self._load_words()
+        mapping, pinned = self._mappings[(seq + 1) & 1], self._pinned
+        if mapping is None or mapping.copy_page is None:
             return None
-        if self._pinned is not None and self._pinned.seq == seq:
-            return None
-        if mapping.generation != self._generations[mapping.index].load():
-            return None
-        raw = mapping.copy(0, PAGE)
+        page = mapping.copy_page()
         # Nothing prevents the writer from overwriting this page. But it starts to write to the segment of `seq`, or to
         # give that index a new inode, only after it has published the next version. So if the version is still `seq`
         # after all these loads, which this machine executes in order, none of them has seen such a write.
-        if self.version.load() != seq:
+        if self.version.load() != seq or (pinned is not None and pinned.seq == seq):
             return None
-        header = self._checked_header(seq, mapping, raw)
-        return seq, header.codec, raw[PAYLOAD_AT : PAYLOAD_AT + header.size]
+        _, incarnation, _, found, size, _, codec, _, digest = unpack_digested(page)
+        end = PAYLOAD_AT + size
+        if found != seq or generations != self._generations or incarnation != self._incarnation:
+            return None
+        if end > PAGE or checksum_of(page[:_DIGESTED]) != digest:  # which covers the fields that are not compared
+            return None
+        return seq, codec, page[PAYLOAD_AT:end]
+
+    def pin_at_once(self) -> tuple[Slot, PinnedVersion] | None:
+        """Pin the newest version if its segment is mapped and nothing is in the way: the fast path of `pin`.
+
+        Return None if nothing is pinned, for whatever reason: `pin` finds out.
+        """
+        slot = self._slot
+        if slot is None or slot.poisoned or getrefcount(slot) > slots.MAX_REFERENCES:
+            return None
+        seq = self.version.load()
+        index = (seq + 1) & 1
+        slot.enter[index]()  # SYNC POINT scan: as in `enter`
+        newest, *generations = self._load_words()
+        mapping = self._mappings[index]
+        # The same checks as in `pin_and_map`, after the pin and in the same order:
+        #   1. Rule A: the version is still `seq`, so the writer's next scan sees the pin.
+        #   2. The inode that is mapped has the current generation: nothing has to be opened.
+        #   3. Rule B, SYNC POINT evict: EVICTED is not set now, so it was not set when we loaded the generation, and
+        #      the writer has not replaced the inode that we pinned.
+        # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
+        if newest == seq and generations == self._generations and mapping is not None and not slot.load_pin() & EVICTED:
+            pinned = self._pinned
+            if pinned is None or pinned.seq != seq or pinned.mapping is not mapping:
+                raw = mapping.copy_header()
+                header = unpack_data_header(raw, self._incarnation, mapping.generation, seq, mapping.size)
+                pinned = None if header is None else PinnedVersion(header, mapping)
+            if pinned is not None and not fork.in_progress:
+                self._pinned = pinned
+                return slot, pinned
+        slot.leave[index]()
+        return None
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
         """Pin the newest version. The caller unpins; after any exception it calls `discard`.
@@ -154,13 +207,22 @@ class Attachment:
 
     def release_unused(self) -> None:
         """Unmap replaced inodes, and clear the hazards that could not be cleared when their last view was destroyed."""
-        for mapping in self._mappings:
-            if mapping is not None:
-                if mapping.views.retained_by is not None:
-                    mapping.views.release_if_unused()
-                if mapping.generation != self._generations[mapping.index].load_relaxed():
+        self.missed.clear()
+        self._compare_generations()
+        for views in (*self._released, *(mapping.views for mapping in self._mappings if mapping is not None)):
+            if views is not None:
+                views.release_if_unused()
+
+    def _compare_generations(self) -> list[int]:
+        """Load the generations, and unmap inodes that were replaced."""
+        _, *generations = self._load_words()
+        if generations != self._generations:
+            for mapping in self._mappings:
+                if mapping is not None and mapping.generation != generations[mapping.index]:
                     # Its memory is released with its last view, not with our next read of this index.
                     self._mappings[mapping.index] = None
+            self._generations = generations  # last: if interrupted before, they are compared again
+        return generations
 
     def release(self) -> None:
         """Drop the mappings; the next read maps again. The slot is kept."""
@@ -206,19 +268,22 @@ class Attachment:
         if seq in NO_VALUE:
             return None
         index = index_of(seq)
-        generation = self._generations[index].load()
+        generations = self._compare_generations()
         mapping = self._mappings[index]
-        if mapping is None or mapping.generation != generation:
-            mapping = self._mappings[index] = self._open(index, generation)
+        if mapping is None:
+            mapping = self._open(index, generations[index])
+            self.copies |= mapping.copy_page is not None
+            self._mappings[index] = mapping
         return mapping
 
     def _open(self, index: int, generation: int) -> TrackedMapping:
         segment_name = self._names.data[index]
         with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
             check_owner(self._names, segment)
-            released = self._released[index]
-            views = released if released is not None and released.generation == generation else None
-            return TrackedMapping(segment, index, generation, self._lock, views)
+            views = self._released[index]
+            if views is None or views.generation != generation:
+                views = ViewTracker(index, generation, self._lock, self.missed)
+            return TrackedMapping(segment, index, views)
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

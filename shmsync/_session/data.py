@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shmsync._core.layout import (
     PAGE,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from shmsync._core.lifecycle import NameOwner
     from shmsync._session.state_file import StateFile
+    from shmsync._shm.segment import Segment
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -46,6 +47,21 @@ _SMALL = 64 * 1024
 _SHRINK_BELOW = 4
 _HEADROOM = 8
 _ALLOCATION_RATE = 1e9  # bytes per second that the kernel allocates: 7 ms were measured for 8 MiB, 70 ms for 64
+
+
+class ReusableMapping(Mapping):
+    """A data segment that the writer has mapped.
+
+    Attributes:
+        sizes: the sizes of payloads in bytes for which its memory is used again.
+    """
+
+    __slots__ = ("sizes",)
+
+    def __init__(self, segment: Segment, index: int, generation: int) -> None:
+        super().__init__(segment, index, generation, writable=True)
+        least = 0 if self.size <= _SMALL else -(-self.size // _SHRINK_BELOW)
+        self.sizes = range(max(0, least - PAYLOAD_AT), self.size - PAYLOAD_AT + 1)
 
 
 class DataSegments:
@@ -63,7 +79,7 @@ class DataSegments:
         self._owner = owner
         self._incarnation = incarnation
         self._mode = mode
-        self._mappings: list[Mapping | None] = [None, None]
+        self._mappings: list[ReusableMapping | None] = [None, None]
         self._opened = [False, False]
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
@@ -72,12 +88,9 @@ class DataSegments:
             self._opened[index] = True
             self._mappings[index] = self._adopt(index, generation)
         mapping = self._mappings[index]
-        if mapping is None or mapping.generation != generation:
-            return False
-        need = PAYLOAD_AT + size
-        return need <= mapping.size and (mapping.size <= _SMALL or need * _SHRINK_BELOW >= mapping.size)
+        return mapping is not None and mapping.generation == generation and size in mapping.sizes
 
-    def _adopt(self, index: int, generation: int) -> Mapping | None:
+    def _adopt(self, index: int, generation: int) -> ReusableMapping | None:
         """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
         self._owner.unlink_staged(index)
         try:
@@ -85,7 +98,7 @@ class DataSegments:
                 if segment.status().st_uid != os.geteuid():  # another user put it there: they could read and change it
                     return None
                 segment.set_mode(self._mode)
-                mapping = Mapping(segment, index, generation, writable=True)
+                mapping = ReusableMapping(segment, index, generation)
             header = parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):
             return None
@@ -143,7 +156,7 @@ class DataSegments:
         with created as segment:
             try:
                 with raised_as(DataWriteError, f"map {name}"):
-                    mapping = Mapping(segment, index, generation, writable=True)
+                    mapping = ReusableMapping(segment, index, generation)
                 check()
                 self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
                 rename_segment(staged, name)
@@ -185,6 +198,19 @@ class DataSegments:
         assert mapping is not None
         return fill(mapping, (self._incarnation, generation, seq), value)
 
+    def try_write(self, index: int, generation: int, seq: int, value: Encoded) -> int | None:
+        """Do the same for a payload of a few bytes, if the inode is mapped and reusable; else return None."""
+        mapping = self._mappings[index]
+        payload: Any
+        payload, codec, now = value
+        size = len(payload)
+        if mapping is None or mapping.generation != generation or size not in mapping.sizes or size > PAGE:
+            return None
+        checksum = checksum_of(payload)
+        header = pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now))
+        mapping.memory[: PAYLOAD_AT + size] = header + payload
+        return checksum
+
     def published(self, index: int) -> int:
         """Return when the version in a segment was published, as in its header; 0 if unknown."""
         mapping = self._mappings[index]
@@ -224,10 +250,6 @@ def fill(mapping: Mapping, label: tuple[int, int, int], value: Encoded) -> int:
     """
     payload, codec, now = value
     size = len(payload)
-    if type(payload) is bytes and size <= PAGE:  # immutable, so it can be hashed at its source
-        mapping.put(PAYLOAD_AT, payload)
-        checksum = checksum_of(payload)
-    else:
-        checksum = _gather.copy_into(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), payload)
-    mapping.put(0, pack_data_header(*label, size, checksum, codec, int(now)))
+    checksum = _gather.copy_into(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), payload)
+    mapping.memory[:PAYLOAD_AT] = pack_data_header(*label, size, checksum, codec, int(now))
     return checksum

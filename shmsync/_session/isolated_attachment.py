@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmsync._core.isolated import INDEX, newest, poll
 from shmsync._core.layout import CLOSED
+from shmsync._core.retention import ViewTracker
 from shmsync._core.slots import NoSlot
 from shmsync._session.attachment import Attachment, StaleAttachmentError
 from shmsync._session.control import check_owner
@@ -72,8 +73,8 @@ class IsolatedAttachment(Attachment):
                 raise
             return 0  # removed or overwritten by another program: the next write repairs it
 
-    def seqlock_read(self) -> None:
-        """Return None: nothing is copied."""
+    def pin_at_once(self) -> None:
+        """Return None: `pin` is fast enough, because it pins nothing."""
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
         """Return the newest version, and a slot that needs no unpin.
@@ -102,8 +103,9 @@ class IsolatedAttachment(Attachment):
             if pinned is not None and segment.status().st_ino == pinned.mapping.inode:
                 return pinned
             header = self._checked(header_of(segment.name, segment))
+            views = ViewTracker(INDEX, header.generation, self._lock, self.missed)
             with raised_as(DataReadError, f"map {segment.name}"):
-                mapping = TrackedMapping(segment, INDEX, header.generation, self._lock)
+                mapping = TrackedMapping(segment, INDEX, views)
         pinned = PinnedVersion(header, mapping)
         pinned.label = header.generation
         return pinned

@@ -152,6 +152,9 @@ class IsolatedOwnership(Ownership):
         with suppress(FileNotFoundError), open_segment(names.data[INDEX], writable=True) as segment:
             segment.set_mode(mode)
 
+    def try_publish(self, value: Encoded) -> None:
+        """Return None: each version needs new memory."""
+
     def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
         """Publish a value in a prepared inode, and wake the waiters; return the checksum of the payload.
 

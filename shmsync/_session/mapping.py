@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from operator import getitem
+from typing import TYPE_CHECKING, Any
 
-from shmsync._core.retention import ViewTracker
+from shmsync._core.layout import PAGE, PAYLOAD_AT
+from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.ffi import BYTES, ffi
 from shmsync._shm.segment import Mapping
 
 if TYPE_CHECKING:
-    from threading import RLock
+    from collections.abc import Callable
 
+    from shmsync._core.retention import ViewTracker
     from shmsync._shm.segment import Segment
+
+
+_get_item: Any = getitem
 
 
 class TrackedMapping(Mapping):
@@ -20,26 +27,30 @@ class TrackedMapping(Mapping):
     Args:
         segment: an open data segment.
         index: index of the data segment, 0 or 1.
-        generation: generation of the open inode.
-        lock: the reader's lock.
-        views: the tracker of an earlier mapping of this inode; None if there was none.
+        views: tracks the views of the open inode.
 
     Attributes:
+        copy_header: returns a copy of the header.
+        copy_page: returns a copy of the whole segment; None if that cannot be read without a pin, because it is larger
+            than a page, or because this machine may execute loads in another order.
         views: tracks the views. The memory refers to it, too, so the hazard word outlives every view.
     """
 
-    __slots__ = ("views",)
+    __slots__ = ("copy_header", "copy_page", "views")
 
-    def __init__(
-        self, segment: Segment, index: int, generation: int, lock: RLock, views: ViewTracker | None = None
-    ) -> None:
-        super().__init__(segment, index, generation, writable=False)
-        self.views = self._memory.companion = views or ViewTracker(index, generation, lock)
+    copy_header: Callable[[], bytes]
+    copy_page: Callable[[], bytes] | None
+
+    def __init__(self, segment: Segment, index: int, views: ViewTracker) -> None:
+        super().__init__(segment, index, views.generation, writable=False)
+        self.views = self.memory.companion = views
+        self.copy_header = partial(_get_item, self.memory, slice(0, PAYLOAD_AT))
+        self.copy_page = partial(_get_item, self.memory, slice(0, PAGE)) if self.size == PAGE and IS_TSO else None
 
     def export(self, start: int, end: int) -> memoryview:
         """Return a read-only view that may outlive the pin. Call while pinned."""
         # Views of a mapping refer to it directly, and a mapping cannot tell one reference from another. So views are
         # made from an object in between, which is destroyed with the last view and everything made from it.
-        exporter = ffi.buffer(ffi.from_buffer(BYTES, self._memory))
+        exporter = ffi.buffer(ffi.from_buffer(BYTES, self.memory))
         self.views.track(exporter)
         return memoryview(exporter).toreadonly()[start:end]

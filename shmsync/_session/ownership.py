@@ -63,7 +63,22 @@ class Ownership:
         )
         self._publisher = publisher
         self._notifier = Notifier(state.memory, VERSION_AT, self.version, self._table.waiters)
+        self._load_waiters = self._table.waiters.load
         self.prepare = publisher.prepare
+
+    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
+        """Publish a value if nothing prevents it: the fast path of `prepare` and `commit`.
+
+        Returns:
+            Sequence number, index and checksum; None if nothing was published.
+        """
+        # `disarm` would have to clear the word, which only who publishes afterwards may do.
+        if self._load_waiters():
+            return None
+        published = self._publisher.try_publish(value)
+        if published is not None and self._load_waiters():
+            self._notifier.notify(had_waiters=True)
+        return published
 
     def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
         """Publish a value into a prepared segment, and wake the waiters; return the checksum of the payload.

@@ -49,20 +49,28 @@ class PinnedVersion(ClosedVersion):
     Attributes:
         value: UNSET, or the value: one that does not refer to the segment, or the one that `get` has returned and that
             no caller can spoil.
-        closed: replaces it in a closed snapshot, so that the memory is released with the last open one.
+        closed: replaces it in a closed snapshot, so that the memory is released with the last open one. Made by the
+            first one that is closed.
         label: what the word is compared with that says whether this is still the newest: its sequence number, or in
             isolated mode its generation.
     """
 
     __slots__ = ("_end", "closed", "codec", "label", "mapping")
 
-    def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:
-        super().__init__(header, mapping.index)
-        self.closed = ClosedVersion(header, mapping.index)
-        self.label = header.seq
+    def __init__(self, header: DataHeader, mapping: TrackedMapping) -> None:  # one call for each version that is read
+        self._header = header
+        self.seq = self.label = header.seq
         self.mapping = mapping
+        self.index = mapping.index
         self._end = PAYLOAD_AT + header.size
         self.codec: NumberedCodec = codecs.by_id(header.codec)
+        self.value: Any = UNSET
+        self.closed: ClosedVersion | None = None
+
+    def close(self) -> ClosedVersion:
+        """Return `closed`."""
+        closed = self.closed = self.closed or ClosedVersion(self._header, self.index)
+        return closed
 
     def view(self) -> memoryview:
         """Return a view of the payload, which must not outlive the pin."""

@@ -17,6 +17,8 @@ from shmsync._core.layout import (
     OWNER,
     OWNER_AT,
     SEALED_AT,
+    SLOT_SIZE,
+    SLOTS_AT,
     WAITERS_AT,
     Names,
     StateHeader,
@@ -32,7 +34,7 @@ from shmsync.errors import StateReadError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from shmsync._core.ports import Word
+    from shmsync._core.ports import Loads, Word
     from shmsync._shm.segment import Segment
 
 
@@ -134,6 +136,11 @@ class WriterTable(ReaderTable):
     def is_locked(self, index: int) -> bool:
         """Return whether a live process holds the lock of a slot."""
         return ofd_locks.is_locked(self._segment.fd, slot_offset(index))
+
+    def bind_scan(self, count: int) -> tuple[Loads, tuple[Loads, Loads]]:
+        """Return functions that load the pin words of the first `count` slots; and, by index, their hazard words."""
+        pins, *hazards = (atomics.bind_loads(self._memory, SLOTS_AT + at, SLOT_SIZE, count) for at in (0, *HAZARD_AT))
+        return pins, (hazards[0], hazards[1])
 
     def set_mode(self, mode: int) -> None:
         """Set the permission bits."""

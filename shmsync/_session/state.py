@@ -46,10 +46,14 @@ class StateWords:
 
 
 class Channel:
-    """One incarnation of a name: the state segment mapped read-only, and the reader table."""
+    """One incarnation of a name: the state segment mapped read-only, and the reader table.
+
+    Attributes:
+        load_words: loads the version word, then the generation of each data segment.
+    """
 
     __slots__ = (
-        *("_inode", "_memory", "_names", "generations", "header", "notifier", "seals", "table"),
+        *("_inode", "_memory", "_names", "generations", "header", "load_words", "notifier", "seals", "table"),
         *("version", "version_cell"),
     )
 
@@ -73,6 +77,7 @@ class Channel:
         words = StateWords(memory)
         self.version = words.version
         self.generations = words.generations
+        self.load_words = atomics.bind_loads(memory, VERSION_AT, GENERATION_AT[0] - VERSION_AT, 3)
         self.version_cell = memoryview(memory)[VERSION_AT : VERSION_AT + 8].cast("Q")
         self._memory = memory
 

@@ -5,19 +5,22 @@ called directly: the C library that the package installs is loaded, without the 
 longer than that of shmsync (`FastWord`). If it is not found, or is not the version whose layout is known, the public
 views are used instead (`ViewWord`); both pass the same tests.
 
-Relaxed loads go through a memoryview, 0.03 us. So do sequentially consistent loads on x86-64: an aligned 8-byte read is
-one MOV there, and the stores and read-modify-writes carry the fence. Elsewhere `load` is the package's.
+Relaxed loads go through a memoryview, 0.03 us and no Python frame. So do sequentially consistent loads on x86-64: an
+aligned 8-byte read is one MOV there, and the stores and read-modify-writes carry the fence. So do the stores that need
+no fence (`store_release`), and the loads of many words at once (`bind_loads`): the processor executes loads in program
+order there. Elsewhere these operations are the package's.
 
-**Interface.** The rest of shmsync uses `bind`, `are_fast` and `IS_TSO` only, so another package can take the place of
-`atomics` here. The words that its `bind` returns have to meet these requirements. `tests/shm/test_atomics.py` checks
-those that a test can check, for the words of this module and for those of another library.
+**Interface.** The rest of shmsync uses `bind`, `bind_loads`, `are_fast` and `IS_TSO` only, so another package can take
+the place of `atomics` here. The words that its `bind` returns have to meet these requirements. Those that a test can
+check are checked by `tests/shm/test_atomics.py`, for the words of this module and for those of another library.
 
 - A word is an unsigned 64-bit integer in native byte order, at an offset that is a multiple of 8. It has the methods of
   `shmsync._core.ports.Word`, and keeps its mapping alive.
 - Each method is one atomic step for all processes that map the memory, at whatever address, writable or read-only. A
   lock cannot take its place, because a process may be killed at any instruction, and readers only map the state.
-- All methods but `load_relaxed` are sequentially consistent, in one order with the words of other processes, which may
-  use another implementation (`memory_order_seq_cst` of C11, with the same instructions as C compilers choose).
+- All methods but `load_relaxed` and `store_release` are sequentially consistent, in one order with the words of other
+  processes, which may use another implementation (`memory_order_seq_cst` of C11, with the same instructions as C
+  compilers choose).
 - They also order plain accesses: those before a `store`, `add`, `fetch_or` or `compare_exchange` are visible to a
   process that has loaded its result, before that process's later accesses. docs/architecture.md lists which accesses
   rely on that. `load_relaxed` may return an older value, but never half of one.
@@ -28,6 +31,7 @@ those that a test can check, for the words of this module and for those of anoth
 from __future__ import annotations
 
 import importlib.util
+import operator
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,6 +50,9 @@ _WORDS = ffi.typeof("uint64_t[]")
 _SEQ_CST = 5
 _VERSION = (0, 2, 2)  # of patomic; `_declarations` contains its layout
 _MODULUS = 1 << 64
+_new = ffi.new
+_get_item: Any = operator.getitem
+_set_item: Any = operator.setitem
 IS_TSO = os.uname().machine in {"x86_64", "AMD64"}
 """Whether plain loads, of any size, are executed in program order (total store order)."""
 
@@ -91,7 +98,7 @@ if _FUNCTIONS is None:
 
 def _cell(value: int) -> Any:
     # A fresh cell for each call: cffi lets other threads run during a call, so a shared one could be overwritten.
-    return ffi.new(_CELL, value % _MODULUS)
+    return _new(_CELL, value % _MODULUS)
 
 
 _ZERO = _cell(0)  # never written
@@ -100,31 +107,31 @@ _ZERO = _cell(0)  # never written
 class FastWord:
     """A word through the package's C functions. Keeps its mapping alive."""
 
-    __slots__ = ("_base", "_functions", "_plain", "_word")
+    # `load`, `load_relaxed` and `store_release` are C callables: a call of a method would take twice as long.
+    __slots__ = ("_base", "_functions", "_word", "load", "load_relaxed", "store_release")
+
+    load: Callable[[], int]
+    load_relaxed: Callable[[], int]
+    store_release: Callable[[int], None]
 
     def __init__(self, mapping: mmap, offset: int) -> None:
         if _FUNCTIONS is None:
             raise NotImplementedError("the C functions of this release of atomics were not found")
         self._functions = _FUNCTIONS
-        self._plain = memoryview(mapping)[offset : offset + _WORD].cast("Q")
         # Not from a memoryview: CPython before 3.13 crashes when its collector clears an exported one.
         self._base = ffi.from_buffer(_WORDS, mapping)
         self._word = self._base + offset // _WORD
-
-    def load_relaxed(self) -> int:
-        return self._plain[0]
-
-    if IS_TSO:
-        load = load_relaxed
-    else:
-
-        def load(self) -> int:
-            cell = _cell(0)
-            self._functions.load(self._word, _SEQ_CST, cell)
-            return int(cell[0])
+        plain = memoryview(mapping)[offset : offset + _WORD].cast("Q")
+        self.load_relaxed = partial(_get_item, plain, 0)
+        if IS_TSO:
+            self.load = self.load_relaxed
+            self.store_release = partial(_set_item, plain, 0)
+        else:
+            self.load = partial(_load, self._functions.load, self._word)
+            self.store_release = partial(_store, self._functions.store, self._word)
 
     def store(self, value: int) -> None:
-        self._functions.store(self._word, _cell(value) if value else _ZERO, _SEQ_CST)
+        _store(self._functions.store, self._word, value)
 
     def bind_add(self, delta: int) -> Callable[[], None]:
         return partial(self._functions.add, self._word, _cell(delta), _SEQ_CST)
@@ -135,7 +142,18 @@ class FastWord:
         return int(old[0])
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
-        return bool(self._functions.compare_exchange(self._word, _cell(expected), _cell(desired), _SEQ_CST, _SEQ_CST))
+        cells = _new(_CELL, expected), _new(_CELL, desired)  # as in `_cell`, without a call: each write calls this
+        return bool(self._functions.compare_exchange(self._word, *cells, _SEQ_CST, _SEQ_CST))
+
+
+def _load(function: Any, word: Any) -> int:
+    cell = _cell(0)
+    function(word, _SEQ_CST, cell)
+    return int(cell[0])
+
+
+def _store(function: Any, word: Any, value: int) -> None:
+    function(word, _cell(value) if value else _ZERO, _SEQ_CST)
 
 
 class ViewWord:
@@ -165,6 +183,8 @@ class ViewWord:
         with self._view() as view:
             view.store(value)
 
+    store_release = store
+
     def bind_add(self, delta: int) -> Callable[[], None]:
         def add() -> None:
             with self._view() as view:
@@ -189,3 +209,19 @@ def are_fast() -> bool:
 def bind(mapping: mmap, offset: int) -> Word:
     """Return the word at `offset` bytes of a mapping."""
     return FastWord(mapping, offset) if _FUNCTIONS is not None else ViewWord(mapping, offset)
+
+
+def bind_loads(mapping: mmap, offset: int, distance: int, count: int) -> Callable[[], list[int]]:
+    """Return a callable that loads words of a mapping one after the other, in ascending order of their addresses.
+
+    Args:
+        mapping: the mapping, which is kept alive.
+        offset: offset of the first word in bytes.
+        distance: from one word to the next, in bytes.
+        count: number of words.
+    """
+    if IS_TSO:
+        words = memoryview(mapping)[offset : offset + distance * count].cast("Q")
+        return words[:: distance // _WORD].tolist
+    loads = [bind(mapping, offset + distance * number).load for number in range(count)]
+    return lambda: [load() for load in loads]

@@ -381,9 +381,10 @@ class Mapping:
         generation: generation of the mapped inode.
         index: index of the data segment, 0 or 1.
         inode, size: inode number and size in bytes of the segment when it was mapped.
+        memory: the mapped memory; for a few bytes, its slices take half the time of a view.
     """
 
-    __slots__ = ("_memory", "generation", "index", "inode", "size")
+    __slots__ = ("generation", "index", "inode", "memory", "size")
 
     def __init__(self, segment: Segment, index: int, generation: int, *, writable: bool) -> None:
         self.index = index
@@ -391,16 +392,12 @@ class Mapping:
         status = segment.status()
         self.inode = status.st_ino
         self.size = status.st_size
-        self._memory = _map(_Memory, segment, self.size, writable=writable)
-
-    def put(self, at: int, data: bytes) -> None:
-        """Write bytes; for a few of them twice as fast as through a view."""
-        self._memory[at : at + len(data)] = data
+        self.memory = _map(_Memory, segment, self.size, writable=writable)
 
     def copy(self, start: int, end: int) -> bytes:
         """Return a copy of a part of the segment; for a few bytes twice as fast as through a view."""
-        return self._memory[start:end]
+        return self.memory[start:end]
 
     def view(self, start: int = 0, end: int | None = None) -> memoryview:
         """Return a new view of a part of the segment; read-only if the mapping is."""
-        return memoryview(self._memory)[start:end]
+        return memoryview(self.memory)[start:end]

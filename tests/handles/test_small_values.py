@@ -11,7 +11,8 @@ from helpers import TIMEOUT, Child, State
 from shmsync import DataReadError, EntityReadError, Reader, Writer
 from shmsync._core import protocol
 from shmsync._core.layout import PAGE, PAYLOAD_AT, checksum_of
-from shmsync._session import attachment
+from shmsync._session import mapping as mapping_module
+from shmsync._session.attachment import Attachment
 from shmsync._shm import atomics
 
 CHANGES = 5000
@@ -19,21 +20,28 @@ CHANGES = 5000
 
 @pytest.fixture(params=[True, False], ids=["ordered loads", "other machines"])
 def _either_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shmsync._session.attachment.IS_TSO", request.param and atomics.IS_TSO)
+    monkeypatch.setattr("shmsync._session.mapping.IS_TSO", request.param and atomics.IS_TSO)
 
 
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The versions that were pinned."""
     seqs: list[int] = []
-    hold = protocol.pin_and_map
+    pin_and_map, pin_at_once = protocol.pin_and_map, Attachment.pin_at_once
 
-    def counted(*args: Any) -> Any:
-        found: Any = hold(*args)
+    def with_mapping(*args: Any) -> Any:
+        found: Any = pin_and_map(*args)
         seqs.append(found[1])
         return found
 
-    monkeypatch.setattr(protocol, "pin_and_map", counted)
+    def at_once(attachment: Attachment) -> Any:
+        found = pin_at_once(attachment)
+        if found is not None:
+            seqs.append(found[1].seq)
+        return found
+
+    monkeypatch.setattr(protocol, "pin_and_map", with_mapping)
+    monkeypatch.setattr(Attachment, "pin_at_once", at_once)
     return seqs
 
 
@@ -74,7 +82,7 @@ def test_a_small_value_is_not_pinned(writer: Writer, name: str, pinned: list[int
         for number in range(6):
             writer.write(number)
             assert reader.get() == number
-    expected = [1, 2] if vars(attachment)["IS_TSO"] else [1, 2, 3, 4, 5, 6]  # to map each segment
+    expected = [1, 2] if vars(mapping_module)["IS_TSO"] else [1, 2, 3, 4, 5, 6]  # to map each segment
     assert pinned == expected
 
 
@@ -141,12 +149,12 @@ def test_damage_is_noticed(writer: Writer, name: str) -> None:
         assert ownership is not None
         mapping = ownership.data._mappings[0]
         assert mapping is not None
-        mapping.put(PAYLOAD_AT, b"\xc1")  # not a valid first byte in msgpack
+        mapping.memory[PAYLOAD_AT] = 0xC1  # not a valid first byte in msgpack
         with pytest.raises(EntityReadError):
             reader.get()
         writer.write(["c"])
         writer.write(["d"])
-        mapping.put(8, b"\xff")  # in the header
+        mapping.memory[8] = 0xFF  # in the header
         with pytest.raises(DataReadError):
             reader.get()
         writer.write(["e"])

@@ -204,11 +204,11 @@ class Segment:
 class Mapping:
     """A mapped data inode."""
 
-    def __init__(self, segment: Segment, index: int, generation: int, lock: Any) -> None:
+    def __init__(self, segment: Segment, index: int, generation: int, lock: Any, missed: list[int]) -> None:
         self.inode = segment.inode
         self.index = index
         self.generation = generation
-        self.views = ViewTracker(index, generation, lock)
+        self.views = ViewTracker(index, generation, lock, missed)
 
 
 class Attachment(isolated_attachment.IsolatedAttachment):
@@ -225,6 +225,7 @@ class Attachment(isolated_attachment.IsolatedAttachment):
         self._no_slot = NoSlot()
         self._counters = ReaderCounters()
         self._lock = None  # type: ignore[assignment]
+        self.missed = []
 
     def _open_name(self) -> Any:
         found = self.port.do("open")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from model.process import MSGPACK
 from model.scenarios import a_reader, copies, forks, gets, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
 from shmsync._core.layout import PAGE
@@ -105,7 +106,11 @@ def three_views() -> Scenario:
 
 
 def small_copies() -> Scenario:
-    return make_scenario("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True)
+    return make_scenario("small values are copied", a_reader(copies, copies, size=PAGE, codec=MSGPACK), last=5)
+
+
+def two_decodes() -> Scenario:
+    return make_scenario("one reader decodes", a_reader(copies, copies, codec=MSGPACK), last=5)
 
 
 def threads_with_views() -> Scenario:
@@ -142,6 +147,12 @@ def fork_and_read() -> Scenario:
     )
 
 
+_AT_ONCE = """\
+        pins = load_pins()
+        if any(pins) and any(map(HOLDS[index].__and__, pins)):
+            return None
+        # Rule E. A segment that has no inode yet has generation 0, which is covered.
+        if generation in load_hazards[index]()"""
 _LOWERS = """\
         if not seq & self._lower_mask:
             reset |= slots.lower_high_water(self._table, self._words)
@@ -167,6 +178,27 @@ MUTANTS = [
         "    slot.words.pin.bind_add(-ONE[index])()\n    seq = version.load()\n"
         "    slot.words.pin.bind_add(ONE[index_of(seq)])()",
         one_read,
+    ),
+    Mutant(
+        "a cached version is read without a second load of the version (rule A)",
+        reader,
+        "            if version.load() == pinned.seq == self._seen and",
+        "            if pinned.seq == self._seen and",
+        one_read,
+    ),
+    Mutant(
+        "a mapped segment is pinned without a second load of the version (rule A)",
+        attachment,
+        "        if newest == seq and generations == self._generations",
+        "        if generations == self._generations",
+        two_decodes,
+    ),
+    Mutant(
+        "a pin that is of no use is not undone",
+        attachment,
+        "        slot.leave[index]()\n        return None\n",
+        "        return None\n",
+        two_gets,
     ),
     Mutant(
         "EVICTED is ignored after mapping (rule B)",
@@ -198,6 +230,43 @@ MUTANTS = [
         "            generation = -1 if generation_scanned else generation_scanned\n"
         "            if words.pin.load() & holds:\n",
         two_gets,
+    ),
+    Mutant(
+        "pins are ignored in a write at once",
+        protocol,
+        "        if any(pins) and any(map(HOLDS[index].__and__, pins)):\n",
+        "        if not pins:\n",
+        one_read,
+    ),
+    Mutant(
+        "hazards are ignored in a write at once (rule D)",
+        protocol,
+        "        if generation in load_hazards[index]() or",
+        "        if",
+        two_gets,
+    ),
+    Mutant(
+        "the hazard words are loaded before the pin words in a write at once",
+        protocol,
+        _AT_ONCE,
+        _AT_ONCE.replace("        pins =", "        hazards = load_hazards[index]()\n        pins =").replace(
+            "in load_hazards[index]()", "in hazards"
+        ),
+        two_gets,
+    ),
+    Mutant(
+        "the seal is ignored in a write at once (rule E)",
+        protocol,
+        " or self._table.sealed[index].load() >= generation:",
+        ":",
+        fork,
+    ),
+    Mutant(
+        "a write at once does not see a slot that was claimed since the last one",
+        protocol,
+        "        if self._table.high_water.load() & HIGH_WATER != count or",
+        "        if",
+        new_reader,
     ),
     Mutant(
         "the version is published before the payload",
@@ -298,68 +367,69 @@ MUTANTS = [
     Mutant(
         "a live value is not retained",
         reader,
-        "            if views.has_views():\n",
-        "            if not views.has_views():\n",
+        "            if views.exporters:\n",
+        "            if not views.exporters:\n",
         two_gets,
     ),
     Mutant(
         "the version is not checked after a copy",
         attachment,
-        "        if self.version.load() != seq:\n            return None\n        header",
-        "        header",
+        "        if self.version.load() != seq or (pinned",
+        "        if (pinned",
         small_copies,
     ),
     Mutant(
-        "a copy is taken from a mapping of an older generation",
+        "a copy of another version is returned, from an inode that was replaced",
         attachment,
-        "        if mapping.generation != self._generations[mapping.index].load():\n",
-        "        if self._generations[mapping.index].load() == -1:\n",
+        "        if found != seq or generations != self._generations or",
+        "        if",
         small_copies,
     ),
     Mutant(
         "the hazard is stored after the unpin",
         snapshot,
-        "            if self._viewed and pinned.mapping.views.has_views():\n"
-        "                self._retain(slot, pinned)\n            slot.leave[pinned.index]()\n",
-        "            retained = self._viewed and pinned.mapping.views.has_views()\n"
+        "                if pinned.mapping.views.has_views():\n"
+        "                    self._retain(slot, pinned)\n            slot.leave[pinned.index]()\n",
+        "                retained = pinned.mapping.views.has_views()\n"
         "            slot.leave[pinned.index]()\n"
-        "            if retained:\n                self._retain(slot, pinned)\n",
+        "            if self._viewed and retained:\n                self._retain(slot, pinned)\n",
         three_views,
     ),
     Mutant(
         "a live view is not retained",
         snapshot,
-        "            if self._viewed and pinned.mapping.views.has_views():\n",
-        "            if self._viewed and not pinned.mapping.views.has_views():\n",
+        "                if pinned.mapping.views.has_views():\n                    self._retain",
+        "                if not pinned.mapping.views.has_views():\n                    self._retain",
         three_views,
     ),
     Mutant(
         "a hazard is cleared while views are alive",
         retention,
-        "        if slot is not None and not self._exporters:",
+        "        if slot is not None and not self.exporters:",
         "        if slot is not None:",
-        two_gets,
+        threads_with_views,
     ),
     Mutant(
         "a hazard is cleared without the lock",
         retention,
-        "        if self.retained_by is not None and self._lock.acquire(blocking=False):\n"
+        "        if self._lock.acquire(blocking=False):\n"
         "            try:\n                self.release_if_unused()\n"
-        "            finally:\n                self._lock.release()\n",
+        "            finally:\n                self._lock.release()\n"
+        "        else:\n            self._missed.append(self._index)\n",
         "        self.release_if_unused()\n",
         threads_with_views,
     ),
     Mutant(
         "an exported view is not tracked",
         retention,
-        "        self._exporters[id(reference)] = reference\n",
-        "        self._exporters[id(reference)] = reference\n        self._exporters.clear()\n",
+        "        self.exporters[id(reference)] = reference\n",
+        "        self.exporters[id(reference)] = reference\n        self.exporters.clear()\n",
         two_gets,
     ),
     Mutant(
         "a pin of another version is not undone",
         reader,
-        "            slot.leave[index_of(seq)]()\n        except",
+        "            slot.leave[index]()\n        except",
         "        except",
         one_read,
     ),

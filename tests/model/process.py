@@ -9,7 +9,6 @@ local variables and objects.
 from __future__ import annotations
 
 import graphlib
-import struct
 import sys
 import weakref
 from contextlib import nullcontext
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import greenlet
 
-from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
+from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, MODULUS, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync._core import slots
-from shmsync._core.layout import PAYLOAD_AT, DataHeader, names_of
+from shmsync._core.layout import PAGE, DataHeader, names_of, pack_data_header
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
 from shmsync._core.sealing import Seals
@@ -30,17 +29,16 @@ from shmsync._session.pinned import PinnedVersion
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
-    from shmsync._core.ports import Word
+    from shmsync._core.ports import Loads, Word
 
 MSGPACK = 0
 RAW = 1
 NAMES = names_of("model")
 DONE: Op = ("done",)
 _MAX_PARKED = 300
-_NIL = b"\xc0"  # None in msgpack
-_HALVES = struct.Struct("=4q")
+_SMALL_INT = 0x7F  # one byte in msgpack
 
 
 class Port:
@@ -182,7 +180,7 @@ def _digest(value: Any, seen: dict[int, int]) -> Hashable:  # noqa: PLR0911 - a 
         names = base.__dict__.get("__slots__", ())
         attributes.update({name: getattr(value, name, None) for name in names if not name.startswith("__")})
     known = sorted(
-        (name, len(item) if name == "_exporters" else item)  # its keys are object ids, which differ between runs
+        (name, len(item) if name == "exporters" else item)  # its keys are object ids, which differ between runs
         for name, item in attributes.items()
         if name not in _SKIPPED
     )
@@ -289,6 +287,8 @@ class ModelWord:
     def store(self, value: int) -> None:
         self.port.do("store", self.word, value)
 
+    store_release = store
+
     def bind_add(self, delta: int) -> Callable[[], None]:
         def add() -> None:
             self.port.do("add", self.word, delta)
@@ -300,6 +300,22 @@ class ModelWord:
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
         return bool(self.port.do("exchange", self.word, expected, desired))
+
+
+class ModelLoads:
+    """The port Loads: each load is a step, and other processes may run in between."""
+
+    __slots__ = ("port", "words")
+
+    def __init__(self, port: Port, words: Sequence[int]) -> None:
+        self.port = port
+        self.words = words
+
+    def __call__(self) -> list[int]:
+        loaded: list[int] = []
+        for word in self.words:
+            loaded.append(self.port.do("load", word) or 0)  # noqa: PERF401 - a digest sees what was loaded before
+        return loaded
 
 
 class ModelLock:
@@ -340,6 +356,13 @@ class ModelTable:
 
     def is_locked(self, index: int) -> bool:
         return bool(self.port.do("locked", index))
+
+    def bind_scan(self, count: int) -> tuple[Loads, tuple[Loads, Loads]]:
+        pins, *hazards = (
+            ModelLoads(self.port, range(FIRST_SLOT + word, FIRST_SLOT + WORDS_PER_SLOT * count, WORDS_PER_SLOT))
+            for word in range(3)
+        )
+        return pins, (hazards[0], hazards[1])
 
 
 class ModelClock:
@@ -400,6 +423,10 @@ class ModelSegments:
                 self.port.do("fill", mapped[0], generation, content)
         return 0
 
+    def try_write(self, index: int, generation: int, seq: int, value: None) -> int | None:
+        mapped = self.mapped[index]
+        return self.write(index, generation, seq, value) if mapped is not None and mapped[1] == generation else None
+
 
 class ModelView:
     """Replaces both a memoryview and its exporter."""
@@ -411,27 +438,42 @@ class ModelView:
 class ModelMapping(TrackedMapping):
     """A mapped inode; the shipped tracker decides when it is retained and released."""
 
-    __slots__ = ("port",)
+    __slots__ = ("_codec", "port")
 
-    def __init__(self, inode: int, index: int, generation: int, size: int, lock: Any, port: Port) -> None:
+    def __init__(self, inode: int, index: int, generation: int, reader: ModelAttachment) -> None:
         self.inode = inode
         self.index = index
         self.generation = generation
-        self.size = size
-        self.views = ViewTracker(index, generation, lock)
-        self._memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
-        self.port = port
+        self.size = reader.size
+        self.views = ViewTracker(index, generation, reader._lock, reader.missed)
+        self.copy_page = self._copy_page if self.size == PAGE else None
+        self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
+        self.port = reader.port  # not the reader: what it holds is released without the collector
+        self._codec = reader.codec
 
-    def copy(self, start: int, end: int) -> bytes:
-        # If the page is overwritten during the copy, its halves may differ: one from before the write, one from after.
-        first = self.port.do("content", self.inode) or (0, 0)
-        second = self.port.do("content", self.inode) or (0, 0)
-        return _HALVES.pack(*first, *second).ljust(PAYLOAD_AT, b"\0") + _NIL
+    def copy_header(self) -> bytes:
+        return _header(self.port.do("header", self.inode), self._codec)
+
+    def _copy_page(self) -> bytes:
+        # If the page is overwritten during the copy, its parts may differ: one from before the write, one from after.
+        header = _header(self.port.do("content", self.inode), self._codec)
+        return header + bytes(self.view())
+
+    def view(self, start: int = 0, end: int | None = None) -> Any:
+        # In msgpack, the number of the version that is found.
+        version, _ = self.port.do("content", self.inode) or (0, 0)
+        return bytes([version & _SMALL_INT])
 
     def export(self, start: int, end: int) -> Any:
-        view = ModelView(self._memory)
+        view = ModelView(self.memory)
         self.views.track(view)
         return view
+
+
+def _header(content: tuple[int, int] | None, codec: int) -> bytes:
+    """Return the header of a data segment with this content: version and generation."""
+    version, generation = content or (0, 0)
+    return pack_data_header(0, generation, version % MODULUS, 1, 0, codec, 0)
 
 
 class ModelCell:
@@ -447,9 +489,10 @@ class ModelCell:
 class ModelAttachment(Attachment):
     """The shipped attachment, over the model's segments."""
 
-    def __init__(self, port: Port, slots: int, lock: Any, size: int) -> None:
+    def __init__(self, port: Port, slots: int, lock: Any, size: int, codec: int) -> None:
         self.port = port
-        self._size = size
+        self.size = size
+        self.codec = codec
         self._lock = lock
         self.version = ModelWord(port, VERSION)
         self._names = NAMES
@@ -468,7 +511,10 @@ class ModelAttachment(Attachment):
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
         self.cell = self.channel.version_cell
-        self._generations = self.channel.generations
+        self._load_words = ModelLoads(port, (VERSION, *GENERATION))
+        self._generations = [0, 0]
+        self._incarnation = 0
+        self.missed = []
         self._slot = None
         self._mappings = [None, None]
         self._pinned = None
@@ -478,16 +524,10 @@ class ModelAttachment(Attachment):
         found = self.port.do("open", index)
         if found is None:
             raise DataReadError(f"data_{index} is missing")
-        return ModelMapping(found[0], index, generation, self._size, self._lock, self.port)
+        return ModelMapping(found[0], index, generation, self)
 
     def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
-        return PinnedVersion(DataHeader(0, mapping.generation, seq, 0, 0, RAW), mapping)
-
-    def _checked_header(self, seq: int, mapping: TrackedMapping, raw: bytes) -> DataHeader:
-        found = _HALVES.unpack_from(raw)
-        if found != 2 * (seq, mapping.generation):
-            self.port.do("violated", f"torn: a copy of version {seq} of generation {mapping.generation} has {found}")
-        return DataHeader(0, mapping.generation, seq, 1, 0, MSGPACK)
+        return PinnedVersion(DataHeader(0, mapping.generation, seq, 1, 0, self.codec), mapping)
 
 
 class Mutex:

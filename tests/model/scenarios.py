@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.explore import Role, Scenario, check_end
-from model.process import ModelAttachment, ModelClock, ModelSegments, ModelTable, ModelWord, Mutex, NoMutex, Port
+from model.process import (
+    MSGPACK,
+    RAW,
+    ModelAttachment,
+    ModelClock,
+    ModelSegments,
+    ModelTable,
+    ModelWord,
+    Mutex,
+    NoMutex,
+    Port,
+)
 from model.world import FIRST_SLOT, GENERATION, SEALED, VERSION, WORDS_PER_SLOT, Violation
 from shmsync._core.layout import PAGE, index_of
 from shmsync._core.protocol import INITIAL_BACKOFF, PreparedWrite, Publisher
@@ -18,6 +29,9 @@ if TYPE_CHECKING:
     from model.process import Bodies
 
     Spec = Callable[[int], Callable[[Port], Bodies]]
+
+LARGE = 2 * PAGE
+"""Size in bytes of segments whose values are not copied."""
 
 # ------------------------------------------------------------------------------------------------------------ writers
 
@@ -52,14 +66,9 @@ def publishes(
         if lowers:
             publisher._lower_mask = 0
 
-        def publish() -> PreparedWrite:
-            prepared = publisher.prepare(0, 1.0)
-            publisher.commit(prepared, None)
-            return prepared
-
         def body() -> None:
             if after is None:
-                publish()  # before any reader attaches
+                _publish(publisher)  # before any reader attaches
             port.do("ready")
             for other in alone if after is None else (after,):
                 port.do("after", other)
@@ -68,19 +77,30 @@ def publishes(
                 if aborts:
                     segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
-                published = publish()
-                _judge(port, published, counted=counted, alone=bool(alone))
-                del published
+                prepared = _publish(publisher)
+                _judge(port, prepared, counted=counted, alone=bool(alone))
+                del prepared
 
         return [body]
 
     return spec
 
 
-def _judge(port: Port, published: PreparedWrite, *, counted: bool, alone: bool) -> None:
-    if alone and published.held:
-        raise Violation(f"version {published.seq} needs new memory, and no reader is left")
-    if counted and published.reset:
+def _publish(publisher: Publisher[None]) -> PreparedWrite | None:
+    """Publish at once or else with all steps, as a Writer does. Return what was prepared."""
+    if publisher.try_publish(None) is not None:
+        return None
+    prepared = publisher.prepare(0, 1.0)
+    publisher.commit(prepared, None)
+    return prepared
+
+
+def _judge(port: Port, prepared: PreparedWrite | None, *, counted: bool, alone: bool) -> None:
+    if prepared is None:
+        return
+    if alone and prepared.held:
+        raise Violation(f"version {prepared.seq} needs new memory, and no reader is left")
+    if counted and prepared.reset:
         port.do("reset")
 
 
@@ -108,10 +128,12 @@ def gets(port: Port, reader: Reader) -> int:
 
 
 def copies(port: Port, reader: Reader) -> int:
-    """Get a value that may be copied without a pin; the model compares the two halves of the copy."""
-    reader.get()
+    """Get a value that is copied, without a pin or while it is pinned: the number of the version that it is from."""
+    value, seq = reader.get(), reader._cached[1]
+    if value != seq:
+        raise Violation(f"torn: a copy of version {seq} contains version {value}")
     port.do("use")
-    return reader._cached[1]
+    return seq
 
 
 def views(port: Port, reader: Reader) -> int:
@@ -146,17 +168,19 @@ def reader(
     threads: int = 1,
     attached: bool = True,
     closes: bool = False,
-    size: int = 0,
+    size: int = LARGE,
+    codec: int = RAW,
 ) -> Callable[[Port], Bodies]:
     """Return the spec of a process with one handle; each of its threads performs all `uses` in order.
 
-    `size` is the size of the segments in bytes. Values in segments of one page are copied.
+    `size` is the size of the segments in bytes. Values of the codec MSGPACK are copied from segments of one page, and
+    decoded while they are pinned in larger ones. Those of RAW are returned as views.
     """
 
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock, size)
+        handle._attachment = ModelAttachment(port, slots, handle.lock, size, codec)
         stop_clock(handle)
 
         def body(thread: int) -> None:
@@ -183,7 +207,7 @@ def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port]
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+        handle._attachment = ModelAttachment(port, slots, handle.lock, LARGE, RAW)
         stop_clock(handle)
 
         def body() -> None:
@@ -198,7 +222,7 @@ def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port]
                     slot.inherit(sealed=True)
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
-                    handle._attachment = ModelAttachment(port, slots, handle.lock, 0)
+                    handle._attachment = ModelAttachment(port, slots, handle.lock, LARGE, RAW)
                     stop_clock(handle)
                 del slot
                 use(port, snapshot._pinned)
@@ -218,10 +242,11 @@ def a_reader(
     threads: int = 1,
     attached: bool = True,
     closes: bool = False,
-    size: int = 0,
+    size: int = LARGE,
+    codec: int = RAW,
 ) -> Spec:
     """Return a reader for `make_scenario`: a function from the number of slots to a spec."""
-    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes, size=size)
+    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes, size=size, codec=codec)
 
 
 def make_scenario(
@@ -283,7 +308,8 @@ def standard() -> list[Scenario]:
             "two gets, the reader killed at any step", a_reader(gets, gets), last=5, retains=True, killable=(1,)
         ),
         make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True),
-        make_scenario("small values are copied", a_reader(copies, copies, size=PAGE), last=5, retains=True),
+        make_scenario("small values are copied", a_reader(copies, copies, size=PAGE, codec=MSGPACK), last=5),
+        make_scenario("values are decoded while they are pinned", a_reader(copies, copies, codec=MSGPACK), last=5),
         make_scenario(
             "resets and replacements are counted", a_reader(reads, closes=True), last=5, killable=(1,), counted=True
         ),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from model.process import DONE, Automaton, ModelWord, Port
 from shmsync._session.notify import Notifier
+from shmsync._session.ownership import Ownership
 from shmsync._shm import futex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.process import Bodies
+    from shmsync._session.data import Encoded
 
 VERSION, WAITERS = 0, 1
 PUBLISHES = 3
@@ -81,6 +84,30 @@ def writes(kind: type[Notifier]) -> Callable[[Port], Bodies]:
     return spec
 
 
+def writes_at_once(kind: type[Ownership]) -> Callable[[Port], Bodies]:
+    """Return the spec of a writer that tries the fast path first, as `Writer.write` does."""
+
+    def spec(port: Port) -> Bodies:
+        notifier, publish = model_notifier(Notifier, port), ModelWord(port, VERSION).bind_add(1)
+        owned = kind.__new__(kind)
+        owned._notifier = notifier
+        owned._load_waiters = ModelWord(port, WAITERS).load
+        owned._publisher = SimpleNamespace(try_publish=lambda _: (publish(),))  # type: ignore[assignment]
+
+        def body() -> None:
+            left = PUBLISHES
+            while left:
+                if owned.try_publish((b"", 0, 0.0)) is None:
+                    had_waiters = notifier.disarm()
+                    publish()
+                    notifier.notify(had_waiters=had_waiters)
+                left -= 1
+
+        return [body]
+
+    return spec
+
+
 def waits(kind: type[Notifier]) -> Callable[[Port], Bodies]:
     def spec(port: Port) -> Bodies:
         notifier, version = model_notifier(kind, port), ModelWord(port, VERSION)
@@ -96,9 +123,11 @@ def waits(kind: type[Notifier]) -> Callable[[Port], Bodies]:
     return spec
 
 
-def search(kind: type[Notifier], sleepers: int) -> tuple[int, State | None]:
+def search(
+    kind: type[Notifier], sleepers: int, writer: Callable[[Port], Bodies] | None = None
+) -> tuple[int, State | None]:
     """Return the number of states, and a state in which a process sleeps indefinitely, or None."""
-    automata = [Automaton(writes(kind)), *(Automaton(waits(kind)) for _ in range(sleepers))]
+    automata = [Automaton(writer or writes(kind)), *(Automaton(waits(kind)) for _ in range(sleepers))]
     first = State((0, 0), frozenset(), frozenset(), (0,) * len(automata))
     seen, queue = {first}, deque([first])
     stuck = None
@@ -150,6 +179,30 @@ def test_no_wakeup_is_lost(sleepers: int) -> None:
     print(f"{states:,} states")
     assert states > 100
     assert stuck is None
+
+
+@pytest.mark.parametrize("sleepers", [1, 2])
+def test_no_wakeup_is_lost_by_a_write_at_once(sleepers: int) -> None:
+    states, stuck = search(Notifier, sleepers, writes_at_once(Ownership))
+    assert states > 100
+    assert stuck is None
+
+
+class DisarmsInVain(Ownership):
+    """Clears `waiters`, and leaves the publish to the slow path, which finds the word cleared."""
+
+    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
+        return None if self._notifier.disarm() else super().try_publish(value)
+
+
+class DoesNotLookAgain(Ownership):
+    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
+        return None if self._load_waiters() else self._publisher.try_publish(value)
+
+
+@pytest.mark.parametrize("kind", [DisarmsInVain, DoesNotLookAgain])
+def test_every_broken_write_at_once_is_found(kind: type[Ownership]) -> None:
+    assert any(search(Notifier, sleepers, writes_at_once(kind))[1] for sleepers in (1, 2))
 
 
 class ClearsAfterwards(WordNotifier):

@@ -243,6 +243,7 @@ _HANDLERS: dict[str, Any] = {
     "unlock": _unlock,
     "open": _open,
     "content": _content,
+    "header": _content,
     "unlink": _unlink,
     "create": _create,
     "fill": _fill,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
 
-_SEQ_CST = 5
+_RELEASE, _SEQ_CST = 3, 5
 _POINTER, _VALUE, _ORDER = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
 
 
@@ -56,6 +56,9 @@ class LibatomicWord:
 
     def store(self, value: int) -> None:
         self._store(self._word, value, _SEQ_CST)
+
+    def store_release(self, value: int) -> None:
+        self._store(self._word, value, _RELEASE)
 
     def bind_add(self, delta: int) -> Callable[[], None]:
         return partial(self._add, self._word, delta % 2**64, _SEQ_CST)

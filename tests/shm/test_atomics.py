@@ -48,6 +48,8 @@ def test_operations(implementation: Implementation) -> None:
         file.truncate(mmap.PAGESIZE)
         word = implementation(mmap.mmap(file.fileno(), mmap.PAGESIZE), AT)
         other = implementation(mmap.mmap(file.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ), AT)
+    word.store_release(7)
+    assert other.load() == 7
     word.store(2**64 - 2)
     assert other.load() == other.load_relaxed() == 2**64 - 2
     word.bind_add(3)()
@@ -173,9 +175,30 @@ def test_the_interface_is_documented() -> None:
     """A replacement has to provide what other modules use of it, and no more."""
     sources = [path.read_text() for path in Path(shmsync.__file__).parent.rglob("*.py") if path.stem != "atomics"]
     used = {name for source in sources for name in re.findall(r"\batomics(?:\.| import )(\w+)", source)} - {"py"}
-    assert {"bind", "are_fast", "IS_TSO"} <= used
+    assert {"bind", "bind_loads", "are_fast", "IS_TSO"} <= used
     (interface,) = re.findall(r"uses ([^.]+) only", atomics.__doc__ or "")
     assert used == set(re.findall(r"`(\w+)`", interface))
+
+
+@pytest.mark.parametrize("is_tso", [True, False])
+def test_loads_of_many_words(monkeypatch: pytest.MonkeyPatch, *, is_tso: bool) -> None:
+    monkeypatch.setattr(atomics, "IS_TSO", is_tso)
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    load = atomics.bind_loads(memory, 8, 64, 3)
+    assert load() == [0, 0, 0]
+    for number in range(3):
+        atomics.bind(memory, 8 + 64 * number).store(2**64 - 1 - number)
+    assert load() == [2**64 - 1, 2**64 - 2, 2**64 - 3]
+    assert atomics.bind_loads(memory, 8, 64, 0)() == []
+
+
+def test_words_where_loads_may_be_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomics, "IS_TSO", False)
+    word = atomics.bind(mmap.mmap(-1, mmap.PAGESIZE), AT)
+    word.store(3)
+    assert word.load() == 3
+    word.store_release(2**64 - 1)
+    assert word.load() == word.load_relaxed() == 2**64 - 1
 
 
 def test_the_fast_path_is_available() -> None:

@@ -30,7 +30,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # for `bench`; the modules of t
 import rich.console
 import rich.live
 
-from bench import baselines, comparisons, report, targets
+from bench import baselines, comparisons, report, steps, targets
 from bench.names import sweep
 from bench.peers import chosen, versions
 from bench.results import environment
@@ -76,6 +76,7 @@ def _measure(peers: list[Peer], options: argparse.Namespace) -> Document:
     document: dict[str, Any] = {
         "environment": environment() | {"peers": versions(peers)},
         "rows": [],
+        "steps": [],
         "results": [],
         "targets": [],
     }
@@ -88,6 +89,8 @@ def _measure(peers: list[Peer], options: argparse.Namespace) -> Document:
                     document["rows"].append(row)
                     live.update(report.baseline_table(document["rows"]).rich())
             console.print()
+            document["steps"] = list(steps.counted(options.only))
+            console.print(report.steps_table(document["steps"]).rich("Python steps of one call"))
             for results in comparisons.measured(options.only, peers, quick=options.quick):
                 document["results"] += results
                 table, lacking = report.row_table(results)

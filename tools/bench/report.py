@@ -63,6 +63,17 @@ def _baseline_line(row: dict[str, Any]) -> tuple[str, ...]:
     return row["row"], *spread, row["baseline"], base, f"{row['ratio'] + 0.0:.2f}", target, _VERDICTS[row["met"]]
 
 
+def steps_table(counted: Sequence[dict[str, Any]]) -> Table:
+    """Return the rows in which Python steps were counted."""
+    return Table(("row", "calls", "at most", "bytecodes", "at most", ""), [_steps_line(row) for row in counted])
+
+
+def _steps_line(row: dict[str, Any]) -> tuple[str, ...]:
+    most = row["targets"] or {"calls": "", "instructions": ""}
+    counts = (row["calls"], most["calls"], row["instructions"], most["instructions"])
+    return row["row"], *map(str, counts), _VERDICTS[row["met"]]
+
+
 def target_table(document: Document) -> Table:
     """Return all targets: of the rows that are compared with a baseline, and beside the peers."""
     rows = [_baseline_target(row) for row in document["rows"] if row.get("met") is not None]

@@ -1,0 +1,63 @@
+"""How many Python steps the hot paths take, counted as in `tools/bench/steps.py`. No load of the machine changes it.
+
+The bounds are what has been reached, so a step that is added is noticed. Lower them when a path becomes shorter.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from shmsync._shm import atomics
+
+pytest.importorskip("numpy")
+
+from bench.steps import COUNTED, Steps, steps_of
+
+CALLS = {
+    "write, 1 KiB dict, one reader": 9,
+    "get(), unchanged": 1,
+    "get() after a change, 1 KiB": 6,
+    "get() after a change, 1M doubles": 30,
+    "get() after a change and a lookup, ArrayMap of 100,000": 64,
+    "with read(), unchanged raw": 6,
+}
+"""By row: the most calls of Python functions. The same for all versions of Python."""
+
+INSTRUCTIONS = {
+    (3, 11): {
+        "write, 1 KiB dict, one reader": 451,
+        "get(), unchanged": 18,
+        "get() after a change, 1 KiB": 262,
+        "get() after a change, 1M doubles": 1006,
+        "get() after a change and a lookup, ArrayMap of 100,000": 1738,
+        "with read(), unchanged raw": 155,
+    },
+}
+"""By version of Python and row: the most bytecode instructions. Each version compiles to others."""
+
+
+@pytest.mark.skipif(not (atomics.IS_TSO and atomics.are_fast()), reason="other words take more steps")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a coverage tool counts, too")
+@pytest.mark.parametrize("row", COUNTED)
+def test_steps(row: str) -> None:
+    count, _ = COUNTED[row]
+    found = count()
+    print(row, found)
+    assert found.calls <= CALLS[row]
+    assert found.instructions <= INSTRUCTIONS.get(sys.version_info[:2], {}).get(row, sys.maxsize)
+
+
+def test_each_step_counts() -> None:
+    def one() -> int:
+        return 1
+
+    def two() -> int:
+        return one() + one()
+
+    single, double = steps_of(lambda: one()), steps_of(lambda: two())  # noqa: PLW0108 - the lambda does not count
+    assert single.calls == 1
+    assert double.calls == 3
+    assert double.instructions > 2 * single.instructions
+    assert Steps(*single) == single

@@ -1,0 +1,162 @@
+"""The Python steps of one call in steady state: calls and bytecode instructions. The load of a machine changes neither.
+
+A process that has done other work for a while runs each step from cold caches, so their number says more about a real
+reader or writer than the time of a call in a loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bench.peers.own import channel
+from bench.values import config
+from shmsync import ArrayMap
+from shmsync._shm.fork import MAX_CALLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_WARM_UP = 100
+"""Calls before the one that counts: the msgpack codec searches the first 64 values of a writer for large bytes."""
+_ELEMENTS = 1_000_000
+_ITEMS = 100_000
+_KEY = 4711
+_RAW = bytes(1024)
+
+
+class Steps(NamedTuple):
+    """What one call takes: calls of Python functions, itself included, and the bytecode instructions in them."""
+
+    calls: int
+    instructions: int
+
+
+def steps_of(function: Callable[[], Any]) -> Steps:
+    """Return the steps of a Python function, without its own."""
+    calls = instructions = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal calls, instructions
+        if frame.f_code is function.__code__:
+            return None
+        if event == "call":
+            calls += 1
+            frame.f_trace_opcodes = True
+        instructions += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    gc.disable()  # it may run finalizers
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+        gc.enable()
+    return Steps(calls, instructions)
+
+
+@contextmanager
+def _opened(**options: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield a writer and a reader that never check whether the name was removed: that depends on the time."""
+    with channel("steps", **options) as (writer, reader):
+        writer._next_name_check = math.inf
+        yield writer, reader
+
+
+def _changed(writer: Any, reader: Any, value: Any, call: Callable[[], Any]) -> Steps:
+    """Return the steps of a call that finds a change."""
+    write = writer.write
+    for _ in range(_WARM_UP if isinstance(value, dict) else 5):
+        write(value)
+        call()
+    write(value)
+    reader._checked_until = math.inf
+    return steps_of(call)
+
+
+def write() -> Steps:
+    """Write a config of 1 KiB that one reader reads."""
+    value = config()
+    with _opened() as (writer, reader):
+        for _ in range(_WARM_UP):
+            writer.write(value)
+            writer._next_name_check = math.inf
+            reader.get()
+        return steps_of(lambda: writer.write(value))
+
+
+def unchanged_get() -> Steps:
+    """Get a config that has not changed."""
+    with _opened() as (writer, reader):
+        writer.write(config())
+        reader.get()
+        reader._calls = MAX_CALLS
+        writer.write(config())
+        reader.get()
+        return steps_of(lambda: reader.get())  # noqa: PLW0108 - the function's own steps do not count
+
+
+def changed_get() -> Steps:
+    """Get a config of 1 KiB that has changed."""
+    with _opened() as (writer, reader):
+        return _changed(writer, reader, config(), lambda: reader.get())  # noqa: PLW0108 - as above
+
+
+def changed_array() -> Steps:
+    """Get an array of a million doubles that has changed."""
+    with _opened() as (writer, reader):
+        return _changed(writer, reader, np.zeros(_ELEMENTS), lambda: reader.get())  # noqa: PLW0108 - as above
+
+
+def changed_map() -> Steps:
+    """Get an ArrayMap of 100,000 items that has changed, and look up one key."""
+    value = ArrayMap(np.arange(_ITEMS), np.zeros((_ITEMS, 10), np.float32))
+    with _opened(codec="archive") as (writer, reader):
+        return _changed(writer, reader, value, lambda: reader.get()[_KEY])
+
+
+def unchanged_read() -> Steps:
+    """Read raw bytes that have not changed, in an empty `with` block."""
+
+    def call() -> None:
+        with reader.read():
+            pass
+
+    with _opened() as (writer, reader):
+        writer.write_raw(_RAW)
+        call()
+        reader._checked_until = math.inf
+        return steps_of(call)
+
+
+COUNTED: dict[str, tuple[Callable[[], Steps], Steps | None]] = {
+    "write, 1 KiB dict, one reader": (write, Steps(16, 360)),
+    "get(), unchanged": (unchanged_get, None),
+    "get() after a change, 1 KiB": (changed_get, Steps(8, 200)),
+    "get() after a change, 1M doubles": (changed_array, Steps(24, 520)),
+    "get() after a change and a lookup, ArrayMap of 100,000": (changed_map, Steps(36, 800)),
+    "with read(), unchanged raw": (unchanged_read, Steps(6, 131)),
+}
+"""By row: the function that counts, and the targets."""
+
+
+def counted(text: str) -> Iterator[dict[str, Any]]:
+    """Count the rows whose name, "Steps: ...", contains a text; yield what `--json` prints of each."""
+    for name, (count, target) in COUNTED.items():
+        row = f"Steps: {name}"
+        if text in row:
+            found = count()
+            yield {
+                "row": row,
+                **found._asdict(),
+                "targets": None if target is None else target._asdict(),
+                "met": None if target is None else found.calls <= target.calls and found.instructions <= target[1],
+            }
