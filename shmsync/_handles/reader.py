@@ -3,8 +3,8 @@
 `get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
 version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple (`_fast` for `read`,
 the items of `_latest` for `get`). The tuple is replaced as a whole, so that a thread never mixes the slot of one
-incarnation with the version word of another. Between the two, a
-changed `get` copies a small plain value, or pins a version whose segment is mapped, at once: see `_get_at_once`.
+incarnation with the version word of another. Between the two, a changed `get` copies a small plain value, or pins a
+version whose segment is mapped, without the loops of the slow path: see `_get_at_once`.
 
 If another program removes the name, its version word does not change. So from time to time both check whether the name
 was created again: `read` by the clock, and `get`, for which the clock costs too much, by exhausting an iterator, in C.
