@@ -459,11 +459,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is None:
+        attachment = self._attachment  # a signal handler may close this handle at any time
+        if attachment is None:
             return
-        if self._attachment.channel.is_superseded():
+        if attachment.channel.is_superseded():
             self._detach()
-        elif self._attachment.lower_slot():
+        elif attachment.lower_slot():
             self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
