@@ -3,8 +3,8 @@
 `get` and `read` have a fast path, taken while the version has not changed, and a slow path, which pins the newest
 version. The fast path takes no lock and allocates nothing but the snapshot. It works on one tuple (`_fast` for `read`,
 the items of `_latest` for `get`). The tuple is replaced as a whole, so that a thread never mixes the slot of one
-incarnation with the version word of another. Between the two, a
-changed `get` copies a small plain value, or pins a version whose segment is mapped, at once: see `_get_at_once`.
+incarnation with the version word of another. Between the two, a changed `get` copies a small plain value, or pins a
+version whose segment is mapped, without the loops of the slow path: see `_get_at_once`.
 
 If another program removes the name, its version word does not change. So from time to time both check whether the name
 was created again: `read` by the clock, and `get`, for which the clock costs too much, by exhausting an iterator, in C.
@@ -458,11 +458,12 @@ class Reader(Generic[T]):
         # At a steady rate, the calls of `get` between two checks take a check interval.
         expected = self._calls * _CHECK_INTERVAL / since if since > 0 else MAX_CALLS
         self._calls = int(max(1, min(expected, self._calls * _GROWTH, MAX_CALLS)))
-        if self._attachment is None:
+        attachment = self._attachment  # a signal handler may close this handle at any time
+        if attachment is None:
             return
-        if self._attachment.channel.is_superseded():
+        if attachment.channel.is_superseded():
             self._detach()
-        elif self._attachment.lower_slot():
+        elif attachment.lower_slot():
             self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:

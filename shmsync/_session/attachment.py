@@ -134,28 +134,36 @@ class Attachment:
         slot = self._slot
         if slot is None or slot.poisoned or getrefcount(slot) > slots.MAX_REFERENCES:
             return None
-        seq = self.version.load()
-        index = (seq + 1) & 1
-        slot.enter[index]()  # SYNC POINT scan: as in `enter`
-        newest, *generations = self._load_words()
-        mapping = self._mappings[index]
-        # The same checks as in `pin_and_map`, after the pin and in the same order:
-        #   1. Rule A: the version is still `seq`, so the writer's next scan sees the pin.
-        #   2. The inode that is mapped has the current generation: nothing has to be opened.
-        #   3. Rule B, SYNC POINT evict: EVICTED is not set now, so it was not set when we loaded the generation, and
-        #      the writer has not replaced the inode that we pinned.
-        # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
-        if newest == seq and generations == self._generations and mapping is not None and not slot.load_pin() & EVICTED:
-            pinned = self._pinned
-            if pinned is None or pinned.seq != seq or pinned.mapping is not mapping:
-                raw = mapping.copy_header()
-                header = unpack_data_header(raw, self._incarnation, mapping.generation, seq, mapping.size)
-                pinned = None if header is None else PinnedVersion(header, mapping)
-            if pinned is not None and not fork.in_progress:
-                self._pinned = pinned
-                return slot, pinned
-        slot.leave[index]()
+        try:
+            seq = self.version.load()
+            index = (seq + 1) & 1
+            slot.enter[index]()  # SYNC POINT scan: as in `enter`
+            newest, *generations = self._load_words()
+            mapping = self._mappings[index]
+            # The same checks as in `pin_and_map`, after the pin and in the same order:
+            #   1. Rule A: the version is still `seq`, so the writer's next scan sees the pin.
+            #   2. The inode that is mapped has the current generation: nothing has to be opened.
+            #   3. Rule B, SYNC POINT evict: EVICTED is not set now, so it was not set when we loaded the generation,
+            #      and the writer has not replaced the inode that we pinned.
+            # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
+            if newest == seq and generations == self._generations and mapping and not slot.load_pin() & EVICTED:
+                pinned = self._mapped_version(seq, mapping)
+                if pinned is not None and not fork.in_progress:
+                    return slot, pinned
+            slot.leave[index]()
+        except BaseException:
+            self.discard(slot)  # as in `pin_and_map`
+            raise
         return None
+
+    def _mapped_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion | None:
+        """Return the version in a mapped segment; None if its header says otherwise."""
+        pinned = self._pinned
+        if pinned is None or pinned.seq != seq or pinned.mapping is not mapping:
+            raw = mapping.copy_header()
+            header = unpack_data_header(raw, self._incarnation, mapping.generation, seq, mapping.size)
+            pinned = self._pinned = None if header is None else PinnedVersion(header, mapping)
+        return pinned
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
         """Pin the newest version. The caller unpins; after any exception it calls `discard`.

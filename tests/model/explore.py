@@ -41,7 +41,7 @@ Move = tuple[int, int, Any]
 """(process, thread, choice). The thread is KILL if the process is killed."""
 KILL = -1
 
-_MAX_READ_STEPS = 28  # enter, leave, claiming a slot and releasing it; each slot of the table adds one
+_MAX_READ_STEPS = 28  # a pin that is of no use, enter, leave, claiming a slot and releasing it; each slot adds one
 _IMMEDIATE = {"header", "hold", "release", "reset"}
 _CLOCK_ONLY: tuple[Op, ...] = (("clock",),)
 

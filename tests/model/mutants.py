@@ -196,8 +196,8 @@ MUTANTS = [
     Mutant(
         "a pin that is of no use is not undone",
         attachment,
-        "        slot.leave[index]()\n        return None\n",
-        "        return None\n",
+        "            slot.leave[index]()\n        except",
+        "        except",
         two_gets,
     ),
     Mutant(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from shmsync._shm.fork import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _WARM_UP = 100
 """Calls before the one that counts: the msgpack codec searches the first 64 values of a writer for large bytes."""
@@ -40,27 +41,49 @@ class Steps(NamedTuple):
 
 def steps_of(function: Callable[[], Any]) -> Steps:
     """Return the steps of a Python function, without its own."""
-    calls = instructions = 0
+    calls: Counter[CodeType] = Counter()
+    instructions: Counter[CodeType] = Counter()
+    gc.disable()  # it may run finalizers
+    try:
+        count = _count_by_monitoring if hasattr(sys, "monitoring") else _count_by_tracing
+        count(function, calls, instructions)
+    finally:
+        gc.enable()
+    for other in (function, count):
+        calls.pop(other.__code__, None)
+        instructions.pop(other.__code__, None)
+    return Steps(calls.total(), instructions.total())
 
+
+def _count_by_tracing(function: Callable[[], Any], calls: Counter[CodeType], instructions: Counter[CodeType]) -> None:
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal calls, instructions
-        if frame.f_code is function.__code__:
-            return None
-        if event == "call":
-            calls += 1
-            frame.f_trace_opcodes = True
-        instructions += event == "opcode"
+        frame.f_trace_opcodes = True
+        calls[frame.f_code] += event == "call"
+        instructions[frame.f_code] += event == "opcode"
         return trace
 
-    before = sys.gettrace()
-    gc.disable()  # it may run finalizers
     sys.settrace(trace)
     try:
         function()
     finally:
-        sys.settrace(before)
-        gc.enable()
-    return Steps(calls, instructions)
+        sys.settrace(None)
+
+
+def _count_by_monitoring(
+    function: Callable[[], Any], calls: Counter[CodeType], instructions: Counter[CodeType]
+) -> None:
+    # Python 3.12 and later: tracing misses instructions of code that has run before.
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined] # not in the oldest version
+    events, tool = monitoring.events, monitoring.PROFILER_ID
+    monitoring.use_tool_id(tool, __name__)
+    try:
+        monitoring.register_callback(tool, events.PY_START, lambda code, _: calls.update((code,)))
+        monitoring.register_callback(tool, events.INSTRUCTION, lambda code, _: instructions.update((code,)))
+        monitoring.set_events(tool, events.PY_START | events.INSTRUCTION)
+        function()
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
 
 
 @contextmanager
