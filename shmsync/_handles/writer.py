@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
     from shmsync._session.ownership import Ownership
+    from shmsync._session.state_file import StateFile
     from shmsync.codecs import NumberedCodec
     from shmsync.codecs._gather import Payload
 
@@ -267,7 +268,7 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._ownership
         if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now, is_write=True)
+            owned = self._current_ownership(now, size)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -305,17 +306,23 @@ class Writer(Generic[T]):
             self._deferred.discard("close")
             self.close()
 
-    def _current_ownership(self, now: float, *, is_write: bool = False) -> Ownership:
-        """Return the incarnation that the name leads to, owned by this writer; for a write, one of its own mode."""
+    def _current_ownership(self, now: float, size: int | None = None) -> Ownership:
+        """Return the incarnation that the name leads to, owned by this writer.
+
+        Args:
+            now: the time.
+            size: for a write, the size of its payload: the incarnation must then be of the writer's own mode.
+        """
         if not self._usable:
             self._refuse()
-        self._next_name_check = now + _NAME_CHECK_INTERVAL
-        self._directory.switches_mode = is_write
+        self._next_name_check = 0.0  # after an error, the next write checks again
+        self._directory.switch_size = size
         while True:
             state = self._owner.acquire()
             owned = self._ownership
             if owned is not None and owned.state is state:
                 owned.data.forget_unlinked()
+                self._check_name_later(state, now)
                 return owned
             self._forget_ownership()
             self._heals = True
@@ -324,9 +331,12 @@ class Writer(Generic[T]):
             except (StateNotFoundError, StaleIncarnationError):
                 continue  # a part of it was removed just now
             self._note_adoption(owned)
-            if state.has_other_mode():
-                self._next_name_check = 0.0  # the first write begins another incarnation
+            self._check_name_later(state, now)
             return owned
+
+    def _check_name_later(self, state: StateFile, now: float) -> None:
+        if not state.has_other_mode():  # else the first write begins another incarnation
+            self._next_name_check = now + _NAME_CHECK_INTERVAL
 
     def _note_adoption(self, owned: Ownership) -> None:
         options = self._create_options
