@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,6 +128,32 @@ def test_a_read_only_mount(writer: Writer, name: str, monkeypatch: pytest.Monkey
     ):
         reader.get()
     assert raised.value.errno == errno.EROFS
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_name_that_changes_from_isolated_to_shared(
+    name: str,
+    refuse: Callable[[Callable[[int], bool]], None],
+    changes: bool,  # noqa: FBT001
+) -> None:
+    """The state is that of an isolated incarnation, which is forbidden, and the reader table that of a shared one."""
+    with closing(Writer(name, reuse_memory=not changes)) as writer, closing(Writer(name)) as successor:
+        writer.write("old")
+
+        def change(attempts: int) -> bool:
+            if attempts == 2:  # a forbidden state is opened twice: see `control`
+                writer.close()
+                successor.write("new")
+            return attempts <= 2 or not changes
+
+        refuse(change)
+        with Reader(name) as reader:
+            if changes:
+                assert reader.get() == "new"
+            else:
+                with pytest.raises(StateReadError, match="Permission denied"):
+                    reader.get()
+        successor.unlink()
 
 
 @pytest.mark.usefixtures("_empty")
