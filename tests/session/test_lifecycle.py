@@ -254,8 +254,8 @@ def test_segments_of_another_user(name: str, segment: str) -> None:
 @pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])
 def test_a_takeover_that_changes_the_mode_may_die_at_any_step(
     name: str,
-    reuse_memory: bool,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: FBT001
+    reuse_memory: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Died(BaseException):
         pass
