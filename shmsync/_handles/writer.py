@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import os
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.arguments import function, integer, optional_flag, permission_bits
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
+from shmsync._util.weak import WeakRegistry
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
 from shmsync.errors import ClosedError, StateNotFoundError, WriteLockConflictError
@@ -340,6 +342,7 @@ class Writer(Generic[T]):
 
     def _note_adoption(self, owned: Ownership) -> None:
         options = self._create_options
+        _close_at_end_of_worker()
         if owned.previous_owner_pid:
             self._takeovers += 1
             self._log.took_over(owned.previous_owner_pid)
@@ -584,7 +587,7 @@ class Writer(Generic[T]):
 
 
 def _close_open_writers() -> None:
-    for writer in list(_open_writers):
+    for writer in _open_writers.items():
         if writer._lock.acquire(timeout=_EXIT_TIMEOUT):  # a daemon thread may be writing
             try:
                 with suppress(Exception):  # the kernel releases the lock in any case
@@ -593,7 +596,17 @@ def _close_open_writers() -> None:
                 writer._lock.release()
 
 
-_open_writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
+def _close_at_end_of_worker() -> None:
+    """Close open writers also where a process ends without `atexit`: a worker that multiprocessing has forked."""
+    util = sys.modules.get("multiprocessing.util")  # imported by the parent of such a worker
+    me = os.getpid()
+    if util is not None and me not in _workers:
+        _workers[:] = [me]  # a worker forgets what its parent has registered
+        util.Finalize(None, _close_open_writers, exitpriority=0)
+
+
+_open_writers: WeakRegistry[Writer[Any]] = WeakRegistry()
+_workers: list[int] = []  # the process in which `_close_at_end_of_worker` has registered
 atexit.register(_close_open_writers)
 
 
