@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import os
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from shmsync._types import InstanceVersion, WriteResult, WriterStats
 from shmsync._util.arguments import function, integer, optional_flag, permission_bits
 from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
+from shmsync._util.weak import WeakRegistry
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
 from shmsync.errors import ClosedError, StateNotFoundError, WriteLockConflictError
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.data import Encoded
     from shmsync._session.ownership import Ownership
+    from shmsync._session.state_file import StateFile
     from shmsync.codecs import NumberedCodec
     from shmsync.codecs._gather import Payload
 
@@ -304,7 +307,7 @@ class Writer(Generic[T]):
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._ownership
         if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now, is_write=True)
+            owned = self._current_ownership(now, size)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -342,17 +345,23 @@ class Writer(Generic[T]):
             self._deferred.discard("close")
             self.close()
 
-    def _current_ownership(self, now: float, *, is_write: bool = False) -> Ownership:
-        """Return the incarnation that the name leads to, owned by this writer; for a write, one of its own mode."""
+    def _current_ownership(self, now: float, size: int | None = None) -> Ownership:
+        """Return the incarnation that the name leads to, owned by this writer.
+
+        Args:
+            now: the time.
+            size: for a write, the size of its payload: the incarnation must then be of the writer's own mode.
+        """
         if not self._usable:
             self._refuse()
-        self._next_name_check = now + _NAME_CHECK_INTERVAL
-        self._directory.switches_mode = is_write
+        self._next_name_check = 0.0  # after an error, the next write checks again
+        self._directory.switch_size = size
         while True:
             state = self._owner.acquire()
             owned = self._ownership
             if owned is not None and owned.state is state:
                 owned.data.forget_unlinked()
+                self._check_name_later(state, now)
                 return owned
             self._forget_ownership()
             self._heals = True
@@ -361,12 +370,16 @@ class Writer(Generic[T]):
             except (StateNotFoundError, StaleIncarnationError):
                 continue  # a part of it was removed just now
             self._note_adoption(owned)
-            if state.has_other_mode():
-                self._next_name_check = 0.0  # the first write begins another incarnation
+            self._check_name_later(state, now)
             return owned
+
+    def _check_name_later(self, state: StateFile, now: float) -> None:
+        if not state.has_other_mode():  # else the first write begins another incarnation
+            self._next_name_check = now + _NAME_CHECK_INTERVAL
 
     def _note_adoption(self, owned: Ownership) -> None:
         options = self._create_options
+        _close_at_end_of_worker()
         if owned.previous_owner_pid:
             self._takeovers += 1
             self._log.took_over(owned.previous_owner_pid)
@@ -611,7 +624,7 @@ class Writer(Generic[T]):
 
 
 def _close_open_writers() -> None:
-    for writer in list(_open_writers):
+    for writer in _open_writers.items():
         if writer._lock.acquire(timeout=_EXIT_TIMEOUT):  # a daemon thread may be writing
             try:
                 with suppress(Exception):  # the kernel releases the lock in any case
@@ -620,7 +633,17 @@ def _close_open_writers() -> None:
                 writer._lock.release()
 
 
-_open_writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
+def _close_at_end_of_worker() -> None:
+    """Close open writers also where a process ends without `atexit`: a worker that multiprocessing has forked."""
+    util = sys.modules.get("multiprocessing.util")  # imported by the parent of such a worker
+    me = os.getpid()
+    if util is not None and me not in _workers:
+        _workers[:] = [me]  # a worker forgets what its parent has registered
+        util.Finalize(None, _close_open_writers, exitpriority=0)
+
+
+_open_writers: WeakRegistry[Writer[Any]] = WeakRegistry()
+_workers: list[int] = []  # the process in which `_close_at_end_of_worker` has registered
 atexit.register(_close_open_writers)
 
 

@@ -162,12 +162,19 @@ def open_channel(names: Names) -> Channel:
         StateNotFoundError, UninitializedStateError, StateReadError, LayoutMismatchError: see `Reader.get`.
     """
     while True:
+        before = _inode(names.state)
         try:
             channel = Channel(names)
         except StateReadError as error:
             if error.errno != errno.EACCES:
                 raise
-            return _open_public(names, error)
+            try:
+                return _open_public(names, error)
+            except StateReadError:
+                # The state and the reader table of two incarnations in different modes, as below.
+                if _inode(names.state) == before:
+                    raise
+                continue
         if not channel.header.isolated:
             return channel
         try:
@@ -176,6 +183,11 @@ def open_channel(names: Names) -> Channel:
             # A reader table, if the name was unlinked and created in the other mode between the two opens.
             if channel.is_current():
                 raise
+
+
+def _inode(segment_name: str) -> int | None:
+    status = status_of(segment_name)
+    return None if status is None else status.st_ino
 
 
 def _open_public(names: Names, forbidden: StateReadError) -> PublicChannel:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._core.isolated import INDEX, EndableVersion, can_continue
 from shmsync._core.layout import (
     LINE,
+    PAGE,
+    PAYLOAD_AT,
     STATE_MAGIC,
     STATE_SIZE,
     VERSION_AT,
@@ -38,6 +40,7 @@ from shmsync._shm import atomics, ofd_locks
 from shmsync._shm.segment import Segment, create_empty_segment, create_segment, status_of, unlink_segment
 from shmsync._util.backoff import backoff
 from shmsync.errors import (
+    CapacityError,
     DataWriteError,
     LayoutMismatchError,
     StateNotFoundError,
@@ -316,8 +319,9 @@ class SegmentDirectory:
         remedy: what to do about a live writer, for the error; empty for what another writer can do.
 
     Attributes:
-        switches_mode: whether an incarnation of the other mode, shared or isolated, cannot go on. A writer that has
-            only acquired the name leaves it as it is: its value may still be read.
+        switch_size: size of the payload that is about to be written: an incarnation of the other mode, shared or
+            isolated, then cannot go on. None if there is none: a writer that has only acquired the name leaves it as
+            it is, since its value may still be read.
     """
 
     def __init__(
@@ -330,7 +334,7 @@ class SegmentDirectory:
         self._ignored = ignored
         self._is_writer = is_writer
         self._segments = (*names.data, names.readers, names.state)  # by number, see `lifecycle`
-        self.switches_mode = False
+        self.switch_size: int | None = None
         self._opened: weakref.ref[StateFile] | None = None  # weak, so that it is unmapped when its owner drops it
         self._was_created = self._has_found_any = False  # any leftovers since
 
@@ -375,8 +379,13 @@ class SegmentDirectory:
         return self._note_opened(segment, created=True)
 
     def can_continue(self, state: StateFile) -> bool:
-        """Return whether what the incarnation needs is there; and it is of the mode that is wanted, if that matters."""
-        if self.switches_mode and state.has_other_mode():
+        """Return whether what the incarnation needs is there; and it is of the mode that is wanted, if that matters.
+
+        Raises:
+            CapacityError, DataWriteError: it is of the other mode, and its value would be lost if it ended now.
+        """
+        if self.switch_size is not None and state.has_other_mode():
+            self._check_room(self.switch_size)
             return False
         if not state.header.isolated:
             return self._has_table(state)
@@ -385,6 +394,25 @@ class SegmentDirectory:
         words = state.words
         found = newest_label(self._names, state.header.incarnation, os.geteuid())
         return can_continue(found, words.version.load(), words.generations[INDEX].load())
+
+    def _check_room(self, size: int) -> None:
+        """Raise unless a new incarnation with a payload of `size` bytes has room beside the present one.
+
+        Its segments get the names of the present ones, so these are unlinked first. A failure after that loses the
+        value for new readers.
+        """
+        table = STATE_SIZE if self._options.isolated else readers_size(self._options.max_readers)
+        staged = self._names.staged[INDEX]  # found and removed by any writer, if this one dies
+        self.unlink_staged(INDEX)
+        try:
+            create_segment(staged, -(-(PAYLOAD_AT + size) // PAGE) * PAGE + STATE_SIZE + table, 0o600).close()
+        except FileExistsError:
+            return  # of another user
+        except CapacityError as error:
+            remedy = "; the writer changes the mode of the name; to release the memory of its value first, unlink it"
+            raise CapacityError(error.errno, f"{error.strerror}{remedy}") from None
+        finally:
+            self.unlink_staged(INDEX)
 
     def _has_table(self, state: StateFile) -> bool:
         status = status_of(self._names.readers)

@@ -209,7 +209,10 @@ def rename_segment(name: str, new_name: str) -> None:
         DataWriteError: it cannot be renamed.
     """
     with raised_as(DataWriteError, f"replace {new_name}"):
-        os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
+        try:
+            os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
+        except PermissionError as error:
+            raise _refused(new_name, error) from None
 
 
 def unlink_segment(name: str) -> bool:
@@ -224,10 +227,19 @@ def unlink_segment(name: str) -> bool:
             os.unlink(f"{_DIRECTORY}{name}")  # noqa: PTH108 - as in all of this module
         except FileNotFoundError:
             return False
-        except PermissionError:
-            text = f"{os.strerror(errno.EACCES)}: {access_of(name)}; remove it as its owner"
-            raise PermissionError(errno.EACCES, text) from None
+        except PermissionError as error:
+            raise _refused(name, error) from None
     return True
+
+
+def _refused(name: str, error: PermissionError) -> PermissionError:
+    """Return the error for a name that the kernel does not let go; it says whose it is, if it is another user's."""
+    with suppress(StateReadError):
+        status = status_of(name)
+        if status is not None and status.st_uid != os.geteuid():
+            text = f"{os.strerror(errno.EACCES)}: {access_of(name)}; remove it as its owner"
+            return PermissionError(errno.EACCES, text)
+    return error
 
 
 def segment_names() -> list[str]:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 _REMEDIES = {
     errno.EMFILE: "close what is not used, or raise the limit of this process (ulimit -n)",
     errno.ENFILE: "raise the limit of the system (sysctl fs.file-max)",
-    errno.ENOMEM: "the limit of this container or cgroup on memory, or of the system on mappings, is reached; raise it",
+    errno.ENOMEM: (
+        "a limit on memory of this container or cgroup, on the address space of this process (ulimit -v), or on its "
+        "mappings (vm.max_map_count) is reached; raise it"
+    ),
+    errno.EISDIR: "remove it",
     errno.ENOLCK: "the kernel has no memory for a lock; raise the memory limit of this container or cgroup",
     errno.EROFS: "mount /dev/shm read-write (for a container, without `:ro`)",
     errno.ENOSYS: "the kernel or a sandbox (seccomp, gVisor) lacks this system call; allow it there",

@@ -93,6 +93,28 @@ def test_a_value_that_does_not_fit_beside_the_published_one(child: Child) -> Non
     assert child.call(get_value) == child.call(get_with_new_reader) == b"c" * (SIZE // 4)
 
 
+def restart_writer(state: State, reuse_memory: bool) -> None:  # noqa: FBT001
+    state.writer.close()
+    state.writer = Writer(NAME, codec="raw", reuse_memory=reuse_memory)
+
+
+@pytest.mark.parametrize("reuse_memory", [True, False], ids=["to shared", "to isolated"])
+def test_a_new_mode_for_which_there_is_no_room(child: Child, reuse_memory: bool) -> None:  # noqa: FBT001
+    """The new incarnation takes the names of the old one: that one must not end before it is sure to begin."""
+    large = SIZE * 6 // 10
+    child.call(restart_writer, not reuse_memory)
+    child.call(open_reader, NAME)
+    assert child.call(write, large, b"a") == 1
+    child.call(restart_writer, reuse_memory)
+    for _ in range(2):
+        with pytest.raises(CapacityError, match="changes the mode of the name"):
+            child.call(write, large, b"b")
+        assert child.call(get_value) == child.call(get_with_new_reader) == b"a" * large
+        assert not [name for name in child.call(segments) if "." in name]
+    assert child.call(write, SIZE // 4, b"c") == 1  # a new incarnation
+    assert child.call(get_with_new_reader) == b"c" * (SIZE // 4)
+
+
 def test_the_error_says_what_readers_hold(child: Child) -> None:
     large = SIZE // 4
     child.call(open_reader, NAME)

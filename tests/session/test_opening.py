@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import types
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers import SHM, Child, State
 
-from shmsync import CapacityError, Reader, StateNotFoundError, StateReadError, UninitializedStateError, Writer
+from shmsync import (
+    CapacityError,
+    DataWriteError,
+    Reader,
+    StateNotFoundError,
+    StateReadError,
+    UninitializedStateError,
+    Writer,
+)
 from shmsync._core import lifecycle
 from shmsync._session import attachment, control, isolated_attachment
 from shmsync._shm import segment
@@ -129,6 +139,32 @@ def test_a_read_only_mount(writer: Writer, name: str, monkeypatch: pytest.Monkey
     assert raised.value.errno == errno.EROFS
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_name_that_changes_from_isolated_to_shared(
+    name: str,
+    refuse: Callable[[Callable[[int], bool]], None],
+    changes: bool,  # noqa: FBT001
+) -> None:
+    """The state is that of an isolated incarnation, which is forbidden, and the reader table that of a shared one."""
+    with closing(Writer(name, reuse_memory=not changes)) as writer, closing(Writer(name)) as successor:
+        writer.write("old")
+
+        def change(attempts: int) -> bool:
+            if changes and attempts == 2:  # a forbidden state is opened twice: see `control`
+                writer.close()
+                successor.write("new")
+            return not reader.closed and (attempts <= 2 or not changes)
+
+        with Reader(name) as reader:
+            refuse(change)
+            if changes:
+                assert reader.get() == "new"
+            else:
+                with pytest.raises(StateReadError, match="Permission denied"):
+                    reader.get()
+        (successor if changes else writer).unlink()
+
+
 @pytest.mark.usefixtures("_empty")
 def test_the_next_writer_sets_the_permissions_that_a_dead_creator_has_not_set(name: str) -> None:
     with Writer(name, mode=0o644, reuse_memory=True) as writer:
@@ -169,6 +205,30 @@ def test_what_is_full(code: str, words: str) -> None:
     assert isinstance(error, CapacityError)
     assert words in str(error)
     assert error.errno == getattr(errno, code)
+
+
+@pytest.mark.parametrize("call", ["rename", "unlink"])
+@pytest.mark.parametrize("owner", [os.geteuid(), 65534], ids=["own", "foreign"])
+def test_a_name_that_the_kernel_does_not_let_go(name: str, call: str, owner: int) -> None:
+    """In /dev/shm only its owner may replace or remove a file; otherwise it is a sandbox that forbids it."""
+    create_segment(f"/{name}_data_0", 1, 0o600).close()
+    create_segment(f"/{name}_other", 1, 0o600).close()
+    status = types.SimpleNamespace(st_uid=owner, st_gid=owner, st_mode=0o100600)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataWriteError) as raised:
+        patch.setattr(segment, "status_of", lambda _: status)
+        patch.setattr(os, call, lambda *_: raise_permission_error())
+        if call == "rename":
+            segment.rename_segment(f"/{name}_other", f"/{name}_data_0")
+        else:
+            unlink_segment(f"/{name}_data_0")
+    assert ("remove it as its owner" in str(raised.value)) == (owner == 65534)
+    assert ("security policy" in str(raised.value)) == (owner != 65534)
+    for each in ("data_0", "other"):
+        unlink_segment(f"/{name}_{each}")
+
+
+def raise_permission_error() -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640], ids=["shared", "isolated"])
