@@ -21,9 +21,9 @@ check are checked by `tests/shm/test_atomics.py`, for the words of this module a
 - All methods but `load_relaxed` and `store_release` are sequentially consistent, in one order with the words of other
   processes, which may use another implementation (`memory_order_seq_cst` of C11, with the same instructions as C
   compilers choose).
-- They also order plain accesses: those before a `store`, `add`, `fetch_or` or `compare_exchange` are visible to a
-  process that has loaded its result, before that process's later accesses. docs/architecture.md lists which accesses
-  rely on that. `load_relaxed` may return an older value, but never half of one.
+- They also order plain loads and stores: those before an operation that writes a word take place before those that
+  another process executes after it has loaded the result (release and acquire). docs/architecture.md lists which
+  accesses rely on that. `load_relaxed` may return an older value, but never half of one.
 - No method blocks, imports, or takes a lock: signal handlers call them, and so do children forked while another thread
   was in one of them.
 """

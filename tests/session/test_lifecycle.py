@@ -34,6 +34,7 @@ from shmsync.codecs import _gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SEGMENTS = ("state", "readers", "data_0", "data_1")
 LARGE = b"x" * 5000  # copied by `_gather.copy_into`
@@ -346,6 +347,30 @@ def test_open_writers_are_closed_at_exit(name: str) -> None:
         successor.write(2)
         assert successor.stats().takeovers == 0
         successor.unlink()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_open_writers_are_closed_at_the_end_of_a_worker(name: str, method: str, tmp_path: Path) -> None:
+    """A forked worker of multiprocessing ends without the interpreter's exit handlers."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, shmsync
+def publish(name):
+    global writer
+    writer = shmsync.Writer(name)
+    writer.write(1)
+if __name__ == "__main__":
+    first = shmsync.Writer({name!r} + "_main")
+    first.write(1)
+    worker = multiprocessing.get_context({method!r}).Process(target=publish, args=({name!r},))
+    worker.start()
+    worker.join()
+    assert shmsync.info(first.name).writer.state == "alive"
+    first.unlink()
+""")
+    subprocess.run([sys.executable, script], check=True, env=environment(), timeout=TIMEOUT)
+    assert shmsync.info(name).writer.state == "closed"
+    Writer(name).unlink()
 
 
 # ------------------------------------------------------------------------------------------------------ signal handlers
