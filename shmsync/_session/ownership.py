@@ -64,6 +64,7 @@ class Ownership:
         self._publisher = publisher
         self._notifier = Notifier(state.memory, VERSION_AT, self.version, self._table.waiters)
         self._load_waiters = self._table.waiters.load
+        self._owes_wake = False  # `waiters` was cleared, and nothing has been published since
         self.prepare = publisher.prepare
 
     def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
@@ -72,12 +73,13 @@ class Ownership:
         Returns:
             Sequence number, index and checksum; None if nothing was published.
         """
-        # `disarm` would have to clear the word, which only who publishes afterwards may do.
         if self._load_waiters():
-            return None
+            self._owes_wake = True  # first: if nothing is published, `commit` still has to wake those who were cleared
+            self._notifier.disarm()
         published = self._publisher.try_publish(value)
-        if published is not None and self._load_waiters():
+        if published is not None and (self._owes_wake or self._load_waiters()):
             self._notifier.notify(had_waiters=True)
+            self._owes_wake = False
         return published
 
     def commit(self, prepared: PreparedWrite, value: Encoded) -> int:
@@ -86,10 +88,11 @@ class Ownership:
         Raises:
             StaleIncarnationError: the incarnation was ended; nothing was published.
         """
-        had_waiters = self._notifier.disarm()
+        had_waiters = self._notifier.disarm() or self._owes_wake
         checksum = self._publisher.commit(prepared, value)
         self.is_unpublished = False
         self._notifier.notify(had_waiters=had_waiters)
+        self._owes_wake = False
         return checksum
 
     def record_outdated(self, prepared: PreparedWrite) -> None:
