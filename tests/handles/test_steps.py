@@ -16,11 +16,11 @@ pytest.importorskip("numpy")
 from bench.steps import COUNTED, Steps, steps_of
 
 CALLS = {
-    "write, 1 KiB dict, one reader": 9,
+    "write, 1 KiB dict, one reader": 8,
     "get(), unchanged": 1,
-    "get() after a change, 1 KiB": 6,
-    "get() after a change, 1M doubles": 31,
-    "get() after a change and a lookup, ArrayMap of 100,000": 65,
+    "get() after a change, 1 KiB": 5,
+    "get() after a change, 1M doubles": 19,
+    "get() after a change and a lookup, ArrayMap of 100,000": 27,
     "with read(), unchanged raw": 6,
 }
 """By row: the most calls of Python functions. The same for all versions of Python."""
