@@ -18,7 +18,7 @@ from helpers import TIMEOUT, Child, State, environment, get_value, open_reader, 
 from shmsync import Reader, Writer
 from shmsync._core.layout import CLOSED
 from shmsync._core.sealing import Seals
-from shmsync._shm import fork
+from shmsync._shm import atomics, fork
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -358,5 +358,6 @@ def test_a_fork_takes_few_steps_for_each_handle(writer: Writer, name: str) -> No
     with Child() as parent:
         few, many = (parent.call(fork_with_handles, name, handles) for handles in (10, 110))
     in_parent, in_child = ((many[role] - few[role]) / 100 for role in (0, 1))
-    assert in_parent <= 15
-    assert in_child <= 60
+    factor = 1 if atomics.IS_TSO and fork._page is not None else 2  # else words and processes are compared by calls
+    assert in_parent <= 15 * factor
+    assert in_child <= 60 * factor
