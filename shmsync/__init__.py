@@ -22,21 +22,8 @@ from shmsync._handles.reservation import Reservation
 from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
-from shmsync._inspect import info, names, readers
 from shmsync._session.unlink import unlink
-from shmsync._types import (
-    HeldSegmentInfo,
-    Info,
-    InstanceVersion,
-    ProcessInfo,
-    ReaderInfo,
-    ReaderStats,
-    RetainedInfo,
-    SegmentInfo,
-    WriteResult,
-    WriterInfo,
-    WriterStats,
-)
+from shmsync._types import HeldSegmentInfo, InstanceVersion, ReaderStats, WriteResult, WriterStats
 from shmsync._util.interpreter import check_gil
 from shmsync.codecs import Codec, register_codec
 from shmsync.errors import (
@@ -63,6 +50,8 @@ from shmsync.errors import (
 check_gil()
 
 if TYPE_CHECKING:
+    from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
+    from shmsync._inspect import info, names, readers
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 
 __version__ = "0.1.0"
@@ -115,14 +104,21 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would accept any name
+    _LAZY = {
+        **dict.fromkeys(("ArchivedList", "ArchivedMap", "ArrayMap", "unarchive"), "codecs.archive"),
+        **dict.fromkeys(("info", "names", "readers"), "_inspect"),
+        **dict.fromkeys(
+            ("Info", "ProcessInfo", "ReaderInfo", "RetainedInfo", "SegmentInfo", "WriterInfo"), "_info_types"
+        ),
+    }
 
     def __getattr__(name: str) -> object:
-        """Import the names of the archive codec on first use; the first handle imports the codec, too."""
-        if name not in {"ArchivedList", "ArchivedMap", "ArrayMap", "unarchive"}:
+        """Import on first use what neither the import of shmsync nor every handle needs."""
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from shmsync.codecs import archive  # noqa: PLC0415 - on first use
+        from importlib import import_module  # noqa: PLC0415 - on first use
 
-        value = globals()[name] = getattr(archive, name)
+        value = globals()[name] = getattr(import_module(f"shmsync.{_LAZY[name]}"), name)
         return value
 
     def __dir__() -> list[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs import msgpack
-from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
+from shmsync.codecs._registry import NAMES, Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from shmsync.codecs import msgpack  # noqa: TC004 - `load` imports it, which makes it a global of this module
     from shmsync.codecs._gather import Bytes, Payload
     from shmsync.codecs._typed import TypeDecoder
 
@@ -25,7 +25,7 @@ __all__ += ["load", "name_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
-_MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
+_MSGPACK = tuple(number for number, name in NAMES.items() if name == "msgpack")
 
 
 def encoder_of(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None = None) -> Callable[[Any], Payload]:
@@ -180,12 +180,12 @@ class Decoder:
 
 
 def _typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, any_class: bool) -> TypeDecoder:
-    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - imported by `load`
+    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - few handles need it
 
     return typed_decoder(type_, dec_hook, any_class=any_class)
 
 
 def _archive_decoder(*, zero_copy_bytes: bool) -> Callable[[memoryview], Any]:
-    from shmsync.codecs import archive  # noqa: PLC0415 - as above
+    from shmsync.codecs import archive  # noqa: PLC0415 - imported by `load`
 
     return partial(archive.decode, zero_copy_bytes=zero_copy_bytes)

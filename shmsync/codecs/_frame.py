@@ -12,7 +12,7 @@ this byte alone distinguishes a frame from a bare msgpack value.
 from __future__ import annotations
 
 import struct
-from array import array
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
@@ -44,11 +44,9 @@ def pack_many(body: Bytes, sources: Sequence[Source], sizes: Sequence[int]) -> G
     """Return a frame of a body and buffers. There may be thousands, so most of the work runs in C."""
     count = len(sizes)
     offsets = _aligned(_HEADER.size + _DESCRIPTOR.size * count + len(body), sizes)
-    descriptors = array("Q", bytes(_DESCRIPTOR.size * count))
-    descriptors[::2] = array("Q", offsets)
-    descriptors[1::2] = array("Q", sizes)
+    descriptors = struct.pack(f"={2 * count}Q", *chain.from_iterable(zip(offsets, sizes, strict=True)))
     frame = GatherList()
-    frame.add(_HEADER.pack(MAGIC, count, len(body)) + descriptors.tobytes())
+    frame.add(_HEADER.pack(MAGIC, count, len(body)) + descriptors)
     frame.add(body)
     frame.extend(offsets, sizes, sources)
     return frame

@@ -377,3 +377,18 @@ def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | 
         return index, None
     dtype, order, *shape = description
     return index, (dtype, order, tuple(shape))
+
+
+class Extended:
+    """The msgpack codec, for values with extensions of the library's own."""
+
+    NAME = NAME
+    ID = EXTENDED_ID
+
+    def encode(self, value: Any) -> Payload:
+        """Return the packed value."""
+        return encode(value)
+
+    def decode(self, payload: memoryview) -> Any:
+        """Return the value."""
+        return decode(payload, extended=True)

@@ -23,7 +23,7 @@ from msgpack import ExtType
 from shmsync import EntityReadError, EntityWriteError, IntegrityError, Reader, Writer, unarchive
 from shmsync._core.layout import checksum_of
 from shmsync._session import data
-from shmsync.codecs import _blocks, _gather, archive, msgpack, raw
+from shmsync.codecs import _blocks, _gather, _out_of_band, archive, msgpack, raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,7 +174,7 @@ def _with_content(value: Any, content: bytes) -> Any:
 
 def test_values_without_large_bytes_are_not_searched_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     searches: list[Any] = []
-    contains_large = msgpack.contains_large
+    contains_large = _out_of_band.contains_large
 
     def counted(boxed: list[Any]) -> bool:
         searches.append(boxed)
@@ -326,8 +326,8 @@ def test_the_search_visits_shared_containers_once() -> None:
     shared: list[Any] = [b"small"]
     for _ in range(100):  # 2**100 paths
         shared = [shared, shared]
-    assert not msgpack.contains_large([shared])
-    assert msgpack.contains_large([[shared, CONTENT]])
+    assert not _out_of_band.contains_large([shared])
+    assert _out_of_band.contains_large([[shared, CONTENT]])
 
 
 # ------------------------------------------------------------------------------------------------------- in blocks
