@@ -15,6 +15,8 @@ Every other process on the host reads:
     >>> reader.close(); writer.unlink(); writer.close()
 """
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._handles.reader import Reader
@@ -22,23 +24,10 @@ from shmsync._handles.reservation import Reservation
 from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
-from shmsync._inspect import info, names, readers
 from shmsync._session.unlink import unlink
-from shmsync._types import (
-    HeldSegmentInfo,
-    Info,
-    InstanceVersion,
-    ProcessInfo,
-    ReaderInfo,
-    ReaderStats,
-    RetainedInfo,
-    SegmentInfo,
-    WriteResult,
-    WriterInfo,
-    WriterStats,
-)
+from shmsync._types import HeldSegmentInfo, InstanceVersion, ReaderStats, WriteResult, WriterStats
 from shmsync._util.interpreter import check_gil
-from shmsync.codecs import Codec, register_codec
+from shmsync.codecs import Codec, load, register_codec
 from shmsync.errors import (
     CapacityError,
     ClosedError,
@@ -62,7 +51,19 @@ from shmsync.errors import (
 
 check_gil()
 
+
+def _import_before_fork() -> None:
+    """Import what every handle needs, and `info`: a child often changes its user, and cannot import then."""
+    with suppress(Exception):  # whoever needs it tries again, and reports what is wrong
+        load()
+        import shmsync._inspect  # noqa: F401, PLC0415 - see `_LAZY`
+
+
+os.register_at_fork(before=_import_before_fork)
+
 if TYPE_CHECKING:
+    from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
+    from shmsync._inspect import info, names, readers
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 
 __version__ = "0.1.0"
@@ -115,14 +116,21 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would accept any name
+    _LAZY = {
+        **dict.fromkeys(("ArchivedList", "ArchivedMap", "ArrayMap", "unarchive"), "codecs.archive"),
+        **dict.fromkeys(("info", "names", "readers"), "_inspect"),
+        **dict.fromkeys(
+            ("Info", "ProcessInfo", "ReaderInfo", "RetainedInfo", "SegmentInfo", "WriterInfo"), "_info_types"
+        ),
+    }
 
     def __getattr__(name: str) -> object:
-        """Import the names of the archive codec on first use; the first handle imports the codec, too."""
-        if name not in {"ArchivedList", "ArchivedMap", "ArrayMap", "unarchive"}:
+        """Import on first use what neither the import of shmsync nor every handle needs."""
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from shmsync.codecs import archive  # noqa: PLC0415 - on first use
+        from importlib import import_module  # noqa: PLC0415 - on first use
 
-        value = globals()[name] = getattr(archive, name)
+        value = globals()[name] = getattr(import_module(f"shmsync.{_LAZY[name]}"), name)
         return value
 
     def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.registry import Collector as _Base
 
-    from shmsync._types import Info
+    from shmsync._info_types import Info
 else:  # prometheus-client accepts any class with a `collect` method
     _Base = object
 

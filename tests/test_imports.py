@@ -26,9 +26,6 @@ HEAVY_FOR_A_COMMAND = {
     *("pyarrow", "pydantic", "pydantic_core", "prometheus_client", "rich", "gevent", "eventlet", "greenlet"),
 }
 """Libraries that a command without parameters does without; typer imports some of the others."""
-MAX_MODULES = 130
-"""`import shmsync` imports 110 besides those of `STANDARD`."""
-
 STANDARD = """
 import logging, typing
 class _(typing.NamedTuple):
@@ -36,6 +33,11 @@ class _(typing.NamedTuple):
 standard = set(sys.modules)
 """
 """What shmsync cannot do without. It imports ast, dataclasses and inspect in Python 3.14; ast and pathlib in 3.15."""
+
+MAX_OWN_MODULES = {"import shmsync": 69, "import shmsync; shmsync.Reader('x')": 94}
+"""How many modules of shmsync are imported."""
+MAX_MODULES = {"import shmsync": 95, "import shmsync; shmsync.Reader('x')": 150}
+"""How many besides those of `STANDARD`."""
 
 HANDLES = """
 import shmsync
@@ -90,7 +92,15 @@ def test_an_import_of_shmsync() -> None:
     modules = modules_after(f"{STANDARD}import shmsync", since="standard")
     assert not libraries(modules) & HEAVY
     assert not {"shmsync.codecs.archive", "shmsync.codecs.pickle", "shmsync.cli"} & modules
-    assert len(modules) <= MAX_MODULES, sorted(modules)
+    assert not {"shmsync.codecs.msgpack", "shmsync._inspect", "shmsync._info_types", "datetime", "msgpack"} & modules
+
+
+@pytest.mark.parametrize("code", MAX_MODULES)
+def test_number_of_modules(code: str) -> None:
+    modules = modules_after(STANDARD + code, since="standard")
+    own = {module for module in modules if module.partition(".")[0] == "shmsync"}
+    assert len(own) <= MAX_OWN_MODULES[code], sorted(own)
+    assert len(modules) <= MAX_MODULES[code], sorted(modules)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +174,8 @@ def test_names_that_are_imported_on_first_use() -> None:
     lazy = "import shmsync; value = shmsync.ArrayMap; assert value is shmsync.codecs.archive.ArrayMap"
     assert "shmsync.codecs.archive" in modules_after(lazy)
     assert "shmsync.codecs.archive" in modules_after("from shmsync import *; ArchivedMap, unarchive")
+    assert "shmsync._inspect.inspector" in modules_after("from shmsync import info, names, readers")
+    assert "shmsync._inspect" not in modules_after("from shmsync import Info, ReaderInfo")
     assert set(shmsync.__all__) <= set(dir(shmsync))
     with pytest.raises(AttributeError, match="module 'shmsync' has no attribute 'Redaer'"):
         shmsync.Redaer  # type: ignore[attr-defined]  # noqa: B018

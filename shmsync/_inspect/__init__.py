@@ -13,7 +13,7 @@ from shmsync._shm.segment import segment_names
 from shmsync.errors import InvalidArgumentError, StateReadError, not_found
 
 if TYPE_CHECKING:
-    from shmsync._types import Info, ReaderInfo
+    from shmsync._info_types import Info, ReaderInfo
 
 _SUFFIX = "_state"
 

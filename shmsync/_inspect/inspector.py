@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from shmsync._core.layout import Names
+    from shmsync._info_types import Info, ProcessInfo, ReaderInfo
     from shmsync._inspect.scan import Scan
-    from shmsync._types import HeldSegmentInfo, Info, ProcessInfo, ReaderInfo
+    from shmsync._types import HeldSegmentInfo
 
 _ATTEMPTS = 3  # a problem is reported only if each of them finds it: another process may be creating the name
 _RETRY_AFTER = 0.002

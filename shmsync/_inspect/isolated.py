@@ -13,11 +13,11 @@ from shmsync._core.layout import (
     WRITER_AT,
     parse_state_header,
 )
+from shmsync._info_types import WriterInfo
 from shmsync._inspect.words import USED, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._session.data_name import header_of
 from shmsync._shm.segment import open_segment
-from shmsync._types import WriterInfo
 from shmsync.errors import DataReadError, ShmSyncError, StateNotFoundError, format_error
 
 if TYPE_CHECKING:

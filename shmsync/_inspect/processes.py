@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmsync._info_types import ProcessInfo
 from shmsync._shm import processes
 from shmsync._shm.mapped import mapped_by
-from shmsync._types import ProcessInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from shmsync._info_types import ReaderInfo
     from shmsync._shm.mapped import Mapped
-    from shmsync._types import ReaderInfo
 
 
 class _Maps(NamedTuple):

@@ -33,12 +33,12 @@ from shmsync._core.layout import (
     readers_size,
     slot_offset,
 )
+from shmsync._info_types import SegmentInfo, WriterInfo
 from shmsync._inspect.isolated import scan_public
 from shmsync._inspect.words import USED, WORD, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment, status_of
-from shmsync._types import SegmentInfo, WriterInfo
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from shmsync._core.layout import (
     slot_offset,
     unpack_pin,
 )
+from shmsync._info_types import ReaderInfo, RetainedInfo
 from shmsync._inspect.words import WORD, unix_time
-from shmsync._types import ReaderInfo, RetainedInfo
 
 if TYPE_CHECKING:
     from shmsync._inspect.scan import Scan

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from shmsync import codecs
 from shmsync._core.layout import CLOSED, Names
+from shmsync._info_types import Info, SegmentInfo
 from shmsync._inspect.slots import HALF_SECOND
-from shmsync._types import Info, InstanceVersion, SegmentInfo
+from shmsync._types import InstanceVersion
 
 if TYPE_CHECKING:
     from shmsync._core.layout import DataHeader

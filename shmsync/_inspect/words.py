@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync._core.layout import GENERATION_AT, VERSION_AT, WRITER, WRITER_AT
-from shmsync._types import SegmentInfo
+from shmsync._info_types import SegmentInfo
 
 if TYPE_CHECKING:
     import os

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from shmsync.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 def seconds(duration: float | timedelta, parameter: str) -> float:
@@ -17,9 +20,10 @@ def seconds(duration: float | timedelta, parameter: str) -> float:
     Raises:
         InvalidArgumentError: the duration is negative, NaN, or of another type.
     """
+    total_seconds: Any = getattr(duration, "total_seconds", None)  # without an import of datetime, which takes long
     refused = isinstance(duration, (str, bytes, bytearray, memoryview, bool))  # float() accepts them
     try:
-        value = duration.total_seconds() if isinstance(duration, timedelta) else 0.0 if refused else float(duration)
+        value = 0.0 if refused else float(duration if total_seconds is None else total_seconds())  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         refused = True
     if refused:

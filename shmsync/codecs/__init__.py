@@ -10,18 +10,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgpack import unpackb
-
-from shmsync.codecs import msgpack
 from shmsync.codecs._frame import MAGIC
-from shmsync.codecs._registry import Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
+from shmsync.codecs._registry import NAMES, Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
 from shmsync.codecs._schema import NO_SCHEMA, schema_of
-from shmsync.codecs._unpack import ERRORS
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from shmsync.codecs import msgpack  # noqa: TC004 - `load` imports it, which makes it a global of this module
     from shmsync.codecs._gather import Bytes, Payload
     from shmsync.codecs._typed import TypeDecoder
 
@@ -30,8 +27,8 @@ __all__ += ["load", "name_of", "register_codec"]
 
 NOT_PLAIN: Any = object()
 
-_MSGPACK_ID = msgpack.ID
-_MSGPACK = (msgpack.ID, msgpack.EXTENDED_ID)
+_MSGPACK = tuple(number for number, name in NAMES.items() if name == "msgpack")
+_MSGPACK_ID = _MSGPACK[0]  # of values without extension types
 
 
 def encoder_of(codec: NumberedCodec, enc_hook: Callable[[Any], Any] | None = None) -> Callable[[Any], Payload]:
@@ -116,6 +113,7 @@ class Decoder:
         self._frozen = frozen
         self._is_plain = type_ is None and not frozen
         self._zero_copy_bytes = zero_copy_bytes
+        self._unpack = msgpack.unpack_plain
         self._archive = _archive()
         self._last: tuple[NumberedCodec, int] | None = None  # codec and size of the last version that was exported
         self._schema = NO_SCHEMA  # the schema of that version, if it had the codec and the size of the one before
@@ -163,8 +161,8 @@ class Decoder:
         """
         if codec == _MSGPACK_ID and self._is_plain and payload and payload[0] != MAGIC:
             try:
-                return unpackb(payload, strict_map_key=False)  # most values: without another call
-            except ERRORS as error:
+                return self._unpack(payload)  # most values: without another call
+            except msgpack.ERRORS as error:
                 return msgpack.unpack_refused(payload, error)
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
@@ -205,12 +203,12 @@ class Decoder:
 
 
 def _typed_decoder(type_: Any, dec_hook: Callable[[type, Any], Any] | None, *, any_class: bool) -> TypeDecoder:
-    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - imported by `load`
+    from shmsync.codecs._typed import typed_decoder  # noqa: PLC0415 - few handles need it
 
     return typed_decoder(type_, dec_hook, any_class=any_class)
 
 
 def _archive() -> Any:
-    from shmsync.codecs import archive  # noqa: PLC0415 - as above
+    from shmsync.codecs import archive  # noqa: PLC0415 - imported by `load`
 
     return archive

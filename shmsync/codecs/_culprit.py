@@ -159,7 +159,7 @@ def unsupported(value: object, remedy: str) -> EntityWriteError:
         remedy: what to do if nothing better is known for its type.
     """
     for pattern, known in _REMEDIES:
-        if any(pattern.fullmatch(f"{each.__module__}.{each.__qualname__}") for each in type(value).__mro__):
+        if any(re.fullmatch(pattern, f"{each.__module__}.{each.__qualname__}") for each in type(value).__mro__):
             remedy = known
             break
     return EntityWriteError(f"{type_name(value)} is not supported; {remedy}")
@@ -167,30 +167,27 @@ def unsupported(value: object, remedy: str) -> EntityWriteError:
 
 _TABLE = 'use codec="arrow", which takes whole tables and data frames'
 _LIST = "make a list of it"
-_REMEDIES = [
-    (re.compile(pattern), remedy)
-    for pattern, remedy in (
-        (r"pandas\.(.+\.)?DataFrame", _TABLE),
-        (r"polars\.(.+\.)?DataFrame", _TABLE),
-        (r"polars\.(.+\.)?LazyFrame", 'collect() it, and use codec="arrow"'),
-        (r"(pandas|polars)\.(.+\.)?(Series|Index)", 'use its to_numpy(), or a frame of it with codec="arrow"'),
-        (r"pandas\..*(Timestamp|Timedelta|NaTType)", "convert it with to_pydatetime() or to_pytimedelta()"),
-        (r"pyarrow\.lib\.(Table|RecordBatch)", 'use codec="arrow"'),
-        (r"pydantic\.main\.BaseModel", "publish its model_dump(); Reader(type=...) reads it into the model again"),
-        (r"enum\.Enum", "publish its value; in a field of a dataclass or Struct that is done for you"),
-        (
-            r"google\.protobuf\..*|google\._upb\._message\.Message",
-            "publish its SerializeToString()",
-        ),
-        (r"torch\.Tensor", "publish its numpy()"),
-        (r"array\.array", "publish memoryview(...) or numpy.asarray(...) of it"),
-        (r"numpy\.datetime64|numpy\.timedelta64", "publish its item(), or an array of it"),
-        (r"numpy\.complex\d+|numpy\.clongdouble", "publish complex(...) of it, or an array of it"),
-        (r"numpy\.(longdouble|float128)", "publish float(...) of it, or an array of it"),
-        (r"fractions\.Fraction", "publish its numerator and denominator"),
-        (r"collections\.deque|builtins\.(generator|\w+iterator|map|filter|zip|dict_\w+|enumerate|reversed)", _LIST),
-        (r"(builtins\.)?(coroutine|function|builtin_function_or_method)", "call it, and publish the result"),
-        (r"ipaddress\..*", "publish str(...) of it"),
-        (r"re\.Pattern", "publish its pattern"),
-    )
-]
+_REMEDIES = (
+    (r"pandas\.(.+\.)?DataFrame", _TABLE),
+    (r"polars\.(.+\.)?DataFrame", _TABLE),
+    (r"polars\.(.+\.)?LazyFrame", 'collect() it, and use codec="arrow"'),
+    (r"(pandas|polars)\.(.+\.)?(Series|Index)", 'use its to_numpy(), or a frame of it with codec="arrow"'),
+    (r"pandas\..*(Timestamp|Timedelta|NaTType)", "convert it with to_pydatetime() or to_pytimedelta()"),
+    (r"pyarrow\.lib\.(Table|RecordBatch)", 'use codec="arrow"'),
+    (r"pydantic\.main\.BaseModel", "publish its model_dump(); Reader(type=...) reads it into the model again"),
+    (r"enum\.Enum", "publish its value; in a field of a dataclass or Struct that is done for you"),
+    (
+        r"google\.protobuf\..*|google\._upb\._message\.Message",
+        "publish its SerializeToString()",
+    ),
+    (r"torch\.Tensor", "publish its numpy()"),
+    (r"array\.array", "publish memoryview(...) or numpy.asarray(...) of it"),
+    (r"numpy\.datetime64|numpy\.timedelta64", "publish its item(), or an array of it"),
+    (r"numpy\.complex\d+|numpy\.clongdouble", "publish complex(...) of it, or an array of it"),
+    (r"numpy\.(longdouble|float128)", "publish float(...) of it, or an array of it"),
+    (r"fractions\.Fraction", "publish its numerator and denominator"),
+    (r"collections\.deque|builtins\.(generator|\w+iterator|map|filter|zip|dict_\w+|enumerate|reversed)", _LIST),
+    (r"(builtins\.)?(coroutine|function|builtin_function_or_method)", "call it, and publish the result"),
+    (r"ipaddress\..*", "publish str(...) of it"),
+    (r"re\.Pattern", "publish its pattern"),
+)

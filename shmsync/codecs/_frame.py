@@ -12,6 +12,7 @@ this byte alone distinguishes a frame from a bare msgpack value.
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
@@ -36,21 +37,29 @@ class Buffer(NamedTuple):
 
 def pack(body: Bytes, buffers: Sequence[Buffer]) -> GatherList:
     """Return a frame of a body and its buffers."""
-    at = _HEADER.size + _DESCRIPTOR.size * len(buffers) + len(body)
-    descriptors = []
-    for buffer in buffers:
-        align = LINE_ALIGNMENT if buffer.size >= LINE_ALIGNMENT else WORD_ALIGNMENT
-        at = -(-at // align) * align
-        descriptors.append((at, buffer.size, align))
-        at += buffer.size
+    return pack_many(body, [buffer.source for buffer in buffers], [buffer.size for buffer in buffers])
+
+
+def pack_many(body: Bytes, sources: Sequence[Source], sizes: Sequence[int]) -> GatherList:
+    """Return a frame of a body and buffers. There may be thousands, so most of the work runs in C."""
+    count = len(sizes)
+    offsets = _aligned(_HEADER.size + _DESCRIPTOR.size * count + len(body), sizes)
+    descriptors = struct.pack(f"={2 * count}Q", *chain.from_iterable(zip(offsets, sizes, strict=True)))
     frame = GatherList()
-    header = _HEADER.pack(MAGIC, len(buffers), len(body))
-    frame.add(header + b"".join(_DESCRIPTOR.pack(offset, size) for offset, size, _ in descriptors))
+    frame.add(_HEADER.pack(MAGIC, count, len(body)) + descriptors)
     frame.add(body)
-    for buffer, (offset, size, align) in zip(buffers, descriptors, strict=True):
-        added_at = frame.add(buffer.source, size, align=align)
-        assert added_at == offset
+    frame.extend(offsets, sizes, sources)
     return frame
+
+
+def _aligned(at: int, sizes: Sequence[int]) -> list[int]:
+    """Return the offsets of buffers of these sizes that follow offset `at`."""
+    offsets = []
+    for size in sizes:
+        at += -at % (LINE_ALIGNMENT if size >= LINE_ALIGNMENT else WORD_ALIGNMENT)
+        offsets.append(at)
+        at += size
+    return offsets
 
 
 def is_frame(payload: Bytes) -> bool:

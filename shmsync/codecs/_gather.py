@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from shmsync._core.layout import LINE, checksum_of, checksum_state
@@ -25,10 +25,13 @@ class GatherList:
     small parts does not need a separate copy of each.
     """
 
-    __slots__ = ("_coalesced", "_entries", "_size")
+    # Three lists, not one of tuples: those of thousands of buffers would keep the garbage collector busy.
+    __slots__ = ("_coalesced", "_offsets", "_size", "_sizes", "_sources")
 
     def __init__(self) -> None:
-        self._entries: list[tuple[int, int, Source]] = []
+        self._offsets: list[int] = []
+        self._sizes: list[int] = []
+        self._sources: list[Source] = []
         self._coalesced: bytearray | None = None
         self._size = 0
 
@@ -45,13 +48,32 @@ class GatherList:
         """
         count = size if size is not None else len(source)  # type: ignore[arg-type]
         at = self.next_offset(align)
+        self._append(at, count, source)
+        return at
+
+    def _append(self, at: int, count: int, source: Source) -> None:
         if callable(source) or count >= _COALESCE_BELOW:
             self._coalesced = None
-            self._entries.append((at, count, source))
+            self._offsets.append(at)
+            self._sizes.append(count)
+            self._sources.append(source)
         else:
             self._coalesce(at, source)
         self._size = at + count
-        return at
+
+    def extend(self, offsets: Sequence[int], sizes: Sequence[int], sources: Sequence[Source]) -> None:
+        """Append buffers at offsets in ascending order, from `next_offset` on. Large ones are appended at C speed."""
+        if not sizes:
+            return
+        if min(sizes) < _COALESCE_BELOW:
+            for offset, size, source in zip(offsets, sizes, sources, strict=True):
+                self._append(offset, size, source)
+            return
+        self._coalesced = None
+        self._offsets += offsets
+        self._sizes += sizes
+        self._sources += sources
+        self._size = offsets[-1] + sizes[-1]
 
     def next_offset(self, align: int = WORD_ALIGNMENT) -> int:
         """Return the offset that the next buffer would get."""
@@ -60,16 +82,17 @@ class GatherList:
     def _coalesce(self, at: int, source: Bytes) -> None:
         if self._coalesced is None:
             self._coalesced = bytearray()
-            self._entries.append((at, 0, self._coalesced))
-        start, _, coalesced = self._entries[-1]
-        assert coalesced is self._coalesced
-        self._coalesced += bytes(at - start - len(self._coalesced))
+            self._offsets.append(at)
+            self._sizes.append(0)
+            self._sources.append(self._coalesced)
+        assert self._sources[-1] is self._coalesced
+        self._coalesced += bytes(at - self._offsets[-1] - len(self._coalesced))
         self._coalesced += source
-        self._entries[-1] = (start, len(self._coalesced), coalesced)
+        self._sizes[-1] = len(self._coalesced)
 
     def clear(self) -> None:
         """Drop the references to all buffers."""
-        self._entries.clear()
+        self._offsets, self._sizes, self._sources = [], [], []
         self._coalesced = None
 
     def __len__(self) -> int:
@@ -77,7 +100,7 @@ class GatherList:
 
     def __iter__(self) -> Iterator[tuple[int, int, Source]]:
         """Yield (offset, size, source) of each buffer, in ascending order of offset."""
-        return iter(self._entries)
+        return zip(self._offsets, self._sizes, self._sources, strict=True)
 
     def __bytes__(self) -> bytes:
         target = bytearray(self._size)
@@ -117,14 +140,21 @@ def copy_into(target: memoryview, payload: Payload) -> int:
         target[:] = payload
         return checksum_of(target)
     state = checksum_state()
-    at = 0
+    at = hashed = 0  # the ends of what was copied, and of what was hashed of it
     for offset, count, source in payload if isinstance(payload, GatherList) else ((0, size, payload),):
         if offset > at:
-            padding = bytes(offset - at)
-            target[at:offset] = padding
-            state.update(padding)
+            target[at:offset] = bytes(offset - at)
         at = offset + count
-        _copy_source(target[offset:at], source, state.update)
+        if count > _blocks.BLOCK_SIZE or callable(source):
+            state.update(target[hashed:offset])
+            hashed = at
+            _copy_source(target[offset:at], source, state.update)
+            continue
+        if at - hashed > _blocks.BLOCK_SIZE:
+            state.update(target[hashed:offset])
+            hashed = offset
+        target[offset:at] = source  # hashed together with its neighbours
+    state.update(target[hashed:])
     return int(state.intdigest())
 
 
@@ -132,10 +162,6 @@ def _copy_source(target: memoryview, source: Source, update_hash: Callable[[memo
     if callable(source):
         source(target)
         _blocks.each(target, update_hash)
-        return
-    if len(target) <= _blocks.BLOCK_SIZE:
-        target[:] = source
-        update_hash(target)
         return
     with memoryview(source) as view:
         _blocks.copy(target, view, update_hash)

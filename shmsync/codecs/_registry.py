@@ -6,21 +6,19 @@ The first handle of a process imports those of the library: see `load`.
 from __future__ import annotations
 
 import errno
-import os
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xxhash import xxh3_64_intdigest
 
 from shmsync._util.os_errors import raised_as
-from shmsync.codecs import msgpack, raw
+from shmsync.codecs import raw
 from shmsync.errors import DataReadError, EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from shmsync.codecs._gather import Payload
 
-NAMES = {0: "msgpack", 1: "raw", 2: "archive", 3: "arrow", 4: "pickle", msgpack.EXTENDED_ID: "msgpack"}
+NAMES = {0: "msgpack", 1: "raw", 2: "archive", 3: "arrow", 4: "pickle", 5: "msgpack"}
 """The names of the library's codecs by number."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
@@ -72,21 +70,6 @@ class NumberedCodec(Protocol):
         """
 
 
-class _ExtendedMsgpack:
-    """The msgpack codec, for values with extensions of the library's own; see `msgpack`."""
-
-    NAME = msgpack.NAME
-    ID = msgpack.EXTENDED_ID
-
-    def encode(self, value: Any) -> Payload:
-        """Return the packed value."""
-        return msgpack.encode(value)
-
-    def decode(self, payload: memoryview) -> Any:
-        """Return the value."""
-        return msgpack.decode(payload, extended=True)
-
-
 class _RegisteredCodec:
     """A codec that a user has registered. What its methods raise is passed on.
 
@@ -126,7 +109,7 @@ def load() -> None:
         return
     try:
         with raised_as(DataReadError, "import the codecs"):
-            from shmsync.codecs import _kinds, _typed, archive, arrow, pickle  # noqa: F401, PLC0415 - see above
+            from shmsync.codecs import _kinds, archive, arrow, msgpack, pickle  # noqa: F401, PLC0415 - see above
     except ImportError as error:
         raise DataReadError(
             errno.EACCES,
@@ -134,16 +117,8 @@ def load() -> None:
             "a first handle before",
         ) from error
 
-    codecs: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle, _ExtendedMsgpack())
+    codecs: tuple[NumberedCodec, ...] = (msgpack, raw, archive, arrow, pickle, msgpack.Extended())
     _BY_ID.update({codec.ID: codec for codec in codecs})  # last: an interrupted load is repeated
-
-
-def _load_before_fork() -> None:
-    with suppress(Exception):  # the first handle tries again, and reports what is wrong
-        load()
-
-
-os.register_at_fork(before=_load_before_fork)
 
 
 def register_codec(name: str, codec: Codec, *, replace: bool = False) -> None:

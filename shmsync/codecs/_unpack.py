@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # The exceptions of msgpack. Not Exception: a signal handler may raise its own exception during a call.
 ERRORS = (TypeError, ValueError, OverflowError, BufferError, RuntimeError)
+
+unpack_plain = partial(unpackb, strict_map_key=False)
+"""`unpack` of a bare msgpack value, for callers that call `unpack_refused` if it raises."""
 
 _DATETIME, _TIMESTAMP = 3, 0  # options of `unpackb`: what a timestamp becomes
 

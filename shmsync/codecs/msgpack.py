@@ -27,25 +27,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from itertools import chain
-from operator import is_
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from msgpack import ExtType, Packer, Timestamp, packb, unpackb
 
-from shmsync.codecs import _blocks, _culprit, _extensions, _frame, _numpy, raw
+from shmsync.codecs import _blocks, _culprit, _extensions, _frame, _numpy
 from shmsync.codecs._extensions import EXTENSION, TAG
 from shmsync.codecs._gather import GatherList
+from shmsync.codecs._out_of_band import OUT_OF_BAND_FROM, Found, contains_large, reference, replace_large
 from shmsync.codecs._parts import KEYS, check_untagged, from_hook, parts_of
 from shmsync.codecs._records import fields_of
 from shmsync.codecs._schema import Recipe
-from shmsync.codecs._unpack import ERRORS, unpack_fields
-from shmsync.codecs._unpack import unpack as unpack  # noqa: PLC0414 - also for the users of this module
+from shmsync.codecs._unpack import ERRORS as ERRORS  # noqa: PLC0414 - this and the next for the users of this module
+from shmsync.codecs._unpack import unpack as unpack  # noqa: PLC0414
+from shmsync.codecs._unpack import unpack_fields
+from shmsync.codecs._unpack import unpack_plain as unpack_plain  # noqa: PLC0414
 from shmsync.codecs._unpack import unpack_refused as unpack_refused  # noqa: PLC0414
 from shmsync.errors import EntityReadError, EntityWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from shmsync.codecs._gather import Bytes, Payload
 
@@ -54,19 +55,16 @@ ID = 0
 
 is_frame = _frame.is_frame
 
-OUT_OF_BAND_FROM = 4096
-"""Bytes-like values of at least this many bytes are stored out of band."""
 SEARCHES = 64
 """How many values in a row without large bytes a writer searches before it packs them at once."""
 
 EXTENDED_ID = 5
 """The codec number of a value with datetimes, or with extensions of ours other than references to buffers."""
 
-_BYTES_LIKE = (bytes, bytearray, memoryview)
-_PACKED_BY_MSGPACK = (bool, float, str, *_BYTES_LIKE, list, tuple, dict, Timestamp)
+_PACKED_BY_MSGPACK = (bool, float, str, bytes, bytearray, memoryview, list, tuple, dict, Timestamp)
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
-_SCALARS = frozenset({int, float, str, bool, type(None)})
-_CONTAINERS = frozenset({dict, list, tuple})
+_MAX_REFERENCE_SIZE = len(TAG) + len(packb([1 << 31]))  # without a description
+_MAX_INDICES = 16384  # 2 MB
 _MAX_SET_DEPTH = 16  # bounded: sets in sets are unpacked recursively, each with 40 KB of the C stack
 
 
@@ -80,33 +78,16 @@ class ExtendedPayload(GatherList):
         """Return a payload with this codec number."""
         extended = cls()
         if isinstance(payload, GatherList):
-            extended._entries, extended._coalesced, extended._size = payload._entries, payload._coalesced, payload._size
+            for attribute in GatherList.__slots__:
+                setattr(extended, attribute, getattr(payload, attribute))
         else:
             extended.add(payload)
         return extended
 
 
-class _Found(list[_frame.Buffer]):
-    """The out-of-band buffers of a value, and what else `_default` has replaced in it.
-
-    Attributes:
-        tags: number of extensions with our tag, nested ones included.
-        is_extended: whether there are other extensions of ours than references to buffers, or datetimes.
-        has_possible_keys: whether hashable objects were replaced, which no reader could decode if they are dict keys.
-        is_empty: whether all of these are as they were.
-    """
-
-    __slots__ = ("has_possible_keys", "is_empty", "is_extended", "tags")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags = 0
-        self.is_extended = False
-        self.has_possible_keys = False
-        self.is_empty = True
-
-
-_NOTHING = _Found()
+_NOTHING = Found()
+_indices: dict[bytes, int] = {}
+"""The index in each reference without a description that was decoded, up to a number: a value may have thousands."""
 
 
 class Encoder:
@@ -154,17 +135,17 @@ class Encoder:
         del packed, found  # they may be as large as the value, and are packed again if it contains large bytes
         return self._encode(value, done)
 
-    def _encode(self, value: object, done: list[tuple[bytes, _Found]] | None = None) -> Payload:
+    def _encode(self, value: object, done: list[tuple[bytes, Found]] | None = None) -> Payload:
         """Return the packed value. If `encode` has packed it already, it is taken out of `done`."""
         boxed = [value]
         try:
             if self._searches_left:
-                has_large = _contains_large(boxed)
+                has_large = contains_large(boxed)
                 self._searches_left = SEARCHES if has_large else self._searches_left - 1
                 packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
                 return self._payload(value, packed, found)
             packed, found = done.pop() if done else _pack(boxed, self._enc_hook)
-            if len(packed) < OUT_OF_BAND_FROM or not _contains_large(boxed):
+            if len(packed) < OUT_OF_BAND_FROM or not contains_large(boxed):
                 return self._payload(value, packed, found)
         except ERRORS as error:
             if self._searches_left or isinstance(error, EntityWriteError):
@@ -174,7 +155,7 @@ class Encoder:
         self._searches_left = SEARCHES
         return self._encode(value)
 
-    def _payload(self, value: object, packed: bytes, found: _Found) -> Payload:
+    def _payload(self, value: object, packed: bytes, found: Found) -> Payload:
         if found.is_empty:
             return packed[1:] if len(packed) < OUT_OF_BAND_FROM else memoryview(packed)[1:]
         try:
@@ -183,7 +164,7 @@ class Encoder:
             found.clear()  # as in `_pack`
             raise
         body = memoryview(packed)[1:]
-        payload = _frame.pack(body, found) if found else body
+        payload = _frame.pack_many(body, found, found.sizes) if found else body
         return ExtendedPayload.of(payload) if found.is_extended else payload
 
     def _refusal(self, value: object, error: Exception) -> EntityWriteError:
@@ -195,13 +176,13 @@ def encode(value: object, enc_hook: Callable[[Any], Any] | None = None) -> Paylo
     return Encoder(enc_hook).encode(value)
 
 
-_idle_packers: list[tuple[Packer, _Found]] = []
+_idle_packers: list[tuple[Packer, Found]] = []
 """Idle packers, each with what `_default` notes in. Creating one takes 0.5 us; packing 1 KiB, 2.5 us."""
 
 
 def _pack(
     boxed: list[object], enc_hook: Callable[[Any], Any] | None, *, has_large: bool = False
-) -> tuple[bytes, _Found]:
+) -> tuple[bytes, Found]:
     """Return a value packed inside a list, and what was replaced in it; large bytes are, too, if `has_large`.
 
     The caller strips the first byte, that of the list. The packer allows one more level of nesting than the unpacker,
@@ -215,7 +196,7 @@ def _pack(
         except IndexError:
             packer, found = _new_packer(None)
     try:
-        packed: bytes = packer.pack(_replace_large(boxed, found) if has_large else boxed)
+        packed: bytes = packer.pack(replace_large(boxed, found) if has_large else boxed)
     except BaseException:
         found.clear()  # a stored exception keeps this frame alive, and with it the caller's buffers
         raise
@@ -226,17 +207,16 @@ def _pack(
     return packed, _NOTHING
 
 
-def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, _Found]:
-    found = _Found()
+def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, Found]:
+    found = Found()
     return Packer(default=partial(_default, found, enc_hook)), found
 
 
-def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
+def _default(found: Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
     if _numpy.is_array(value):
         dtype, order, shape = _numpy.describe(value)
-        found.append(_numpy.buffer_of(value))
-        return _reference(found, len(found) - 1, dtype, order, *shape)
+        return reference(found, found.add(*_numpy.buffer_of(value)), dtype, order, *shape)
     plain = _numpy.to_python_scalar(value)
     if plain is not value:
         return plain
@@ -250,13 +230,13 @@ def _default(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object
     if fields is None and isinstance(value, Mapping):
         fields = dict(value)
     if fields is not None:
-        return _replace_large(fields, found)
+        return replace_large(fields, found)
     return _hooked(found, enc_hook, value)
 
 
-def _hooked(found: _Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
+def _hooked(found: Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Return what the caller's hook makes of a value."""
-    converted = _replace_large(from_hook(enc_hook, value), found)
+    converted = replace_large(from_hook(enc_hook, value), found)
     if converted is None or isinstance(converted, _PACKED_BY_MSGPACK):
         return converted
     if isinstance(converted, int) and _is_64_bits(converted):
@@ -268,18 +248,7 @@ def _is_64_bits(number: int) -> bool:
     return -(1 << 63) <= number < 1 << 64
 
 
-def _reference(found: _Found, *fields: int | str) -> ExtType:
-    found.tags += 1
-    found.is_empty = False
-    return _packed_reference(*fields)
-
-
-@lru_cache(maxsize=4096)  # making one takes a third of the time of encoding a buffer of a few KiB
-def _packed_reference(*fields: int | str) -> ExtType:
-    return ExtType(EXTENSION, TAG + packb(fields))
-
-
-def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
+def _extension(found: Found, fields: Timestamp | tuple[Any, ...], depth: int = 0) -> object:
     """Return the extension of a value that `_extensions` has described."""
     found.is_extended = True
     found.is_empty = False
@@ -289,11 +258,11 @@ def _extension(found: _Found, fields: Timestamp | tuple[Any, ...], depth: int = 
         raise EntityWriteError(f"it is nested more than {_MAX_SET_DEPTH} sets deep; flatten it")
     found.tags += 1
     packer = Packer(default=partial(_element, found, depth))
-    packed: bytes = packer.pack([_replace_large(fields, found)])  # in a list, as in `_pack`
+    packed: bytes = packer.pack([replace_large(fields, found)])  # in a list, as in `_pack`
     return ExtType(EXTENSION, TAG + packed[1:])
 
 
-def _element(found: _Found, depth: int, value: object) -> object:
+def _element(found: Found, depth: int, value: object) -> object:
     """Replace a part of an extension: an element of a set, of a type that msgpack does not support."""
     plain = _numpy.to_python_scalar(value)
     if plain is not value:
@@ -304,7 +273,7 @@ def _element(found: _Found, depth: int, value: object) -> object:
     return _extension(found, described, depth + 1)
 
 
-def _check_replaced(value: object, packed: bytes, found: _Found, enc_hook: Callable[[Any], Any] | None) -> None:
+def _check_replaced(value: object, packed: bytes, found: Found, enc_hook: Callable[[Any], Any] | None) -> None:
     """Check that a reader decodes what `_default` has replaced, and nothing else, as it was.
 
     Raises:
@@ -320,56 +289,6 @@ def _check_replaced(value: object, packed: bytes, found: _Found, enc_hook: Calla
         except TypeError:  # a list as a key: of a tuple, or of a record
             _culprit.check(value, partial(parts_of, enc_hook))
             unpack(body)
-
-
-def _is_large(value: object) -> bool:
-    if type(value) is bytes:
-        return len(value) >= OUT_OF_BAND_FROM
-    return isinstance(value, _BYTES_LIKE) and memoryview(value).nbytes >= OUT_OF_BAND_FROM
-
-
-def _contains_large(boxed: list[object]) -> bool:
-    """Return whether a list contains a large bytes-like object, at any level.
-
-    Breadth-first, so that most of the work runs in C. Each container is visited once, so cycles are left to msgpack.
-    """
-    seen: set[int] = set()
-    level: Iterable[Any] = [boxed]
-    while level:
-        inner = [each.values() if isinstance(each, dict) else each for each in level]
-        if _SCALARS.issuperset(map(type, chain.from_iterable(inner))):
-            return False
-        items = [item for item in chain.from_iterable(inner) if type(item) not in _SCALARS]
-        if any(_is_large(item) for item in items if type(item) not in _CONTAINERS):
-            return True
-        containers = {id(item): item for item in items if type(item) in _CONTAINERS or _is_container(item)}
-        level = [containers[key] for key in containers.keys() - seen]
-        seen.update(containers)
-    return False
-
-
-def _replace_large(value: Any, found: _Found) -> Any:
-    """Return a value with references in place of the large bytes-like objects in it, which are noted in `found`.
-
-    Containers without large ones are not copied.
-    """
-    if _is_large(value):
-        source = value if type(value) is bytes else raw.flat(value)
-        found.append(_frame.Buffer(source, len(source)))
-        return _reference(found, len(found) - 1)
-    if type(value) not in _CONTAINERS and not _is_container(value):
-        return value
-    items = value.values() if isinstance(value, dict) else value
-    if _SCALARS.issuperset(map(type, items)):
-        return value
-    replaced = [_replace_large(item, found) for item in items]
-    if all(map(is_, replaced, items)):
-        return value
-    return dict(zip(value, replaced, strict=True)) if isinstance(value, dict) else replaced
-
-
-def _is_container(value: object) -> TypeGuard[dict[Any, Any] | list[Any] | tuple[Any, ...]]:
-    return isinstance(value, (dict, list, tuple)) and not isinstance(value, ExtType)  # an ExtType is a named tuple
 
 
 def decode(
@@ -390,7 +309,15 @@ def decode(
     body, buffers = _frame.unpack(payload) if is_frame(payload) else (payload, [])
     if not buffers and not extended:
         return unpack(body, frozen=frozen)
-    ext_hook = partial(resolve_extension, buffers, exposed=exposed, frozen=frozen)
+    resolve = partial(resolve_extension, buffers, exposed=exposed, frozen=frozen)
+
+    def ext_hook(code: int, data: bytes) -> Any:
+        if code == EXTENSION and len(data) <= _MAX_REFERENCE_SIZE:
+            index = _indices.get(data, _MAX_INDICES)
+            if index < len(buffers):
+                return _content_of(buffers[index], exposed)
+        return resolve(code, data)
+
     return unpack(body, ext_hook, frozen=frozen, dated=extended)
 
 
@@ -458,6 +385,12 @@ def resolve_extension(
         ) from error
     if description:
         return _numpy.array_from_buffer(view, *description)
+    if len(_indices) < _MAX_INDICES:
+        _indices[data] = index
+    return _content_of(view, exposed)
+
+
+def _content_of(view: memoryview, exposed: list[memoryview] | None) -> bytes | memoryview:
     if exposed is None:
         return _blocks.to_bytes(view)
     if len(view):
@@ -482,3 +415,18 @@ def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | 
         return index, None
     dtype, order, *shape = description
     return index, (dtype, order, tuple(shape))
+
+
+class Extended:
+    """The msgpack codec, for values with extensions of the library's own."""
+
+    NAME = NAME
+    ID = EXTENDED_ID
+
+    def encode(self, value: Any) -> Payload:
+        """Return the packed value."""
+        return encode(value)
+
+    def decode(self, payload: memoryview) -> Any:
+        """Return the value."""
+        return decode(payload, extended=True)

@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import pickle
 import signal
+import sys
 import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,10 @@ from msgpack import ExtType
 from shmsync import EntityReadError, EntityWriteError, IntegrityError, Reader, Writer, unarchive
 from shmsync._core.layout import checksum_of
 from shmsync._session import data
-from shmsync.codecs import _blocks, _gather, archive, msgpack, raw
+from shmsync.codecs import _blocks, _gather, _out_of_band, archive, msgpack, raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SMALL_BLOCK = 4096
 SIZE = 10 * SMALL_BLOCK + 5
@@ -173,13 +174,13 @@ def _with_content(value: Any, content: bytes) -> Any:
 
 def test_values_without_large_bytes_are_not_searched_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     searches: list[Any] = []
-    contains_large = msgpack._contains_large
+    contains_large = _out_of_band.contains_large
 
     def counted(boxed: list[Any]) -> bool:
         searches.append(boxed)
         return contains_large(boxed)
 
-    monkeypatch.setattr(msgpack, "_contains_large", counted)
+    monkeypatch.setattr(msgpack, "contains_large", counted)
     encode = msgpack.Encoder().encode
     for _ in range(msgpack.SEARCHES + 5):
         encode({"a": 1})
@@ -200,6 +201,55 @@ def test_bytes_of_4_gib_are_accepted(values_before: int) -> None:
     for _ in range(values_before):
         encode(1)
     assert len(encode({"x": bytes(2**32)})) > 2**32
+
+
+MANY = 3000
+MANY_BUFFERS: dict[str, Any] = {
+    "in a dict": {f"k{number}": CONTENT[number:] for number in range(MANY)},
+    "in a list": [CONTENT[number:] for number in range(MANY)],
+    "in dicts": [{number: CONTENT, "again": CONTENT[number:]} for number in range(MANY // 2)],
+    "some small": [CONTENT[number * 8 :] for number in range(MANY)],
+    "after another": [CONTENT, 1, {number: CONTENT[number:] for number in range(MANY)}],
+}
+
+
+@pytest.mark.parametrize("kind", MANY_BUFFERS)
+@pytest.mark.parametrize("zero_copy", [False, True])
+def test_many_buffers(writer: Writer, name: str, kind: str, *, zero_copy: bool) -> None:
+    value = MANY_BUFFERS[kind]
+    writer.write(value)
+    with Reader(name, zero_copy_bytes=zero_copy) as reader, reader.read(check_bytes=True) as snapshot:
+        assert snapshot.value == value
+
+
+def test_thousands_of_buffers_take_few_steps() -> None:
+    """What each buffer costs beside its copy decides how long it takes: see docs/values.md."""
+    value = MANY_BUFFERS["in a dict"]
+    target = memoryview(bytearray(len(msgpack.encode(value))))  # this also fills the caches
+    msgpack.decode(memoryview(bytes(msgpack.encode(value))))
+    encoded = _calls_of(lambda: msgpack.encode(value))
+    payload = msgpack.encode(value)
+    copied = _calls_of(lambda: _gather.copy_into(target, payload))
+    decoded = _calls_of(lambda: msgpack.decode(target))
+    assert encoded < MANY / 10  # no Python function for each
+    assert copied < MANY / 10
+    assert decoded < MANY * 3.5  # the hook, and the copy
+
+
+def _calls_of(function: Callable[[], Any]) -> int:
+    """Return the number of calls of Python functions."""
+    calls = [0]
+
+    def count(_: Any, event: str, __: Any) -> None:
+        calls[0] += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls[0]
 
 
 def test_values_that_contain_themselves_are_refused() -> None:
@@ -276,8 +326,8 @@ def test_the_search_visits_shared_containers_once() -> None:
     shared: list[Any] = [b"small"]
     for _ in range(100):  # 2**100 paths
         shared = [shared, shared]
-    assert not msgpack._contains_large([shared])
-    assert msgpack._contains_large([[shared, CONTENT]])
+    assert not _out_of_band.contains_large([shared])
+    assert _out_of_band.contains_large([[shared, CONTENT]])
 
 
 # ------------------------------------------------------------------------------------------------------- in blocks
