@@ -212,8 +212,8 @@ def damaged() -> Check:
     if not infos:
         return Check("damaged", "ok", "no damaged or foreign segments")
     names = [info.name for info in infos]
-    advice = "see shmsync inspect NAME; start its writer, which may repair it, or use shmsync rm --force NAME"
-    return Check("damaged", "warn", f"{_list(names)}: {infos[0].problems[0]}", advice)
+    advice = "shmsync ls says what is wrong; start the writer, which may repair it, or use shmsync rm --force NAME"
+    return Check("damaged", "warn", f"{count_text(len(names), 'name')}: {_list(names)}", advice)
 
 
 def dead_writers() -> Check:

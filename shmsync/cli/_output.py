@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -70,10 +71,25 @@ def stderr() -> Console:
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
+_REMEDIES = (
+    (re.compile(r"Reader\(timeout=\.\.\.\)"), "`shmsync get --timeout`"),
+    (re.compile(r", or pass lock_timeout= to wait for it"), ""),
+    (re.compile(r"unlink\(force=True\), `"), "`"),
+    (re.compile(r"(/(\S+)_(?:state|readers|data_[01])\b.*`shmsync rm --force) NAME`"), r"\1 \2`"),
+)
+
+
+def in_commands(message: str) -> str:
+    """Return a message with the remedies of the command line instead of Python's, and the name instead of NAME."""
+    for pattern, remedy in _REMEDIES:
+        message = pattern.sub(remedy, message)
+    return message
+
+
 def print_errors(messages: Iterable[str]) -> None:
     """Print error messages on stderr, one line each."""
     for message in messages:
-        _print(f"shmsync: {message}", to_stderr=True, style="red")
+        _print(f"shmsync: {in_commands(message)}", to_stderr=True, style="red")
 
 
 def print_note(text: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from shmsync.cli._infos import held_style, lag_style, readers_lines, readers_text, writer_text
-from shmsync.cli._output import STYLES
+from shmsync.cli._output import STYLES, in_commands
 from shmsync.cli._screen import Key
 from shmsync.cli._table import Cell, Column, lines_of, shorten_middle, widths_of
 from shmsync.cli._units import count_text, number_text, size_text, span_text
@@ -68,6 +69,8 @@ p v a s r l h o m n   sort by PUB/S, VERSION, AGE, SIZE, READERS, LAG, HELD, OLD
 i                     invert the order
 ?                     this help
 q                     quit"""
+
+_HEADING = re.compile(r"\S.*?  +(?=\S)")  # of a line in two columns
 
 _MOVES = {Key.UP: -1, "k": -1, Key.DOWN: 1, "j": 1}
 _PAGES = {Key.PAGE_UP: -1, "b": -1, Key.PAGE_DOWN: 1, " ": 1}
@@ -190,7 +193,7 @@ class View:
         """
         if self._subject is not None:
             return self._page_lines(width, height)
-        above = [Text(_summary(self._rows), "bold"), self._status_line()][: max(0, height - 3)]
+        above = [Text(_summary(self._rows), "bold"), self._status_line(width)][: max(0, height - 3)]
         self._page = max(1, height - len(above) - 2)  # headings and hints
         self._first = min(max(self._first, self._position - self._page + 1), self._position)
         self._first = max(0, min(self._first, len(self._shown) - self._page))
@@ -210,13 +213,13 @@ class View:
         last = min(self._first + self._page, len(self._shown))
         return f"{self._first + 1}-{last} of {len(self._shown)}" if self._shown else ""
 
-    def _status_line(self) -> Text:
+    def _status_line(self, width: int) -> Text:
         line = Text(f"sorted by {_SORTS[self._sort][0]}{', inverted' * self._inverted}")
         if self._is_typing:
             line = Text(f"filter: {self._filter}\N{FULL BLOCK}", "bold")
         elif self._filter:
             line.append(f", only names with {self._filter!r}", "bold")
-        if alerts := _alerts(self._rows):
+        if alerts := hints_text(_alerts(self._rows), "", width - len(line) - 2, ", "):
             line.append(f"  {alerts}", "yellow")
         return line
 
@@ -246,15 +249,25 @@ class View:
             for part in _wrapped(Text(f"{heading:<12}", "bold").append(cell.text, cell.style or "not bold"), width)
         ]
         for problem in info.problems:
-            lines += _wrapped(Text(f"! {problem}", "red"), width)
+            lines += _wrapped(Text(f"! {in_commands(problem)}", "red"), width)
         if info.readers:
             lines += [Text(), *readers_lines(info, width)]
         return lines
 
 
 def _wrapped(text: Text, width: int) -> list[Text]:
-    """Return a text as lines that fit."""
-    return [text[at : at + width] for at in range(0, max(1, len(text)), max(1, width))]
+    """Return a text as lines that fit, broken between words; those after the first begin below its second column."""
+    heading = _HEADING.match(text.plain)
+    indent = heading.end() if heading and heading.end() <= width // 2 else 0
+    lines: list[Text] = []
+    start = 0
+    while (room := max(1, width - (indent if lines else 0))) < len(text) - start:
+        space = text.plain.rfind(" ", start + 1, start + room + 1)
+        if space < start + (0 if lines else indent):
+            space = start + room
+        lines.append(Text(" " * (indent if lines else 0)) + text[start:space])
+        start = space + (text.plain[space] == " ")
+    return [*lines, Text(" " * (indent if lines else 0)) + text[start:]]
 
 
 def _fitted(lines: list[Text], hints: Sequence[str], place: str, width: int, height: int) -> list[Text]:
@@ -266,17 +279,18 @@ def _fitted(lines: list[Text], hints: Sequence[str], place: str, width: int, hei
     return [*lines, Text(hints_text(hints, place, width), "dim")]
 
 
-def hints_text(hints: Sequence[str], place: str, width: int) -> str:
+def hints_text(hints: Sequence[str], place: str, width: int, separator: str = "  ") -> str:
     """Return the hints that fit, the first ones first, each of them whole; then the place if it fits, too.
 
     Args:
         hints: the hints, most important first.
         place: which lines are shown.
         width: width of the screen.
+        separator: what is between them.
     """
     text = ""
     for part in (*hints, place):
-        longer = f"{text}  {part}" if text else part
+        longer = f"{text}{separator}{part}" if text else part
         if part and len(longer) <= width:
             text = longer
     return text
@@ -290,18 +304,18 @@ def _summary(rows: Sequence[Row]) -> str:
     return f"{time.strftime('%H:%M:%S')}  {counts}, {size_text(memory)}"
 
 
-def _alerts(rows: Sequence[Row]) -> str:
+def _alerts(rows: Sequence[Row]) -> list[str]:
     numbers = {
         "dead writer": sum(row.info.writer.state == "dead" for row in rows),
         "damaged name": sum(bool(row.info.problems) and row.info.readable for row in rows),
         "evicted reader": sum(row.evicted for row in rows),
     }
-    return ", ".join(count_text(number, what) for what, number in numbers.items() if number)
+    return [count_text(number, what) for what, number in numbers.items() if number]
 
 
 def plain_lines(rows: Sequence[Row]) -> list[str]:
     """Return a sample as lines for a pipe: a summary, then the table with all columns."""
-    summary = ", ".join(filter(None, (_summary(rows), _alerts(rows))))
+    summary = ", ".join([_summary(rows), *_alerts(rows)])
     return [summary, *(line.plain.rstrip() for line in lines_of(COLUMNS, [_cells(row) for row in rows], None))]
 
 
@@ -313,7 +327,7 @@ def _cells(row: Row) -> list[Cell]:
     return [
         Cell(info.name),
         Cell(writer, STYLES.get(writer.partition(" ")[0], "")),
-        Cell("-" if row.rate is None else f"{row.rate:,.1f}"),
+        Cell("-" if row.rate is None or info.seq is None else f"{row.rate:,.1f}"),
         Cell(number_text(None if info.problems else info.seq)),  # a damaged one may be a number of 20 digits
         Cell(span_text(info.age)),
         Cell(size_text(info.version.size if info.version else None)),

@@ -22,7 +22,7 @@ def completion(
         str, typer.Argument(help="Shell to complete in.", parser=choice(*_SHELLS), metavar="|".join(_SHELLS))
     ],
 ) -> None:
-    """Print a script that completes commands, options and names in a shell.
+    """Print a script that completes commands, options and names.
 
     bash: eval "$(shmsync completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, with zsh, after compinit. fish:
     shmsync completion fish > ~/.config/fish/completions/shmsync.fish

@@ -49,7 +49,7 @@ def _print_header(info: Info) -> None:
         "writer": _writer_text(info),
         "readers": _readers_text(info),
         "memory": f"{size_text(info.memory)}{_held_text(info)}",
-        "replaced": count_text(info.replaced, "segment"),
+        "replaced": unknown if info.seq is None else count_text(info.replaced, "segment"),
         "layout": unknown if info.layout is None else str(info.layout),
     }
     for key, text in rows.items():

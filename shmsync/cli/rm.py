@@ -14,7 +14,7 @@ from shmsync.cli._infos import orphans
 from shmsync.cli._names import expand, is_pattern
 from shmsync.cli._output import FAILED, Json, Patterns, fail, no_such_name, print_json, print_line, print_note
 from shmsync.cli._units import count_text
-from shmsync.errors import ShmSyncError, StateNotFoundError, WriteLockConflictError, format_error
+from shmsync.errors import LayoutMismatchError, ShmSyncError, StateNotFoundError, WriteLockConflictError, format_error
 
 if TYPE_CHECKING:
     from shmsync import Info
@@ -135,12 +135,24 @@ def _remove(removal: _Removal, *, force: bool, dead: bool, dry_run: bool) -> Non
     if removal.info is None and name not in orphans():
         raise StateNotFoundError(errno.ENOENT, no_such_name(name))
     if dry_run:
+        if not force:
+            _refuse_as_unlink(removal)
         return
     info = _look_at(name).info if dead else None  # again: confirming takes time
     if info is not None and not _is_dead(info):
         raise WriteLockConflictError(errno.EAGAIN, f"{name!r} was not removed: it has had a new writer since")
     if not shmsync.unlink(name, force=force and not dead):
         raise StateNotFoundError(errno.ENOENT, no_such_name(name))
+
+
+def _refuse_as_unlink(removal: _Removal) -> None:
+    """Raise if the name would not be removed without force."""
+    if removal.live_writer:
+        reason = f"{removal.name!r} would not be removed: {removal.live_writer} is active"
+        raise WriteLockConflictError(errno.EAGAIN, reason)
+    for problem in removal.info.problems if removal.info is not None else ():
+        if "--force" in problem:
+            raise LayoutMismatchError(f"{removal.name!r} would not be removed: {problem}")
 
 
 def _with_hint(error: Exception, *, can_force: bool) -> str:

@@ -27,6 +27,10 @@ def test_rm_while_a_writer_is_active(cleaned_name: str) -> None:
         assert "already has a writer" in message
         assert "--force" in message
         assert "lock_timeout" not in message
+        assert "unlink(" not in message
+        assert "its writer" in run_failing("rm", cleaned_name, "--dry-run")  # as without it
+        forced = run("rm", cleaned_name, "--dry-run", "--force").out
+        assert forced.startswith(f"{cleaned_name}: would be removed; its writer (pid {os.getpid()}) is active")
         assert len(list(SHM.glob(f"{cleaned_name}_*"))) == 3
         done = run("rm", cleaned_name, "--force")
         assert done.status == 0
@@ -42,9 +46,12 @@ def test_rm_of_a_foreign_segment(cleaned_name: str, size: int) -> None:
     if size > 4096:
         message = run_failing("rm", cleaned_name)
         assert "is not a shmsync segment" in message
-        assert "--force" in message
+        assert f"`shmsync rm --force {cleaned_name}`" in message
+        assert "is not a shmsync segment" in run_failing("rm", cleaned_name, "--dry-run")
+        assert run("rm", cleaned_name, "--dry-run", "--force").out == f"{cleaned_name}: would be removed\n"
         assert run("rm", cleaned_name, "--force").status == 0
     else:
+        assert run("rm", cleaned_name, "-n").out == f"{cleaned_name}: would be removed\n"
         assert run("rm", cleaned_name).status == 0
     assert not list(SHM.glob(f"{cleaned_name}_*"))
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from command_line import ESCAPES, Terminal, only, run, run_json
 from helpers import SHM, Child, get_value, open_reader, open_snapshot, publish, until
+from rich.text import Text
 
 from shmsync import Writer
 from shmsync.cli._infos import held_style, lag_style
 from shmsync.cli._screen import Key, _keys
 from shmsync.cli._table import Cell, Column, lines_of, shorten_end, shorten_middle
-from shmsync.cli._top_view import _FILTER_HINTS, _LIST_HINTS, _PAGE_HINTS, View, hints_text
+from shmsync.cli._top_view import _FILTER_HINTS, _HELP, _LIST_HINTS, _PAGE_HINTS, View, _wrapped, hints_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,7 +226,7 @@ def test_readers_at_every_size(writer: Writer, name: str, width: int, height: in
     assert len(lines) == 3
     assert max(map(len, lines)) <= width
     assert re.search(
-        rf"0 +{child.pid} +(stopped +)?evicted +\d+s .*pins old data_0 \(100.0 KiB\) .*python -W", lines[1]
+        rf"0 +{child.pid} +(stopped +)?evicted +\d+s .*pins old data_0 \(100.0 KiB\) .*python\S* -W", lines[1]
     )
     assert re.search(rf"1 +{idle.pid} +(\w+ +)?retaining +- ", lines[2])
 
@@ -239,7 +240,7 @@ def test_readers_in_a_pipe(writer: Writer, name: str) -> None:
         (found,) = run_json("readers", name)
         child.resume()
     assert not ESCAPES.search(done.out)
-    assert re.search(rf"{child.pid} +stopped +reading +- +0 B +\d+s +pins v1 \(12.0 KiB\) +python -W", done.out)
+    assert re.search(rf"{child.pid} +stopped +reading +- +0 B +\d+s +pins v1 \(12.0 KiB\) +python\S* -W", done.out)
     assert (found["process"]["state"], found["outdated"]) == ("stopped", None)
 
 
@@ -253,6 +254,29 @@ def test_no_hint_is_cut_off(hints: tuple[str, ...]) -> None:
         assert len(text) <= width
         assert set(filter(None, text.split("  "))) <= {*hints, "1-2 of 3"}
     assert hints_text(hints, "1-2 of 3", 200) == "  ".join([*hints, "1-2 of 3"])
+
+
+def test_alerts_are_not_cut_off() -> None:
+    alerts = ["1 dead writer", "3 damaged names"]
+    assert hints_text(alerts, "", 30, ", ") == "1 dead writer, 3 damaged names"
+    assert hints_text(alerts, "", 29, ", ") == "1 dead writer"
+    assert not hints_text(alerts, "", -5, ", ")
+
+
+def test_lines_are_broken_between_words() -> None:
+    def wrapped(text: str, width: int) -> list[str]:
+        return [part.plain for part in _wrapped(Text(text), width)]
+
+    for line in _HELP.split("\n"):
+        for width in (1, 7, 24, 80, 200):
+            parts = wrapped(line, width)
+            assert max(map(len, parts)) <= width
+            if width >= 24:
+                assert " ".join(parts).split() == line.split()
+    assert wrapped("LAG   the versions that are behind", 20) == ["LAG   the versions", "      that are", "      behind"]
+    assert wrapped("NAME  " + 20 * "x", 16) == ["NAME  " + 10 * "x", "      " + 10 * "x"]
+    assert wrapped("", 16) == [""]
+    assert _wrapped(Text("red words", "red"), 5)[1].spans[0].style == "red"
 
 
 @pytest.mark.parametrize("height", range(1, 8))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import BOXES, command, environment, run, run_failing, run_json
+from command_line import BOXES, command, environment, run, run_failing, run_in_terminal, run_json
 from helpers import SHM, TIMEOUT, command_works
 
 from shmsync import Writer, __version__
@@ -31,6 +31,27 @@ def test_no_such_name(verb: str, name: str) -> None:
     done = run(verb, "a/b")
     assert done.status == 2
     assert "invalid name 'a/b'" in done.err
+
+
+def test_summaries_are_not_cut_off_at_80_columns() -> None:
+    done = run_in_terminal("--help")
+    assert done.status == 0
+    assert "..." not in done.out.replace("[ARGS]...", "")
+
+
+def test_remedies_are_those_of_the_command_line(cleaned_name: str) -> None:
+    (SHM / f"{cleaned_name}_state").write_bytes(b"no magic" * 600)
+    for verb in ("get", "inspect", "ls", "readers"):
+        assert f"`shmsync rm --force {cleaned_name}`" in run(verb, cleaned_name).err
+    assert re.search(r"replaced +unknown", run("inspect", cleaned_name).out)
+    assert run("rm", "--force", cleaned_name).status == 0
+    with Writer(cleaned_name) as writer:
+        assert "`shmsync get --timeout`" in run_failing("get", cleaned_name)
+        writer.write(1)
+        message = run_failing("publish", cleaned_name, "-", stdin=b"1")
+        assert "close that one first" in message
+        assert "lock_timeout" not in message
+        writer.unlink()
 
 
 def test_version() -> None:
