@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from shmsync.cli import _dump_file
-from shmsync.cli._output import Json, Name, Owner, fail, fail_not_found, print_json, print_line, print_note
+from shmsync.cli._output import Json, Name, Owner, fail, fail_not_found, in_commands, print_json, print_line, print_note
 from shmsync.cli._units import number_text, size_text
 from shmsync.errors import StateNotFoundError
 
@@ -33,6 +33,8 @@ def dump(
     `shmsync inspect --json` prints. It contains the published value: do not send secrets. The newest version is
     complete even while a writer is active.
     """
+    if file == "-" and sys.stdout.isatty():
+        fail(f"a dump is not for a terminal; redirect it, or name a file: shmsync dump {name} {name}.tar.gz")
     compression = _COMPRESSIONS.get(Path(file).suffix, "")
     try:
         if file == "-":
@@ -42,7 +44,7 @@ def dump(
     except StateNotFoundError:
         fail_not_found(name)
     for problem in saved.problems:
-        print_note(f"{name}: {problem}")
+        print_note(f"{name}: {in_commands(problem)}")
     if file == "-":
         return
     if json:
@@ -59,9 +61,11 @@ def _save(name: str, path: Path, compression: str, owner: str | None) -> _dump_f
         with partial.open("wb") as file:
             saved = _dump_file.save(name, file, compression, owner)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename == os.fspath(partial):
+            error.filename = os.fspath(path)  # the one that the user knows
         raise
     return saved
 

@@ -23,6 +23,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation in a terminal.")]
 
 
+_BY_FORCE = "`shmsync rm --dead --force` removes it, too"  # prune has no --force
+
+
 class _Removal(NamedTuple):
     """What is known of a name before it is removed."""
 
@@ -112,7 +115,7 @@ def _dead(texts: list[str] | None, *, force: bool) -> list[_Removal]:
     dead = [each for each in candidates if each.name in without_state or (each.info and _is_dead(each.info))]
     for each in dead:
         if each.readers and not force:
-            print_note(f"{each.name}: kept, it has {count_text(each.readers, 'reader')}; add --force to remove it")
+            print_note(f"{each.name}: kept, it has {count_text(each.readers, 'reader')}; {_BY_FORCE}")
     return [each for each in dead if force or not each.readers]
 
 

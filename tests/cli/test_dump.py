@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from command_line import run, run_failing, run_json
+from command_line import run, run_failing, run_in_terminal, run_json
 from helpers import SHM
 
 from shmsync import Reader, Writer, info
@@ -93,6 +93,7 @@ def test_damage_is_restored_too(cleaned_name: str, tmp_path: Path, damage: Calla
     assert done.status == 0
     assert "saved its segments as they are" in done.out
     assert f"{cleaned_name}: no complete version: " in done.err
+    assert "Reader(" not in done.err
     assert run("restore", file, copy).status == 0
     for path in SHM.glob(f"{cleaned_name}_[sd]*"):
         assert (SHM / path.name.replace(cleaned_name, copy)).read_bytes() == path.read_bytes()
@@ -215,3 +216,16 @@ def test_the_state_is_that_of_the_saved_version(cleaned_name: str, monkeypatch: 
     _dump_file.restore(str(file), f"{cleaned_name}_copy")
     with Reader(f"{cleaned_name}_copy") as reader, reader.read(check_bytes=True) as snapshot:
         assert (snapshot.version.seq, snapshot.value) == (saved.seq, "saved") == (1, "saved")
+
+
+def test_a_dump_is_not_printed_on_a_terminal(writer: Writer, name: str) -> None:
+    writer.write(1)
+    done = run_in_terminal("dump", name, "-")
+    assert done.status == 1
+    assert "redirect it" in done.out
+
+
+def test_a_file_that_cannot_be_created(writer: Writer, name: str, tmp_path: Path) -> None:
+    writer.write(1)
+    path = tmp_path / "nowhere" / "x.tar"
+    assert run_failing("dump", name, str(path)) == f"shmsync: {path}: No such file or directory"

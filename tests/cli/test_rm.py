@@ -114,7 +114,7 @@ def test_removes_names_of_dead_writers(cleaned_name: str, verb: list[str]) -> No
         assert run(*verb, "-n", before=own).out == f"{dead}: would be removed\n"
         done = run(*verb, before=own)
         assert (done.status, done.out) == (0, f"{dead}: removed\n")
-        assert f"{read}: kept, it has 1 reader" in done.err
+        assert f"{read}: kept, it has 1 reader; `shmsync rm --dead --force` removes it, too" in done.err
         assert run("ls", "-q", before=own).out.split() == [closed, read]
         if verb[0] == "rm":
             assert run(*verb, "--force", before=own).out == f"{read}: removed\n"
