@@ -24,7 +24,6 @@ from shmsync import codecs
 from shmsync._core.isolated import IsolatedPublisher, Label
 from shmsync._core.layout import CLOSED, DATA_HEADER, pack_data_header
 from shmsync._core.lifecycle import StaleIncarnationError
-from shmsync._core.retention import ViewTracker
 from shmsync._core.slots import NoSlot
 from shmsync._session import isolated_attachment
 from shmsync._session.attachment import ReaderCounters
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from model.process import Bodies, Port
     from model.world import Op
+    from shmsync._core.retention import ViewTracker
 
 VERSION, GENERATION = 0, 1
 _INCARNATION = 1
@@ -204,11 +204,11 @@ class Segment:
 class Mapping:
     """A mapped data inode."""
 
-    def __init__(self, segment: Segment, index: int, generation: int, lock: Any, missed: list[int]) -> None:
+    def __init__(self, segment: Segment, index: int, views: ViewTracker) -> None:
         self.inode = segment.inode
         self.index = index
-        self.generation = generation
-        self.views = ViewTracker(index, generation, lock, missed)
+        self.generation = views.generation
+        self.views = views
 
 
 class Attachment(isolated_attachment.IsolatedAttachment):

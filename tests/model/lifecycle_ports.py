@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.process import Bodies, Port
+    from shmsync._core.ports import Loads
 
 
 class ModelWord:
@@ -181,6 +182,9 @@ class NoReaders:
     max_readers = 0
     high_water = Zero()
     sealed = (Zero(), Zero())
+
+    def bind_scan(self, _count: int) -> tuple[Loads, tuple[Loads, Loads]]:
+        return list, (list, list)
 
 
 class Writer:

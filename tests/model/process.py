@@ -519,6 +519,7 @@ class ModelAttachment(Attachment):
         self.missed = []
         self._slot = None
         self._mappings = [None, None]
+        self._released = [None, None]
         self._pinned = None
         self._counters = ReaderCounters()
 
