@@ -436,6 +436,9 @@ class ModelView:
     def __init__(self, memory: object) -> None:
         self.memory = memory
 
+    def __len__(self) -> int:
+        return 1
+
 
 class ModelMapping(TrackedMapping):
     """A mapped inode; the shipped tracker decides when it is retained and released."""
