@@ -121,7 +121,9 @@ def test_rule_a_the_announcement_holds_both_segments(writer: Writer, name: str) 
             steps[0]()
 
         slot.enter = (late, steps[1])
-        reader._fast = (slot, Moving(), *reader._fast[2:])  # type: ignore[assignment]
+        reader._fast = None  # it never announces
+        assert reader._attachment is not None
+        reader._attachment.version = Moving()  # type: ignore[assignment]
         with reader.read() as snapshot:
             assert bytes(snapshot.buffer) == PAYLOADS[3]
             assert replaced == [1]
