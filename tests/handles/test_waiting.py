@@ -709,17 +709,17 @@ def warnings_of_a_fork(_state: State, action: Action) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-def test_the_thread_outlives_a_fork_if_a_coroutine_waits(writer: Writer, name: str) -> None:
+def test_the_thread_outlives_a_fork_if_a_coroutine_waits(writer: Writer, name: str, tmp_path: Path) -> None:
     with Child() as child:
         writer.write(0)
-        child.send(fork_while_waiting, name)
-        until(lambda: has_waiters(name))
+        child.send(fork_while_waiting, name, tmp_path / "forked")
+        until((tmp_path / "forked").exists)
         writer.write(1)
         assert child.receive() == 2
         child.call(fork_while_the_lock_is_held)
 
 
-def fork_while_waiting(state: State, name: str) -> int | None:
+def fork_while_waiting(state: State, name: str, forked: Path) -> int | None:
     disable_polling()
     state.reader = Reader[int](name)
     state.reader.get()
@@ -732,6 +732,7 @@ def fork_while_waiting(state: State, name: str) -> int | None:
         thread = notify_async._pollers[0]._thread
         assert thread is not None
         assert thread.is_alive()
+        forked.touch()  # noqa: ASYNC240
         found: int | None = await task
         return found
 
