@@ -54,7 +54,7 @@ check_gil()
 
 def _import_before_fork() -> None:
     """Import what every handle needs, and `info`: a child often changes its user, and cannot import then."""
-    with suppress(Exception):  # whoever needs it tries again, and reports what is wrong
+    with suppress(Exception):  # the call that needs it imports it again, and reports what is wrong
         load()
         import shmsync._inspect  # noqa: F401, PLC0415 - see `_LAZY`
 

@@ -207,7 +207,7 @@ class Publisher(Generic[ValueT]):
         #   1. Its pin word counts on this index, or an announcement: `prepare` has to wait for that reader.
         #   2. It does not, and the hazard word is this generation: rule D. What a reader retains here without a pin, it
         #      has stored as a hazard before it unpinned, so the load after that of the pin word has seen it.
-        #   3. Neither: nobody reads here, and whoever enters from now on finds that this index is not current (rule A).
+        #   3. Neither: no reader is here, and one that enters from now on finds that the index is not current (A).
         # EVICTED alone does not matter: until the evicted reader has unpinned, there is a count, which is case 1.
         pins = load_pins()
         if any(pins) and any(map(HOLDS[index].__and__, pins)):

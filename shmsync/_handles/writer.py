@@ -17,9 +17,10 @@ from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, ne
 from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
+from shmsync._session.create_options import CreateOptions
+from shmsync._session.directory import SegmentDirectory
 from shmsync._session.isolated_ownership import own
 from shmsync._session.log import WriterLog
-from shmsync._session.state_file import CreateOptions, SegmentDirectory
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
@@ -331,7 +332,7 @@ class Writer(Generic[T]):
         if owned is None or owned.state is not state:
             self._forget_ownership()
             self._owner.abort()  # interrupted while it acquired the name
-        elif owned.is_unpublished and not self._entered and owned.version.load() == 0:
+        elif owned.version.load() == 0 and not self._entered:  # not even one of an earlier writer
             self._forget_ownership()
             self._owner.end()
         if self._deferred:
@@ -637,13 +638,13 @@ def _close_at_end_of_worker() -> None:
     """Close open writers also where a process ends without `atexit`: a worker that multiprocessing has forked."""
     util = sys.modules.get("multiprocessing.util")  # imported by the parent of such a worker
     me = os.getpid()
-    if util is not None and me not in _workers:
-        _workers[:] = [me]  # a worker forgets what its parent has registered
+    if util is not None and me not in _registered_in:
+        _registered_in[:] = [me]  # a worker forgets what its parent has registered
         util.Finalize(None, _close_open_writers, exitpriority=0)
 
 
 _open_writers: WeakRegistry[Writer[Any]] = WeakRegistry()
-_workers: list[int] = []  # the process in which `_close_at_end_of_worker` has registered
+_registered_in: list[int] = []  # the process in which `_close_at_end_of_worker` has registered
 atexit.register(_close_open_writers)
 
 

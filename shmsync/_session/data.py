@@ -16,10 +16,10 @@ from shmsync._core.layout import (
     parse_data_header,
 )
 from shmsync._session.held import describe_held
+from shmsync._shm.capacity import free_bytes
 from shmsync._shm.segment import (
     Mapping,
     create_segment,
-    free_bytes,
     open_segment,
     rename_segment,
     status_of,

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from shmsync._core.layout import Names
     from shmsync._core.lifecycle import NameOwner
     from shmsync._core.protocol import PreparedWrite
+    from shmsync._session.create_options import CreateOptions
     from shmsync._session.data import Encoded
-    from shmsync._session.state_file import CreateOptions, StateFile
+    from shmsync._session.state_file import StateFile
 
 
 _TOKEN_BYTES = 8
@@ -134,7 +135,6 @@ class IsolatedOwnership(Ownership):
             words.version, words.generations[INDEX], data, owner, state.wake_readers
         )
         publisher.settle()
-        self.is_unpublished = self.version.load() == 0
         self.previous_mode = None
         if state.has_other_permissions():
             with raised_as(DataWriteError, f"open {names.data[INDEX]}"):
@@ -161,9 +161,7 @@ class IsolatedOwnership(Ownership):
         Raises:
             StaleIncarnationError: the incarnation was ended; nothing was published.
         """
-        checksum = self._publisher.commit(prepared, value)
-        self.is_unpublished = False
-        return checksum
+        return self._publisher.commit(prepared, value)
 
     def record_outdated(self, prepared: PreparedWrite) -> None:
         """Do nothing: there is no slot to record it in."""

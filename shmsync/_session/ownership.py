@@ -16,7 +16,8 @@ from shmsync._session.reader_table import WriterTable
 if TYPE_CHECKING:
     from shmsync._core.lifecycle import NameOwner
     from shmsync._core.protocol import PreparedWrite
-    from shmsync._session.state_file import CreateOptions, StateFile
+    from shmsync._session.create_options import CreateOptions
+    from shmsync._session.state_file import StateFile
 
 
 class _Clock:
@@ -39,8 +40,6 @@ class Ownership:
         previous_owner_pid: process of the previous writer, if it died without closing; otherwise 0.
         previous_mode: permission bits that were replaced by this writer's; None if they are the same.
         max_readers: slots of the reader table, as the creator of the incarnation has set them.
-        is_unpublished: whether nothing has been published in this incarnation; also True if a signal handler raised
-            right after the first version.
     """
 
     def __init__(self, options: CreateOptions, owner: NameOwner[StateFile], state: StateFile) -> None:
@@ -48,7 +47,6 @@ class Ownership:
         words = state.words
         self.state = state
         self.version = words.version
-        self.is_unpublished = self.version.load() == 0
         self._table = WriterTable(names, open_control_segment(names, names.readers, writable=True), state.header)
         self.previous_mode: int | None = None
         if state.has_other_permissions():
@@ -90,7 +88,6 @@ class Ownership:
         """
         had_waiters = self._notifier.disarm() or self._owes_wake
         checksum = self._publisher.commit(prepared, value)
-        self.is_unpublished = False
         self._notifier.notify(had_waiters=had_waiters)
         self._owes_wake = False
         return checksum

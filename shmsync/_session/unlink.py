@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from shmsync._core.layout import names_of
 from shmsync._core.lifecycle import NameOwner, force_unlink, unlink_all
-from shmsync._session.state_file import CreateOptions, SegmentDirectory
+from shmsync._session.create_options import CreateOptions
+from shmsync._session.directory import SegmentDirectory
 from shmsync.errors import LayoutMismatchError, StateReadError
 
 if TYPE_CHECKING:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import itertools
-import math
 import mmap
 import os
-import resource
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -20,17 +18,17 @@ from typing import TYPE_CHECKING, TypeVar
 import posix_ipc
 
 from shmsync._shm import fork
+from shmsync._shm.capacity import DIRECTORY, allocation_error, free_bytes, official, too_large
 from shmsync._shm.ffi import BYTES, ffi, libc
-from shmsync._util.os_errors import explain, raised_as
+from shmsync._util.os_errors import raised_as
 from shmsync._util.weak import WeakRegistry
-from shmsync.errors import CapacityError, DataWriteError, StateReadError
+from shmsync.errors import DataWriteError, StateReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Self
 
-_DIRECTORY = "/dev/shm"  # noqa: S108 - where Linux keeps them
 _STEP = 1 << 20  # bytes, allocated in about a millisecond
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
 
@@ -114,11 +112,11 @@ class Segment(posix_ipc.SharedMemory):  # type: ignore[misc]
         try:
             self._allocate(size)
         except OverflowError:
-            raise _too_large(_official(self.name), size, errno.ENOSPC) from None
+            raise too_large(official(self.name), size, errno.ENOSPC) from None
         except OSError as error:
             if error.errno is None:  # raised by a signal handler
                 raise
-            raise _allocation_error(_official(self.name), size, error) from error
+            raise allocation_error(official(self.name), size, error) from error
 
     def _allocate(self, size: int) -> None:
         if size > free_bytes(self.fd):
@@ -178,7 +176,7 @@ def create_empty_segment(name: str) -> Segment:
         FileExistsError: the name is taken.
         DataWriteError: it cannot be created.
     """
-    with raised_as(DataWriteError, f"create {_official(name)}"):
+    with raised_as(DataWriteError, f"create {official(name)}"):
         return _open(name, flags=posix_ipc.O_CREX, writable=True)
 
 
@@ -210,7 +208,7 @@ def rename_segment(name: str, new_name: str) -> None:
     """
     with raised_as(DataWriteError, f"replace {new_name}"):
         try:
-            os.rename(f"{_DIRECTORY}{name}", f"{_DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
+            os.rename(f"{DIRECTORY}{name}", f"{DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
         except PermissionError as error:
             raise _refused(new_name, error) from None
 
@@ -224,7 +222,7 @@ def unlink_segment(name: str) -> bool:
     with raised_as(DataWriteError, f"remove {name}"):
         try:
             # Not through posix_ipc, which stops all threads while the kernel frees the memory: 0.3 s for a GiB.
-            os.unlink(f"{_DIRECTORY}{name}")  # noqa: PTH108 - as in all of this module
+            os.unlink(f"{DIRECTORY}{name}")  # noqa: PTH108 - as in all of this module
         except FileNotFoundError:
             return False
         except PermissionError as error:
@@ -233,7 +231,7 @@ def unlink_segment(name: str) -> bool:
 
 
 def _refused(name: str, error: PermissionError) -> PermissionError:
-    """Return the error for a name that the kernel does not let go; it says whose it is, if it is another user's."""
+    """Return the error for a name that cannot be removed or replaced; it says whose it is, if it is another user's."""
     with suppress(StateReadError):
         status = status_of(name)
         if status is not None and status.st_uid != os.geteuid():
@@ -244,7 +242,7 @@ def _refused(name: str, error: PermissionError) -> PermissionError:
 
 def segment_names() -> list[str]:
     """Return the names of all segments on the host, of all programs, without the slash."""
-    return os.listdir(_DIRECTORY)  # noqa: PTH208 - only the names are needed
+    return os.listdir(DIRECTORY)  # noqa: PTH208 - only the names are needed
 
 
 def status_of(name: str) -> os.stat_result | None:
@@ -255,7 +253,7 @@ def status_of(name: str) -> os.stat_result | None:
     """
     try:
         with raised_as(StateReadError, f"inspect {name}"):
-            return os.lstat(f"{_DIRECTORY}{name}")
+            return os.lstat(f"{DIRECTORY}{name}")
     except StateReadError as error:
         if error.errno in {errno.ENOENT, errno.ENOTDIR}:
             return None
@@ -317,59 +315,10 @@ def _builtin(error: Exception, name: str, *, creating: bool) -> OSError:
     # It exists already, or does not exist: posix_ipc does not say which.
     if not creating:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    if not os.path.isdir(_DIRECTORY):  # noqa: PTH112
-        text = f"{_DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
+    if not os.path.isdir(DIRECTORY):  # noqa: PTH112
+        text = f"{DIRECTORY} does not exist; mount a tmpfs there for POSIX shared memory"
         return FileNotFoundError(errno.ENOENT, text, name)
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-
-
-def _allocation_error(segment: str, size: int, error: OSError) -> OSError:
-    """Return the error to raise when the kernel has not allocated `size` bytes."""
-    code = error.errno or errno.EIO
-    if code in {errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EDQUOT}:
-        return _too_large(segment, size, code)
-    return DataWriteError(code, f"cannot allocate {size:,} bytes for {segment}: {explain(error)}")
-
-
-def _too_large(segment: str, size: int, code: int) -> CapacityError:
-    text = f"{os.strerror(code)}: {segment} needs {size:,} bytes and "
-    if code == errno.EFBIG:
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        text += f"this process may write files of {limit:,} bytes only (RLIMIT_FSIZE); raise that limit (ulimit -f, "
-        text += "LimitFSIZE=) or publish less"
-    elif code == errno.ENOMEM:
-        text += "the memory limit of this container or cgroup is reached; raise it or publish less"
-    elif code == errno.EDQUOT:
-        text += f"the quota of user {os.geteuid()} on {_DIRECTORY} is reached; raise it or publish less"
-    else:
-        text += f"{_DIRECTORY} has {_free_space()} left; enlarge {_DIRECTORY} (docker run --shm-size=...) or "
-        text += "publish less"
-    return CapacityError(code, text)
-
-
-def free_bytes(path: str | int = _DIRECTORY) -> float:
-    """Return how many bytes the file system of the segments has left; infinity if it has no limit.
-
-    Raises:
-        DataWriteError: the kernel refuses to tell.
-    """
-    with raised_as(DataWriteError, f"inspect {_DIRECTORY}"):
-        status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize if status.f_blocks else math.inf
-
-
-def _free_space() -> str:
-    try:
-        status = os.statvfs(_DIRECTORY)
-    except OSError:
-        return "an unknown number of bytes"
-    return f"{status.f_bavail * status.f_frsize:,} of {status.f_blocks * status.f_frsize:,} bytes"
-
-
-def _official(name: str) -> str:
-    """Return the later name of a data segment that is not complete yet, for messages."""
-    official, _, _ = name.rpartition(".")
-    return official if official.endswith(("_data_0", "_data_1")) else name
 
 
 def _foreign(name: str) -> OSError:

@@ -193,7 +193,7 @@ def test_a_value_in_use_is_not_released(writer: Writer, name: str) -> None:
 
 @pytest.mark.parametrize("how", ["get", "read"])
 def test_a_value_in_use_is_not_released_with_a_later_one(writer: Writer, name: str, how: str) -> None:
-    """The same inode is mapped twice: what is read from the second mapping must not let go of the first."""
+    """The same inode is mapped twice: reading through the second mapping must not clear the hazard of the first."""
     writer.write(np.full(LARGE, 1.0))
 
     def array(reader: Reader[Any]) -> Any:

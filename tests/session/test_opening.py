@@ -24,6 +24,7 @@ from shmsync import (
 from shmsync._core import lifecycle
 from shmsync._session import attachment, control, isolated_attachment
 from shmsync._shm import segment
+from shmsync._shm.capacity import allocation_error
 from shmsync._shm.segment import create_segment, open_segment, unlink_segment
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_a_limit_on_file_sizes(name: str) -> None:
     [("ENOSPC", "--shm-size"), ("ENOMEM", "memory limit of this container"), ("EDQUOT", "the quota of user")],
 )
 def test_what_is_full(code: str, words: str) -> None:
-    error = segment._allocation_error("/x_data_0", 10, OSError(getattr(errno, code), code))
+    error = allocation_error("/x_data_0", 10, OSError(getattr(errno, code), code))
     assert isinstance(error, CapacityError)
     assert words in str(error)
     assert error.errno == getattr(errno, code)
@@ -209,7 +210,7 @@ def test_what_is_full(code: str, words: str) -> None:
 
 @pytest.mark.parametrize("call", ["rename", "unlink"])
 @pytest.mark.parametrize("owner", [os.geteuid(), 65534], ids=["own", "foreign"])
-def test_a_name_that_the_kernel_does_not_let_go(name: str, call: str, owner: int) -> None:
+def test_a_name_that_the_kernel_does_not_remove(name: str, call: str, owner: int) -> None:
     """In /dev/shm only its owner may replace or remove a file; otherwise it is a sandbox that forbids it."""
     create_segment(f"/{name}_data_0", 1, 0o600).close()
     create_segment(f"/{name}_other", 1, 0o600).close()

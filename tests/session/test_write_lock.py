@@ -14,7 +14,14 @@ from helpers import SHM, Child, State, publish, until
 
 from shmsync import WriteLockConflictError, Writer
 from shmsync._core.layout import WRITER, WRITER_AT
+from shmsync._session import write_lock
 from shmsync._shm import lock_holders, processes
+
+
+@pytest.fixture(autouse=True)
+def _unlimited_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find the holder also on a slow machine: the limit is for hosts with millions of descriptors."""
+    monkeypatch.setattr(write_lock, "_SEARCH_LIMIT", 600.0)
 
 
 def record(name: str, pid: int) -> None:
