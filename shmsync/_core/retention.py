@@ -69,9 +69,9 @@ class ViewTracker:
         if self.retained_by is None:  # one hazard is enough, in any slot
             slot.set_hazard(self._index, self.generation)
             self.retained_by = slot  # only now: if interrupted before, the next call retains as well
-            # The last view may have been destroyed since the caller's check, in another thread, which has found no slot
-            # here to clear.
-            self.release_if_unused()
+            # Another thread may have destroyed the last view since the caller's check, and found no slot here to clear.
+            if not self.exporters:
+                self.release_if_unused()
 
     def release_if_unused(self) -> None:
         """Let the writer reuse this inode if no view is alive. Call under the lock."""

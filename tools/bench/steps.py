@@ -18,6 +18,7 @@ import numpy as np
 from bench.peers.own import channel
 from bench.values import config
 from shmsync import ArrayMap
+from shmsync._handles import waiting
 from shmsync._shm.fork import MAX_CALLS
 
 if TYPE_CHECKING:
@@ -160,6 +161,18 @@ def unchanged_read() -> Steps:
         return steps_of(call)
 
 
+def woken_wait() -> Steps:
+    """Return from `wait` when its sleep is over and there is a new version."""
+    with _opened() as (writer, reader):
+        writer.write(config())
+        reader.get()
+        rounds = waiting._rounds(reader, waiting._Since(None), None, waiting._MAX_SLEEP)
+        next(rounds)  # the sleep, which is left out
+        writer.write(config())
+        reader._checked_until = math.inf
+        return steps_of(lambda: next(rounds, None))
+
+
 COUNTED: dict[str, tuple[Callable[[], Steps], Steps | None]] = {
     "write, 1 KiB dict, one reader": (write, Steps(16, 360)),
     "get(), unchanged": (unchanged_get, None),
@@ -167,6 +180,7 @@ COUNTED: dict[str, tuple[Callable[[], Steps], Steps | None]] = {
     "get() after a change, 1M doubles": (changed_array, Steps(24, 520)),
     "get() after a change and a lookup, ArrayMap of 100,000": (changed_map, Steps(36, 800)),
     "with read(), unchanged raw": (unchanged_read, Steps(6, 131)),
+    "wait(), after its sleep": (woken_wait, None),
 }
 """By row: the function that counts, and the targets."""
 
