@@ -64,11 +64,14 @@ class WriteResult(NamedTuple):
         size: size of the payload in bytes.
         reset: whether the write reclaimed the slot of a dead reader, or evicted a reader after the grace duration.
         version: the version that was published.
+        copied: how many bytes were copied into shared memory: the size, or after an update fewer or more, since an
+            update may first have to copy what earlier ones have changed.
     """
 
     size: int
     reset: bool
     version: InstanceVersion
+    copied: int
 
 
 class WriterStats(NamedTuple):

@@ -83,6 +83,12 @@ class Register(Protocol[ValueT_contra]):
     def fill(self, label: Label, value: ValueT_contra) -> int:
         """Write payload and header to the next inode; return the checksum of the payload."""
 
+    def catch_up(self, index: int, newest: int) -> None:
+        """Copy the payload of version `newest` to the next inode."""
+
+    def finish_update(self, index: int, generation: int, seq: int) -> int:
+        """Write checksum and header of a payload that was changed in place; return the checksum."""
+
     def publish(self) -> None:
         """Rename the next inode to the data name.
 
@@ -232,13 +238,28 @@ class IsolatedPublisher(Generic[ValueT]):
         """
         label = Label(prepared.generation, prepared.seq)
         checksum = self._register.fill(label, value)
+        self._advance(label)
+        return checksum
+
+    def prepare_update(self, size: int, grace: float) -> PreparedWrite:
+        """Create the inode of the next version as a copy of the newest one. Raises what `prepare` raises."""
+        prepared = self.prepare(size, grace)
+        self._register.catch_up(prepared.idx, prepared.seq - 1)
+        return prepared
+
+    def commit_update(self, prepared: PreparedWrite) -> int:
+        """Publish a payload that was changed in place; return its checksum. Raises what `commit` raises."""
+        checksum = self._register.finish_update(INDEX, prepared.generation, prepared.seq)
+        self._advance(Label(prepared.generation, prepared.seq))
+        return checksum
+
+    def _advance(self, label: Label) -> None:
         try:
             self._owner.replace(lambda _: self._publish(label))
         except BaseException:
             self._settle_after_error()
             raise
         self._wake()  # always: a reader has no word to announce that it sleeps
-        return checksum
 
     def _publish(self, label: Label) -> bool:
         self._is_settled = False

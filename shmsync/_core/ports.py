@@ -112,5 +112,14 @@ class Segments(Protocol[ValueT_contra]):
     def write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int:
         """Write payload and header; return the checksum of the payload."""
 
+    def catch_up(self, index: int, newest: int) -> None:
+        """Make the payload of a prepared segment equal to that of version `newest`, in the other segment."""
+
+    def finish_update(self, index: int, generation: int, seq: int) -> int:
+        """Write checksum and header of a payload that has been changed in place; return the checksum."""
+
+    def note_update(self, seq: int) -> None:
+        """Note that an update was published: what it changed is stale in the other inodes."""
+
     def try_write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int | None:
         """Do the same if the inode mapped for `index` is reusable; else return None."""

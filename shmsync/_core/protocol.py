@@ -271,10 +271,30 @@ class Publisher(Generic[ValueT]):
         """
         seq, index, _, _, generation, _, _ = prepared
         checksum = self._segments.write(index, generation, seq, value)
+        self._advance(seq)
+        return checksum
+
+    def _advance(self, seq: int) -> None:
         # SYNC POINT scan, SYNC POINT payload: readers that load `seq` see the payload; our next scan comes after this.
         # Compared, because a forced removal may have set CLOSED, which a plain store would overwrite.
         if not self._version.compare_exchange(seq - 1, seq):
             raise StaleIncarnationError
+
+    def prepare_update(self, size: int, grace: float) -> PreparedWrite:
+        """Prepare the segment that is not current, and make its payload equal to the newest version: see `stale`.
+
+        As after `prepare`, the caller may write to it for any length of time. Raises what `prepare` raises.
+        """
+        prepared = self.prepare(size, grace)
+        self._segments.catch_up(prepared.idx, prepared.seq - 1)  # after the scan: a reader may have been here
+        return prepared
+
+    def commit_update(self, prepared: PreparedWrite) -> int:
+        """Publish a payload that was changed in place; return its checksum. Raises what `commit` raises."""
+        seq, index, _, _, generation, _, _ = prepared
+        checksum = self._segments.finish_update(index, generation, seq)
+        self._advance(seq)
+        self._segments.note_update(seq)  # not before: an interrupted update is not the newest version
         return checksum
 
     def _scan(

@@ -23,17 +23,16 @@ if TYPE_CHECKING:
 
 
 class OpenReservation(NamedTuple):
-    """The record that a writer keeps of an open Reservation."""
+    """The record that a writer keeps of an open block of a Reservation or an Update."""
 
-    reservation: weakref.ref[Reservation]
-    size: int
+    block: weakref.ref[Any]
     thread: threading.Thread
     ownership: Ownership
     prepared: PreparedWrite
 
     def is_abandoned(self) -> bool:
         """Return whether its block may have ended: its thread has ended or is this one, or nothing refers to it."""
-        return self.thread is threading.current_thread() or not self.thread.is_alive() or self.reservation() is None
+        return self.thread is threading.current_thread() or not self.thread.is_alive() or self.block() is None
 
 
 class ReservingWriter(Protocol):
@@ -46,7 +45,7 @@ class ReservingWriter(Protocol):
     ) -> tuple[OpenReservation, memoryview]:
         """Prepare the next version; return a token for `_close_reservation`, and its memory."""
 
-    def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+    def _close_reservation(self, opened: OpenReservation | None, size: int, *, publish: bool) -> WriteResult | None:
         """Publish what was written in place, or discard it."""
 
 
@@ -129,7 +128,7 @@ class Reservation:
     ) -> None:
         opened, self._opened = self._opened, None
         self._revoke()
-        self.result = self._writer._close_reservation(opened, publish=exc_type is None)
+        self.result = self._writer._close_reservation(opened, self.size, publish=exc_type is None)
 
     def _revoke(self) -> None:
         buffer, self._buffer = self._buffer, None

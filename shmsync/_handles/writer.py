@@ -10,17 +10,19 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from shmsync import codecs
 from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, new
 from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
+from shmsync._handles.update import Update
 from shmsync._session.create_options import CreateOptions
 from shmsync._session.directory import SegmentDirectory
 from shmsync._session.isolated_ownership import own
 from shmsync._session.log import WriterLog
+from shmsync._session.pinned import UNSET
 from shmsync._session.unlink import unlink_name
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
@@ -30,8 +32,9 @@ from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync._util.weak import WeakRegistry
 from shmsync.codecs import raw
+from shmsync.codecs._drafts import check_supported, draft_in
 from shmsync.codecs._gather import release, uninitialized
-from shmsync.errors import ClosedError, StateNotFoundError, WriteLockConflictError
+from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, WriteLockConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +48,10 @@ if TYPE_CHECKING:
     from shmsync._session.ownership import Ownership
     from shmsync._session.state_file import StateFile
     from shmsync.codecs import NumberedCodec
+    from shmsync.codecs._drafts import Draft
     from shmsync.codecs._gather import Payload
+
+M = TypeVar("M")
 
 _NAME_CHECK_INTERVAL = 1.0
 _LOCK_BACKOFF = (0.0005, 0.05)  # seconds, the first and the longest pause while another process holds the write lock
@@ -189,6 +195,28 @@ class Writer(Generic[T]):
             self._refuse()
         return Reservation(self, size, grace_duration)
 
+    def update(self, *, initial: Any = UNSET, grace_duration: float | timedelta | None = None) -> Update:
+        """Return a context manager that changes the newest value in place, at the cost of what is changed.
+
+        Leaving its block publishes the changed value; an exception publishes nothing. What cannot be changed in place
+        (another shape or dtype, a new key) is written in full, with the same result. Writes of other threads through
+        this Writer wait for the block to end. A write or `close` of the same thread inside the block takes precedence:
+        leaving the block then raises ClosedError. Entering and leaving the block raise what `write` raises.
+
+        Args:
+            initial: the value to begin with if there is none yet, or if the newest one has another codec than this
+                writer.
+            grace_duration: overrides the writer's for this write, in seconds or as a timedelta.
+
+        Raises:
+            UninitializedStateError: there is no value yet, and no `initial`; raised on entry, as are the following.
+            InvalidArgumentError: values of its codec cannot be changed in place.
+            EntityReadError, DataReadError: the newest value is damaged.
+        """
+        if not self._usable or not alive[0]:
+            self._refuse()
+        return Update(self, initial, grace_duration)
+
     def _write_at_once(self, payload: bytes) -> WriteResult | None:
         """Publish bytes encoded with the writer's codec; the fast path of `_publish`.
 
@@ -219,7 +247,7 @@ class Writer(Generic[T]):
                 self._run_deferred()
         seq, index, checksum = published
         size = len(payload)
-        return new(WriteResult, (size, False, new(InstanceVersion, (seq, index, size, checksum))))
+        return new(WriteResult, (size, False, new(InstanceVersion, (seq, index, size, checksum)), size))
 
     # A write is `_take_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 
@@ -312,7 +340,11 @@ class Writer(Generic[T]):
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
-        checksum = owned.commit(prepared, value)
+        return self._note_written(owned, prepared, size, owned.commit(prepared, value), size)
+
+    def _note_written(
+        self, owned: Ownership, prepared: PreparedWrite, size: int, checksum: int, copied: int
+    ) -> WriteResult:
         if self._heals:
             self._heals = False
             self._owner.published()
@@ -324,7 +356,7 @@ class Writer(Generic[T]):
             if held:
                 owned.record_outdated(prepared)
             self._log.published(prepared, owned.evicted() if reset else [])
-        return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum))))
+        return new(WriteResult, (size, reset, new(InstanceVersion, (seq, index, size, checksum)), copied))
 
     def _finish(self) -> None:
         """Leave nothing behind of an incarnation without a value; do what signal handlers asked for."""
@@ -394,11 +426,54 @@ class Writer(Generic[T]):
         if owned is not None:
             owned.close()
 
-    # The interface `ReservingWriter` of `reservation`.
+    # The interfaces `ReservingWriter` of `reservation`, and `UpdatingWriter` of `update`.
 
     def _open_reservation(
         self, reservation: Reservation, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, memoryview]:
+        def prepare() -> tuple[Ownership, PreparedWrite]:
+            return self._prepare(reservation.size, time.monotonic(), grace_duration)
+
+        def view_of(owned: Ownership, prepared: PreparedWrite) -> memoryview:
+            return owned.data.payload_view(prepared.idx, reservation.size)
+
+        return self._open(reservation, prepare, view_of)
+
+    def _open_update(
+        self, update: Update, initial: Any, grace_duration: float | timedelta | None
+    ) -> tuple[OpenReservation, Draft]:
+        def draft_of(owned: Ownership, _: PreparedWrite) -> Draft:
+            return draft_in(owned.data.update)
+
+        return self._open(update, lambda: self._prepare_update(initial, grace_duration), draft_of)
+
+    def _prepare_update(
+        self, initial: Any, grace_duration: float | timedelta | None
+    ) -> tuple[Ownership, PreparedWrite]:
+        grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
+        owned = self._current_ownership(time.monotonic())
+        newest = owned.newest_header()
+        if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
+            check_supported(newest.codec)
+            return owned, owned.prepare_update(newest.size, grace)
+        if initial is UNSET:
+            raise UninitializedStateError(
+                f"nothing was published under {self.name!r} yet; write a value first, or pass initial= to update"
+            )
+        payload = self._encode(initial)
+        codec = codecs.id_of(self._codec, payload)
+        check_supported(codec)
+        prepared = owned.prepare(len(payload), grace)
+        owned.data.begin(prepared.idx, payload, codec)
+        return owned, prepared
+
+    def _open(
+        self,
+        block: Reservation | Update,
+        prepare: Callable[[], tuple[Ownership, PreparedWrite]],
+        memory_of: Callable[[Ownership, PreparedWrite], M],
+    ) -> tuple[OpenReservation, M]:
+        """Prepare the next version for a block that writes it in place; return a token for `_close`, and the memory."""
         fork.check()
         if self._ownership is None:
             self._wait_for_lock()
@@ -407,13 +482,11 @@ class Writer(Generic[T]):
                 self._refuse_nested()
             try:
                 self._take_turn()
-                owned, prepared = self._reserve(reservation.size, grace_duration)
+                owned, prepared = self._retry_if_stale(prepare)
                 if prepared.held:  # now: it may never be published
                     owned.record_outdated(prepared)
-                buffer = owned.data.payload_view(prepared.idx, reservation.size)
-                opened = OpenReservation(
-                    weakref.ref(reservation), reservation.size, threading.current_thread(), owned, prepared
-                )
+                memory = memory_of(owned, prepared)
+                opened = OpenReservation(weakref.ref(block), threading.current_thread(), owned, prepared)
                 self._reservation = opened
             except BaseException:
                 self._busy = False
@@ -422,16 +495,29 @@ class Writer(Generic[T]):
             self._busy = False
             if self._deferred:
                 self._run_deferred()
-        return opened, buffer
+        return opened, memory
 
-    def _reserve(self, size: int, grace_duration: float | timedelta | None) -> tuple[Ownership, PreparedWrite]:
+    def _retry_if_stale(
+        self, prepare: Callable[[], tuple[Ownership, PreparedWrite]]
+    ) -> tuple[Ownership, PreparedWrite]:
         while True:
             try:
-                return self._prepare(size, time.monotonic(), grace_duration)
+                return prepare()
             except StaleIncarnationError:  # noqa: PERF203 - not in a normal write
                 self._next_name_check = 0.0
 
-    def _close_reservation(self, opened: OpenReservation | None, *, publish: bool) -> WriteResult | None:
+    def _close_reservation(self, opened: OpenReservation | None, size: int, *, publish: bool) -> WriteResult | None:
+        return self._close(opened, lambda each: self._publish_reserved(each, size), publish=publish)
+
+    def _close_update(
+        self, opened: OpenReservation | None, draft: Draft | None, *, publish: bool
+    ) -> WriteResult | None:
+        assert draft is not None or not publish
+        return self._close(opened, lambda each: self._publish_draft(each, draft), publish=publish)  # type: ignore[arg-type]
+
+    def _close(
+        self, opened: OpenReservation | None, publish_block: Callable[[OpenReservation], WriteResult], *, publish: bool
+    ) -> WriteResult | None:
         fork.check()
         with self._lock:
             if self._busy:
@@ -439,7 +525,7 @@ class Writer(Generic[T]):
             try:
                 self._busy = True  # before the look at the reservation, which a signal handler may replace until then
                 if opened is not None and self._reservation is opened:
-                    result = self._publish_reserved(opened) if publish else None
+                    result = publish_block(opened) if publish else None
                     self._reservation = None  # still busy: a `close` from now on must not discard what is published
                     return result
                 if publish:
@@ -460,15 +546,29 @@ class Writer(Generic[T]):
             "entered; call reserve again"
         )
 
-    def _publish_reserved(self, opened: OpenReservation) -> WriteResult:
+    def _publish_reserved(self, opened: OpenReservation, size: int) -> WriteResult:
         # The time is that of the publish: the block may have taken a while.
-        value: Encoded = (uninitialized(opened.size), raw.ID, time.monotonic())
+        value: Encoded = (uninitialized(size), raw.ID, time.monotonic())
         try:
-            return self._commit(opened.ownership, opened.prepared, opened.size, value)
+            return self._commit(opened.ownership, opened.prepared, size, value)
         except StaleIncarnationError:  # removed by force during the block: copy the value into the next incarnation
             self._next_name_check = 0.0
-            view = opened.ownership.data.payload_view(opened.prepared.idx, opened.size)
+            view = opened.ownership.data.payload_view(opened.prepared.idx, size)
             return self._write(raw.ID, raw.encode(view), None)
+
+    def _publish_draft(self, opened: OpenReservation, draft: Draft) -> WriteResult:
+        owned, prepared = opened.ownership, opened.prepared
+        update = owned.data.update
+        codec = codecs.by_id(update.codec)
+        payload = draft.encoded(codecs.encoder_of(codec, self._enc_hook if codec.NAME == self._codec.NAME else None))
+        if payload is not None:
+            return self._write(codecs.id_of(codec, payload), payload, None)
+        try:
+            checksum = owned.commit_update(prepared)
+        except StaleIncarnationError:  # as above
+            self._next_name_check = 0.0
+            return self._write(update.codec, raw.encode(update.payload()), None)
+        return self._note_written(owned, prepared, update.size, checksum, update.copied + update.changes.size)
 
     def _invalidate_reservation(self) -> None:
         """Make an open Reservation fail. If its block still writes to its memory, no reader reads that memory."""

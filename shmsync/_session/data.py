@@ -12,9 +12,12 @@ from shmsync._core.layout import (
     PAYLOAD_AT,
     Names,
     checksum_of,
+    index_of,
     pack_data_header,
     parse_data_header,
 )
+from shmsync._core.stale import forget
+from shmsync._session import updates
 from shmsync._session.held import describe_held
 from shmsync._shm.capacity import free_bytes
 from shmsync._shm.segment import (
@@ -32,9 +35,12 @@ from shmsync.errors import CapacityError, DataReadError, DataWriteError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shmsync._core.layout import DataHeader
     from shmsync._core.lifecycle import NameOwner
     from shmsync._session.state_file import StateFile
+    from shmsync._session.updates import OpenUpdate
     from shmsync._shm.segment import Segment
+    from shmsync.codecs._changes import Changes
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -54,12 +60,14 @@ class ReusableMapping(Mapping):
 
     Attributes:
         sizes: the sizes of payloads in bytes for which its memory is used again.
+        stale: where it differs from the newest version, if that is known: see `shmsync._core.stale`.
     """
 
-    __slots__ = ("sizes",)
+    __slots__ = ("sizes", "stale")
 
     def __init__(self, segment: Segment, index: int, generation: int) -> None:
         super().__init__(segment, index, generation, writable=True)
+        self.stale: tuple[int, Changes] | None = None
         least = 0 if self.size <= _SMALL else -(-self.size // _SHRINK_BELOW)
         self.sizes = range(max(0, least - PAYLOAD_AT), self.size - PAYLOAD_AT + 1)
 
@@ -81,6 +89,8 @@ class DataSegments:
         self._mode = mode
         self._mappings: list[ReusableMapping | None] = [None, None]
         self._opened = [False, False]
+        self._newest: DataHeader
+        self.update: OpenUpdate
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
         """Return whether the inode of `generation` is mapped, named, and fits a payload of `size` bytes."""
@@ -190,12 +200,57 @@ class DataSegments:
         """Return a writable view of the memory of the next payload."""
         mapping = self._mappings[index]
         assert mapping is not None
+        forget(mapping)
         return mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
+
+    def newest_header(self, seq: int, generation: int) -> DataHeader:
+        """Return the header of the newest version, which an update begins with.
+
+        Args:
+            seq: its sequence number.
+            generation: generation of its inode.
+
+        Raises:
+            DataReadError: its segment is missing or damaged.
+        """
+        index = index_of(seq)
+        self.is_reusable(index, generation, 0)  # maps that of a previous writer
+        mapping = self._mappings[index]
+        name = self._names.data[index]
+        header = None if mapping is None else parse_data_header(name, mapping.copy(0, PAYLOAD_AT), mapping.size)
+        if header is None or header[:3] != (self._incarnation, generation, seq):
+            raise updates.no_newest(name, seq)
+        self._newest = header
+        return header
+
+    def catch_up(self, index: int, newest: int) -> None:
+        """Make the payload of a prepared segment equal to that of version `newest`, the last of `newest_header`."""
+        target, source = self._mappings[index], self._mappings[1 - index]
+        assert target is not None and source is not None and self._newest.seq == newest
+        self.update = updates.catch_up(target, source, self._newest)
+
+    def begin(self, index: int, payload: Payload, codec: int) -> None:
+        """Begin an update with another value than the newest version, in a prepared segment."""
+        target = self._mappings[index]
+        assert target is not None
+        forget(target)
+        self.update = updates.begin(target, payload, codec)
+
+    def finish_update(self, index: int, generation: int, seq: int) -> int:
+        """Write checksum and header of a payload that was changed in place; return the checksum."""
+        update = self.update
+        assert update.target is self._mappings[index]
+        return updates.finish(update, (self._incarnation, generation, seq))
+
+    def note_update(self, seq: int) -> None:
+        """Note that the update was published."""
+        updates.note(self.update, seq)
 
     def write(self, index: int, generation: int, seq: int, value: Encoded) -> int:
         """Write payload and header over an older version; return the checksum of the payload."""
         mapping = self._mappings[index]
         assert mapping is not None
+        forget(mapping)
         return fill(mapping, (self._incarnation, generation, seq), value)
 
     def try_write(self, index: int, generation: int, seq: int, value: Encoded) -> int | None:

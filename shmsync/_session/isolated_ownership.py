@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
 from shmsync._core.layout import PAGE, PAYLOAD_AT
 from shmsync._core.lifecycle import StaleIncarnationError
+from shmsync._session import updates
 from shmsync._session.data import fill
-from shmsync._session.data_name import newest_label
+from shmsync._session.data_name import header_of, newest_label
 from shmsync._session.ownership import Ownership
 from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
 from shmsync._util.os_errors import raised_as
-from shmsync.errors import DataWriteError
+from shmsync.errors import DataReadError, DataWriteError
 
 if TYPE_CHECKING:
-    from shmsync._core.layout import Names
+    from shmsync._core.layout import DataHeader, Names
     from shmsync._core.lifecycle import NameOwner
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.create_options import CreateOptions
     from shmsync._session.data import Encoded
     from shmsync._session.state_file import StateFile
+    from shmsync._session.updates import OpenUpdate
+    from shmsync.codecs._gather import Payload
 
 
 _TOKEN_BYTES = 8
@@ -57,6 +60,9 @@ class NextVersion:
         self._unpublished = ""
         self._creator = 0
         self._mapping: Mapping | None = None
+        self._source: Mapping
+        self._newest: DataHeader
+        self.update: OpenUpdate
 
     def newest(self) -> Label | None:
         """Return the label of what the data name leads to; None if that is not a version of this incarnation."""
@@ -83,6 +89,40 @@ class NextVersion:
         """Return a writable view of the memory of the next payload."""
         assert self._mapping is not None
         return self._mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
+
+    def newest_header(self, seq: int, _: int) -> DataHeader:
+        """Return the header of the newest version, which an update begins with.
+
+        Raises:
+            DataReadError: it is missing or damaged.
+        """
+        name = self._names.data[INDEX]
+        try:
+            with open_segment(name, writable=False) as segment, raised_as(DataReadError, f"map {name}"):
+                header = header_of(name, segment)
+                self._source = Mapping(segment, INDEX, header.generation, writable=False)
+        except OSError:
+            raise updates.no_newest(name, seq) from None
+        if (header.incarnation, header.seq) != (self._incarnation, seq):
+            raise updates.no_newest(name, seq)
+        self._newest = header
+        return header
+
+    def catch_up(self, _: int, newest: int) -> None:
+        """Copy the payload of version `newest`, whose header `newest_header` has returned."""
+        assert self._mapping is not None and self._newest.seq == newest
+        self.update = updates.copy_all(self._mapping, self._source, self._newest)
+        del self._source
+
+    def begin(self, _: int, payload: Payload, codec: int) -> None:
+        """Begin an update with another value than the newest version."""
+        assert self._mapping is not None
+        self.update = updates.begin(self._mapping, payload, codec)
+
+    def finish_update(self, _: int, generation: int, seq: int) -> int:
+        """Write checksum and header of a payload that was changed in place; return the checksum."""
+        assert self.update.target is self._mapping
+        return updates.finish(self.update, (self._incarnation, generation, seq))
 
     def fill(self, label: Label, value: Encoded) -> int:
         """Write payload and header; return the checksum of the payload."""
@@ -146,6 +186,7 @@ class IsolatedOwnership(Ownership):
         self.data = data  # type: ignore[assignment] # what the Writer uses of it is the same
         self._publisher = publisher  # type: ignore[assignment] # the same
         self.prepare = publisher.prepare
+        self.prepare_update = publisher.prepare_update
 
     @staticmethod
     def _adopt_permissions(names: Names, mode: int) -> None:
@@ -162,6 +203,10 @@ class IsolatedOwnership(Ownership):
             StaleIncarnationError: the incarnation was ended; nothing was published.
         """
         return self._publisher.commit(prepared, value)
+
+    def commit_update(self, prepared: PreparedWrite) -> int:
+        """Publish a payload that was changed in place, and wake the waiters; return its checksum. Raises the same."""
+        return self._publisher.commit_update(prepared)
 
     def record_outdated(self, prepared: PreparedWrite) -> None:
         """Do nothing: there is no slot to record it in."""

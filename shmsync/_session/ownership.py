@@ -6,14 +6,16 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import VERSION_AT
+from shmsync._core.layout import VERSION_AT, index_of
 from shmsync._core.protocol import Publisher
 from shmsync._session.control import open_control_segment
 from shmsync._session.data import DataSegments, Encoded
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import WriterTable
+from shmsync._session.state import NO_VALUE
 
 if TYPE_CHECKING:
+    from shmsync._core.layout import DataHeader
     from shmsync._core.lifecycle import NameOwner
     from shmsync._core.protocol import PreparedWrite
     from shmsync._session.create_options import CreateOptions
@@ -64,6 +66,7 @@ class Ownership:
         self._load_waiters = self._table.waiters.load
         self._owes_wake = False  # `waiters` was cleared, and nothing has been published since
         self.prepare = publisher.prepare
+        self.prepare_update = publisher.prepare_update
 
     def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
         """Publish a value if nothing prevents it: the fast path of `prepare` and `commit`.
@@ -88,9 +91,30 @@ class Ownership:
         """
         had_waiters = self._notifier.disarm() or self._owes_wake
         checksum = self._publisher.commit(prepared, value)
+        self._notify(had_waiters=had_waiters)
+        return checksum
+
+    def commit_update(self, prepared: PreparedWrite) -> int:
+        """Publish a payload that was changed in place, and wake the waiters; return its checksum. Raises the same."""
+        had_waiters = self._notifier.disarm() or self._owes_wake
+        checksum = self._publisher.commit_update(prepared)
+        self._notify(had_waiters=had_waiters)
+        return checksum
+
+    def _notify(self, *, had_waiters: bool) -> None:
         self._notifier.notify(had_waiters=had_waiters)
         self._owes_wake = False
-        return checksum
+
+    def newest_header(self) -> DataHeader | None:
+        """Return the header of the newest version, which an update begins with; None if there is none.
+
+        Raises:
+            DataReadError: its segment is missing or damaged.
+        """
+        seq = self.version.load()
+        if seq in NO_VALUE:
+            return None
+        return self.data.newest_header(seq, self.state.words.generations[index_of(seq)].load())
 
     def record_outdated(self, prepared: PreparedWrite) -> None:
         """Record since when readers have held the memory that a write replaced. For tools only."""

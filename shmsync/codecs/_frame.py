@@ -28,6 +28,10 @@ _HEADER = struct.Struct("=B3xIQ")
 _DESCRIPTOR = struct.Struct("=QQ")
 
 
+_SLACK_FROM = 16 * 1024
+_BODY_ALIGNMENT = 256
+
+
 class Buffer(NamedTuple):
     """An out-of-band buffer: its content, and its size in bytes."""
 
@@ -43,7 +47,10 @@ def pack(body: Bytes, buffers: Sequence[Buffer]) -> GatherList:
 def pack_many(body: Bytes, sources: Sequence[Source], sizes: Sequence[int]) -> GatherList:
     """Return a frame of a body and buffers. There may be thousands, so most of the work runs in C."""
     count = len(sizes)
-    offsets = _aligned(_HEADER.size + _DESCRIPTOR.size * count + len(body), sizes)
+    at = _HEADER.size + _DESCRIPTOR.size * count + len(body)
+    if sum(sizes) >= _SLACK_FROM:  # so that an update of the body seldom moves the buffers
+        at += -at % _BODY_ALIGNMENT
+    offsets = _aligned(at, sizes)
     descriptors = struct.pack(f"={2 * count}Q", *chain.from_iterable(zip(offsets, sizes, strict=True)))
     frame = GatherList()
     frame.add(_HEADER.pack(MAGIC, count, len(body)) + descriptors)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
 _MAX_ATTEMPTS = 8
+_MAX_I64 = (1 << 63) - 1
 _VECTORIZED_UNTIL = 1 << 31  # an entry and its bucket fit into 64 bits
 
 
@@ -221,6 +222,33 @@ class IntegerKeyIndex(_Chains):
                 return link - 1
             link = self._next(link)
         return -1
+
+    def find_many(self, numpy: Any, keys: Any) -> Any:
+        """Return the entries of an array of integers, as an array of int64; -1 for those that the map does not contain.
+
+        All chains are followed together: a step for the longest of them, not for each key.
+        """
+        heads, links = numpy.frombuffer(self._heads, numpy.uint32), numpy.frombuffer(self._links, numpy.uint32)
+        known = numpy.frombuffer(self._keys, numpy.int64 if self._keys.format == "q" else numpy.uint64)
+        keys = keys.astype(numpy.int64 if keys.dtype.kind == "i" else numpy.uint64)
+        entries = numpy.full(len(keys), -1, numpy.int64)
+        left = numpy.arange(len(keys))
+        if keys.dtype != known.dtype:  # neither contains what the other one cannot
+            left = numpy.flatnonzero(keys <= numpy.uint64(_MAX_I64) if keys.dtype == numpy.uint64 else keys >= 0)
+        at = heads[keys[left] % self._prime].astype(numpy.int64)
+        keys = keys.astype(known.dtype)
+        while True:
+            is_inside = (at > 0) & (at <= len(links))
+            left, at = left[is_inside], at[is_inside]
+            if not len(left):
+                return entries
+            is_found = known[at - 1] == keys[left]
+            entries[left[is_found]] = at[is_found] - 1
+            left, at = left[~is_found], at[~is_found]
+            following = links[at - 1].astype(numpy.int64)
+            if (following >= at).any():
+                raise damaged("a hash table contains a cycle")
+            at = following
 
 
 class BinaryKeyIndex(_Chains):

@@ -41,6 +41,11 @@ class _MapEntries:
         self.find = find or _SmallKeyIndex(dict(zip(self.plain_keys(), indices, strict=True)))
 
     @property
+    def values_column(self) -> Column:
+        """The column of the values."""
+        return self._values
+
+    @property
     def key(self) -> Callable[[int], Any]:
         """A function that returns the key of an entry."""
         return self._keys.key_getter()

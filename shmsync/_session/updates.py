@@ -1,0 +1,107 @@
+"""Updates in place: bring an older copy up to date, and finish what was changed in it. See `shmsync._core.stale`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from shmsync._core.layout import PAYLOAD_AT, pack_data_header
+from shmsync._core.stale import note_copied, note_published, stale_bytes
+from shmsync.codecs import _blocks, _gather
+from shmsync.codecs._changes import Changes
+from shmsync.errors import DataReadError
+
+if TYPE_CHECKING:
+    from shmsync._core.layout import DataHeader
+    from shmsync._session.data import ReusableMapping
+    from shmsync._shm.segment import Mapping
+    from shmsync.codecs._gather import Payload
+
+_TRACK_FROM = 64 * 1024
+"""Segments of up to this many bytes are copied in full. Small values are written there without dropping a record first:
+see `DataSegments.try_write`, which never uses larger segments."""
+_COPY_ALL_FROM = 2
+"""All is copied if more than one in this many bytes is stale."""
+
+
+class OpenUpdate:
+    """An update that is not published yet.
+
+    Attributes:
+        target: the segment of the next version.
+        source: that of the newest version, if the update began with a copy of it.
+        size: size of the payload in bytes.
+        codec: number of the codec.
+        changes: what may differ from the newest version.
+        copied: how many bytes were copied.
+    """
+
+    __slots__ = ("changes", "codec", "copied", "size", "source", "target")
+
+    def __init__(self, target: Mapping, source: Mapping | None, size: int, codec: int, copied: int) -> None:
+        self.target = target
+        self.source = source
+        self.size = size
+        self.codec = codec
+        self.changes = Changes()
+        self.copied = copied
+
+    def payload(self) -> memoryview:
+        """Return a writable view of the payload."""
+        return self.target.view(PAYLOAD_AT, PAYLOAD_AT + self.size)
+
+
+def catch_up(target: ReusableMapping, source: ReusableMapping, header: DataHeader) -> OpenUpdate:
+    """Make the payload of `target` equal to that of `source`, the newest version, whose header is given."""
+    stale: Changes | None = stale_bytes(target, header.seq)
+    if stale is None or stale.size * _COPY_ALL_FROM > header.size:
+        update = copy_all(target, source, header)
+    else:
+        update = OpenUpdate(target, source, header.size, header.codec, stale.size)
+        stale.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size))
+    if target.size > _TRACK_FROM:
+        note_copied(target, header.seq, update.changes)
+    return update
+
+
+def copy_all(target: Mapping, source: Mapping, header: DataHeader) -> OpenUpdate:
+    """Copy the whole payload."""
+    update = OpenUpdate(target, source, header.size, header.codec, header.size)
+    _blocks.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size), len)
+    return update
+
+
+def begin(target: Mapping, payload: Payload, codec: int) -> OpenUpdate:
+    """Begin an update with an encoded value."""
+    size = len(payload)
+    update = OpenUpdate(target, None, size, codec, size)
+    _gather.copy_into(update.payload(), payload)
+    update.changes.add(0, size)
+    return update
+
+
+def finish(update: OpenUpdate, label: tuple[int, int, int]) -> int:
+    """Write checksum and header; return the checksum.
+
+    Args:
+        update: the update.
+        label: incarnation, generation and sequence number.
+    """
+    checksum = _blocks.checksum(update.payload())
+    header = pack_data_header(*label, update.size, checksum, update.codec, int(time.monotonic()))
+    update.target.memory[:PAYLOAD_AT] = header
+    return checksum
+
+
+def note(update: OpenUpdate, seq: int) -> None:
+    """Note that an update was published as version `seq`."""
+    target, source = update.target, update.source
+    if source is not None and source.size > _TRACK_FROM:
+        note_published(target, source, (), seq, update.changes)  # type: ignore[arg-type] # both are reusable
+
+
+def no_newest(segment: str, seq: int) -> DataReadError:
+    """Return the error for a segment that does not contain the newest version."""
+    return DataReadError(
+        f"{segment} does not contain version {seq}, which an update begins with; write the value in full"
+    )
