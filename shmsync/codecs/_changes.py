@@ -105,8 +105,8 @@ class Changes:
     def copy(self, target: memoryview, source: memoryview) -> None:
         """Copy the parts from one payload to another one of the same size."""
         for start, stop in self._ranges:
-            stop = min(stop, len(target))
-            _blocks.copy(target[start:stop], source[start:stop], _ignore)
+            last = min(stop, len(target))
+            _blocks.copy(target[start:last], source[start:last], _ignore)
         for base, size, rows in self._rows:
             to, of = rows_of(target, base, size), rows_of(source, base, size)
             for part in _parts(rows, size):

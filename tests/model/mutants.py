@@ -117,6 +117,14 @@ def threads_with_views() -> Scenario:
     return make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True)
 
 
+def two_updates() -> Scenario:
+    return make_scenario("values are updated in place", a_reader(reads), last=4, updates=True)
+
+
+def updates_of_retained() -> Scenario:
+    return make_scenario("retained values are updated", a_reader(gets, gets), last=4, retains=True, updates=True)
+
+
 def successor() -> Scenario:
     return make_scenario("the writer is killed", a_reader(reads), last=4, killable=(0,), successor=True)
 
@@ -163,6 +171,28 @@ _NOT_REUSABLE = """\
 """
 
 MUTANTS = [
+    Mutant(
+        "an update copies to the older segment before the scan",
+        protocol,
+        "        prepared = self.prepare(size, grace)\n        self._segments.catch_up(prepared.idx, prepared.seq - 1)",
+        "        self._segments.catch_up(index_of(self._version.load() + 1), self._version.load())\n"
+        "        prepared = self.prepare(size, grace)",
+        two_updates,
+    ),
+    Mutant(
+        "an update is finished after its version is published",
+        protocol,
+        "        checksum = self._segments.finish_update(index, generation, seq)\n        self._advance(seq)\n",
+        "        self._advance(seq)\n        checksum = self._segments.finish_update(index, generation, seq)\n",
+        two_updates,
+    ),
+    Mutant(
+        "an update is made in the segment that is current",
+        protocol,
+        "        self._segments.catch_up(prepared.idx, prepared.seq - 1)",
+        "        self._segments.catch_up(1 - prepared.idx, prepared.seq - 1)",
+        updates_of_retained,
+    ),
     Mutant(
         "the second load of the version is skipped (rule A)",
         protocol,

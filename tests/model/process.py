@@ -401,7 +401,7 @@ class ModelSegments:
             self.opened[index] = True
             self.mapped[index] = self.port.do("open", index)
         mapped = self.mapped[index]
-        return mapped is not None and mapped[1] == generation
+        return mapped is not None and mapped[1] == generation > 0  # 0: its header has not been written
 
     def replacement_cost(self, size: int) -> float:
         return 1.0
@@ -424,6 +424,15 @@ class ModelSegments:
             for content in (TORN, seq):
                 self.port.do("fill", mapped[0], generation, content)
         return 0
+
+    def catch_up(self, index: int, newest: int) -> None:
+        self.spoil(index)
+
+    def finish_update(self, index: int, generation: int, seq: int) -> int:
+        return self.write(index, generation, seq, None)
+
+    def note_update(self, seq: int) -> None:
+        """Do nothing: see `test_updates`."""
 
     def try_write(self, index: int, generation: int, seq: int, value: None) -> int | None:
         mapped = self.mapped[index]

@@ -43,13 +43,15 @@ def publishes(
     *,
     counted: bool = False,
     aborts: bool = False,
+    updates: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
 ) -> Callable[[Port], Bodies]:
     """Return the spec of a writer that publishes until `last` is the version.
 
     With `after`, it starts once that process has ended. With `aborts`, it aborts the first attempt at each version: it
-    prepares the segment, writes half a version into it, and gives up. With `lowers`, it tries to lower the high-water
+    prepares the segment, writes half a version into it, and gives up. With `updates`, it changes each version but the first
+    in place; with both, it aborts an update. With `lowers`, it tries to lower the high-water
     mark at each version. With `alone`, it waits after the first version until these processes have ended, and must then
     find no reason for new memory but the one that creates the second segment.
     """
@@ -74,10 +76,13 @@ def publishes(
                 port.do("after", other)
             while version.load() < last:
                 clock.begin()
-                if aborts:
+                if aborts and updates:
+                    publisher.prepare_update(0, 1.0)
+                    clock.begin()
+                elif aborts:
                     segments.spoil(index_of(publisher.prepare(0, 1.0).seq))
                     clock.begin()
-                prepared = _publish(publisher)
+                prepared = _update(publisher) if updates else _publish(publisher)
                 _judge(port, prepared, counted=counted, alone=bool(alone))
                 del prepared
 
@@ -92,6 +97,12 @@ def _publish(publisher: Publisher[None]) -> PreparedWrite | None:
         return None
     prepared = publisher.prepare(0, 1.0)
     publisher.commit(prepared, None)
+    return prepared
+
+
+def _update(publisher: Publisher[None]) -> PreparedWrite:
+    prepared = publisher.prepare_update(0, 1.0)
+    publisher.commit_update(prepared)
     return prepared
 
 
@@ -260,6 +271,7 @@ def make_scenario(
     retains: bool = False,
     counted: bool = False,
     aborts: bool = False,
+    updates: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
 ) -> Scenario:
@@ -276,6 +288,7 @@ def make_scenario(
         retains: whether a reader retains values. If not, loading a hazard word is not a scheduling point.
         counted: whether evictions, replacements, resets and deaths are counted.
         aborts: whether the writer aborts the first attempt at each version, like a `reserve` that raises.
+        updates: whether the writer changes each version but the first in place.
         lowers: whether the writer tries to lower the high-water mark at each version.
         alone: processes that have ended before the writer publishes its second version.
     """
@@ -285,7 +298,7 @@ def make_scenario(
     if not forked:
         constant |= {*SEALED}
     writers = constant | {VERSION, *GENERATION}
-    first = publishes(slots, last, counted=counted, aborts=aborts, lowers=lowers, alone=alone)
+    first = publishes(slots, last, counted=counted, aborts=aborts, updates=updates, lowers=lowers, alone=alone)
     roles = [Role("the writer", first, 0 in killable, writers)]
     roles += [
         Role(f"reader {number}", spec(slots), number in killable, constant, reads=True)
@@ -316,6 +329,17 @@ def standard() -> list[Scenario]:
         make_scenario("the writer killed at any step", a_reader(reads), last=5, killable=(0,), successor=True),
         make_scenario("aborted writes", a_reader(reads), last=4, killable=(0,), successor=True, aborts=True),
         make_scenario("aborted writes, retained values", a_reader(gets, gets), last=4, retains=True, aborts=True),
+        make_scenario("updates in place", a_reader(reads, reads), last=5, killable=(1,), updates=True),
+        make_scenario(
+            "aborted updates in place, retained values",
+            a_reader(gets, gets),
+            last=4,
+            retains=True,
+            killable=(0,),
+            successor=True,
+            aborts=True,
+            updates=True,
+        ),
         make_scenario(
             "a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=2, forked=True, retains=True
         ),
