@@ -5,16 +5,16 @@ one. It is brought up to date by what has changed since, and then changed: the c
 
 With each inode that may be written to again, the writer keeps a record in its own memory: which bytes are *stale*.
 
-Invariant: while the newest version is the one that a record names, every byte of its inode outside the record equals that
-byte of the newest version. A record of more bytes is right, too. Without a record, all bytes count as stale, so what is
-not known costs a full copy, and never a wrong byte. Hence:
+Invariant: while the newest version is the one that a record names, every byte of its inode outside the record equals
+that byte of the newest version. A record of more bytes is right, too. Without a record, all bytes count as stale, so
+what is not known costs a full copy, and never a wrong byte. Hence:
 
 1. A byte is added before it is changed, and a record is emptied after the copy that makes it true (`note_copied`). An
    abort, an exception or a signal at any step then needs no handling.
 2. A record names the newest version, and only an update that is published changes that (`note_published`). So a full
    write, or another writer, makes all records void by publishing: there is nothing to note.
-3. Before an inode is written in full, its record is dropped (`forget`): the write may be interrupted, and then nothing is
-   published.
+3. Before an inode is written in full, its record is dropped (`forget`): the write may be interrupted, and then nothing
+   is published.
 
 `tests/model/test_updates.py` runs this under every sequence of updates, writes, interruptions and replacements.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 from shmsync._handles.reader import Reader
 from shmsync._handles.snapshot import T
 from shmsync._handles.writer import Writer
+from shmsync._session.pinned import UNSET
 from shmsync._shm import fork
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from shmsync._handles.reservation import Reservation
+    from shmsync._handles.update import Update
     from shmsync._types import WriteResult, WriterStats
 
 
@@ -122,6 +124,10 @@ class Synchronizer(Reader[T]):
     def reserve(self, size: int, *, grace_duration: float | timedelta | None = None) -> Reservation:
         """Return the memory of the next version, to be written in place. See `Writer.reserve`."""
         return self._writing().reserve(size, grace_duration=grace_duration)
+
+    def update(self, *, initial: Any = UNSET, grace_duration: float | timedelta | None = None) -> Update:
+        """Return the newest value, to be changed in place. See `Writer.update`."""
+        return self._writing().update(initial=initial, grace_duration=grace_duration)
 
     def unlink(self) -> None:
         """Remove the name and its segments. See `Writer.unlink`."""

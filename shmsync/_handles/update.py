@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shmsync.codecs._drafts import Draft
 from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from shmsync._handles.reservation import OpenReservation
     from shmsync._types import WriteResult
+    from shmsync.codecs._drafts import Draft
 
 
 class UpdatingWriter(Protocol):

@@ -226,7 +226,9 @@ class DataSegments:
     def catch_up(self, index: int, newest: int) -> None:
         """Make the payload of a prepared segment equal to that of version `newest`, the last of `newest_header`."""
         target, source = self._mappings[index], self._mappings[1 - index]
-        assert target is not None and source is not None and self._newest.seq == newest
+        assert target is not None
+        assert source is not None
+        assert self._newest.seq == newest
         self.update = updates.catch_up(target, source, self._newest)
 
     def begin(self, index: int, payload: Payload, codec: int) -> None:

@@ -110,7 +110,8 @@ class NextVersion:
 
     def catch_up(self, _: int, newest: int) -> None:
         """Copy the payload of version `newest`, whose header `newest_header` has returned."""
-        assert self._mapping is not None and self._newest.seq == newest
+        assert self._mapping is not None
+        assert self._newest.seq == newest
         self.update = updates.copy_all(self._mapping, self._source, self._newest)
         del self._source
 

@@ -1,7 +1,7 @@
 """Which bytes of a payload an update has changed.
 
-Two kinds: ranges of bytes; and rows, given by an integer array, of an array that begins at an offset. Both may cover more
-than what was changed, never less. Rows cost no Python step each, so a million of them are recorded at NumPy's speed.
+Two kinds: ranges of bytes; and rows of an array that begins at an offset, given by an array of their numbers. Both may
+cover more than what was changed, never less. Rows cost no Python step each: a million are recorded at NumPy's speed.
 """
 
 from __future__ import annotations

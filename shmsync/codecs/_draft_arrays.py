@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy
+import numpy  # noqa: ICN001 - as in the other modules, which get it from a function
 
-from shmsync.errors import EntityWriteError
+from shmsync.errors import EntityWriteError, ShmSyncError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,8 @@ class DraftArray(numpy.ndarray[Any, Any]):
     def _change(self, key: Any, apply: Callable[[Any], Any]) -> None:
         try:
             apply(self._writable(key))
+        except ShmSyncError:
+            raise
         except (TypeError, ValueError, IndexError) as error:
             raise EntityWriteError(f"cannot assign to this part of an array of shape {self.shape}: {error}") from error
 

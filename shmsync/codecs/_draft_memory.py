@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shmsync._shm import fork
 from shmsync._shm.ffi import BYTES, ffi
 from shmsync._shm.fork import alive
 from shmsync.codecs import _numpy
@@ -30,11 +31,14 @@ class DraftMemory:
         self._payload: memoryview | None = payload
         self.readable = payload.toreadonly()
         self.changes = changes
+        fork.call_after(self)
         self._address = _address_of(self.readable)
 
     def close(self) -> None:
         """Refuse all further changes."""
         self._payload = None
+
+    after_fork_in_child = close
 
     @property
     def payload(self) -> memoryview:

@@ -1,9 +1,9 @@
 """The draft of an update: the newest value, to be changed.
 
-Two kinds of change. *In place*: elements of arrays and rows of maps are written into the memory of the next version, and
-recorded. *Structural*: a new key, another shape, a string: the plain parts of the value are Python objects until the
-block ends, and then encoded anew. If that moves none of the arrays, only the plain parts are written; otherwise the whole
-value is written in full, with the same result.
+Two kinds of change. *In place*: elements of arrays and rows of maps are written into the memory of the next version,
+and recorded. *Structural*: a new key, another shape, a string: the plain parts of the value are Python objects until
+the block ends, and then encoded anew. If that moves none of the arrays, only the plain parts are written; otherwise the
+whole value is written in full, with the same result.
 
 A value in an archive is not made of Python objects. Its first structural change makes plain objects of all of it.
 """
@@ -126,7 +126,9 @@ class Draft:
     def assign(self, path: Path, key: Any, value: Any) -> None:
         """Assign a value to a key of the container at a path: in place if its memory can hold it."""
         if isinstance(value, (DraftMap, DraftList)):
-            raise EntityWriteError(f"cannot assign a part of a draft to {key!r}; assign a copy of it, such as dict(...)")
+            raise EntityWriteError(
+                f"cannot assign a part of a draft to {key!r}; assign a copy of it, such as dict(...)"
+            )
         container = self.at(path)
         if not self._assign_in_place(container, key, value):
             self.plain_at(path)[key] = _copied(value)
@@ -147,6 +149,7 @@ class Draft:
             return True  # `draft[key] += ...`: changed already
         self.draft_of_array(found)[...] = value
         return True
+
 
 def check_supported(codec: int) -> None:
     """Check that values of a codec can be changed in place.
@@ -328,8 +331,10 @@ class DraftList(MutableSequence[Any]):
 
 def _is_same(one: Any, other: Any) -> bool:
     """Return whether two arrays have the same elements in memory."""
-    places = [getattr(each, "__array_interface__", None) for each in (one, other)]
-    return places[0] is not None and places[0]["data"][0] == places[1]["data"][0] and one.strides == other.strides
+    if not _numpy.is_array(one):
+        return False
+    places = [each.__array_interface__["data"][0] for each in (one, other)]
+    return places[0] == places[1] and (one.shape, one.strides) == (other.shape, other.strides)
 
 
 def _of_kind(payload: Payload, content: bytes) -> Payload:

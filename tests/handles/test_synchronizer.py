@@ -58,7 +58,7 @@ def test_synchronizer_as_in_the_original(name: str) -> None:
     assert not list(SHM.glob(f"{name}*"))
 
     value = entity(rng, 100)
-    size, reset, version = writer.write(value, grace_duration=1.0)
+    size, reset, version, _ = writer.write(value, grace_duration=1.0)
     assert size > 0
     assert not reset
     assert version == InstanceVersion(1, 0, size, version.checksum)

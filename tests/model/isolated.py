@@ -117,6 +117,13 @@ class Register:
             self.port.do("fill", self.inode, part, *label)
         return value
 
+    def catch_up(self, _: int, newest: int) -> None:
+        for part in ("first", "second"):
+            self.port.do("fill", self.inode, part, 0, newest)
+
+    def finish_update(self, _: int, generation: int, seq: int) -> int:
+        return self.fill(Label(generation, seq), 0)
+
     def publish(self) -> None:
         self.port.do("rename", self.inode)
 
@@ -153,13 +160,13 @@ class Owner:
         create(lambda: None)
 
 
-def writes(register: type[Register]) -> Callable[[Port], Bodies]:
-    """Return the spec of a writer that publishes until there are enough versions."""
+def writes(register: type[Register], *, updates: bool = False) -> Callable[[Port], Bodies]:
+    """Return the spec of a writer that publishes until there are enough versions; with `updates`, by updates."""
 
     def spec(port: Port) -> Bodies:
         def body() -> None:
             port.do("take over")
-            publisher = IsolatedPublisher(
+            publisher: IsolatedPublisher[int] = IsolatedPublisher(
                 Word(port, VERSION),
                 Word(port, GENERATION),
                 register(port),
@@ -172,6 +179,9 @@ def writes(register: type[Register]) -> Callable[[Port], Bodies]:
                 port.do("new incarnation")
                 publisher.settle()
             while port.do("more"):
+                if updates:
+                    publisher.commit_update(publisher.prepare_update(0, 0.0))
+                    continue
                 publisher.commit(publisher.prepare(0, 0.0), 0)
 
         return [body]
@@ -303,6 +313,7 @@ class Search:
         readers: their specs.
         deaths: how many writers die.
         register: the register of the writers.
+        updates: whether they publish by updates.
     """
 
     def __init__(
@@ -311,11 +322,15 @@ class Search:
         readers: tuple[Callable[[Port], Bodies], ...],
         deaths: int,
         register: type[Register] = Register,
+        *,
+        updates: bool = False,
     ) -> None:
         codecs.load()
         self._publishes = publishes
         self._writers = deaths + 1
-        self._automata = [Automaton(writes(register))] * self._writers + [Automaton(spec) for spec in readers]
+        self._automata = [Automaton(writes(register, updates=updates))] * self._writers + [
+            Automaton(spec) for spec in readers
+        ]
         count = len(self._automata)
         no_one: frozenset[int] = frozenset()
         first = State((0, 0), _NO_INODE, (), 0, (), (0,) * count, (None,) * count, no_one, no_one, (0,) * count, deaths)

@@ -227,6 +227,12 @@ class NextVersion:
         self.port.do("fill", self.created, *label)
         return 0
 
+    def catch_up(self, _: int, newest: int) -> None:
+        """Do nothing: see `isolated.Register`."""
+
+    def finish_update(self, _: int, generation: int, seq: int) -> int:
+        return self.fill(Label(generation, seq), None)
+
     def publish(self) -> None:
         if self.port.do("publish", self.created) is False:
             raise StaleIncarnationError

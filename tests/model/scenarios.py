@@ -50,9 +50,9 @@ def publishes(
     """Return the spec of a writer that publishes until `last` is the version.
 
     With `after`, it starts once that process has ended. With `aborts`, it aborts the first attempt at each version: it
-    prepares the segment, writes half a version into it, and gives up. With `updates`, it changes each version but the first
-    in place; with both, it aborts an update. With `lowers`, it tries to lower the high-water
-    mark at each version. With `alone`, it waits after the first version until these processes have ended, and must then
+    prepares the segment, writes half a version into it, and gives up. With `updates`, it changes each version but the
+    first in place; with both, it aborts an update. With `lowers`, it tries to lower the high-water mark at each
+    version. With `alone`, it waits after the first version until these processes have ended, and must then
     find no reason for new memory but the one that creates the second segment.
     """
 

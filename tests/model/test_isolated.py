@@ -125,6 +125,12 @@ WRONG_REGISTERS = (Reusing, UnlinkingFirst, HeaderFirst)
 
 
 @pytest.mark.timeout(0)
+def test_updates() -> None:
+    search = Search(3, TWO, 1, updates=True)
+    assert search.run() is None, "\n".join(search.trace)
+    print(f"{search.states:,} states")
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_every_mutant_is_found(name: str) -> None:
     module, before, after, waiting = MUTANTS[name]

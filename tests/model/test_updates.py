@@ -1,7 +1,7 @@
 """Search what the writer knows about stale memory: every sequence of operations, each interrupted before every line.
 
-The shipped code runs on small payloads. After each publish, the payload must be the value that was meant, and the digest
-of each block that of its bytes. (`test_explorer` covers the readers.)
+The shipped code runs on small payloads. After each publish, the payload must be the value that was meant.
+(`test_explorer` covers the readers.)
 
     pytest tests/model/test_updates.py --slow   # longer sequences
 """
@@ -29,7 +29,7 @@ SIZE = 8
 SHIPPED = {module.__file__ for module in (stale, updates, _changes)}
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - no error
     """Raised by a signal handler."""
 
 
