@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shmsync.codecs._drafts import check_supported, draft_in
 from shmsync.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Update:
         finally:
             if draft is not None:
                 draft.close()
+
+    # For the writer, which does not import the drafts.
+
+    check_supported = staticmethod(check_supported)
+    begin = staticmethod(draft_in)
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]

@@ -17,7 +17,6 @@ from shmsync._core.layout import LAST_SEQ, MAX_READERS, PAYLOAD_AT, names_of, ne
 from shmsync._core.lifecycle import NameOwner, StaleIncarnationError
 from shmsync._handles.reservation import OpenReservation, Reservation
 from shmsync._handles.snapshot import T
-from shmsync._handles.update import Update
 from shmsync._session.create_options import CreateOptions
 from shmsync._session.directory import SegmentDirectory
 from shmsync._session.isolated_ownership import own
@@ -32,7 +31,6 @@ from shmsync._util.backoff import backoff
 from shmsync._util.duration import seconds
 from shmsync._util.weak import WeakRegistry
 from shmsync.codecs import raw
-from shmsync.codecs._drafts import check_supported, draft_in
 from shmsync.codecs._gather import release, uninitialized
 from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, WriteLockConflictError
 
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from shmsync._core.protocol import PreparedWrite
+    from shmsync._handles.update import Update
     from shmsync._session.data import Encoded
     from shmsync._session.ownership import Ownership
     from shmsync._session.state_file import StateFile
@@ -213,6 +212,8 @@ class Writer(Generic[T]):
             InvalidArgumentError: values of its codec cannot be changed in place.
             EntityReadError, DataReadError: the newest value is damaged.
         """
+        from shmsync._handles.update import Update  # noqa: PLC0415 - most writers do not need it
+
         if not self._usable or not alive[0]:
             self._refuse()
         return Update(self, initial, grace_duration)
@@ -443,18 +444,18 @@ class Writer(Generic[T]):
         self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, Draft]:
         def draft_of(owned: Ownership, _: PreparedWrite) -> Draft:
-            return draft_in(owned.data.update)
+            return update.begin(owned.data.update)
 
-        return self._open(update, lambda: self._prepare_update(initial, grace_duration), draft_of)
+        return self._open(update, lambda: self._prepare_update(update, initial, grace_duration), draft_of)
 
     def _prepare_update(
-        self, initial: Any, grace_duration: float | timedelta | None
+        self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
         owned = self._current_ownership(time.monotonic())
         newest = owned.newest_header()
         if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
-            check_supported(newest.codec)
+            update.check_supported(newest.codec)
             return owned, owned.prepare_update(newest.size, grace)
         if initial is UNSET:
             raise UninitializedStateError(
@@ -462,7 +463,7 @@ class Writer(Generic[T]):
             )
         payload = self._encode(initial)
         codec = codecs.id_of(self._codec, payload)
-        check_supported(codec)
+        update.check_supported(codec)
         prepared = owned.prepare(len(payload), grace)
         owned.data.begin(prepared.idx, payload, codec)
         return owned, prepared
