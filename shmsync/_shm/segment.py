@@ -37,7 +37,7 @@ MemoryT = TypeVar("MemoryT", bound=mmap.mmap)
 
 def _max_mappings() -> int:
     try:
-        with open("/proc/sys/vm/max_map_count", encoding="ascii") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open("/proc/sys/vm/max_map_count", "rb") as file:  # noqa: PTH123 - pathlib is slow to import
             limit = int(file.read())
     except (OSError, ValueError):
         limit = 65530  # the kernel's default
