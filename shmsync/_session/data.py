@@ -7,14 +7,18 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from shmsync._core.digests import Digester
 from shmsync._core.layout import (
     PAGE,
     PAYLOAD_AT,
     Names,
     checksum_of,
     index_of,
+    largest_payload,
     pack_data_header,
     parse_data_header,
+    required_size,
+    table_span,
 )
 from shmsync._core.stale import forget
 from shmsync._session import updates
@@ -69,7 +73,7 @@ class ReusableMapping(Mapping):
         super().__init__(segment, index, generation, writable=True)
         self.stale: tuple[int, Changes] | None = None
         least = 0 if self.size <= _SMALL else -(-self.size // _SHRINK_BELOW)
-        self.sizes = range(max(0, least - PAYLOAD_AT), self.size - PAYLOAD_AT + 1)
+        self.sizes = range(max(0, least - PAYLOAD_AT), largest_payload(self.size) + 1)
 
 
 class DataSegments:
@@ -132,7 +136,7 @@ class DataSegments:
             DataWriteError: the segment cannot be created.
             StaleIncarnationError: the name does not lead to this incarnation any more.
         """
-        need = PAYLOAD_AT + size
+        need = required_size(size)
         previous = self._mappings[index]
         # A large segment that grows may grow again.
         spare = need // _HEADROOM if previous is not None and _SMALL < need > previous.size else 0
@@ -307,6 +311,9 @@ def fill(mapping: Mapping, label: tuple[int, int, int], value: Encoded) -> int:
     """
     payload, codec, now = value
     size = len(payload)
-    checksum = _gather.copy_into(mapping.view(PAYLOAD_AT, PAYLOAD_AT + size), payload)
+    memory = mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
+    digester = Digester(memory)
+    _gather.copy_into(memory, payload, digester.advance)
+    checksum = digester.finish(mapping.view(*table_span(size)))
     mapping.memory[:PAYLOAD_AT] = pack_data_header(*label, size, checksum, codec, int(now))
     return checksum

@@ -8,7 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX, can_continue
-from shmsync._core.layout import LINE, PAGE, PAYLOAD_AT, STATE_SIZE, pack_readers_header, readers_belong, readers_size
+from shmsync._core.layout import (
+    LINE,
+    PAGE,
+    STATE_SIZE,
+    pack_readers_header,
+    readers_belong,
+    readers_size,
+    required_size,
+)
 from shmsync._core.lifecycle import DATA
 from shmsync._session.control import map_control_segment, open_control_segment
 from shmsync._session.data_name import newest_label, unlink_unpublished
@@ -122,7 +130,7 @@ class SegmentDirectory:
         staged = self._names.staged[INDEX]  # found and removed by any writer, if this one dies
         self.unlink_staged(INDEX)
         try:
-            create_segment(staged, -(-(PAYLOAD_AT + size) // PAGE) * PAGE + STATE_SIZE + table, 0o600).close()
+            create_segment(staged, -(-required_size(size) // PAGE) * PAGE + STATE_SIZE + table, 0o600).close()
         except FileExistsError:
             return  # of another user
         except CapacityError as error:

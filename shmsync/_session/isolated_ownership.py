@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
-from shmsync._core.layout import PAGE, PAYLOAD_AT
+from shmsync._core.layout import PAGE, PAYLOAD_AT, required_size
 from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._session import updates
 from shmsync._session.data import fill
@@ -78,7 +78,7 @@ class NextVersion:
         name = self._names.unpublished(os.urandom(_TOKEN_BYTES))
         self._unpublished, self._creator = name, os.getpid()  # first: an exception from a signal handler may follow
         try:
-            created = create_segment(name, -(-(PAYLOAD_AT + size) // PAGE) * PAGE, self._mode)
+            created = create_segment(name, -(-required_size(size) // PAGE) * PAGE, self._mode)
         except FileExistsError:
             return False
         with created as segment, raised_as(DataWriteError, f"map {self._names.data[INDEX]}"):

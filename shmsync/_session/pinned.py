@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shmsync import codecs
-from shmsync._core.layout import PAYLOAD_AT, DataHeader
+from shmsync._core.digests import damaged
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, required_size, table_span
 from shmsync._types import InstanceVersion, instance_version
-from shmsync.codecs import _blocks
 from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shmsync.codecs import NumberedCodec
 
 UNSET: Any = object()
+_SHOWN = 3  # damaged ranges in a message
 
 
 class ClosedVersion:
@@ -86,9 +87,19 @@ class PinnedVersion(ClosedVersion):
         Raises:
             IntegrityError: payload and checksum do not match.
         """
-        found = _blocks.checksum(self.view())
-        if found != self._header.checksum:
-            raise IntegrityError(
-                f"version {self.seq}: the payload of {self._header.size} bytes has checksum {found:#018x} instead of "
-                f"{self._header.checksum:#018x}; another program wrote to the segment; the next write repairs it"
-            )
+        header = self._header
+        if required_size(header.size) > self.mapping.size:
+            raise self._damaged("the segment is truncated")
+        table = self.mapping.view(*table_span(header.size))
+        ranges = damaged(self.view(), table, header.checksum)
+        if ranges is None:
+            raise self._damaged("the table of digests does not match its checksum")
+        if ranges:
+            shown = ", ".join(f"{start:,} to {end - 1:,}" for start, end in ranges[:_SHOWN])
+            more = f", and {len(ranges) - _SHOWN:,} more ranges" if len(ranges) > _SHOWN else ""
+            raise self._damaged(f"of {header.size:,} bytes, these do not match their digests: {shown}{more}")
+
+    def _damaged(self, what: str) -> IntegrityError:
+        return IntegrityError(
+            f"version {self.seq}: {what}; another program wrote to the segment; the next write repairs it"
+        )

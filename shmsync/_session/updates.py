@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import PAYLOAD_AT, pack_data_header
+from shmsync._core import layout
+from shmsync._core.digests import copy_digests, update_table
+from shmsync._core.layout import PAYLOAD_AT, pack_data_header, table_span
 from shmsync._core.stale import note_copied, note_published, stale_bytes
 from shmsync.codecs import _blocks, _gather
 from shmsync.codecs._changes import Changes
@@ -50,6 +52,10 @@ class OpenUpdate:
         """Return a writable view of the payload."""
         return self.target.view(PAYLOAD_AT, PAYLOAD_AT + self.size)
 
+    def table(self) -> memoryview:
+        """Return a writable view of the table of digests."""
+        return self.target.view(*table_span(self.size))
+
 
 def catch_up(target: ReusableMapping, source: ReusableMapping, header: DataHeader) -> OpenUpdate:
     """Make the payload of `target` equal to that of `source`, the newest version, whose header is given."""
@@ -59,6 +65,8 @@ def catch_up(target: ReusableMapping, source: ReusableMapping, header: DataHeade
     else:
         update = OpenUpdate(target, source, header.size, header.codec, stale.size)
         stale.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size))
+        blocks = stale.blocks(layout.DIGEST_BLOCK, header.size)
+        copy_digests(update.table(), source.view(*table_span(header.size)), blocks)
     if target.size > _TRACK_FROM:
         note_copied(target, header.seq, update.changes)
     return update
@@ -68,6 +76,7 @@ def copy_all(target: Mapping, source: Mapping, header: DataHeader) -> OpenUpdate
     """Copy the whole payload."""
     update = OpenUpdate(target, source, header.size, header.codec, header.size)
     _blocks.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size), len)
+    update.table()[:] = source.view(*table_span(header.size))
     return update
 
 
@@ -87,7 +96,8 @@ def finish(update: OpenUpdate, label: tuple[int, int, int]) -> int:
         update: the update.
         label: incarnation, generation and sequence number.
     """
-    checksum = _blocks.checksum(update.payload())
+    blocks = update.changes.blocks(layout.DIGEST_BLOCK, update.size)
+    checksum = update_table(update.payload(), update.table(), blocks)
     header = pack_data_header(*label, update.size, checksum, update.codec, int(time.monotonic()))
     update.target.memory[:PAYLOAD_AT] = header
     return checksum

@@ -1,4 +1,4 @@
-"""Copies, checksums and comparisons of large buffers, in blocks.
+"""Copies and comparisons of large buffers, in blocks.
 
 While one call copies, no other thread of the process runs; and Python handles signals only between calls. So none of
 the calls made here processes more than `BLOCK_SIZE` bytes.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING
-
-from shmsync._core.layout import checksum_of, checksum_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,15 +34,6 @@ def each(buffer: memoryview, function: Callable[[memoryview], object]) -> None:
     """Call a function with each block of a buffer."""
     for block in blocks(len(buffer)):
         function(buffer[block])
-
-
-def checksum(buffer: memoryview) -> int:
-    """Return the xxh3-64 of a buffer."""
-    if len(buffer) <= BLOCK_SIZE:
-        return checksum_of(buffer)
-    state = checksum_state()
-    each(buffer, state.update)
-    return int(state.intdigest())
 
 
 def to_bytes(buffer: memoryview) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from shmsync._core.layout import LINE, checksum_of, checksum_state
+from shmsync._core.layout import LINE
 from shmsync.codecs import _blocks
 
 Bytes: TypeAlias = memoryview | bytes | bytearray  # contiguous, of format "B"
@@ -126,42 +126,41 @@ def uninitialized(size: int) -> GatherList:
     return payload
 
 
-def copy_into(target: memoryview, payload: Payload) -> int:
+def copy_into(target: memoryview, payload: Payload, arrived: Callable[[int], object] = bool) -> None:
     """Copy a payload into `target`, which has exactly its size.
 
-    The copy is hashed rather than the source, because another thread may modify the source during the copy. Copying and
-    hashing alternate in blocks, so that a large payload crosses the memory bus once less.
-
-    Returns:
-        The xxh3-64 of the bytes in `target`.
+    Args:
+        target: the memory.
+        payload: the payload.
+        arrived: called now and then with the end of what is complete, so that a large payload is digested while it is
+            in the cache. The copy, not the source, because another thread may modify the source during the copy.
     """
     size = len(payload)
     if size <= _blocks.BLOCK_SIZE and not isinstance(payload, GatherList):
         target[:] = payload
-        return checksum_of(target)
-    state = checksum_state()
-    at = hashed = 0  # the ends of what was copied, and of what was hashed of it
+        return
+    at = told = 0  # the ends of what was copied, and of what was told of it
     for offset, count, source in payload if isinstance(payload, GatherList) else ((0, size, payload),):
         if offset > at:
             target[at:offset] = bytes(offset - at)
         at = offset + count
         if count > _blocks.BLOCK_SIZE or callable(source):
-            state.update(target[hashed:offset])
-            hashed = at
-            _copy_source(target[offset:at], source, state.update)
-            continue
-        if at - hashed > _blocks.BLOCK_SIZE:
-            state.update(target[hashed:offset])
-            hashed = offset
-        target[offset:at] = source  # hashed together with its neighbours
-    state.update(target[hashed:])
-    return int(state.intdigest())
+            _copy_source(target, offset, at, source, arrived)
+            told = at
+        else:
+            target[offset:at] = source
+            if at - told > _blocks.BLOCK_SIZE:  # together with its neighbours
+                arrived(at)
+                told = at
 
 
-def _copy_source(target: memoryview, source: Source, update_hash: Callable[[memoryview], None]) -> None:
+def _copy_source(target: memoryview, start: int, end: int, source: Source, arrived: Callable[[int], object]) -> None:
     if callable(source):
-        source(target)
-        _blocks.each(target, update_hash)
+        source(target[start:end])
+        for block in _blocks.blocks(end - start):
+            arrived(start + block.stop)
         return
     with memoryview(source) as view:
-        _blocks.copy(target, view, update_hash)
+        for block in _blocks.blocks(end - start):
+            target[start + block.start : start + block.stop] = view[block]
+            arrived(start + block.stop)

@@ -186,10 +186,10 @@ def test_a_write_inside_a_write_is_refused(writer: Writer, name: str, monkeypatc
     """As when a signal handler writes: the outer write would overwrite the segment that the inner one has published."""
     copy_into = _gather.copy_into
 
-    def interrupted(target: memoryview, payload: Payload) -> int:
+    def interrupted(target: memoryview, payload: Payload, *arrived: Any) -> None:
         with pytest.raises(WriteLockConflictError, match="a signal handler wrote"):
             writer.write("inner")
-        return copy_into(target, payload)
+        copy_into(target, payload, *arrived)
 
     monkeypatch.setattr(_gather, "copy_into", interrupted)
     assert writer.write("outer").version.seq == 1

@@ -149,10 +149,10 @@ def test_a_forced_removal_during_a_write_loses_nothing(
     writer.write_raw(LARGE)
     copy_into = _gather.copy_into
 
-    def interrupted(target: memoryview, payload: Any) -> int:
+    def interrupted(target: memoryview, payload: Any, *arrived: Any) -> None:
         monkeypatch.undo()
         force_unlink_name(names_of(name))
-        return copy_into(target, payload)
+        copy_into(target, payload, *arrived)
 
     monkeypatch.setattr(_gather, "copy_into", interrupted)
     assert writer.write_raw(bytearray(LARGE)).version.seq == 1
@@ -381,13 +381,13 @@ def test_close_in_the_middle_of_a_write_takes_effect_when_it_ends(
 ) -> None:
     copy_into = _gather.copy_into
 
-    def interrupted(target: memoryview, payload: Any) -> int:
+    def interrupted(target: memoryview, payload: Any, *arrived: Any) -> None:
         monkeypatch.undo()
         writer.close()
         assert writer.closed
         with closing(Writer(name)) as other, pytest.raises(WriteLockConflictError):
             other.write("other")
-        return copy_into(target, payload)
+        copy_into(target, payload, *arrived)
 
     monkeypatch.setattr(_gather, "copy_into", interrupted)
     assert writer.write_raw(bytearray(LARGE)).version.seq == 1
@@ -403,10 +403,10 @@ def test_unlink_in_the_middle_of_a_write_takes_effect_when_it_ends(
     writer.write("before")
     copy_into = _gather.copy_into
 
-    def interrupted(target: memoryview, payload: Any) -> int:
+    def interrupted(target: memoryview, payload: Any, *arrived: Any) -> None:
         monkeypatch.undo()
         writer.unlink()
-        return copy_into(target, payload)
+        copy_into(target, payload, *arrived)
 
     monkeypatch.setattr(_gather, "copy_into", interrupted)
     with Reader(name) as reader:

@@ -61,7 +61,8 @@ def test_foreign_segment(name: str) -> None:
 @pytest.mark.parametrize(
     ("at", "raw", "match"),
     [
-        (8, struct.pack("=I", 2), "layout version 2, but this shmsync reads version 1"),
+        (8, struct.pack("=I", 1), "layout version 1, but this shmsync reads version 2"),
+        (8, struct.pack("=I", 3), "layout version 3, but this shmsync reads version 2"),
         (0, b"SHMSYNCS"[::-1], "other byte order"),
         (12, struct.pack("=I", 4), "damaged header"),
         (16, struct.pack("=I", 0), "damaged header"),
@@ -159,7 +160,7 @@ def test_check_bytes_notices_every_payload_byte(writer: Writer, name: str) -> No
     with Reader(name) as reader:
         for at in range(len(payload)):
             patch(f"{name}_data_0", PAYLOAD_AT + at, bytes([payload[at] ^ 1]))
-            with pytest.raises(IntegrityError, match="checksum"):
+            with pytest.raises(IntegrityError, match="do not match their digests: 0 to 49;"):
                 reader.read(check_bytes=True)
             patch(f"{name}_data_0", PAYLOAD_AT + at, payload[at : at + 1])
         with reader.read(check_bytes=True) as snapshot:
