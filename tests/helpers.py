@@ -23,7 +23,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, checksum_of, slot_offset
+from shmsync._core.digests import write_table
+from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, slot_offset, table_span
 from shmsync._session import ownership
 from shmsync._shm.ofd_locks import is_locked
 
@@ -275,9 +276,15 @@ def open_snapshot(state: State, name: str) -> int:
     return snapshot_checksum(state)
 
 
+def checksum(payload: Any) -> int:
+    """Return the checksum of a payload, as in the header of its data segment."""
+    start, end = table_span(len(payload))
+    return write_table(memoryview(payload), memoryview(bytearray(end - start)))
+
+
 def snapshot_checksum(state: State) -> int:
     """Return the current checksum of the open snapshot."""
-    return checksum_of(state.snapshot.buffer)
+    return checksum(state.snapshot.buffer)
 
 
 def publish(state: State, /, name: str, value: Any, **options: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,9 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from shmsync._core import digests, layout
 from shmsync._core.layout import DIGEST_BLOCK, LINE, PAYLOAD_AT, largest_payload, required_size, table_span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIZES = [
     1,

@@ -36,16 +36,14 @@ def read(name: str) -> Any:
     """Read a copy."""
     with opened(f"{name}_state") as state:
         magic, layout, word_size, _, mode, incarnation, _ = struct.unpack_from("=QIIIIQQ", state)
-        assert (magic, layout, word_size) == (0x53434E59534D4853, 1, 8)
+        assert (magic, layout, word_size) == (0x53434E59534D4853, 2, 8)
         if mode == 1:
             return read_isolated(name)
         while True:
             (seq,) = struct.unpack_from("=Q", state, 64)
             assert 0 < seq < (1 << 64) - 1
             with opened(f"{name}_data_{0 if seq % 2 else 1}") as data:
-                header = data[:64]
-                (size,) = struct.unpack_from("=Q", header, 32)
-                payload = data[64 : 64 + size]
+                header, payload = data[:64], data[64:]
             if struct.unpack_from("=Q", state, 64) == (seq,):
                 break
         (generation,) = struct.unpack_from("=Q", state, 128 if seq % 2 else 192)
@@ -57,7 +55,7 @@ def read_isolated(name: str) -> Any:
     """Read what the data name leads to."""
     with opened(f"{name}_readers") as public:
         magic, layout, word_size, _, mode, incarnation, _ = struct.unpack_from("=QIIIIQQ", public)
-        assert (magic, layout, word_size, mode) == (0x50434E59534D4853, 1, 8, 1)
+        assert (magic, layout, word_size, mode) == (0x50434E59534D4853, 2, 8, 1)
         (seq,) = struct.unpack_from("=Q", public, 64)
         (generation,) = struct.unpack_from("=Q", public, 128)
         assert seq != (1 << 64) - 1
@@ -69,15 +67,25 @@ def read_isolated(name: str) -> Any:
         generation,
         seq,
     )  # nobody writes now
-    return decoded(header, payload[: struct.unpack_from("=Q", header, 32)[0]])
+    return decoded(header, payload)
 
 
-def decoded(header: bytes, payload: bytes) -> Any:
-    """Check the hashes, and decode the payload."""
+def decoded(header: bytes, rest: bytes) -> Any:
+    """Check the hashes, and decode the payload.
+
+    Args:
+        header: the header.
+        rest: the bytes after it.
+    """
     size, checksum, codec = struct.unpack_from("=QQI", header, 32)
+    payload, table = rest[:size], b""
     assert size == len(payload)
+    if size > 8192:
+        blocks = [payload[at : at + 8192] for at in range(0, size, 8192)]
+        table = rest[-(-size // 64) * 64 :][: 8 * len(blocks)]
+        assert struct.unpack(f"={len(blocks)}Q", table) == tuple(map(xxh3_64_intdigest, blocks))
     assert struct.unpack_from("=Q", header, 56) == (xxh3_64_intdigest(header[:56]),)
-    assert checksum == xxh3_64_intdigest(payload)
+    assert checksum == xxh3_64_intdigest(table or payload)
     decoders: dict[int, Callable[[bytes], Any]] = {0: from_msgpack, 1: bytes, 2: from_archive, 5: from_msgpack}
     return decoders[codec](payload)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import SHM, Alarms, Child, State
+from helpers import SHM, Alarms, Child, State, checksum
 
 from shmsync import (
     CapacityError,
@@ -22,7 +22,6 @@ from shmsync import (
     WriteLockConflictError,
     Writer,
 )
-from shmsync._core.layout import checksum_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +47,7 @@ def test_leaving_the_block_publishes(writer: Writer, name: str) -> None:
                     assert bytes(reader.get()) != content
             assert slot.result is not None
             assert slot.result.version.seq == number
-            assert slot.result.version.checksum == checksum_of(content)
+            assert slot.result.version.checksum == checksum(content)
             with reader.read(check_bytes=True) as snapshot:
                 assert bytes(snapshot.value) == content
 
