@@ -76,6 +76,12 @@ def test_plain_values_round_trip(value: Any) -> None:
     assert same_types(unarchive(found) if not isinstance(found, np.ndarray) else found.tolist(), value)
 
 
+@pytest.mark.parametrize("keys", [(False, 0), (1, 1.0), (0.0, -0.0), ((1, "x"), (True, "x"))], ids=repr)
+def test_equal_keys_that_are_not_the_same(keys: tuple[Any, Any]) -> None:
+    value = [{"id": 1, "x": {keys[0]: None}}, {"id": 2, "x": {keys[1]: None}}]
+    assert same_types(unarchive(archived(value)), value)
+
+
 @given(st.dictionaries(KEYS, SCALARS, max_size=200), st.lists(KEYS, max_size=20))
 def test_lookups_match_those_of_the_dict(value: dict[Any, Any], others: list[Any]) -> None:
     for large in (False, True):

@@ -81,7 +81,7 @@ def test_a_name(writer: Writer, name: str) -> None:
     before = time.time()
     version = writer.write({"a": 1}).version
     info = shmsync.info(name)
-    assert (info.name, info.seq, info.version, info.codec, info.layout) == (name, 1, version, "msgpack", 1)
+    assert (info.name, info.seq, info.version, info.codec, info.layout) == (name, 1, version, "msgpack", 2)
     assert info.age is not None
     assert 0 <= info.age < TIMEOUT
     assert info.created is not None

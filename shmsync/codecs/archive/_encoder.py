@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from shmsync.codecs._gather import Bytes, Source
 
+_STRICT = frozenset({str, bytes, type(None)})  # types whose values are equal to none of another type
 _GATHER_FROM = 4096  # bytes; strings that are smaller on average are joined first, which takes less time
 _ALIGN_FROM = 1024  # bytes; the padding before smaller buffers would cost more than aligned reads gain
 # Check for cycles if one level has more than _MANY containers made from the caller's, or if there are more levels than
@@ -184,7 +185,7 @@ class Encoder:
         largest = max(map(len, maps))
         if len(maps) > 1 and largest > f.MAX_UNHASHED:
             return self._chunked([self._map_column([map_]) for map_ in maps])
-        if len(maps) > 1 and largest and len(set(map(tuple, maps))) == 1:
+        if len(maps) > 1 and largest and _have_same_keys(maps):
             keys = self._key_column(list(maps[0]))[0]
             fields = [self._column([map_[key] for map_ in maps]) for key in maps[0]]
             return self._header(f.STRUCT, len(maps), keys, self._u64s(fields))
@@ -301,6 +302,14 @@ _WRITERS: dict[ValueKind, Callable[[Encoder, list[Any]], int]] = {
     ValueKind.ARRAY: Encoder._arrays,
     ValueKind.ARRAY_MAP: Encoder._array_maps,
 }
+
+
+def _have_same_keys(maps: list[dict[Any, Any]]) -> bool:
+    """Return whether all maps have the same keys in the same order."""
+    if len(set(map(tuple, maps))) > 1:
+        return False
+    # Equal, but perhaps not the same: 0 and False, 0.0 and -0.0, also inside tuples.
+    return _STRICT.issuperset(map(type, maps[0])) or len({repr(list(each)) for each in maps}) == 1
 
 
 def _doubles(values: Iterable[Any], count: int) -> Any:
