@@ -335,9 +335,7 @@ class Writer(Generic[T]):
         self, size: int, now: float, grace_duration: float | timedelta | None
     ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        owned = self._ownership
-        if owned is None or now >= self._next_name_check or not self._usable:
-            owned = self._current_ownership(now, size)
+        owned = self._checked_ownership(now, size)
         return owned, owned.prepare(size, grace)
 
     def _commit(self, owned: Ownership, prepared: PreparedWrite, size: int, value: Encoded) -> WriteResult:
@@ -452,11 +450,13 @@ class Writer(Generic[T]):
         self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        owned = self._current_ownership(time.monotonic())
+        owned = self._checked_ownership(time.monotonic())
         newest = owned.newest_header()
         if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
             update.check_supported(newest.codec)
-            return owned, owned.prepare_update(newest.size, grace)
+            if not owned.state.has_other_mode():
+                return owned, owned.prepare_update(newest.size, grace)
+            return self._begin_update(owned.data.newest_payload(), newest.codec, grace)  # in another incarnation
         if initial is UNSET:
             raise UninitializedStateError(
                 f"nothing was published under {self.name!r} yet; write a value first, or pass initial= to update"
@@ -464,9 +464,20 @@ class Writer(Generic[T]):
         payload = self._encode(initial)
         codec = codecs.id_of(self._codec, payload)
         update.check_supported(codec)
+        return self._begin_update(payload, codec, grace)
+
+    def _begin_update(self, payload: Payload, codec: int, grace: float) -> tuple[Ownership, PreparedWrite]:
+        owned = self._checked_ownership(time.monotonic(), len(payload))
         prepared = owned.prepare(len(payload), grace)
         owned.data.begin(prepared.idx, payload, codec)
         return owned, prepared
+
+    def _checked_ownership(self, now: float, size: int | None = None) -> Ownership:
+        """Return what `_current_ownership` does; without a look at the name, if that was not long ago."""
+        owned = self._ownership
+        if owned is None or now >= self._next_name_check or not self._usable:
+            owned = self._current_ownership(now, size)
+        return owned
 
     def _open(
         self,
@@ -560,8 +571,12 @@ class Writer(Generic[T]):
     def _publish_draft(self, opened: OpenReservation, draft: Draft) -> WriteResult:
         owned, prepared = opened.ownership, opened.prepared
         update = owned.data.update
-        codec = codecs.by_id(update.codec)
-        payload = draft.encoded(codecs.encoder_of(codec, self._enc_hook if codec.NAME == self._codec.NAME else None))
+        codec, encode = codecs.by_id(update.codec), self._encode
+        if codec.NAME == self._codec.NAME:
+            codec = self._codec  # not that of extended msgpack: what is extended may be gone
+        else:
+            encode = codecs.encoder_of(codec)
+        payload = draft.encoded(encode)
         if payload is not None:
             return self._write(codecs.id_of(codec, payload), payload, None)
         try:

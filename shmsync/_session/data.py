@@ -33,7 +33,7 @@ from shmsync._shm.segment import (
     unlink_segment,
 )
 from shmsync._util.os_errors import raised_as
-from shmsync.codecs import _gather
+from shmsync.codecs import _blocks, _gather
 from shmsync.errors import CapacityError, DataReadError, DataWriteError
 
 if TYPE_CHECKING:
@@ -72,8 +72,13 @@ class ReusableMapping(Mapping):
     def __init__(self, segment: Segment, index: int, generation: int) -> None:
         super().__init__(segment, index, generation, writable=True)
         self.stale: tuple[int, Changes] | None = None
-        least = 0 if self.size <= _SMALL else -(-self.size // _SHRINK_BELOW)
-        self.sizes = range(max(0, least - PAYLOAD_AT), largest_payload(self.size) + 1)
+        self.sizes = payload_sizes(self.size)
+
+
+def payload_sizes(segment_size: int) -> range:
+    """Return the sizes of payloads in bytes for which the memory of a segment is used again."""
+    least = 0 if segment_size <= _SMALL else -(-segment_size // _SHRINK_BELOW)
+    return range(max(0, least - PAYLOAD_AT), largest_payload(segment_size) + 1)
 
 
 class DataSegments:
@@ -226,6 +231,12 @@ class DataSegments:
             raise updates.no_newest(name, seq)
         self._newest = header
         return header
+
+    def newest_payload(self) -> bytes:
+        """Return a copy of the payload whose header `newest_header` has returned last."""
+        header, mapping = self._newest, self._mappings[index_of(self._newest.seq)]
+        assert mapping is not None
+        return _blocks.to_bytes(mapping.view(PAYLOAD_AT, PAYLOAD_AT + header.size))
 
     def catch_up(self, index: int, newest: int) -> None:
         """Make the payload of a prepared segment equal to that of version `newest`, the last of `newest_header`."""

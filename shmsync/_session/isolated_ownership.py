@@ -17,6 +17,7 @@ from shmsync._session.data_name import header_of, newest_label
 from shmsync._session.ownership import Ownership
 from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
 from shmsync._util.os_errors import raised_as
+from shmsync.codecs import _blocks
 from shmsync.errors import DataReadError, DataWriteError
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class NextVersion:
             raise updates.no_newest(name, seq)
         self._newest = header
         return header
+
+    def newest_payload(self) -> bytes:
+        """Return a copy of the payload whose header `newest_header` has returned last."""
+        return _blocks.to_bytes(self._source.view(PAYLOAD_AT, PAYLOAD_AT + self._newest.size))
 
     def catch_up(self, _: int, newest: int) -> None:
         """Copy the payload of version `newest`, whose header `newest_header` has returned."""

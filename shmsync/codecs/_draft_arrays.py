@@ -69,6 +69,8 @@ class DraftArray(numpy.ndarray[Any, Any]):
         memory = self._memory
         if memory is None or self.flags.writeable:
             return _plain(self)  # not in the memory of a draft
+        if not self.size:
+            return _plain(self).copy()  # in no memory at all
         offset = memory.offset_of(_plain(self))
         _record(memory, _plain(self), offset, key)
         return memory.writable(self, offset)

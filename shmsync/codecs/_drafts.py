@@ -52,7 +52,11 @@ class Draft:
     def replace(self, value: Any) -> None:
         """Replace the whole value."""
         self.memory.payload  # noqa: B018 - raises outside the block
-        if isinstance(value, DraftBuffer) or (_numpy.is_array(value) and _is_same(self._value, value)):
+        if (
+            isinstance(value, DraftBuffer)
+            or self._is_part(value, ())
+            or (_numpy.is_array(value) and _is_same(self._value, value))
+        ):
             return  # `draft.value += ...`: changed already
         self._value = _copied(value)
         self._is_restructured = True
@@ -125,6 +129,8 @@ class Draft:
 
     def assign(self, path: Path, key: Any, value: Any) -> None:
         """Assign a value to a key of the container at a path: in place if its memory can hold it."""
+        if self._is_part(value, (*path, key)):
+            return  # `draft[key] += ...`: changed already
         if isinstance(value, (DraftMap, DraftList)):
             raise EntityWriteError(
                 f"cannot assign a part of a draft to {key!r}; assign a copy of it, such as dict(...)"
@@ -132,6 +138,10 @@ class Draft:
         container = self.at(path)
         if not self._assign_in_place(container, key, value):
             self.plain_at(path)[key] = _copied(value)
+
+    def _is_part(self, value: Any, path: Path) -> bool:
+        """Return whether a value is the draft of the part at a path."""
+        return isinstance(value, (DraftMap, DraftList)) and value._draft is self and value._path == path
 
     def _assign_in_place(self, container: Any, key: Any, value: Any) -> bool:
         if isinstance(container, ArchivedMap):

@@ -8,11 +8,12 @@ import random
 import signal
 import threading
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import Alarms, Child, State
+from helpers import SHM, Alarms, Child, State
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +28,13 @@ from shmsync import (
     UninitializedStateError,
     WriteLockConflictError,
     Writer,
+    info,
     unarchive,
     unlink,
 )
+from shmsync._core.layout import PAGE
+from shmsync._session import updates
+from shmsync._session.data import payload_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -338,6 +343,57 @@ def test_plain_parts(writer: Writer, name: str) -> None:
         assert same(checked(name), value)
 
 
+@pytest.mark.parametrize("modes", [(0o600, 0o644), (0o644, 0o600)], ids=["isolated", "shared"])
+def test_the_mode_changes(name: str, modes: tuple[int, int]) -> None:
+    """As at a write: what was readable for others must not stay so, and the other way round."""
+    with Writer(name, mode=modes[0]) as writer:
+        writer.write({"a": table()})
+    expected = table()
+    with Writer(name, mode=modes[1]) as writer, Reader(name) as reader:
+        for turn in range(3):
+            with writer.update() as draft:
+                draft["a"][turn] = turn
+            expected[turn] = turn
+            assert same(reader.get(), {"a": expected})
+            assert info(name).isolated == (modes[1] == 0o644)
+            assert SHM.joinpath(f"{name}_data_0").stat().st_mode & 0o777 == modes[1]
+        writer.unlink()
+
+
+def test_extensions_and_a_hook(name: str) -> None:
+    value: Any = {"a": table(), "at": datetime(2026, 1, 1, tzinfo=timezone.utc), "hook": None}
+    with Writer(name, enc_hook=lambda value: {"real": value.real} if isinstance(value, complex) else value) as writer:
+        writer.write(value)
+        for turn in range(3):
+            with writer.update() as draft:
+                draft["at"] = value["at"] = value["at"] + timedelta(days=turn)
+                draft["a"][turn] = value["a"][turn] = turn
+            assert same(checked(name), value)
+        with writer.update() as draft:
+            del draft["at"]
+        del value["at"]
+        assert same(checked(name), value)
+        writer.unlink()
+
+
+def test_parts_are_assigned_to_themselves(writer: Writer, name: str) -> None:
+    writer.write({"list": [1], "map": {"x": 1}, "a": table(), "empty": np.zeros((0, 3))})
+    with writer.update() as draft:
+        draft["list"] += [2]
+        draft["map"] = draft["map"]
+        draft.value = draft.value
+        draft["empty"][:] = 1
+        draft["a"] += 1
+    assert same(checked(name), {"list": [1, 2], "map": {"x": 1}, "a": table() + 1, "empty": np.zeros((0, 3))})
+
+
+def test_small_segments_are_not_tracked() -> None:
+    """A small value is written in one step, which does not drop the record of what is stale."""
+
+    for size in range(updates._TRACK_FROM + 1, updates._TRACK_FROM + 3 * PAGE):
+        assert PAGE not in payload_sizes(size)
+
+
 def test_structural_changes(writer: Writer, name: str) -> None:
     value: Any = {"a": table(), "b": {"c": np.zeros(2000)}, "list": [1, 2]}
     writer.write(value)
@@ -525,7 +581,7 @@ def test_bad_assignments(writer: Writer, name: str) -> None:
         lambda draft: draft["a"].__setitem__([ROWS], 1),
         lambda draft: draft["a"].__setitem__("x", 1),
         lambda draft: draft["a"].__setitem__(0, "text"),
-        lambda draft: draft.__setitem__("m", draft["m"]),
+        lambda draft: draft.__setitem__("x", draft["m"]),
         lambda draft: draft.__setitem__("m", {1, object}),
         lambda draft: draft.buffer,
     ]

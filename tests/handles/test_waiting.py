@@ -449,15 +449,16 @@ def test_the_newest_is_never_skipped(writer: Writer, name: str) -> None:
 def test_a_name_removed_before_it_was_read(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.write(0)
     with Reader[int](name) as reader:
-        read = reader._read_now
+        read, removed = reader._read_now, threading.Event()
 
         def read_too_late() -> Snapshot[int]:
             monkeypatch.undo()
             writer.unlink()
+            removed.set()
             return read()
 
         monkeypatch.setattr(reader, "_read_now", read_too_late)
-        with soon(lambda: writer.write(1)):
+        with soon(lambda: removed.wait(LONG) and writer.write(1)):
             assert next(iter(reader.watch(timeout=LONG))).value == 1
 
 
