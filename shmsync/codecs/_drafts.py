@@ -52,12 +52,11 @@ class Draft:
     def replace(self, value: Any) -> None:
         """Replace the whole value."""
         self.memory.payload  # noqa: B018 - raises outside the block
-        if (
-            isinstance(value, DraftBuffer)
-            or self._is_part(value, ())
-            or (_numpy.is_array(value) and _is_same(self._value, value))
-        ):
+        is_same_array = _numpy.is_array(value) and _is_same(self._value, value)
+        if is_same_array or isinstance(value, DraftBuffer) or self._is_part(value, ()):
             return  # `draft.value += ...`: changed already
+        if isinstance(value, (DraftMap, DraftList)):
+            raise EntityWriteError("cannot assign a part of a draft to the whole; assign a copy of it, as dict(...)")
         self._value = _copied(value)
         self._is_restructured = True
 
