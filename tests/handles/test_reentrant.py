@@ -29,10 +29,16 @@ def reserves(writer: Writer) -> None:
         slot.buffer[:] = b"new"
 
 
+def updates(writer: Writer) -> None:
+    with writer.update(initial=b"old") as draft:
+        draft.value = b"new"
+
+
 CALLS: dict[str, Callable[[Writer], object]] = {
     "write": lambda writer: writer.write(b"new"),
     "write_raw": lambda writer: writer.write_raw(bytearray(b"new")),
     "reserve": reserves,
+    "update": updates,
     "unlink": Writer.unlink,
     "close": Writer.close,
 }

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from shmsync import Reader, ShmSyncError, StateReadError, Writer, info, names, readers
 from shmsync._session import notify_async
-from shmsync._shm import futex, lock_holders, ofd_locks, segment
+from shmsync._shm import capacity, futex, lock_holders, ofd_locks, segment
 from shmsync._shm.ffi import ffi
 from shmsync.cli import app
 
@@ -154,6 +154,7 @@ def failing(faults: Faults) -> Iterator[None]:
                 listdir=listdir,
             ),
         ),
+        (capacity, "os", Module(os, **functions("statvfs"))),
         (lock_holders, "os", Module(os, **functions("fstat", "listdir"))),
         (segment, "Segment", faults.wrap("open", segment.Segment, posix_ipc_error)),
         (segment, "mmap", Module(mmap, mmap=faults.wrap("mmap", mmap.mmap, os_error))),
@@ -181,6 +182,11 @@ def reserve(state: SimpleNamespace) -> None:
         slot.buffer[:] = b"r" * 5000
 
 
+def update(state: SimpleNamespace) -> None:
+    with state.writer.update(initial=OLD) as draft:
+        draft.value = NEW
+
+
 def unlink_after_close(state: SimpleNamespace) -> None:
     state.writer.close()
     Writer(state.name).unlink()
@@ -205,6 +211,7 @@ FIRST: dict[str, Callable[[SimpleNamespace], object]] = {
     "write": lambda state: state.writer.write(NEW),
     "write_raw": lambda state: state.writer.write_raw(b"raw"),
     "reserve": reserve,
+    "update": update,
     "get": lambda state: state.reader.get(default=None),
     "wait": lambda state: state.reader.wait(timeout=0.002),
     "unlink": lambda state: state.writer.unlink(),
@@ -218,6 +225,7 @@ LATER: dict[str, Callable[[SimpleNamespace], object]] = {
     "write twice": lambda state: [state.writer.write(OLD), state.writer.write(NEW)],
     "write_raw": lambda state: state.writer.write_raw(b"raw"),
     "reserve": reserve,
+    "update": update,
     "take over": lambda state: [state.writer.close(), Writer(state.name, mode=state.mode).write(NEW)],
     "second writer": lambda state: Writer(state.name, mode=state.mode).write(NEW),
     "unlink": lambda state: state.writer.unlink(),
@@ -301,6 +309,7 @@ MODES = {"shared": 0o600, "isolated": 0o644}
 IN_ISOLATED_MODE = {
     "write",
     "reserve",
+    "update",
     "take over",
     "unlink",
     "get",
