@@ -13,6 +13,7 @@ from helpers import (
     NEVER,
     Child,
     State,
+    checksum,
     close_reader,
     close_snapshot,
     get_value,
@@ -26,7 +27,6 @@ from helpers import (
 )
 
 from shmsync import ClosedError, Reader, Synchronizer, WriteLockConflictError, Writer
-from shmsync._core.layout import checksum_of
 
 
 def publish(writer: Writer, times: int) -> int:
@@ -37,11 +37,11 @@ def publish(writer: Writer, times: int) -> int:
 
 def keep_value(state: State) -> int:
     state.value = state.reader.get()
-    return checksum_of(state.value)
+    return checksum(state.value)
 
 
 def value_checksum(state: State) -> int:
-    return checksum_of(state.value)
+    return checksum(state.value)
 
 
 def test_a_value_that_the_child_gets_is_retained_by_the_child(writer: Writer, name: str) -> None:
