@@ -75,9 +75,8 @@ class DraftMemory:
             if at not in {None, offset}:
                 return False  # an array moves
             if at is None:
-                parts.append((offset, size, source))
-        for offset, size, source in parts:
-            content = _bytes_of(source, size)
+                parts.append((offset, size, _bytes_of(source, size)))  # before any write: it may read this memory
+        for offset, size, content in parts:
             if self.readable[offset : offset + size] != content:
                 self.write(offset, content)
         return True

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from functools import partial
+from itertools import chain, islice
+from typing import Any, TypeAlias
 
 from shmsync._core.layout import LINE
 from shmsync.codecs import _blocks
@@ -16,6 +20,7 @@ WORD_ALIGNMENT = 8
 LINE_ALIGNMENT = LINE  # the payload starts on a cache line, so an offset that is a multiple of this does too
 
 _COALESCE_BELOW = 4096
+_RUN_FROM = 16
 
 
 class GatherList:
@@ -70,10 +75,13 @@ class GatherList:
                 self._append(offset, size, source)
             return
         self._coalesced = None
+        end = offsets[-1] + sizes[-1]
+        if len(sizes) >= _RUN_FROM and sum(sizes) == end - offsets[0]:
+            offsets, sizes, sources = _runs(offsets, end, sources)
         self._offsets += offsets
         self._sizes += sizes
         self._sources += sources
-        self._size = offsets[-1] + sizes[-1]
+        self._size = end
 
     def next_offset(self, align: int = WORD_ALIGNMENT) -> int:
         """Return the offset that the next buffer would get."""
@@ -109,6 +117,39 @@ class GatherList:
 
 
 Payload: TypeAlias = Bytes | GatherList
+
+
+def _runs(offsets: Sequence[int], end: int, sources: Sequence[Source]) -> tuple[list[int], list[int], list[Source]]:
+    """Join buffers without gaps to runs of up to a block, each written without a step of Python for each buffer.
+
+    Returns:
+        The offsets, sizes and sources of the runs.
+    """
+    starts: list[int] = []
+    joined: list[Source] = []
+    at = 0
+    while at < len(sources):
+        stop = max(bisect_right(offsets, offsets[at] + _blocks.BLOCK_SIZE) - 1, at + 1)
+        stop = len(sources) if end - offsets[at] <= _blocks.BLOCK_SIZE else stop
+        starts.append(offsets[at])
+        part = [offset - offsets[at] for offset in offsets[at:stop]]
+        joined.append(partial(_write_run, part, sources[at:stop]) if stop - at > 1 else sources[at])
+        at = stop
+    ends = [*starts[1:], end]
+    return starts, list(map(int.__sub__, ends, starts)), joined
+
+
+def _write_run(starts: list[int], sources: Sequence[Source], target: memoryview) -> None:
+    if any(map(callable, sources)):
+        for start, stop, source in zip(starts, [*starts[1:], len(target)], sources, strict=True):
+            if callable(source):
+                source(target[start:stop])
+            else:
+                target[start:stop] = source
+        return
+    parts = map(slice, starts, chain(islice(starts, 1, None), (len(target),)))
+    write: Callable[[slice, Any], None] = target.__setitem__
+    deque(map(write, parts, sources), maxlen=0)
 
 
 def release(payload: Payload) -> None:
