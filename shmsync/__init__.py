@@ -16,6 +16,7 @@ Every other process on the host reads:
 """
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -56,12 +57,17 @@ def _import_before_fork() -> None:
     """Import what every handle needs, and `info`: a child often changes its user, and cannot import then."""
     with suppress(Exception):  # the call that needs it imports it again, and reports what is wrong
         load()
-        import shmsync._inspect  # noqa: F401, PLC0415 - see `_LAZY`
+        import shmsync._handles.update  # noqa: PLC0415 - see `_LAZY`
+        import shmsync._inspect  # noqa: PLC0415 - as above
+
+        if "numpy" in sys.modules:
+            import shmsync.codecs._draft_arrays  # noqa: F401, PLC0415 - as above
 
 
 os.register_at_fork(before=_import_before_fork)
 
 if TYPE_CHECKING:
+    from shmsync._handles.update import Update
     from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
     from shmsync._inspect import info, names, readers
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
@@ -102,6 +108,7 @@ __all__ = [
     "Synchronizer",
     "UninitializedStateError",
     "UnsupportedInterpreterError",
+    "Update",
     "WriteLockConflictError",
     "WriteResult",
     "Writer",
@@ -122,6 +129,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name
         **dict.fromkeys(
             ("Info", "ProcessInfo", "ReaderInfo", "RetainedInfo", "SegmentInfo", "WriterInfo"), "_info_types"
         ),
+        "Update": "_handles.update",
     }
 
     def __getattr__(name: str) -> object:

@@ -125,13 +125,19 @@ def test_handles(name: str, codec: str, value: str) -> None:
 def test_a_fork(name: str) -> None:
     """A child may have another user, who cannot read the Python installation."""
     code = f"""
-import os, shmsync
+import os, numpy, shmsync
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 forked = set(sys.modules)
 for codec in "msgpack", "raw", "archive", "pickle":
     writer, reader = shmsync.Writer({name!r}, codec=codec), shmsync.Reader({name!r}, allow_pickle=True)
     assert reader.get(default=None) is None
+    writer.write(b"x")
+    if codec in ("msgpack", "archive"):
+        writer.write({{"a": numpy.zeros(9)}})
+        with writer.update() as draft:
+            draft["a"][0] = 1
+            draft["a"] += 1
     writer.write(b"x")
     with reader.read(check_bytes=True) as snapshot:
         assert bytes(snapshot.value) == b"x"

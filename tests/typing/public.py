@@ -19,6 +19,7 @@ from shmsync import (
     Reservation,
     Snapshot,
     Synchronizer,
+    Update,
     Writer,
     WriteResult,
     WriterStats,
@@ -113,6 +114,10 @@ def writers() -> None:
         assert_type(slot, Reservation)
         assert_type(slot.buffer, memoryview)
     assert_type(slot.result, WriteResult | None)
+    with typed.update(initial=Prices("2026-11-24", 1.08)) as draft:
+        assert_type(draft, Update)
+        draft["eur"] = 1.09
+    assert_type(draft.result, WriteResult | None)
     typed.write({"eur": 1.08})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     typed.write(Prices("2026-11-24", 1.08), grace_duration="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
