@@ -67,9 +67,8 @@ class Update:
         self._opened: OpenReservation | None = None
         self._draft: Draft | None = None
 
-    @property
-    def draft(self) -> Draft:
-        """The draft.
+    def _current(self) -> Draft:
+        """Return the draft.
 
         Raises:
             ClosedError: outside the block.
@@ -85,11 +84,11 @@ class Update:
         Raises:
             ClosedError: outside the block.
         """
-        return self.draft.root
+        return self._current().root
 
     @value.setter
     def value(self, value: Any) -> None:
-        self.draft.replace(value)
+        self._current().replace(value)
 
     @property
     def buffer(self) -> Any:
@@ -99,7 +98,7 @@ class Update:
             InvalidArgumentError: the value is not raw.
             ClosedError: outside the block.
         """
-        return self.draft.buffer()
+        return self._current().buffer()
 
     def __enter__(self) -> Self:
         if self._opened is not None:
@@ -121,8 +120,8 @@ class Update:
 
     # For the writer, which does not import the drafts.
 
-    check_supported = staticmethod(check_supported)
-    begin = staticmethod(draft_in)
+    _check_supported = staticmethod(check_supported)
+    _begin = staticmethod(draft_in)
 
     def __getitem__(self, key: Any) -> Any:
         return self.value[key]

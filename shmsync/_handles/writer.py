@@ -442,7 +442,7 @@ class Writer(Generic[T]):
         self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, Draft]:
         def draft_of(owned: Ownership, _: PreparedWrite) -> Draft:
-            return update.begin(owned.data.update)
+            return update._begin(owned.data.update)
 
         return self._open(update, lambda: self._prepare_update(update, initial, grace_duration), draft_of)
 
@@ -453,7 +453,7 @@ class Writer(Generic[T]):
         owned = self._checked_ownership(time.monotonic())
         newest = owned.newest_header()
         if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
-            update.check_supported(newest.codec)
+            update._check_supported(newest.codec)
             if not owned.state.has_other_mode():
                 return owned, owned.prepare_update(newest.size, grace)
             return self._begin_update(owned.data.newest_payload(), newest.codec, grace)  # in another incarnation
@@ -463,7 +463,7 @@ class Writer(Generic[T]):
             )
         payload = self._encode(initial)
         codec = codecs.id_of(self._codec, payload)
-        update.check_supported(codec)
+        update._check_supported(codec)
         return self._begin_update(payload, codec, grace)
 
     def _begin_update(self, payload: Payload, codec: int, grace: float) -> tuple[Ownership, PreparedWrite]:

@@ -96,7 +96,8 @@ def refuse_masked(array: Any) -> None:
     Raises:
         EntityWriteError: it is.
     """
-    if isinstance(array, numpy_if_imported().ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # NumPy imports it on first use, which a child may not be able to do
+    if masked is not None and isinstance(array, masked.MaskedArray):
         raise EntityWriteError("cannot publish a masked array: its mask would be lost; publish its data and its mask")
 
 
