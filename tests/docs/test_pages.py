@@ -23,6 +23,7 @@ PAGES = {  # with their minimum number of blocks
     "docs/values.md": 7,
     "docs/howto/monitoring.md": 1,
     "docs/howto/service.md": 1,
+    "docs/howto/updates.md": 1,
 }
 MIGRATIONS = {"docs/migrate/manager.md", "docs/migrate/shared-memory.md", "docs/migrate/polled-file.md"}
 OPENED = r'((?:Writer|Reader)(?:\[[^]]*\])?\()"(\w+)"'

@@ -52,6 +52,12 @@ def test_joblib(tmp_path: Path, name: str) -> None:
     assert printed("joblib_workers.py", tmp_path, name) == ["[1000.0, 1000.0, 1000.0]", "[2000.0, 2000.0, 2000.0]"]
 
 
+def test_feature_store(tmp_path: Path, name: str) -> None:
+    (line,) = printed("feature_store.py", tmp_path, name)
+    assert line.startswith("[50, 50, 50, 50] ")
+    assert line.endswith("% copied")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_dataloader(tmp_path: Path, name: str) -> None:
     assert printed("dataloader.py", tmp_path, name) == ["1000.0"] * 3
