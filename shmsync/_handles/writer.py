@@ -32,7 +32,13 @@ from shmsync._util.duration import seconds
 from shmsync._util.weak import WeakRegistry
 from shmsync.codecs import raw
 from shmsync.codecs._gather import release, uninitialized
-from shmsync.errors import ClosedError, StateNotFoundError, UninitializedStateError, WriteLockConflictError
+from shmsync.errors import (
+    ClosedError,
+    DataReadError,
+    StateNotFoundError,
+    UninitializedStateError,
+    WriteLockConflictError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from shmsync._core.layout import DataHeader
     from shmsync._core.protocol import PreparedWrite
     from shmsync._handles.update import Update
     from shmsync._session.data import Encoded
@@ -450,8 +457,7 @@ class Writer(Generic[T]):
         self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[Ownership, PreparedWrite]:
         grace = self._grace if grace_duration is None else seconds(grace_duration, "grace_duration")
-        owned = self._checked_ownership(time.monotonic())
-        newest = owned.newest_header()
+        owned, newest = self._newest()
         if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
             update._check_supported(newest.codec)
             if not owned.state.has_other_mode():
@@ -465,6 +471,15 @@ class Writer(Generic[T]):
         codec = codecs.id_of(self._codec, payload)
         update._check_supported(codec)
         return self._begin_update(payload, codec, grace)
+
+    def _newest(self) -> tuple[Ownership, DataHeader | None]:
+        now = time.monotonic()
+        try:
+            owned = self._checked_ownership(now)
+            return owned, owned.newest_header()
+        except DataReadError:  # perhaps another program has removed the name since the last look at it
+            owned = self._current_ownership(now)
+            return owned, owned.newest_header()
 
     def _begin_update(self, payload: Payload, codec: int, grace: float) -> tuple[Ownership, PreparedWrite]:
         owned = self._checked_ownership(time.monotonic(), len(payload))

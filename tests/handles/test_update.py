@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from shmsync import (
     ArrayMap,
     ClosedError,
+    DataReadError,
     EntityWriteError,
     InvalidArgumentError,
     Reader,
@@ -639,6 +640,23 @@ def test_a_forked_child_cannot_change_the_draft(writer: Writer, name: str) -> No
     expected = table()
     expected[1] = 5
     assert same(checked(name), expected)
+
+
+@pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])
+def test_the_newest_segment_is_removed_by_another_program(name: str, reuse_memory: bool) -> None:  # noqa: FBT001
+    with Writer(name, reuse_memory=reuse_memory) as writer:
+        writer.write(table())
+        (SHM / f"{name}_data_0").unlink()
+        with pytest.raises((DataReadError, UninitializedStateError)):
+            for _ in range(2):  # the writer may have it mapped, and look at the name later
+                writer._next_name_check = 0.0
+                with writer.update() as draft:
+                    draft[0] = 1
+        writer.write(table())
+        with writer.update() as draft:
+            draft[0] = 1
+        assert checked(name)[0].tolist() == [1.0] * 10
+        writer.unlink()
 
 
 def test_removed_by_force_inside_the_block(writer: Writer, name: str) -> None:

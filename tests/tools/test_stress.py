@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import json
+import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from shmsync import Reader, Writer
+from shmsync._session import updates
+from shmsync.codecs._changes import Changes
+from stress import tables
 from stress.forks import c_fork, run_forked
-from stress.payloads import HEADER, NUMBER, digest_of, verify
+from stress.payloads import HEADER, NUMBER, Fields, digest_of, verify
 from stress.removals import Removals
 from stress.sequence import Sequence
 from stress.settings import Violation
@@ -49,6 +57,57 @@ def test_torn_content_is_found_even_after_a_removal(removals: Removals) -> None:
 def test_the_value_of_another_version_is_found(removals: Removals, published: memoryview) -> None:
     with pytest.raises(Violation, match="version 7 carries number 6"):
         verify(published, 7, removals)
+
+
+def table(number: int) -> dict[str, Any]:
+    rows = tables.new_rows(random.Random(number), number)
+    fields = Fields(time.monotonic_ns(), number, 0, 0, b"")._asdict()
+    return {**fields, "base": number, "updates": 0, "rows": rows, "total": tables.total_of(rows)}
+
+
+def test_a_table_that_is_updated(name: str, removals: Removals) -> None:
+    with Writer(name) as writer, Reader(name) as reader:
+        writer.write(table(1))
+        for number in range(2, 9):
+            with suppress(ZeroDivisionError), writer.update() as draft:
+                tables.scribble(draft, random.Random(number))
+                raise ZeroDivisionError
+            with writer.update() as draft:
+                draft["number"] = number
+                tables.change(draft, random.Random(number), number)
+            with reader.read(check_bytes=True) as snapshot:
+                assert verify(snapshot.value, number, removals)
+        writer.unlink()
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_a_damaged_row_is_found(column: int, removals: Removals) -> None:
+    value = table(7)
+    value["rows"][tables.ROWS - 1, column] ^= np.uint64(1)
+    with pytest.raises(Violation, match="a row of the table is damaged"):
+        verify(value, 7, removals)
+
+
+def test_a_row_of_another_version_is_found(removals: Removals) -> None:
+    value = table(7)
+    value["rows"][5] = table(6)["rows"][5]
+    with pytest.raises(Violation, match="not those of one version"):
+        verify(value, 7, removals)
+
+
+def test_an_update_that_forgets_what_is_stale_is_found(
+    name: str, removals: Removals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updates, "stale_bytes", lambda *_: Changes())
+    with Writer(name) as writer, Reader(name) as reader:
+        writer.write(table(1))
+        writer.write(table(2))
+        with writer.update() as draft:
+            draft["number"] = 3
+            tables.change(draft, random.Random(3), 3)
+        with pytest.raises(Violation):
+            verify(reader.get(), 3, removals)
+        writer.unlink()
 
 
 def test_a_forced_removal_permits_a_writer_to_start_over(removals: Removals) -> None:

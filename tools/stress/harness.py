@@ -38,6 +38,7 @@ _PROGRESS_INTERVAL = 1.0
 _TOTALS = ("resets", "replaced", "takeovers")
 _COUNTS = (
     *("reads", "forks", "c_forks", "writes", "capacity_errors", "first_writes", "forks_while_opening", "restarts"),
+    *("updates", "aborted_updates"),
     *("removal_errors", "permitted_older", "refused_writes", "handler_calls", "handler_refusals"),
 )
 

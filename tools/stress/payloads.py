@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import xxhash
 
 from stress.settings import Violation
+from stress.tables import verify_table
 
 if TYPE_CHECKING:
     import random
@@ -84,6 +85,8 @@ def verify(value: Any, seq: int, removals: Removals) -> int:
         Violation: the value is not what was published as this version.
     """
     timestamp, number, epoch, digest, content = unpack(value)
+    if isinstance(value, dict) and "rows" in value:
+        verify_table(value, seq, restarted=removals.permit_restart(epoch))
     if number not in {0, seq} and not removals.permit_restart(epoch):
         raise Violation(f"version {seq} carries number {number}")
     if digest and digest != digest_of(content):

@@ -29,6 +29,8 @@ MODES = ["single", "threads", "signals", "single", "namespace"]
 """How a reader process reads: in one thread, in three, interrupted by signals, in its own PID namespace."""
 
 _MAX_RETAINED = 6
+_CHECKED = 0.1
+"""Share of the reads that compare the payload with its digests first."""
 _RETAINING = {"read": 40, "get": 40, "retain": 10, "verify_retained": 6, "fork": 3, "c_fork": 1, "reopen": 1}
 _COUNTS = ("forks", "c_forks", "removal_errors", "permitted_older")
 _NOT_RETAINING = {"read": 85, "release": 10, "fork": 4, "c_fork": 1, "reopen": 1}
@@ -149,7 +151,7 @@ class ReadLoop:
         self._newest = timestamp
 
     def _read(self) -> None:
-        with self._reader.read() as snapshot:
+        with self._reader.read(check_bytes=self._rng.random() < _CHECKED) as snapshot:
             self._in_read[self._index] = 1
             seq = snapshot.version.seq
             timestamp = verify(snapshot.value, seq, self._removals)

@@ -10,6 +10,7 @@ class Report:
     """The counts of a run.
 
     Attributes:
+        updates, aborted_updates: writes that changed a table in place, and those that were given up.
         kills_in_read: readers that were killed while they held a snapshot.
         stops: readers that were stopped past the grace duration.
         forks: forks of a reader with an open snapshot.
@@ -37,6 +38,8 @@ class Report:
     seed: int
     seconds: float = 0.0
     writes: int = 0
+    updates: int = 0
+    aborted_updates: int = 0
     reads: int = 0
     reader_kills: int = 0
     kills_in_read: int = 0

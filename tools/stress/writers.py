@@ -7,12 +7,14 @@ import os
 import random
 import signal
 import time
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shmsync import CapacityError, ClosedError, WriteLockConflictError, Writer, codecs
+from shmsync import CapacityError, ClosedError, UninitializedStateError, WriteLockConflictError, Writer, codecs
 from shmsync._core import slots
-from shmsync.errors import DataWriteError, StateReadError
+from shmsync.errors import DataReadError, DataWriteError, StateReadError
+from stress import tables
 from stress.forks import c_fork, check_inherited_writer, run_forked
 from stress.interruptions import Interruptions, check_closed
 from stress.payloads import HEADER, NUMBER, Fields, digest_of, random_content, size_limits
@@ -26,7 +28,12 @@ _RETRY_INTERVAL = 0.002
 _C_FORKS = 1 / 4000
 """Share of the writes that are followed by a fork in C."""
 _TOTALS = ("resets", "replaced", "takeovers")
-_COUNTS = ("writes", "capacity_errors", "restarts", "refused_writes", "handler_calls", "handler_refusals", "c_forks")
+_COUNTS = (
+    *("writes", "updates", "aborted_updates", "capacity_errors", "restarts", "refused_writes", "handler_calls"),
+    *("handler_refusals", "c_forks"),
+)
+_UPDATES = 10
+"""How many updates follow the full write of a table, at most."""
 
 
 class Abandoned(Exception):  # noqa: N818 - raised on purpose
@@ -65,6 +72,8 @@ class _WriterProcess:
         self._max_wait_beyond_grace = 0.0
         self._report_due = 0.0
         self._interruptions = Interruptions(rng)
+        self._updates_left = 0
+        self._has_restarted = False
 
     def _open(self) -> Writer[Any]:
         settings = self._settings
@@ -103,7 +112,7 @@ class _WriterProcess:
                 self._sequence.lose()
         except WriteLockConflictError:
             self._sequence.lose()
-        except (StateReadError, DataWriteError):
+        except (StateReadError, DataReadError, DataWriteError):
             self._check_refused(started)
             self._sequence.lose()
         else:
@@ -119,7 +128,8 @@ class _WriterProcess:
 
     def _note_published(self, seq: int, epoch: int) -> None:
         self._counts["writes"] += 1
-        self._counts["restarts"] += seq <= self._sequence.seq
+        self._has_restarted = seq <= self._sequence.seq
+        self._counts["restarts"] += self._has_restarted
         if not self._sequence.seq:
             self._check_owner()
         state = self._writer._owner.state
@@ -189,7 +199,12 @@ class _WriterProcess:
     # ------------------------------------------------------------------------------------------------ ways to publish
 
     def _publish(self, timestamp: int, number: int, content: bytes) -> Any:
-        kind = self._rng.randrange(5)
+        if self._updates_left:
+            self._updates_left -= 1
+            return self._publish_update(timestamp, number)
+        kind = self._rng.randrange(6)
+        if kind == 5:
+            return self._publish_table(timestamp, number)
         if kind == 0 and number and len(content) < 64:
             return self._writer.write_raw(NUMBER.pack(number, self._sequence.epoch))
         digest = digest_of(content)
@@ -201,6 +216,33 @@ class _WriterProcess:
         codec = codecs.by_name("msgpack" if kind == 3 else "archive")
         value = Fields(timestamp, number, self._sequence.epoch, digest, content)._asdict()
         return self._writer._publish(codec, codec.encode(value), None)
+
+    def _publish_table(self, timestamp: int, number: int) -> Any:
+        self._updates_left = self._rng.randrange(_UPDATES)
+        rows = tables.new_rows(self._rng, number)
+        fields = Fields(timestamp, number, self._sequence.epoch, 0, b"")._asdict()
+        counts = {"base": number, "updates": 0}
+        return self._writer.write({**fields, **counts, "rows": rows, "total": tables.total_of(rows)})
+
+    def _publish_update(self, timestamp: int, number: int) -> Any:
+        if self._rng.randrange(8) == 0:
+            with suppress(Abandoned, UninitializedStateError), self._writer.update() as draft:
+                if self._is_table(draft):
+                    tables.scribble(draft, self._rng)
+                self._counts["aborted_updates"] += 1
+                raise Abandoned
+        draft = self._writer.update()
+        with suppress(Abandoned, UninitializedStateError), draft:
+            if not self._is_table(draft):  # of another writer, or of a new incarnation
+                raise Abandoned
+            draft.update(timestamp=timestamp, number=number, epoch=self._sequence.epoch)
+            tables.change(draft, self._rng, number, restarted=self._has_restarted)
+            self._counts["updates"] += 1
+        return draft.result or self._publish_table(timestamp, number)
+
+    @staticmethod
+    def _is_table(draft: Any) -> bool:
+        return isinstance(draft.value, MutableMapping) and "rows" in draft
 
     def _publish_in_place(self, header: bytes, content: bytes) -> Any:
         if self._rng.randrange(4) == 0:
