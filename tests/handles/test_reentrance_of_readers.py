@@ -25,13 +25,15 @@ from shmsync._util.weak import WeakRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
 
 PACKAGE = os.path.dirname(shmsync.__file__)  # noqa: PTH120 - compared with a str
 
 
 def act_at(number: int, call: Callable[[], object], act: Callable[[], object]) -> bool:
     """Make a call, and act before its instruction `number`; return whether there is one with that number."""
+    if sys.version_info[:2] == (3, 12):
+        return act_at_monitored(number, call, act)
     passed = 0
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
@@ -52,6 +54,30 @@ def act_at(number: int, call: Callable[[], object], act: Callable[[], object]) -
         call()
     finally:
         sys.settrace(previous)
+    return passed >= number
+
+
+def act_at_monitored(number: int, call: Callable[[], object], act: Callable[[], object]) -> bool:
+    """Do as `act_at`. In Python 3.12, tracing misses instructions of code that has run before."""
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined] # not in the oldest version
+    passed = 0
+
+    def at_instruction(code: CodeType, _offset: int) -> None:
+        nonlocal passed
+        if passed < number and code.co_filename.startswith(PACKAGE):
+            passed += 1
+            if passed == number:
+                monitoring.set_events(monitoring.PROFILER_ID, 0)
+                act()
+
+    monitoring.use_tool_id(monitoring.PROFILER_ID, __name__)
+    try:
+        monitoring.register_callback(monitoring.PROFILER_ID, monitoring.events.INSTRUCTION, at_instruction)
+        monitoring.set_events(monitoring.PROFILER_ID, monitoring.events.INSTRUCTION)
+        call()
+    finally:
+        monitoring.set_events(monitoring.PROFILER_ID, 0)
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
     return passed >= number
 
 
