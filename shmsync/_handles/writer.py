@@ -460,9 +460,12 @@ class Writer(Generic[T]):
         owned, newest = self._newest()
         if newest is not None and (initial is UNSET or codecs.by_id(newest.codec).NAME == self._codec.NAME):
             update._check_supported(newest.codec)
-            if not owned.state.has_other_mode():
-                return owned, owned.prepare_update(newest.size, grace)
-            return self._begin_update(owned.data.newest_payload(), newest.codec, grace)  # in another incarnation
+            if owned.state.has_other_mode():
+                # Another incarnation begins. Its first version is the same value, which stays if the block raises.
+                self._write(newest.codec, owned.data.newest_payload(), grace_duration)
+                owned, newest = self._newest()
+                assert newest is not None
+            return owned, owned.prepare_update(newest.size, grace)
         if initial is UNSET:
             raise UninitializedStateError(
                 f"nothing was published under {self.name!r} yet; write a value first, or pass initial= to update"
@@ -470,7 +473,10 @@ class Writer(Generic[T]):
         payload = self._encode(initial)
         codec = codecs.id_of(self._codec, payload)
         update._check_supported(codec)
-        return self._begin_update(payload, codec, grace)
+        owned = self._checked_ownership(time.monotonic(), len(payload))
+        prepared = owned.prepare(len(payload), grace)
+        owned.data.begin(prepared.idx, payload, codec)
+        return owned, prepared
 
     def _newest(self) -> tuple[Ownership, DataHeader | None]:
         now = time.monotonic()
@@ -480,12 +486,6 @@ class Writer(Generic[T]):
         except DataReadError:  # perhaps another program has removed the name since the last look at it
             owned = self._current_ownership(now)
             return owned, owned.newest_header()
-
-    def _begin_update(self, payload: Payload, codec: int, grace: float) -> tuple[Ownership, PreparedWrite]:
-        owned = self._checked_ownership(time.monotonic(), len(payload))
-        prepared = owned.prepare(len(payload), grace)
-        owned.data.begin(prepared.idx, payload, codec)
-        return owned, prepared
 
     def _checked_ownership(self, now: float, size: int | None = None) -> Ownership:
         """Return what `_current_ownership` does; without a look at the name, if that was not long ago."""

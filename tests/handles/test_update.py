@@ -351,6 +351,10 @@ def test_the_mode_changes(name: str, modes: tuple[int, int]) -> None:
         writer.write({"a": table()})
     expected = table()
     with Writer(name, mode=modes[1]) as writer, Reader(name) as reader:
+        with pytest.raises(ZeroDivisionError), writer.update() as draft:  # noqa: PT012
+            draft["a"][0] = -1
+            raise ZeroDivisionError
+        assert same(checked(name), {"a": expected})
         for turn in range(3):
             with writer.update() as draft:
                 draft["a"][turn] = turn
