@@ -27,9 +27,10 @@ class Changes:
         size: how many bytes they are, at most.
     """
 
-    __slots__ = ("_ranges", "_rows", "size")
+    __slots__ = ("_limit", "_ranges", "_rows", "size")
 
     def __init__(self) -> None:
+        self._limit = _MANY_RANGES
         self._ranges: list[tuple[int, int]] = []
         self._rows: list[tuple[int, int, Any]] = []
         self.size = 0
@@ -42,7 +43,7 @@ class Changes:
         if start < stop:
             self._ranges.append((start, stop))
             self.size += stop - start
-            if len(self._ranges) > _MANY_RANGES:
+            if len(self._ranges) > self._limit:
                 self._compact()
 
     def add_rows(self, base: int, row_size: int, rows: Any) -> None:
@@ -70,20 +71,13 @@ class Changes:
         self.size += sum(size * len(rows) for _, size, rows in other._rows)
 
     def _compact(self) -> None:
-        self._ranges = merged(self._ranges)
+        self._ranges = _merged(self._ranges)
         if len(self._ranges) > _MANY_RANGES // 2:
             coarse = ((start // _COARSE * _COARSE, -(-stop // _COARSE) * _COARSE) for start, stop in self._ranges)
-            self._ranges = merged(coarse)
+            self._ranges = _merged(coarse)
+        self._limit = max(_MANY_RANGES, 2 * len(self._ranges))  # so that this takes a constant time for each change
         self.size = sum(stop - start for start, stop in self._ranges)
         self.size += sum(size * len(rows) for _, size, rows in self._rows)
-
-    def ranges(self) -> list[tuple[int, int]]:
-        """Return the parts as ranges of bytes, ascending and disjoint."""
-        found = list(self._ranges)
-        for base, size, rows in self._rows:
-            starts = _numpy.require_numpy().unique(rows) * size + base
-            found += zip(starts.tolist(), (starts + size).tolist(), strict=True)
-        return merged(found)
 
     def blocks(self, block_size: int, end: int) -> list[int]:
         """Return the numbers of the blocks that contain a part, ascending.
@@ -130,7 +124,7 @@ def _parts(rows: Any, row_size: int) -> Iterator[Any]:
         yield rows[start : start + count]
 
 
-def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return ranges in ascending order; those that overlap or touch are joined."""
     result: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):

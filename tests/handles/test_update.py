@@ -351,7 +351,7 @@ def test_the_mode_changes(name: str, modes: tuple[int, int]) -> None:
         writer.write({"a": table()})
     expected = table()
     with Writer(name, mode=modes[1]) as writer, Reader(name) as reader:
-        with pytest.raises(ZeroDivisionError), writer.update() as draft:  # noqa: PT012
+        with pytest.raises(ZeroDivisionError), writer.update() as draft:
             draft["a"][0] = -1
             raise ZeroDivisionError
         assert same(checked(name), {"a": expected})
