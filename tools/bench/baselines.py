@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import numpy as np
 
-from bench import memory
+from bench import memory, updates
 from bench.peers import PEERS, SHMSYNC
 from bench.peers.own import channel
 from bench.processes import State, child
@@ -260,6 +260,7 @@ def first_get(state: State, peer: int, keys: list[Any], *, is_idle: bool) -> flo
 
 _PACKED = "msgpack.packb of it"
 _PUT = "LMDB cursor.putmulti and commit of the same"
+_PUT_RATIO = {"int": 1.0, "str": 1.5}
 _READ = "LMDB begin + get + numpy.frombuffer after a change"
 _UNPACKED = "private memory after msgpack.unpackb of the same"
 
@@ -284,7 +285,7 @@ def _maps(kind: str) -> tuple[Benchmark, ...]:
         ),
         Benchmark(
             partial(_write_arrays, kind),
-            (Row(f"write an ArrayMap, 1M {kind} keys -> 10 f4", _PUT, ratio=1),),
+            (Row(f"write an ArrayMap, 1M {kind} keys -> 10 f4", _PUT, _PUT_RATIO[kind]),),
             (15, 1),
             ("lmdb",),
         ),
@@ -303,6 +304,12 @@ def _maps(kind: str) -> tuple[Benchmark, ...]:
 def _changes(what: str, limit: float, shape: str) -> Benchmark:
     both = Row(f"{what}, busy worker", _READ, limit=limit), Row(f"{what}, idle (no limit)", _READ)
     return Benchmark(partial(_after_change, shape), both, (100, 15), ("lmdb",))
+
+
+def _updates(count: int, beside_database: float | None, beside_write: float | None, rounds: int) -> Benchmark:
+    name = f"update {count:,} of 1M int keys"
+    rows = Row(name, _PUT, beside_database), Row(name, "a full write of the ArrayMap", beside_write)
+    return Benchmark(partial(updates.update_map, count, _database), rows, (rounds, 2), ("lmdb",))
 
 
 _NOTHING = "with on a trivial reused context manager"
@@ -336,6 +343,18 @@ _BENCHMARKS = (
     *_maps("int"),
     _changes("changed get() + lookup, 1M keys", 50e-6, "int map"),
     *_maps("str"),
+    _updates(1, None, None, 51),
+    _updates(100, None, None, 51),
+    _updates(1_000, 0.7, 0.02, 51),
+    _updates(100_000, 0.4, None, 15),
+    _updates(MILLION, None, 1.3, 5),
+    Benchmark(
+        updates.update_array,
+        (
+            Row("update 1 row of a 64 MiB array", "write of the 1 KiB config", 3),
+            Row("update 1 row of a 64 MiB array", "a full write of the array"),
+        ),
+    ),
     _changes("changed get(), 64 MiB array", 20e-6, "array"),
     Benchmark(
         memory.array_reader,
