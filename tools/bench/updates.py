@@ -1,4 +1,4 @@
-"""The rows of updates in place: what a change costs beside a full write, and beside LMDB, which changes single items."""
+"""The rows of updates in place: the cost of a change beside that of a full write, and of the same change in LMDB."""
 
 from __future__ import annotations
 
