@@ -137,7 +137,20 @@ for codec in "msgpack", "raw", "archive", "pickle":
         writer.write({{"a": numpy.zeros(9)}})
         with writer.update() as draft:
             draft["a"][0] = 1
+            draft["a"][[3, 3]] += 1
+            draft["a"][draft["a"] > 0] = 5
+            draft["a"].add([1, 1], 1)
             draft["a"] += 1
+        keys = numpy.arange(5000)
+        writer.write({{"a": keys.astype(float), "b": keys}})
+        for _ in range(3):
+            with writer.update() as draft:
+                draft["a"][keys[::7]] = 1
+        if codec == "archive":
+            writer.write(shmsync.ArrayMap(keys, numpy.zeros((5000, 3))))
+            with writer.update() as draft:
+                draft.update([1, 1, 2], numpy.ones((3, 3)))
+                draft.update(keys[::3], numpy.ones((1667, 3)))
     writer.write(b"x")
     with reader.read(check_bytes=True) as snapshot:
         assert bytes(snapshot.value) == b"x"

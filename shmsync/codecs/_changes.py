@@ -93,7 +93,7 @@ class Changes:
             numpy = _numpy.require_numpy()
             first = (rows * size + base) // block_size
             last = (rows * size + (base + size - 1)) // block_size  # a row of `_rows` is in one or two blocks
-            found.update(numpy.unique(numpy.concatenate((first, last))).tolist())
+            found.update(_numpy.distinct(numpy.concatenate((first, last))).tolist())
         return sorted(found)
 
     def copy(self, target: memoryview, source: memoryview) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy  # noqa: ICN001 - as in the other modules, which get it from a function
 
+from shmsync.codecs._numpy import distinct
 from shmsync.errors import EntityWriteError, ShmSyncError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _record_rows(memory: DraftMemory, offset: int, array: Any, rows: Any, *, is_
     """Record the rows that a mask or an integer array selects."""
     count, size = len(array), array.strides[0]
     if rows.dtype.kind == "b" and rows.ndim and rows.shape == array.shape[: rows.ndim]:
-        memory.changes.add_rows(offset, size, numpy.unique(numpy.nonzero(rows)[0]))
+        memory.changes.add_rows(offset, size, distinct(numpy.nonzero(rows)[0]))
     elif rows.dtype.kind in "iu" and (is_alone or rows.ndim == 1):
         rows = rows.astype(numpy.int64).reshape(-1)
         if len(rows) and not -count <= rows.min() <= rows.max() < count:

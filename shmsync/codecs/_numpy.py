@@ -78,6 +78,16 @@ def has_python_scalars(dtype: Any) -> bool:
     return dtype.kind in "biuSU" or (dtype.kind == "f" and dtype.itemsize <= _FLOAT64_SIZE)
 
 
+def distinct(array: Any) -> Any:
+    """Return the distinct elements of an array, ascending.
+
+    As `numpy.unique`, which imports `numpy.ma` when it is called: a child that has changed its user cannot do that.
+    """
+    numpy = numpy_if_imported()
+    ordered = numpy.sort(array)
+    return ordered[numpy.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
+
+
 def describe(array: Any) -> Description:
     """Return the description of an array.
 

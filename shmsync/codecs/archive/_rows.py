@@ -109,5 +109,7 @@ def last_of_each(numpy: Any, rows: Any, values: Any) -> tuple[Any, Any]:
     ordered = numpy.sort(rows)
     if not (ordered[1:] == ordered[:-1]).any():
         return rows, values
-    distinct, last = numpy.unique(rows[::-1], return_index=True)
-    return distinct, values[len(rows) - 1 - last]
+    order = numpy.argsort(rows, kind="stable")
+    ordered = rows[order]
+    last = order[numpy.concatenate((ordered[1:] != ordered[:-1], [True]))]
+    return rows[last], values[last]
