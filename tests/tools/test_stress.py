@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from stress.settings import Violation
 TOOL = Path(__file__).parents[2] / "tools" / "stress"
 SECOND = 1_000_000_000
 CONTENT = b"content"
+_MAX_RUNS = 20
 
 
 @pytest.fixture
@@ -187,9 +189,16 @@ def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
 @pytest.mark.parametrize("mode", [[], ["--isolated"]])
 def test_a_short_run_finds_no_violation(mode: list[str]) -> None:
     arguments = ["--seconds", "5", "--readers", "3", "--largest", "65536", "--removals", "1", "--forced", "1", "--json"]
-    run = subprocess.run([sys.executable, TOOL, *mode, *arguments], stdout=subprocess.PIPE, check=False, timeout=120)
-    report = json.loads(run.stdout)
-    assert not report["violations"], report
-    assert run.returncode == 0
-    for fault in ("c_forks", "forks_while_opening", "handler_calls", "writer_kills", "forced"):
-        assert report[fault], fault
+    faults = ("c_forks", "forks_while_opening", "handler_calls", "writer_kills", "forced", "updates", "aborted_updates")
+    seen: Counter[str] = Counter()
+    for _ in range(_MAX_RUNS):  # how much happens in one run depends on the machine
+        run = subprocess.run(
+            [sys.executable, TOOL, *mode, *arguments], stdout=subprocess.PIPE, check=False, timeout=120
+        )
+        report = json.loads(run.stdout)
+        assert not report["violations"], report
+        assert run.returncode == 0
+        seen.update({fault: report[fault] for fault in faults})
+        if all(seen[fault] for fault in faults):
+            break
+    assert all(seen[fault] for fault in faults), seen
