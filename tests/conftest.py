@@ -119,7 +119,7 @@ hypothesis.settings.load_profile("any speed")
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
 
-DURATION = "about 4 minutes on 2 idle cores; --slow adds the long part (about 2 minutes)"
+DURATION = "about 8 minutes on 2 cores; --slow adds the long part (about 10 minutes)"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -126,7 +126,7 @@ WRONG_REGISTERS = (Reusing, UnlinkingFirst, HeaderFirst)
 
 @pytest.mark.timeout(0)
 def test_updates() -> None:
-    search = Search(3, TWO, 1, updates=True)
+    search = Search(2, TWO, 1, updates=True)
     assert search.run() is None, "\n".join(search.trace)
     print(f"{search.states:,} states")
 
