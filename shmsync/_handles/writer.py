@@ -449,6 +449,7 @@ class Writer(Generic[T]):
         self, update: Update, initial: Any, grace_duration: float | timedelta | None
     ) -> tuple[OpenReservation, Draft]:
         def draft_of(owned: Ownership, _: PreparedWrite) -> Draft:
+            assert owned.data.update is not None
             return update._begin(owned.data.update)
 
         return self._open(update, lambda: self._prepare_update(update, initial, grace_duration), draft_of)
@@ -560,8 +561,10 @@ class Writer(Generic[T]):
                 return None
             finally:
                 self._busy = False
-                if opened is not None and self._reservation is opened:
-                    self._reservation = None
+                if opened is not None:
+                    opened.ownership.data.drop_update()
+                    if self._reservation is opened:
+                        self._reservation = None
                 self._turn.notify_all()
                 self._finish()
 
@@ -586,12 +589,14 @@ class Writer(Generic[T]):
     def _publish_draft(self, opened: OpenReservation, draft: Draft) -> WriteResult:
         owned, prepared = opened.ownership, opened.prepared
         update = owned.data.update
+        assert update is not None
         codec, encode = codecs.by_id(update.codec), self._encode
         if codec.NAME == self._codec.NAME:
             codec = self._codec  # not that of extended msgpack: what is extended may be gone
         else:
             encode = codecs.encoder_of(codec)
         payload = draft.encoded(encode)
+        draft.close()  # before the publish: another thread may still hold a part of it
         if payload is not None:
             return self._write(codecs.id_of(codec, payload), payload, None)
         try:

@@ -99,7 +99,7 @@ class DataSegments:
         self._mappings: list[ReusableMapping | None] = [None, None]
         self._opened = [False, False]
         self._newest: DataHeader
-        self.update: OpenUpdate
+        self.update: OpenUpdate | None = None
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
         """Return whether the inode of `generation` is mapped, named, and fits a payload of `size` bytes."""
@@ -256,11 +256,17 @@ class DataSegments:
     def finish_update(self, index: int, generation: int, seq: int) -> int:
         """Write checksum and header of a payload that was changed in place; return the checksum."""
         update = self.update
+        assert update is not None
         assert update.target is self._mappings[index]
         return updates.finish(update, (self._incarnation, generation, seq))
 
+    def drop_update(self) -> None:
+        """Drop the update: it refers to mappings, and so to memory that is released once it was replaced."""
+        self.update = None
+
     def note_update(self, seq: int) -> None:
         """Note that the update was published."""
+        assert self.update is not None
         updates.note(self.update, seq)
 
     def write(self, index: int, generation: int, seq: int, value: Encoded) -> int:

@@ -61,9 +61,9 @@ class NextVersion:
         self._unpublished = ""
         self._creator = 0
         self._mapping: Mapping | None = None
-        self._source: Mapping
+        self._source: Mapping | None = None
         self._newest: DataHeader
-        self.update: OpenUpdate
+        self.update: OpenUpdate | None = None
 
     def newest(self) -> Label | None:
         """Return the label of what the data name leads to; None if that is not a version of this incarnation."""
@@ -111,14 +111,16 @@ class NextVersion:
 
     def newest_payload(self) -> bytes:
         """Return a copy of the payload whose header `newest_header` has returned last."""
+        assert self._source is not None
         return _blocks.to_bytes(self._source.view(PAYLOAD_AT, PAYLOAD_AT + self._newest.size))
 
     def catch_up(self, _: int, newest: int) -> None:
         """Copy the payload of version `newest`, whose header `newest_header` has returned."""
         assert self._mapping is not None
+        assert self._source is not None
         assert self._newest.seq == newest
         self.update = updates.copy_all(self._mapping, self._source, self._newest)
-        del self._source
+        self._source = None
 
     def begin(self, _: int, payload: Payload, codec: int) -> None:
         """Begin an update with another value than the newest version."""
@@ -127,8 +129,13 @@ class NextVersion:
 
     def finish_update(self, _: int, generation: int, seq: int) -> int:
         """Write checksum and header of a payload that was changed in place; return the checksum."""
+        assert self.update is not None
         assert self.update.target is self._mapping
         return updates.finish(self.update, (self._incarnation, generation, seq))
+
+    def drop_update(self) -> None:
+        """Drop the update, and with it the mapping of the version before."""
+        self.update = self._source = None
 
     def fill(self, label: Label, value: Encoded) -> int:
         """Write payload and header; return the checksum of the payload."""

@@ -35,9 +35,6 @@ class Changes:
         self._rows: list[tuple[int, int, Any]] = []
         self.size = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._ranges or self._rows)
-
     def add(self, start: int, stop: int) -> None:
         """Record the bytes from `start` to `stop`."""
         if start < stop:

@@ -2,8 +2,8 @@
 
 Two kinds of change. *In place*: elements of arrays and rows of maps are written into the memory of the next version,
 and recorded. *Structural*: a new key, another shape, a string: the plain parts of the value are Python objects until
-the block ends, and then encoded anew. If that moves none of the arrays, only the plain parts are written; otherwise the
-whole value is written in full, with the same result.
+the block ends, and then encoded again. If that moves no array, only the plain parts are written; otherwise the whole
+value is written in full, with the same result.
 
 A value in an archive is not made of Python objects. Its first structural change makes plain objects of all of it.
 """

@@ -7,8 +7,9 @@ import os
 import random
 import signal
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from shmsync import (
 from shmsync._core.layout import PAGE
 from shmsync._session import updates
 from shmsync._session.data import payload_sizes
+from shmsync._session.ownership import Ownership
+from shmsync.codecs import _gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,10 +130,6 @@ def test_a_full_write_and_an_update_take_turns(writer: Writer, name: str) -> Non
 def test_a_full_write_that_fails_in_the_middle(writer: Writer, name: str) -> None:
     """It has changed memory whose stale bytes were known."""
 
-    class Fails:
-        def __array__(self, *_: object, **__: object) -> Any:
-            raise RuntimeError
-
     expected = table()
     writer.write(expected)
     for turn in range(4):
@@ -141,6 +140,59 @@ def test_a_full_write_that_fails_in_the_middle(writer: Writer, name: str) -> Non
             slot.buffer[: expected.nbytes // 2] = bytes(expected.nbytes // 2)
             raise ZeroDivisionError
         assert same(checked(name), expected)
+
+
+def test_a_full_write_that_is_interrupted(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for `write`: a signal handler raises when half of it is copied."""
+
+    def interrupted(target: memoryview, *_: object) -> None:
+        target[: len(target) // 2] = bytes(len(target) // 2)
+        raise ZeroDivisionError
+
+    expected = table()
+    writer.write(expected)
+    for turn in range(4):
+        with writer.update() as draft:
+            draft[turn] = 0
+        expected[turn] = 0
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(_gather, "copy_into", interrupted)
+            writer.write(expected + 1)
+        assert same(checked(name), expected)
+
+
+@pytest.mark.parametrize("aborts", [False, True], ids=["published", "aborted"])
+def test_the_writer_keeps_no_replaced_memory(name: str, aborts: bool) -> None:  # noqa: FBT001
+    """In isolated mode a version is released when the next one is published, and no reader has it."""
+    with Writer(name, reuse_memory=False) as writer:
+        writer.write(table())
+        for _ in range(2):
+            with suppress(ZeroDivisionError), writer.update() as draft:
+                draft[0] = 1
+                if aborts:
+                    raise ZeroDivisionError
+        writer.write(table())
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        assert not [line for line in mapped if f"{name}_data" in line and line.endswith("(deleted)")]
+        writer.unlink()
+
+
+def test_a_draft_is_closed_before_its_version_is_published(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may still assign to an array of it."""
+    writer.write({"a": table()})
+    publish, refused = Ownership.commit_update, list[bool]()
+
+    def assigned_too_late(owned: Ownership, prepared: Any) -> int:
+        with pytest.raises(ClosedError):
+            array[0] = 99
+        refused.append(True)
+        return publish(owned, prepared)
+
+    monkeypatch.setattr(Ownership, "commit_update", assigned_too_late)
+    with writer.update() as draft:
+        array = draft["a"]
+        array[1] = 5
+    assert refused
 
 
 @pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])

@@ -101,7 +101,7 @@ class Writer:
         index = self.seq & 1
         if operation.succeeds:
             for inode in self.inodes:
-                inode.stale = None  # mapped anew
+                inode.stale = None  # mapped again
         if operation.replaces:
             self.inodes[index] = Inode()
             self.inodes[index].memory[:] = b"?" * len(self.inodes[index].memory)
