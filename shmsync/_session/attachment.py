@@ -29,6 +29,7 @@ from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import NO_VALUE
 from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
+from shmsync._shm.ofd_locks import try_lock
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
 from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
@@ -288,6 +289,9 @@ class Attachment:
         segment_name = self._names.data[index]
         with raised_as(DataReadError, f"map {segment_name}"), open_segment(segment_name, writable=False) as segment:
             check_owner(self._names, segment)
+            # Held by the mapping, until its last view is gone. Before EVICTED is looked at: see `_core.spares`.
+            if not try_lock(segment.fd, 0, shared=True):
+                raise DataReadError(f"{segment_name} is locked by another program; the next write replaces it")
             views = self._released[index]
             if views is None or views.generation != generation:
                 views = ViewTracker(index, generation, self._lock, self.missed)

@@ -14,19 +14,20 @@ from shmsync._core.layout import (
     Names,
     checksum_of,
     index_of,
-    largest_payload,
     pack_data_header,
     parse_data_header,
     required_size,
     table_span,
 )
+from shmsync._core.spares import Spares
 from shmsync._core.stale import forget
 from shmsync._session import updates
 from shmsync._session.held import describe_held
+from shmsync._session.reusable import SMALL, ReusableMapping
 from shmsync._shm.capacity import free_bytes
 from shmsync._shm.segment import (
-    Mapping,
     create_segment,
+    exchange_segments,
     open_segment,
     rename_segment,
     status_of,
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
     from shmsync._core.lifecycle import NameOwner
     from shmsync._session.state_file import StateFile
     from shmsync._session.updates import OpenUpdate
-    from shmsync._shm.segment import Segment
-    from shmsync.codecs._changes import Changes
+    from shmsync._shm.segment import Mapping
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -53,32 +53,9 @@ else:
 """An encoded value: payload, codec number, and the time of the write in seconds of the monotonic clock."""
 
 _BLOCK = 512  # unit of st_blocks, in bytes
-_SMALL = 64 * 1024
-_SHRINK_BELOW = 4
+_SPARES = 2
 _HEADROOM = 8
 _ALLOCATION_RATE = 1e9  # bytes per second that the kernel allocates: 7 ms were measured for 8 MiB, 70 ms for 64
-
-
-class ReusableMapping(Mapping):
-    """A data segment that the writer has mapped.
-
-    Attributes:
-        sizes: the sizes of payloads in bytes for which its memory is used again.
-        stale: where it differs from the newest version, if that is known: see `shmsync._core.stale`.
-    """
-
-    __slots__ = ("sizes", "stale")
-
-    def __init__(self, segment: Segment, index: int, generation: int) -> None:
-        super().__init__(segment, index, generation, writable=True)
-        self.stale: tuple[int, Changes] | None = None
-        self.sizes = payload_sizes(self.size)
-
-
-def payload_sizes(segment_size: int) -> range:
-    """Return the sizes of payloads in bytes for which the memory of a segment is used again."""
-    least = 0 if segment_size <= _SMALL else -(-segment_size // _SHRINK_BELOW)
-    return range(max(0, least - PAYLOAD_AT), largest_payload(segment_size) + 1)
 
 
 class DataSegments:
@@ -98,26 +75,33 @@ class DataSegments:
         self._mode = mode
         self._mappings: list[ReusableMapping | None] = [None, None]
         self._opened = [False, False]
+        self._spares: Spares[ReusableMapping] = Spares(_SPARES)
+        self._had_spares = False  # if not, no spare name is in use
         self._newest: DataHeader
         self.update: OpenUpdate | None = None
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
         """Return whether the inode of `generation` is mapped, named, and fits a payload of `size` bytes."""
         if not self._opened[index]:
-            self._opened[index] = True
+            self._begin(index)
             self._mappings[index] = self._adopt(index, generation)
         mapping = self._mappings[index]
         return mapping is not None and mapping.generation == generation and size in mapping.sizes
 
+    def _begin(self, index: int) -> None:
+        """Remove what a writer that died has left next to a segment, before the first use of the segment."""
+        if not self._spares.has(index):
+            self._owner.unlink_staged(index)
+        self._opened[index] = True
+
     def _adopt(self, index: int, generation: int) -> ReusableMapping | None:
         """Map the segment of a previous writer, if its header is valid and of this incarnation and generation."""
-        self._owner.unlink_staged(index)
         try:
             with open_segment(self._names.data[index], writable=True) as segment:
                 if segment.status().st_uid != os.geteuid():  # another user put it there: they could read and change it
                     return None
                 segment.set_mode(self._mode)
-                mapping = ReusableMapping(segment, index, generation)
+                mapping = ReusableMapping(self._names, segment, index, generation)
             header = parse_data_header(self._names.data[index], mapping.copy(0, PAYLOAD_AT), mapping.size)
         except (OSError, ValueError, DataReadError):
             return None
@@ -125,79 +109,121 @@ class DataSegments:
 
     def replacement_cost(self, size: int) -> float:
         """Return roughly how many seconds `replace` takes, with the first write into the new memory."""
-        return size / _ALLOCATION_RATE
+        return size / _ALLOCATION_RATE if self._spares.find_free(size) is None else 0.0
 
     def replace(self, index: int, generation: int, size: int) -> None:
         """Give data segment `index` a new inode for a payload of `size` bytes.
 
-        The new inode is complete before it takes the name. So if there is no descriptor or memory for it, the old one
-        stays as it was, and a smaller value can still be written to it. While both exist, the name takes up to three
-        times its value. Where the file system has no room for that, but for the new inode in place of the old one, the
-        old one is released first. If the memory that it released is not enough (readers have mapped it, too, or another
-        program was faster), the old inode is lost, and the next write has to find memory for a new one.
+        That is a spare, if one is free. A new inode is complete before it takes the name. So if there is no descriptor
+        or memory for it, the old one stays as it was, and a smaller value can still be written to it. While both exist,
+        the name takes up to three times its value. Where the file system has no room for that, but for the new inode in
+        place of the old one, the old one is released first. If the memory that it released is not enough (readers have
+        mapped it, too, or another program was faster), the old inode is lost, and the next write has to find memory for
+        a new one.
 
         Raises:
             CapacityError: not enough memory. The other segment, which holds the newest version, is untouched.
             DataWriteError: the segment cannot be created.
             StaleIncarnationError: the name does not lead to this incarnation any more.
         """
+        if not self._opened[index]:
+            self._begin(index)
+        place = self._spares.find_free(size)
+        if place is not None:
+            return self._reuse(index, generation, place)
         need = required_size(size)
         previous = self._mappings[index]
         # A large segment that grows may grow again.
-        spare = need // _HEADROOM if previous is not None and _SMALL < need > previous.size else 0
+        headroom = need // _HEADROOM if previous is not None and SMALL < need > previous.size else 0
         del previous  # its memory may be about to be released
-        self._opened[index] = True
-        if spare:
+        if headroom:
             with suppress(CapacityError):
-                return self._create(index, generation, need + spare)
+                return self._create(index, generation, need + headroom)
         try:
             return self._create(index, generation, need)
         except CapacityError as error:
             if error.errno == errno.EFBIG:  # a limit of this process, which no released memory changes
                 raise
         try:
+            self.drop_spares()
             self._release(index, need)
             return self._create(index, generation, need)
         except CapacityError as error:
             raise CapacityError(error.errno, f"{error.strerror}{describe_held(self._names)}") from None
+
+    def _reuse(self, index: int, generation: int, place: int) -> None:
+        """Exchange the inode of data segment `index` for a free spare."""
+        spare = self._spares.take(place)
+        spare.label(index, generation)
+
+        def exchange(check: Callable[[], None]) -> bool:
+            check()
+            self._install(index, place, spare)
+            return True
+
+        self._owner.replace(exchange)
 
     def _create(self, index: int, generation: int, size: int) -> None:
         size = -(-size // PAGE) * PAGE
         self._owner.replace(lambda check: self._create_named(index, generation, size, check))
 
     def _create_named(self, index: int, generation: int, size: int, check: Callable[[], None]) -> bool:
-        name = self._names.data[index]
-        staged = self._staging_name(index)
+        place = self._spares.unused_place()
+        self._spares.forget(place)
+        staged = self._staging_name(index, place)
         try:
             created = create_segment(staged, size, self._mode)
         except FileExistsError:
             return False
         with created as segment:
             try:
-                with raised_as(DataWriteError, f"map {name}"):
-                    mapping = ReusableMapping(segment, index, generation)
+                with raised_as(DataWriteError, f"map {self._names.data[index]}"):
+                    mapping = ReusableMapping(self._names, segment, index, generation)
                 check()
-                self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
-                rename_segment(staged, name)
+                if staged != self._names.data[index]:
+                    self._install(index, place, mapping)
+                else:
+                    self._mappings[index] = mapping
             except BaseException:
                 with suppress(DataWriteError):  # the first error says more
                     unlink_segment(staged)
                 raise
-            self._mappings[index] = mapping
         return True
 
-    def _staging_name(self, index: int) -> str:
+    def _install(self, index: int, place: int, mapping: ReusableMapping) -> None:
+        """Give a data segment the inode that has a staging name. Keep the previous one if updates can use it again."""
+        name, staged = self._names.data[index], self._names.staged[place]
+        previous = self._mappings[index]
+        self._mappings[index] = None  # if interrupted from here on, the next publish replaces again
+        self._had_spares |= previous is not None and previous.stale is not None
+        if previous is None or previous.stale is None or not exchange_segments(staged, name):
+            rename_segment(staged, name)
+        elif previous.is_at(staged):
+            self._spares.put(place, previous)
+        else:  # another program has replaced it
+            unlink_segment(staged)
+        self._mappings[index] = mapping
+
+    def _staging_name(self, index: int, place: int) -> str:
         """Return the name under which to create an inode: a free one next to that of the segment.
 
         Any user can create a file there that this one cannot remove. Then it is the name itself, unlinked before.
         """
         try:
-            unlink_segment(self._names.staged[index])  # left behind by a writer that died
+            unlink_segment(self._names.staged[place])  # the oldest spare, or left behind by a writer that died
         except DataWriteError:
             self._mappings[index] = None
             unlink_segment(self._names.data[index])
             return self._names.data[index]
-        return self._names.staged[index]
+        return self._names.staged[place]
+
+    def drop_spares(self) -> None:
+        """Remove the spares."""
+        if self._had_spares:
+            for place in range(_SPARES):
+                self._spares.forget(place)
+                self._owner.unlink_staged(place)
+            self._had_spares = False
 
     def _release(self, index: int, need: int) -> None:
         """Release the memory of the segment to be replaced, if `need` bytes then fit."""
@@ -210,6 +236,7 @@ class DataSegments:
         mapping = self._mappings[index]
         assert mapping is not None
         forget(mapping)
+        self.drop_spares()
         return mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
 
     def newest_header(self, seq: int, generation: int) -> DataHeader:
@@ -267,13 +294,14 @@ class DataSegments:
     def note_update(self, seq: int) -> None:
         """Note that the update was published."""
         assert self.update is not None
-        updates.note(self.update, seq)
+        updates.note(self.update, self._spares, seq)
 
     def write(self, index: int, generation: int, seq: int, value: Encoded) -> int:
         """Write payload and header over an older version; return the checksum of the payload."""
         mapping = self._mappings[index]
         assert mapping is not None
         forget(mapping)
+        self.drop_spares()  # what they contain is of no use any more
         return fill(mapping, (self._incarnation, generation, seq), value)
 
     def try_write(self, index: int, generation: int, seq: int, value: Encoded) -> int | None:
@@ -307,15 +335,8 @@ class DataSegments:
     def forget_unlinked(self) -> None:
         """Forget the segments whose name another program removed, so that the next publish creates them again."""
         for index, mapping in enumerate(self._mappings):
-            if mapping is not None and not self._is_named(mapping):
+            if mapping is not None and not mapping.is_at(self._names.data[index]):
                 self._mappings[index] = None
-
-    def _is_named(self, mapping: Mapping) -> bool:
-        try:
-            with open_segment(self._names.data[mapping.index], writable=False) as segment:
-                return segment.status().st_ino == mapping.inode
-        except OSError:
-            return False
 
 
 def fill(mapping: Mapping, label: tuple[int, int, int], value: Encoded) -> int:

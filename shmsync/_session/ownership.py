@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._core.layout import VERSION_AT, index_of
+from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._core.protocol import Publisher
 from shmsync._session.control import open_control_segment
 from shmsync._session.data import DataSegments, Encoded
 from shmsync._session.notify import Notifier
 from shmsync._session.reader_table import WriterTable
 from shmsync._session.state import NO_VALUE
+from shmsync.errors import ShmSyncError
 
 if TYPE_CHECKING:
     from shmsync._core.layout import DataHeader
@@ -126,7 +129,9 @@ class Ownership:
         return self._table.evicted()
 
     def record_release(self) -> None:
-        """Record that this writer has closed."""
+        """Record that this writer has closed, and remove what only it can use."""
+        with suppress(ShmSyncError, StaleIncarnationError):  # the next writer removes it
+            self.data.drop_spares()
         self.state.record_owner(0, 0)
 
     def close(self) -> None:

@@ -9,19 +9,20 @@ from shmsync._core import layout
 from shmsync._core.digests import copy_digests, update_table
 from shmsync._core.layout import PAYLOAD_AT, pack_data_header, table_span
 from shmsync._core.stale import note_copied, note_published, stale_bytes
+from shmsync._session.reusable import SMALL
 from shmsync.codecs import _blocks, _gather
 from shmsync.codecs._changes import Changes
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shmsync._core.layout import DataHeader
-    from shmsync._session.data import ReusableMapping
+    from shmsync._session.reusable import ReusableMapping
     from shmsync._shm.segment import Mapping
     from shmsync.codecs._gather import Payload
 
-_TRACK_FROM = 64 * 1024
-"""Segments of up to this many bytes are copied in full. Small values are written there without dropping a record first:
-see `DataSegments.try_write`, which never uses larger segments."""
+_TRACK_FROM = SMALL
 _COPY_ALL_FROM = 2
 """All is copied if more than one in this many bytes is stale."""
 
@@ -103,11 +104,11 @@ def finish(update: OpenUpdate, label: tuple[int, int, int]) -> int:
     return checksum
 
 
-def note(update: OpenUpdate, seq: int) -> None:
+def note(update: OpenUpdate, spares: Iterable[ReusableMapping], seq: int) -> None:
     """Note that an update was published as version `seq`."""
     target, source = update.target, update.source
     if source is not None and source.size > _TRACK_FROM:
-        note_published(target, source, (), seq, update.changes)  # type: ignore[arg-type] # both are reusable
+        note_published(target, source, spares, seq, update.changes)  # type: ignore[arg-type] # both are reusable
 
 
 def no_newest(segment: str, seq: int) -> DataReadError:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _STEP = 1 << 20  # bytes, allocated in about a millisecond
 _MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000  # the same on all architectures that have futexes: see `futex`
 
+_RENAMEAT2 = {"x86_64": 316, "AMD64": 316, "aarch64": 276, "riscv64": 276}  # renameat2(2), Linux 3.15
+_AT_FDCWD = (1 << 64) - 100
+_RENAME_EXCHANGE = 2
+
 MemoryT = TypeVar("MemoryT", bound=mmap.mmap)
 
 
@@ -211,6 +215,27 @@ def rename_segment(name: str, new_name: str) -> None:
             os.rename(f"{DIRECTORY}{name}", f"{DIRECTORY}{new_name}")  # noqa: PTH104 - as in all of this module
         except PermissionError as error:
             raise _refused(new_name, error) from None
+
+
+def exchange_segments(name: str, other: str) -> bool:
+    """Exchange the names of two segments at once; return False if one does not exist, or the kernel has no such call.
+
+    Raises:
+        DataWriteError: the kernel refuses for another reason.
+    """
+    number = _RENAMEAT2.get(os.uname().machine)
+    if number is None:
+        return False
+    paths = [ffi.from_buffer(BYTES, f"{DIRECTORY}{each}\0".encode()) for each in (name, other)]
+    at, to = (int(ffi.cast(_ADDRESS, path)) for path in paths)
+    while libc.syscall(number, _AT_FDCWD, at, _AT_FDCWD, to, _RENAME_EXCHANGE, 0):
+        code = ffi.errno
+        if code in {errno.ENOENT, errno.ENOSYS, errno.EINVAL, errno.EPERM}:  # EPERM: a sandbox
+            return False
+        if code != errno.EINTR:
+            with raised_as(DataWriteError, f"replace {other}"):
+                raise OSError(code, os.strerror(code), name)
+    return True
 
 
 def unlink_segment(name: str) -> bool:

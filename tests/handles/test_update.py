@@ -36,8 +36,8 @@ from shmsync import (
 )
 from shmsync._core.layout import PAGE
 from shmsync._session import updates
-from shmsync._session.data import payload_sizes
 from shmsync._session.ownership import Ownership
+from shmsync._session.reusable import payload_sizes
 from shmsync.codecs import _gather
 
 if TYPE_CHECKING:

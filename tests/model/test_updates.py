@@ -17,6 +17,7 @@ import pytest
 from model.mutants import replaced
 from shmsync._core import stale
 from shmsync._core.layout import PAYLOAD_AT, DataHeader
+from shmsync._core.spares import Spares
 from shmsync._session import updates
 from shmsync.codecs import _changes
 
@@ -47,6 +48,14 @@ class Inode:
     def payload(self) -> bytes:
         return bytes(self.memory[PAYLOAD_AT:])
 
+    def fits(self, _size: int) -> bool:
+        return True
+
+    is_free = fits
+
+    def wipe(self) -> None:
+        self.memory[:PAYLOAD_AT] = bytes(PAYLOAD_AT)
+
 
 class Operation(NamedTuple):
     """What a writer does for one version.
@@ -54,7 +63,7 @@ class Operation(NamedTuple):
     Attributes:
         kind: "update" or "write".
         parts: which bytes it changes.
-        replaces: whether the segment gets a new inode first.
+        replaces: whether the segment gets a new inode first, or a spare if there is one.
         aborts: whether it is given up before it is published.
         succeeds: whether another writer takes over first.
     """
@@ -80,6 +89,8 @@ OPERATIONS = [
     Operation("write", ()),
     Operation("write", (), aborts=True),
 ]
+WITH_SPARE = (OPERATIONS[0], OPERATIONS[4], OPERATIONS[6], OPERATIONS[2], OPERATIONS[4])
+"""The last update uses a spare that was kept before a full write."""
 
 
 class Writer:
@@ -93,6 +104,7 @@ class Writer:
     def __init__(self) -> None:
         self.seq = 1
         self.inodes = [Inode(), Inode()]
+        self.spares: Spares[Inode] = Spares(1)
         self.value = bytes(SIZE)
         self.stamp = 0
         self.copied = 0
@@ -102,15 +114,26 @@ class Writer:
         if operation.succeeds:
             for inode in self.inodes:
                 inode.stale = None  # mapped again
+            self.spares = Spares(1)
         if operation.replaces:
-            self.inodes[index] = Inode()
-            self.inodes[index].memory[:] = b"?" * len(self.inodes[index].memory)
+            self.replace(index)
         self.stamp += 1
         target, source = self.inodes[index], self.inodes[1 - index]
         if operation.kind == "write":
             self.write(target, operation)
         else:
             self.update(target, source, operation)
+
+    def replace(self, index: int) -> None:
+        place = self.spares.find_free(SIZE)
+        if place is None:
+            place, inode = self.spares.unused_place(), Inode()
+            inode.memory[:] = b"?" * len(inode.memory)
+        else:
+            inode = self.spares.take(place)
+        if self.inodes[index].stale is not None:
+            self.spares.put(place, self.inodes[index])
+        self.inodes[index] = inode
 
     def write(self, target: Inode, operation: Operation) -> None:
         value = bytes([self.stamp]) * SIZE
@@ -134,7 +157,7 @@ class Writer:
         updates.finish(update, (1, 1, self.seq + 1))
         self.copied += update.copied
         self.publish(bytes(value))
-        updates.note(update, self.seq)
+        updates.note(update, self.spares, self.seq)  # type: ignore[arg-type]
 
     def publish(self, value: bytes) -> None:
         self.seq, self.value = self.seq + 1, value  # in one line, as the version word
@@ -181,11 +204,11 @@ def run(operations: tuple[Operation, ...], interrupted: int, line: int) -> bool:
     return was_interrupted
 
 
-def search(length: int, *, interrupt: bool = True) -> Iterator[str]:
-    """Run all sequences; yield what is wrong."""
-    for operations in itertools.product(OPERATIONS, repeat=length):
+def search(length: int) -> Iterator[str]:
+    """Run all sequences, and a longer one; yield what is wrong."""
+    for operations in (*itertools.product(OPERATIONS, repeat=length), WITH_SPARE):
         # The first operations are interrupted: what follows shows whether that did harm.
-        for interrupted in range(-1, length - 2 if interrupt else 0):
+        for interrupted in range(-1, len(operations) - 2):
             line = 0
             try:
                 while run(operations, interrupted, line):
@@ -231,6 +254,18 @@ MUTANTS = [
         stale,
         "    previous.stale = seq, changes",
         "    previous.stale = seq, type(changes)()",
+    ),
+    Mutant(
+        "what an update has changed is not stale in a spare",
+        stale,
+        "            stale.extend(changes)\n",
+        "",
+    ),
+    Mutant(
+        "a spare that equals an older version is taken for the newest one",
+        stale,
+        "        stale = stale_bytes(spare, seq - 1)\n",
+        "        stale = spare.stale and spare.stale[1]\n",
     ),
     Mutant(
         "a record counts for every version",
