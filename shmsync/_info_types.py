@@ -145,6 +145,8 @@ class Info(NamedTuple):
         held: data segments that were replaced, and that attached readers still have mapped.
         unexamined: processes of attached readers whose mappings this process may not see.
         isolated: whether the name is in isolated mode: see `reuse_memory` of the Writer.
+        spares: data segments that were replaced, and that the writer keeps to use them again for an update; also those
+            that it is about to use.
         problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
         readable: whether this process may read the state segment; if not, `problems` says who may.
     """
@@ -166,11 +168,15 @@ class Info(NamedTuple):
     held: tuple[HeldSegmentInfo, ...] = ()
     unexamined: tuple[int, ...] = ()
     isolated: bool = False
+    spares: tuple[SegmentInfo, ...] = ()
 
     @property
     def memory(self) -> int:
-        """Memory of the four segments and of replaced ones that readers hold, in bytes; without what is unexamined."""
-        return sum(segment.memory for segment in self.segments) + self.held_memory
+        """Memory of the segments, of spares, and of replaced ones that readers hold, in bytes.
+
+        Without what is unexamined.
+        """
+        return sum(segment.memory for segment in (*self.segments, *self.spares)) + self.held_memory
 
     @property
     def held_memory(self) -> int:

@@ -133,7 +133,10 @@ class Names(NamedTuple):
 
     @property
     def staged(self) -> tuple[str, str]:
-        """Names of new data segments until their memory is allocated. A writer that dies then leaves one behind."""
+        """Names of new data segments until their memory is allocated, and of replaced ones that are kept as spares.
+
+        A writer that dies leaves them behind.
+        """
         return f"{self.data[0]}.new", f"{self.data[1]}.new"
 
     @property

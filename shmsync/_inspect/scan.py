@@ -71,6 +71,7 @@ class Scan:
         table: the reader table; None if it cannot be read.
         data: header of each data segment; None if it is missing or damaged.
         segments: size and memory of state segment, reader table, data segments 0 and 1, as far as they were read.
+        spares: the replaced data segments that still have a name.
         problems: one message for each problem of the segments.
         readable: whether this process may read the state segment, or the public state.
         isolated: whether the incarnation is isolated: see `shmsync._core.isolated`.
@@ -85,6 +86,7 @@ class Scan:
         self.table: Table | None = None
         self.data: list[DataHeader | None] = [None, None]
         self.segments: dict[str, SegmentInfo] = {}
+        self.spares: tuple[SegmentInfo, ...] = ()
         self.problems: list[str] = []
         self.readable = True
         self.isolated = False
@@ -124,6 +126,8 @@ def scan(name: str, segments: Names) -> Scan:
     for segment in (segments.state, segments.readers, *segments.data):
         if segment not in result.segments:  # this process may not open it, or did not need to
             result.segments[segment] = segment_info(segment, status_of(segment))
+    spares = (segment_info(segment, status_of(segment)) for segment in segments.staged)
+    result.spares = tuple(spare for spare in spares if spare.size is not None)
     return result
 
 

@@ -43,6 +43,7 @@ def summarize(result: Scan, segments: Names) -> Info:
         problems=tuple(result.problems),
         readable=result.readable,
         isolated=result.isolated,
+        spares=result.spares,
     )
 
 

@@ -46,7 +46,7 @@ def held_segments(
         if each is None:
             unknown.append(pid)
         for segment, inode, size in each.unlinked if each else ():
-            if segment in names.data:
+            if segment in names.data or segment in names.staged:
                 held = found.get(inode, HeldSegmentInfo(segment, inode[1], size, ()))
                 found[inode] = held._replace(pids=(*held.pids, pid) if pid not in held.pids else held.pids)
     return tuple(found.values()), tuple(unknown)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _MANY_RANGES = 4096
 """So many ranges are merged; those that are still too many are rounded to blocks."""
+_MANY_ARRAYS = 64
+"""So many arrays of rows are joined."""
+_ROW_NUMBER = 8  # bytes
 _COARSE = 4096
 _LARGE_ROW = 1024
 """Rows of this many bytes and more are recorded as ranges: copying one takes longer than a few Python steps."""
@@ -27,10 +30,11 @@ class Changes:
         size: how many bytes they are, at most.
     """
 
-    __slots__ = ("_limit", "_ranges", "_rows", "size")
+    __slots__ = ("_limit", "_ranges", "_row_limit", "_rows", "size")
 
     def __init__(self) -> None:
         self._limit = _MANY_RANGES
+        self._row_limit = _MANY_ARRAYS
         self._ranges: list[tuple[int, int]] = []
         self._rows: list[tuple[int, int, Any]] = []
         self.size = 0
@@ -54,8 +58,7 @@ class Changes:
         if not len(rows) or not row_size:
             return
         if row_size < _LARGE_ROW and len(rows) > 1:
-            self._rows.append((base, row_size, rows))
-            self.size += row_size * len(rows)
+            self._add_many(base, row_size, rows)
             return
         for row in sorted(set(rows.tolist())):
             self.add(base + row_size * row, base + row_size * (row + 1))
@@ -64,8 +67,33 @@ class Changes:
         """Record what another object has recorded."""
         for start, stop in other._ranges:
             self.add(start, stop)
-        self._rows += other._rows
-        self.size += sum(size * len(rows) for _, size, rows in other._rows)
+        for base, row_size, rows in other._rows:
+            self._add_many(base, row_size, rows)
+
+    def _add_many(self, base: int, row_size: int, rows: Any) -> None:
+        self._rows.append((base, row_size, rows))
+        self.size += row_size * len(rows)
+        if len(self._rows) > self._row_limit:
+            self._compact_rows()
+
+    def _compact_rows(self) -> None:
+        """Join the rows of each array. Where that takes less memory, record the blocks that they touch, instead."""
+        numpy = _numpy.require_numpy()
+        arrays: dict[tuple[int, int], list[Any]] = {}
+        for base, size, rows in self._rows:
+            arrays.setdefault((base, size), []).append(rows)
+        joined = []
+        for (base, size), parts in arrays.items():
+            rows = _numpy.distinct(numpy.concatenate(parts))
+            first = _numpy.distinct((rows * size + base) // _COARSE)
+            if len(first) * _COARSE <= len(rows) * _ROW_NUMBER:
+                for block in first.tolist():
+                    self.add(block * _COARSE, (block + 1) * _COARSE + size)
+            else:
+                joined.append((base, size, rows))
+        self._rows = joined  # last: it may be interrupted before
+        self._row_limit = max(_MANY_ARRAYS, 2 * len(self._rows))
+        self._compact()
 
     def _compact(self) -> None:
         self._ranges = _merged(self._ranges)

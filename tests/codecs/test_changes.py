@@ -46,6 +46,7 @@ def copied(changes: Changes) -> set[int]:
 def test_what_is_recorded_is_copied(many: int, ranges: Any, rows: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_changes, "_MANY_RANGES", many)  # with few ranges, they are rounded to blocks
+        patch.setattr(_changes, "_MANY_ARRAYS", many // 4)
         patch.setattr(_changes, "_COARSE", 64)
         changes, expected = recorded(ranges, rows)
         found = copied(changes)

@@ -73,6 +73,7 @@ class Scenario:
         slots: size of the reader table.
         at_end: checks a world in which all processes have ended; raises Violation.
         counted: whether evictions, replacements, resets and deaths are counted, for `at_end`.
+        spares: how many replaced inodes the writers keep.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Scenario:
     slots: int
     at_end: Callable[[World], None]
     counted: bool = False
+    spares: int = 0
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Search:
         for role in self._roles:  # a forked process runs its parent's code
             self._automata.append(Automaton(role.spec) if role.spec else self._automata[-1])
         nodes = tuple(0 if role.spec else NOT_STARTED for role in self._roles)
-        world = first_world(scenario.slots, nodes, counted=scenario.counted)
+        world = first_world(scenario.slots, nodes, counted=scenario.counted, spares=scenario.spares)
         for me, role in enumerate(self._roles):
             if role.spec:
                 world = self._prepared(world, me)
@@ -232,10 +234,10 @@ class Search:
         op = automaton.nodes[node].ops[thread]
         if op[0] == "fork":
             op = (*op, automaton.after(node, thread, "child"))
-        (words, locks, names, inodes, held, nodes, forked, counters), result = apply(world, me, op, choice)
+        (words, locks, names, inodes, held, mapped, nodes, forked, counters), result = apply(world, me, op, choice)
         after = automaton.after(node, thread, result)
         nodes = (*nodes[:me], after, *nodes[me + 1 :])
-        world = World(words, locks, names, inodes, held, nodes, forked, counters)
+        world = World(words, locks, names, inodes, held, mapped, nodes, forked, counters)
         return end(world, me) if automaton.nodes[after].is_done else world
 
     # --------------------------------------------------------------------------------------------------------- checks

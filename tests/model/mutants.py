@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from model import process
 from model.process import MSGPACK
-from model.scenarios import a_reader, copies, forks, gets, make_scenario, reads, views
+from model.scenarios import a_reader, copies, forks, gets, keeps, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
+from shmsync._core import spares as spare_inodes
 from shmsync._core.layout import PAGE
 from shmsync._handles import reader, snapshot
 from shmsync._session import attachment
@@ -125,6 +127,25 @@ def updates_of_retained() -> Scenario:
     return make_scenario("retained values are updated", a_reader(gets, gets), last=4, retains=True, updates=True)
 
 
+def spares() -> Scenario:
+    return make_scenario(
+        "replaced inodes are used again", a_reader(keeps, locks=True), last=6, retains=True, updates=True, spares=1
+    )
+
+
+def spares_of_successor() -> Scenario:
+    return make_scenario(
+        "replaced inodes, and the writer is killed",
+        a_reader(gets, gets, locks=True),
+        last=6,
+        retains=True,
+        killable=(0,),
+        successor=True,
+        updates=True,
+        spares=1,
+    )
+
+
 def successor() -> Scenario:
     return make_scenario("the writer is killed", a_reader(reads), last=4, killable=(0,), successor=True)
 
@@ -171,6 +192,27 @@ _NOT_REUSABLE = """\
 """
 
 MUTANTS = [
+    Mutant(
+        "a spare is used again although a reader has mapped it",
+        spare_inodes,
+        " and inode.is_free(place)",
+        "",
+        spares,
+    ),
+    Mutant(
+        "a reader locks an inode after it has looked at EVICTED",
+        process,
+        'is locked only after the look at EVICTED: changed by a mutant."""\n        return False',
+        'is locked only after the look at EVICTED: changed by a mutant."""\n        return True',
+        spares,
+    ),
+    Mutant(
+        "a spare gets a name while its header is valid",
+        spare_inodes,
+        "        inode.wipe()\n",
+        "",
+        spares_of_successor,
+    ),
     Mutant(
         "an update copies to the older segment before the scan",
         protocol,

@@ -17,12 +17,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import greenlet
 
-from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, MODULUS, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
+from model.world import (
+    FIRST_SLOT,
+    FIRST_SPARE,
+    GENERATION,
+    HIGH_WATER,
+    MODULUS,
+    SEALED,
+    TORN,
+    VERSION,
+    WORDS_PER_SLOT,
+    Op,
+)
 from shmsync._core import slots
 from shmsync._core.layout import PAGE, DataHeader, names_of, pack_data_header
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
 from shmsync._core.sealing import Seals
+from shmsync._core.spares import Spares
 from shmsync._session.attachment import Attachment, ReaderCounters
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
@@ -50,6 +62,8 @@ class Port:
         self.ignored: frozenset[str] = frozenset()
         """Local variables of the shipped code that do not affect the scenario."""
         self.closing = False
+        self.kept: list[Any] = []
+        """What is not destroyed at the end of a thread: a digest does not tell what its last finalizers refer to."""
 
     def do(self, *op: Any) -> Any:
         """Request an operation; return its result."""
@@ -115,7 +129,8 @@ class Process:
         frames = list(thread.frames())
         inner = ["", *(frame.f_code.co_name for frame in frames)]
         return tuple(
-            _digest_frame(frame, called, self._port.ignored, seen) for frame, called in zip(frames, inner, strict=False)
+            _digest_frame(frame, called, self._port.ignored, seen, locks=bool(self._port.kept))
+            for frame, called in zip(frames, inner, strict=False)
         )
 
     def close(self) -> None:
@@ -132,12 +147,17 @@ class Process:
 # ------------------------------------------------------------------------------------------- digests of process states
 
 
-def _digest_frame(frame: FrameType, inner: str, ignored: frozenset[str], seen: dict[int, int]) -> Hashable:
-    if (frame.f_code.co_name, inner) == _LAST_CALL:
+def _digest_frame(
+    frame: FrameType, inner: str, ignored: frozenset[str], seen: dict[int, int], *, locks: bool = False
+) -> Hashable:
+    if (frame.f_code.co_name, inner) == _LAST_CALL and not locks:
         return (frame.f_code.co_name, frame.f_lasti)
     if frame.f_code.co_filename == slots.__file__:
         ignored = _CLAIM_NUMBERS
-    known = sorted((name, _without(value, ignored)) for name, value in frame.f_locals.items() if name not in ignored)
+    found = frame.f_locals
+    known = sorted((name, _without(value, ignored)) for name, value in found.items() if name not in ignored)
+    if isinstance(found, dict):
+        found.clear()  # before 3.13, the frame keeps this copy, and so all that it refers to, until it is made again
     return (frame.f_code.co_name, frame.f_lasti, tuple((name, _digest(value, seen)) for name, value in known))
 
 
@@ -147,13 +167,14 @@ def _without(value: Any, ignored: frozenset[str]) -> Any:
     return value._replace(**dict.fromkeys(fields)) if fields else value
 
 
-_LAST_CALL = ("read", "_read_changed")  # `read` returns the result at once: its local variables are dead by then
+_LAST_CALL = ("read", "_read_changed")
+"""`read` returns the result at once: its local variables are dead by then. But they keep locks of mappings."""
 _CLAIM_NUMBERS = frozenset({"number"})  # unique, but without effect on behaviour
 _SKIPPED = {
     *("_number", "owner", "port", "_port"),
     # Constant for a process, for a slot index, or for a sequence number.
     *("cell", "channel", "codec", "enter", "leave", "name", "_names", "_timeout", "version", "words"),
-    *("_advance", "_generations", "_max_backoff", "_table", "_version"),
+    *("_advance", "_max_backoff", "_table", "_version"),
 }
 _PLAIN = (int, str, bytes, bool, type(None))
 
@@ -388,16 +409,42 @@ class ModelClock:
         pass
 
 
-class ModelSegments:
-    """The port Segments."""
+class ModelSpare:
+    """The port SpareInode."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, inode: int) -> None:
+        self.port = port
+        self.inode = inode
+
+    def fits(self, _size: int) -> bool:
+        return True
+
+    def is_free(self, place: int) -> bool:
+        return self.port.do("named", FIRST_SPARE + place) == self.inode and not self.port.do("is mapped", self.inode)
+
+    def wipe(self) -> None:
+        self.port.do("fill", self.inode, 0, TORN)
+
+
+class ModelSegments:
+    """The port Segments.
+
+    Args:
+        port: the port.
+        spares: how many replaced inodes it keeps.
+    """
+
+    def __init__(self, port: Port, spares: int = 0) -> None:
         self.port = port
         self.mapped: list[tuple[int, int] | None] = [None, None]  # inode, generation
         self.opened = [False, False]
+        self.spares: Spares[ModelSpare] | None = Spares(spares) if spares else None
+        self.places = range(spares)
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
         if not self.opened[index]:
+            if not any(self.opened):
+                self.unlink_spares()
             self.opened[index] = True
             self.mapped[index] = self.port.do("open", index)
         mapped = self.mapped[index]
@@ -406,11 +453,33 @@ class ModelSegments:
     def replacement_cost(self, size: int) -> float:
         return 1.0
 
+    def unlink_spares(self) -> None:
+        """Remove those of a predecessor."""
+        for place in self.places:
+            self.port.do("unlink", FIRST_SPARE + place)
+
     def replace(self, index: int, generation: int, size: int) -> None:
+        if not any(self.opened):
+            self.unlink_spares()
         self.opened[index] = True
-        self.mapped[index] = None
-        self.port.do("unlink", index)
-        self.mapped[index] = (self.port.do("create", index), generation)
+        if self.spares is None:
+            self.mapped[index] = None
+            self.port.do("unlink", index)
+            self.mapped[index] = (self.port.do("create", index), generation)
+            return
+        place = self.spares.find_free(size)
+        if place is None:
+            place = self.spares.unused_place()
+            self.spares.forget(place)
+            self.port.do("unlink", FIRST_SPARE + place)
+            inode = self.port.do("create", FIRST_SPARE + place)
+        else:
+            inode = self.spares.take(place).inode
+        previous, self.mapped[index] = self.mapped[index], None
+        self.port.do("exchange names", FIRST_SPARE + place, index)
+        if previous is not None:
+            self.spares.put(place, ModelSpare(self.port, previous[0]))
+        self.mapped[index] = (inode, generation)
 
     def spoil(self, index: int) -> None:
         """Write half a version into the prepared segment."""
@@ -449,6 +518,18 @@ class ModelView:
         return 1
 
 
+class ModelMemory:
+    """The memory of a mapping. The lock on its inode lasts as long."""
+
+    def __init__(self, port: Port, inode: int, companion: ViewTracker) -> None:
+        self.port = port
+        self.inode = inode
+        self.companion = companion
+
+    def __del__(self) -> None:
+        self.port.do("unmap", self.inode)
+
+
 class ModelMapping(TrackedMapping):
     """A mapped inode; the shipped tracker decides when it is retained and released."""
 
@@ -461,7 +542,10 @@ class ModelMapping(TrackedMapping):
         self.size = reader.size
         self.views = ViewTracker(index, generation, reader._lock, reader.missed)
         self.copy_page = self._copy_page if self.size == PAGE else None
-        self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
+        if reader.locks:
+            self.memory = ModelMemory(reader.port, inode, self.views)  # type: ignore[assignment]
+        else:
+            self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
         self.port = reader.port  # not the reader: what it holds is released without the collector
         self._codec = reader.codec
 
@@ -503,6 +587,9 @@ class ModelCell:
 class ModelAttachment(Attachment):
     """The shipped attachment, over the model's segments."""
 
+    locks = False
+    """Whether it locks the inodes that it maps: only if there are spares. A class attribute, for smaller digests."""
+
     def __init__(self, port: Port, slots: int, lock: Any, size: int, codec: int) -> None:
         self.port = port
         self.size = size
@@ -535,14 +622,28 @@ class ModelAttachment(Attachment):
         self._pinned = None
         self._counters = ReaderCounters()
 
+    def _locks_late(self) -> bool:
+        """Return whether an inode is locked only after the look at EVICTED: changed by a mutant."""
+        return False
+
     def _open(self, index: int, generation: int) -> ModelMapping:
         found = self.port.do("open", index)
         if found is None:
             raise DataReadError(f"data_{index} is missing")
+        if self.locks and not self._locks_late():
+            self.port.do("map", found[0])
         return ModelMapping(found[0], index, generation, self)
 
     def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
+        if self.locks and self._locks_late():
+            self.port.do("map", mapping.inode)
         return PinnedVersion(DataHeader(0, mapping.generation, seq, 1, 0, self.codec), mapping)
+
+
+class LockingAttachment(ModelAttachment):
+    """The attachment of a reader whose writer keeps spares."""
+
+    locks = True
 
 
 class Mutex:

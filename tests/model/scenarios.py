@@ -8,6 +8,7 @@ from model.explore import Role, Scenario, check_end
 from model.process import (
     MSGPACK,
     RAW,
+    LockingAttachment,
     ModelAttachment,
     ModelClock,
     ModelSegments,
@@ -46,6 +47,7 @@ def publishes(
     updates: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
+    spares: int = 0,
 ) -> Callable[[Port], Bodies]:
     """Return the spec of a writer that publishes until `last` is the version.
 
@@ -53,7 +55,8 @@ def publishes(
     prepares the segment, writes half a version into it, and gives up. With `updates`, it changes each version but the
     first in place; with both, it aborts an update. With `lowers`, it tries to lower the high-water mark at each
     version. With `alone`, it waits after the first version until these processes have ended, and must then
-    find no reason for new memory but the one that creates the second segment.
+    find no reason for new memory but the one that creates the second segment. It keeps as many replaced inodes as
+    `spares` says.
     """
 
     def spec(port: Port) -> Bodies:
@@ -62,7 +65,7 @@ def publishes(
         clock = ModelClock(port)
         if not counted:
             port.ignored = frozenset({"reset", "was_reset"})  # only reported by a publish
-        segments = ModelSegments(port)
+        segments = ModelSegments(port, spares)
         table = ModelTable(port, slots)
         publisher: Publisher[None] = Publisher(version, generations, table, segments, clock, INITIAL_BACKOFF)
         if lowers:
@@ -138,6 +141,18 @@ def gets(port: Port, reader: Reader) -> int:
     return seq
 
 
+def keeps(port: Port, reader: Reader) -> int:
+    """Keep a value beyond the next get; check the content of both."""
+    value = reader.get()
+    assert reader._fast is not None
+    pinned = reader._fast[2]
+    port.do("hold", pinned.mapping.inode, pinned.seq)
+    seq = gets(port, reader)
+    port.do("release", pinned.mapping.inode, pinned.seq)
+    del value
+    return seq
+
+
 def copies(port: Port, reader: Reader) -> int:
     """Get a value that is copied, without a pin or while it is pinned: the number of the version that it is from."""
     value, seq = reader.get(), reader._cached[1]
@@ -181,6 +196,7 @@ def reader(
     closes: bool = False,
     size: int = LARGE,
     codec: int = RAW,
+    locks: bool = False,
 ) -> Callable[[Port], Bodies]:
     """Return the spec of a process with one handle; each of its threads performs all `uses` in order.
 
@@ -191,7 +207,10 @@ def reader(
     def spec(port: Port) -> Bodies:
         handle = Reader("model")
         handle.lock = Mutex(port) if threads > 1 else NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock, size, codec)
+        kind = LockingAttachment if locks else ModelAttachment
+        handle._attachment = kind(port, slots, handle.lock, size, codec)
+        if locks:
+            port.kept.append(handle)
         stop_clock(handle)
 
         def body(thread: int) -> None:
@@ -212,13 +231,16 @@ def reader(
     return spec
 
 
-def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port], Bodies]:
+def forks(slots: int, child: int, *, both_read: bool = False, locks: bool = False) -> Callable[[Port], Bodies]:
     """Return the spec of a reader that forks while it holds a snapshot; both use it, then the child reads again."""
 
     def spec(port: Port) -> Bodies:
+        kind = LockingAttachment if locks else ModelAttachment
         handle = Reader("model")
         handle.lock = NoMutex()  # type: ignore[assignment]
-        handle._attachment = ModelAttachment(port, slots, handle.lock, LARGE, RAW)
+        handle._attachment = kind(port, slots, handle.lock, LARGE, RAW)
+        if locks:
+            port.kept.append(handle)
         stop_clock(handle)
 
         def body() -> None:
@@ -233,7 +255,8 @@ def forks(slots: int, child: int, *, both_read: bool = False) -> Callable[[Port]
                     slot.inherit(sealed=True)
                     handle.after_fork_in_child()
                     handle.lock = NoMutex()  # type: ignore[assignment]
-                    handle._attachment = ModelAttachment(port, slots, handle.lock, LARGE, RAW)
+                    port.kept.append(handle._attachment)
+                    handle._attachment = kind(port, slots, handle.lock, LARGE, RAW)
                     stop_clock(handle)
                 del slot
                 use(port, snapshot._pinned)
@@ -255,9 +278,12 @@ def a_reader(
     closes: bool = False,
     size: int = LARGE,
     codec: int = RAW,
+    locks: bool = False,
 ) -> Spec:
     """Return a reader for `make_scenario`: a function from the number of slots to a spec."""
-    return lambda slots: reader(slots, *uses, threads=threads, attached=attached, closes=closes, size=size, codec=codec)
+    return lambda slots: reader(
+        slots, *uses, threads=threads, attached=attached, closes=closes, size=size, codec=codec, locks=locks
+    )
 
 
 def make_scenario(
@@ -274,6 +300,7 @@ def make_scenario(
     updates: bool = False,
     lowers: bool = False,
     alone: tuple[int, ...] = (),
+    spares: int = 0,
 ) -> Scenario:
     """Return a scenario with readers and one writer, whose first publish is complete before any reader attaches.
 
@@ -291,6 +318,7 @@ def make_scenario(
         updates: whether the writer changes each version but the first in place.
         lowers: whether the writer tries to lower the high-water mark at each version.
         alone: processes that have ended before the writer publishes its second version.
+        spares: how many replaced inodes the writers keep; the readers have to lock what they map.
     """
     slots = slots or len(readers)
     hazard_words = {FIRST_SLOT + WORDS_PER_SLOT * slot + word for slot in range(slots) for word in (1, 2)}
@@ -298,17 +326,20 @@ def make_scenario(
     if not forked:
         constant |= {*SEALED}
     writers = constant | {VERSION, *GENERATION}
-    first = publishes(slots, last, counted=counted, aborts=aborts, updates=updates, lowers=lowers, alone=alone)
+    first = publishes(
+        slots, last, counted=counted, aborts=aborts, updates=updates, lowers=lowers, alone=alone, spares=spares
+    )
     roles = [Role("the writer", first, 0 in killable, writers)]
     roles += [
         Role(f"reader {number}", spec(slots), number in killable, constant, reads=True)
         for number, spec in enumerate(readers, 1)
     ]
     if successor:
-        roles.append(Role("the next writer", publishes(slots, last, after=0, counted=counted), own_words=writers))
+        successor_spec = publishes(slots, last, after=0, counted=counted, spares=spares)
+        roles.append(Role("the next writer", successor_spec, own_words=writers))
     if forked:
         roles.append(Role("the forked reader", None, len(readers) + 1 in killable, constant, reads=True))
-    return Scenario(name, roles, slots, check_end, counted)
+    return Scenario(name, roles, slots, check_end, counted, spares)
 
 
 def standard() -> list[Scenario]:
@@ -339,6 +370,36 @@ def standard() -> list[Scenario]:
             successor=True,
             aborts=True,
             updates=True,
+        ),
+        make_scenario(
+            "spares",
+            a_reader(keeps, locks=True),
+            last=6,
+            retains=True,
+            killable=(1,),
+            updates=True,
+            spares=1,
+        ),
+        make_scenario("spares, pinned values", a_reader(reads, reads, locks=True), last=6, updates=True, spares=1),
+        make_scenario(
+            "spares, the writer killed at any step",
+            a_reader(gets, locks=True),
+            last=5,
+            retains=True,
+            killable=(0,),
+            successor=True,
+            updates=True,
+            spares=1,
+        ),
+        make_scenario(
+            "spares, a fork with a live snapshot",
+            lambda slots: forks(slots, 2, locks=True),
+            last=4,
+            slots=2,
+            forked=True,
+            retains=True,
+            updates=True,
+            spares=1,
         ),
         make_scenario(
             "a fork with a live snapshot", lambda slots: forks(slots, 2), last=4, slots=2, forked=True, retains=True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SLOW = {
     *("two readers", "two threads", "two threads that take views", "the writer killed at any step"),
-    "the high-water mark is lowered",
+    *("the high-water mark is lowered", "spares", "spares, pinned values", "spares, the writer killed at any step"),
 }
 SCENARIOS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW)) for each in standard()]
 

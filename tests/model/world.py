@@ -19,6 +19,8 @@ HIGH_WATER = 3  # the word, which contains the mark and the number of claims
 SEALED = (4, 5)
 FIRST_SLOT = 6
 WORDS_PER_SLOT = 3
+FIRST_SPARE = 2
+"""The name of the first spare, after those of the data segments."""
 
 Op = tuple[Any, ...]
 
@@ -33,9 +35,10 @@ class World(NamedTuple):
     Attributes:
         words: version, generations, high-water mark, then pin word and hazard words of each slot.
         locks: by slot, the processes that share its lock.
-        names: by data segment, the inode that its name refers to; None between two inodes.
+        names: by data segment, then by place of a spare, the inode that its name refers to; None if there is none.
         inodes: by number, the version in it and the generation in its header.
         held: (process, inode, version) for each value being read.
+        mapped: (process, inode) for each lock of a mapping that a reader has; kept only if there are spares.
         nodes: by process, its node, or NOT_STARTED, ENDED or KILLED.
         forked: whether a process has forked.
         counters: evictions, replacements, resets, deaths; None if they are not counted.
@@ -43,20 +46,22 @@ class World(NamedTuple):
 
     words: tuple[int, ...]
     locks: tuple[frozenset[int], ...]
-    names: tuple[int | None, int | None]
+    names: tuple[int | None, ...]
     inodes: tuple[tuple[int, int], ...]
     held: tuple[tuple[int, int, int], ...]
+    mapped: tuple[tuple[int, int], ...]
     nodes: tuple[int, ...]
     forked: bool
     counters: tuple[int, ...] | None
 
 
-def first_world(slots: int, nodes: tuple[int, ...], *, counted: bool) -> World:
+def first_world(slots: int, nodes: tuple[int, ...], *, counted: bool, spares: int = 0) -> World:
     """Return a world in which nothing is published."""
     words = (0,) * (FIRST_SLOT + WORDS_PER_SLOT * slots)
     no_locks = (frozenset[int](),) * slots
     counters = (0, 0, 0, 0) if counted else None
-    return World(words, no_locks, (None, None), inodes=(), held=(), nodes=nodes, forked=False, counters=counters)
+    names = (None,) * (FIRST_SPARE + spares)
+    return World(words, no_locks, names, inodes=(), held=(), mapped=(), nodes=nodes, forked=False, counters=counters)
 
 
 def word_name(word: int) -> str:
@@ -108,6 +113,7 @@ def _ended(world: World, me: int, how: int) -> World:
     return world._replace(
         locks=tuple(holders - {me} for holders in world.locks),
         held=tuple(hold for hold in world.held if hold[0] != me),
+        mapped=tuple(each for each in world.mapped if each[0] != me),
         nodes=(*world.nodes[:me], how, *world.nodes[me + 1 :]),
     )
 
@@ -120,9 +126,10 @@ def _counted(world: World, what: int) -> World:
 
 
 def _set(world: World, word: int, value: int) -> World:
-    words, locks, names, inodes, held, nodes, forked, counters = world  # faster than _replace, and called most often
+    # Faster than _replace, and called most often.
+    words, locks, names, inodes, held, mapped, nodes, forked, counters = world
     words = (*words[:word], value % MODULUS, *words[word + 1 :])
-    return World(words, locks, names, inodes, held, nodes, forked, counters)
+    return World(words, locks, names, inodes, held, mapped, nodes, forked, counters)
 
 
 def _store(world: World, _me: int, word: int, value: int) -> tuple[World, None]:
@@ -185,8 +192,32 @@ def _create(world: World, _me: int, index: int) -> tuple[World, int]:
 
 
 def _with_name(world: World, index: int, inode: int | None) -> World:
-    names = world.names
-    return world._replace(names=(inode, names[1]) if index == 0 else (names[0], inode))
+    return world._replace(names=(*world.names[:index], inode, *world.names[index + 1 :]))
+
+
+def _exchange_names(world: World, _me: int, index: int, other: int) -> tuple[World, None]:
+    first, second = world.names[index], world.names[other]
+    return _with_name(_with_name(world, index, second), other, first), None
+
+
+def _named(world: World, _me: int, index: int) -> tuple[World, int | None]:
+    return world, world.names[index]
+
+
+def _map(world: World, me: int, inode: int) -> tuple[World, None]:
+    return world._replace(mapped=tuple(sorted((*world.mapped, (me, inode))))), None
+
+
+def _unmap(world: World, me: int, inode: int) -> tuple[World, None]:
+    mapped = list(world.mapped)
+    if (me, inode) not in mapped:
+        raise Violation(f"inode {inode} is unmapped, but not mapped")
+    mapped.remove((me, inode))
+    return world._replace(mapped=tuple(mapped)), None
+
+
+def _is_mapped(world: World, _me: int, inode: int) -> tuple[World, bool]:
+    return world, any(inode == each for _, each in world.mapped)
 
 
 def _fill(world: World, _me: int, inode: int, generation: int, version: int) -> tuple[World, None]:
@@ -222,7 +253,8 @@ def _fork(world: World, me: int, child: int, node: int) -> tuple[World, str]:
     shared = [(child, inode, version) for process, inode, version in world.held if process == me]
     nodes = (*world.nodes[:child], node, *world.nodes[child + 1 :])
     held = tuple(sorted([*world.held, *shared]))
-    return world._replace(held=held, nodes=nodes, forked=True), "parent"
+    mapped = tuple(sorted([*world.mapped, *((child, inode) for process, inode in world.mapped if process == me)]))
+    return world._replace(held=held, mapped=mapped, nodes=nodes, forked=True), "parent"
 
 
 def _reset(world: World, _me: int) -> tuple[World, None]:
@@ -245,6 +277,11 @@ _HANDLERS: dict[str, Any] = {
     "content": _content,
     "header": _content,
     "unlink": _unlink,
+    "exchange names": _exchange_names,
+    "named": _named,
+    "map": _map,
+    "unmap": _unmap,
+    "is mapped": _is_mapped,
     "create": _create,
     "fill": _fill,
     "hold": _hold,
@@ -267,5 +304,11 @@ def describe(op: Op, choice: Any) -> str:
         inode, _, version = rest
         return f"{'starts' if version == TORN else 'finishes'} to write into inode {inode}"
     if kind in {"open", "unlink", "create"}:
-        return f"{kind} data_{rest[0]}"
+        return f"{kind} {_segment(rest[0])}"
+    if kind == "exchange names":
+        return f"exchanges {_segment(rest[0])} and {_segment(rest[1])}"
     return " ".join(str(part) for part in op)
+
+
+def _segment(index: int) -> str:
+    return f"data_{index}" if index < FIRST_SPARE else f"spare {index - FIRST_SPARE}"
