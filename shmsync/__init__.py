@@ -68,6 +68,7 @@ os.register_at_fork(before=_import_before_fork)
 
 if TYPE_CHECKING:
     from shmsync._handles.update import Update
+    from shmsync._handles.version_changes import VersionChanges
     from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
     from shmsync._inspect import info, names, readers
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
@@ -109,6 +110,7 @@ __all__ = [
     "UninitializedStateError",
     "UnsupportedInterpreterError",
     "Update",
+    "VersionChanges",
     "WriteLockConflictError",
     "WriteResult",
     "Writer",
@@ -130,6 +132,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name
             ("Info", "ProcessInfo", "ReaderInfo", "RetainedInfo", "SegmentInfo", "WriterInfo"), "_info_types"
         ),
         "Update": "_handles.update",
+        "VersionChanges": "_handles.version_changes",
     }
 
     def __getattr__(name: str) -> object:

@@ -25,6 +25,7 @@
       64   payload
       ...  table, if the payload is longer than a block: xxh3-64 of each block of it, u64 each; at the next multiple of
            64. It allows to change a part of a payload, and its checksum, at the cost of the part
+    ...  change log, if the version was an update, and if there is room: see `change_log`; at the next multiple of 64
 
     Isolated mode. /NAME_state has permission bits 0600; its words are not used, and the process locks are taken on it.
     /NAME_readers   the public state: one page; writer read-write, readers read-only
@@ -97,6 +98,8 @@ PAYLOAD_AT = 64
 DIGEST_BLOCK = 8192
 """Bytes of the payload that share a digest. With half of it, copying and digesting 64 MiB takes 1.8 times as long as
 with one checksum over all; with this, 1.2 times."""
+_LOG_FROM = 64 * 1024
+_LOG_SHARE = 256
 unpack_digested = _DIGESTED.unpack_from
 
 CLOSED = (1 << 64) - 1
@@ -283,6 +286,12 @@ def table_span(size: int) -> tuple[int, int]:
 def required_size(size: int) -> int:
     """Return the least size in bytes of a segment for a payload of `size` bytes."""
     return table_span(size)[1]
+
+
+def allocated_size(size: int) -> int:
+    """Return how many bytes a new segment for a payload of `size` bytes gets, with room for the log of its changes."""
+    log = max(PAGE, size // _LOG_SHARE) if size > _LOG_FROM else 0
+    return -(-(required_size(size) + log) // PAGE) * PAGE
 
 
 def largest_payload(segment_size: int) -> int:

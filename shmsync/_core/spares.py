@@ -77,9 +77,10 @@ class Spares(Generic[InodeT]):
         inode.wipe()
         return inode
 
-    def unused_place(self) -> int:
+    def unused_place(self, preferred: int) -> int:
         """Return a place for one more: an empty one, or that of the oldest spare. What is there may be overwritten."""
-        return next((place for place, inode in self._places.items() if inode is None), next(iter(self._places)))
+        empty = [place for place, inode in self._places.items() if inode is None]
+        return preferred if preferred in empty else empty[0] if empty else next(iter(self._places))
 
     def put(self, place: int, inode: InodeT) -> None:
         """Keep an inode that has been replaced, and now has the name of this place."""

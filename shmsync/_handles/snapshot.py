@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol
 
 from shmsync._session.pinned import UNSET, PinnedVersion
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
-from shmsync.errors import ClosedError
+from shmsync.errors import ClosedError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar
 
     from shmsync._core.slots import Slot
+    from shmsync._handles.version_changes import VersionChanges
     from shmsync._session.pinned import ClosedVersion
     from shmsync._types import InstanceVersion
     from shmsync.codecs import Decoder
@@ -134,6 +136,36 @@ class Snapshot(Generic[T]):
         if not self._slots:  # checked last: a `close` in another thread has seen the view, or we see the close
             raise _closed()
         return view
+
+    def changes(self, since: int) -> VersionChanges | None:
+        """Return what may differ between an older version and this one; None if that is not known.
+
+        It is known if all versions in between were updates (see `Writer.update`) that did not change the structure of
+        the value, of the same writer, and not too many: the newest version contains what the last 64 of them have
+        changed, if that takes no more than a 256th of the value.
+
+        Args:
+            since: sequence number of the older version: one that this reader has seen.
+
+        Raises:
+            InvalidArgumentError: `since` is not a sequence number, or newer than this version.
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
+        """
+        from shmsync._handles.version_changes import VersionChanges  # noqa: PLC0415 - few readers need it
+
+        self._check_open()
+        pinned = self._pinned
+        if isinstance(since, bool) or not isinstance(since, int) or not 0 <= since <= pinned.seq:
+            raise InvalidArgumentError(
+                f"since must be the sequence number of an older version, 0 to {pinned.seq}, not {reprlib.repr(since)}"
+            )
+        if not isinstance(pinned, PinnedVersion):
+            raise _closed()
+        changes = pinned.changes_since(since)
+        result = None if changes is None else VersionChanges(since, pinned, changes)
+        if not self._slots:  # checked last, as in `buffer`
+            raise _closed()
+        return result
 
     def _check_open(self) -> None:
         fork.check()

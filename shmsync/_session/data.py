@@ -12,16 +12,17 @@ from shmsync._core.layout import (
     PAGE,
     PAYLOAD_AT,
     Names,
+    allocated_size,
     checksum_of,
     index_of,
     pack_data_header,
     parse_data_header,
-    required_size,
     table_span,
 )
 from shmsync._core.spares import Spares
 from shmsync._core.stale import forget
 from shmsync._session import updates
+from shmsync._session.change_log import ChangeLog
 from shmsync._session.held import describe_held
 from shmsync._session.reusable import SMALL, ReusableMapping
 from shmsync._shm.capacity import free_bytes
@@ -78,6 +79,7 @@ class DataSegments:
         self._spares: Spares[ReusableMapping] = Spares(_SPARES)
         self._had_spares = False  # if not, no spare name is in use
         self._newest: DataHeader
+        self._log = ChangeLog()
         self.update: OpenUpdate | None = None
 
     def is_reusable(self, index: int, generation: int, size: int) -> bool:
@@ -131,7 +133,7 @@ class DataSegments:
         place = self._spares.find_free(size)
         if place is not None:
             return self._reuse(index, generation, place)
-        need = required_size(size)
+        need = allocated_size(size)
         previous = self._mappings[index]
         # A large segment that grows may grow again.
         headroom = need // _HEADROOM if previous is not None and SMALL < need > previous.size else 0
@@ -168,7 +170,7 @@ class DataSegments:
         self._owner.replace(lambda check: self._create_named(index, generation, size, check))
 
     def _create_named(self, index: int, generation: int, size: int, check: Callable[[], None]) -> bool:
-        place = self._spares.unused_place()
+        place = self._spares.unused_place(index)
         self._spares.forget(place)
         staged = self._staging_name(index, place)
         try:
@@ -285,7 +287,7 @@ class DataSegments:
         update = self.update
         assert update is not None
         assert update.target is self._mappings[index]
-        return updates.finish(update, (self._incarnation, generation, seq))
+        return updates.finish(update, (self._incarnation, generation, seq), self._log)
 
     def drop_update(self) -> None:
         """Drop the update: it refers to mappings, and so to memory that is released once it was replaced."""

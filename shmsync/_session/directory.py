@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from shmsync._core.isolated import INDEX, can_continue
 from shmsync._core.layout import (
     LINE,
-    PAGE,
     STATE_SIZE,
+    allocated_size,
     pack_readers_header,
     readers_belong,
     readers_size,
-    required_size,
 )
 from shmsync._core.lifecycle import DATA
 from shmsync._session.control import map_control_segment, open_control_segment
@@ -130,7 +129,7 @@ class SegmentDirectory:
         staged = self._names.staged[INDEX]  # found and removed by any writer, if this one dies
         self.unlink_staged(INDEX)
         try:
-            create_segment(staged, -(-required_size(size) // PAGE) * PAGE + STATE_SIZE + table, 0o600).close()
+            create_segment(staged, allocated_size(size) + STATE_SIZE + table, 0o600).close()
         except FileExistsError:
             return  # of another user
         except CapacityError as error:

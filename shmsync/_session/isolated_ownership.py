@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shmsync._core.isolated import INDEX, IsolatedPublisher, Label
-from shmsync._core.layout import PAGE, PAYLOAD_AT, required_size
+from shmsync._core.layout import PAYLOAD_AT, allocated_size
 from shmsync._core.lifecycle import StaleIncarnationError
 from shmsync._session import updates
+from shmsync._session.change_log import ChangeLog
 from shmsync._session.data import fill
 from shmsync._session.data_name import header_of, newest_label
 from shmsync._session.ownership import Ownership
@@ -63,6 +64,7 @@ class NextVersion:
         self._mapping: Mapping | None = None
         self._source: Mapping | None = None
         self._newest: DataHeader
+        self._log = ChangeLog()
         self.update: OpenUpdate | None = None
 
     def newest(self) -> Label | None:
@@ -79,7 +81,7 @@ class NextVersion:
         name = self._names.unpublished(os.urandom(_TOKEN_BYTES))
         self._unpublished, self._creator = name, os.getpid()  # first: an exception from a signal handler may follow
         try:
-            created = create_segment(name, -(-required_size(size) // PAGE) * PAGE, self._mode)
+            created = create_segment(name, allocated_size(size), self._mode)
         except FileExistsError:
             return False
         with created as segment, raised_as(DataWriteError, f"map {self._names.data[INDEX]}"):
@@ -131,7 +133,7 @@ class NextVersion:
         """Write checksum and header of a payload that was changed in place; return the checksum."""
         assert self.update is not None
         assert self.update.target is self._mapping
-        return updates.finish(self.update, (self._incarnation, generation, seq))
+        return updates.finish(self.update, (self._incarnation, generation, seq), self._log)
 
     def drop_update(self) -> None:
         """Drop the update, and with it the mapping of the version before."""

@@ -13,6 +13,7 @@ from shmsync.errors import IntegrityError
 if TYPE_CHECKING:
     from shmsync._session.mapping import TrackedMapping
     from shmsync.codecs import NumberedCodec
+    from shmsync.codecs._changes import Changes
 
 UNSET: Any = object()
 _SHOWN = 3  # damaged ranges in a message
@@ -80,6 +81,16 @@ class PinnedVersion(ClosedVersion):
     def export(self) -> memoryview:
         """Return a view of the payload that may outlive the pin."""
         return self.mapping.export(PAYLOAD_AT, self._end)
+
+    def changes_since(self, since: int) -> Changes | None:
+        """Return what may differ between an older version and this one; None if that is not known. Call while pinned.
+
+        Args:
+            since: its sequence number.
+        """
+        from shmsync._session.change_log import changes_since  # noqa: PLC0415 - few readers need it
+
+        return changes_since(since, self._header, self.mapping)
 
     def verify(self) -> None:
         """Compare the payload with its checksum.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shmsync._core import layout
 from shmsync._core.digests import copy_digests, update_table
-from shmsync._core.layout import PAYLOAD_AT, pack_data_header, table_span
+from shmsync._core.layout import PAYLOAD_AT, DataHeader, pack_data_header, table_span
 from shmsync._core.stale import note_copied, note_published, stale_bytes
 from shmsync._session.reusable import SMALL
 from shmsync.codecs import _blocks, _gather
@@ -17,7 +17,7 @@ from shmsync.errors import DataReadError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shmsync._core.layout import DataHeader
+    from shmsync._session.change_log import ChangeLog
     from shmsync._session.reusable import ReusableMapping
     from shmsync._shm.segment import Mapping
     from shmsync.codecs._gather import Payload
@@ -33,17 +33,19 @@ class OpenUpdate:
     Attributes:
         target: the segment of the next version.
         source: that of the newest version, if the update began with a copy of it.
+        previous: the header of the newest version, likewise.
         size: size of the payload in bytes.
         codec: number of the codec.
         changes: what may differ from the newest version.
         copied: how many bytes were copied.
     """
 
-    __slots__ = ("changes", "codec", "copied", "size", "source", "target")
+    __slots__ = ("changes", "codec", "copied", "previous", "size", "source", "target")
 
     def __init__(self, target: Mapping, source: Mapping | None, size: int, codec: int, copied: int) -> None:
         self.target = target
         self.source = source
+        self.previous: DataHeader | None = None
         self.size = size
         self.codec = codec
         self.changes = Changes()
@@ -68,6 +70,7 @@ def catch_up(target: ReusableMapping, source: ReusableMapping, header: DataHeade
         stale.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size))
         blocks = stale.blocks(layout.DIGEST_BLOCK, header.size)
         copy_digests(update.table(), source.view(*table_span(header.size)), blocks)
+        update.previous = header
     if target.size > _TRACK_FROM:
         note_copied(target, header.seq, update.changes)
     return update
@@ -78,6 +81,7 @@ def copy_all(target: Mapping, source: Mapping, header: DataHeader) -> OpenUpdate
     update = OpenUpdate(target, source, header.size, header.codec, header.size)
     _blocks.copy(update.payload(), source.view(PAYLOAD_AT, PAYLOAD_AT + header.size), len)
     update.table()[:] = source.view(*table_span(header.size))
+    update.previous = header
     return update
 
 
@@ -90,17 +94,20 @@ def begin(target: Mapping, payload: Payload, codec: int) -> OpenUpdate:
     return update
 
 
-def finish(update: OpenUpdate, label: tuple[int, int, int]) -> int:
-    """Write checksum and header; return the checksum.
+def finish(update: OpenUpdate, label: tuple[int, int, int], log: ChangeLog) -> int:
+    """Write checksum, change log and header; return the checksum.
 
     Args:
         update: the update.
         label: incarnation, generation and sequence number.
+        log: the change log.
     """
     blocks = update.changes.blocks(layout.DIGEST_BLOCK, update.size)
     checksum = update_table(update.payload(), update.table(), blocks)
-    header = pack_data_header(*label, update.size, checksum, update.codec, int(time.monotonic()))
-    update.target.memory[:PAYLOAD_AT] = header
+    header = DataHeader(*label, update.size, checksum, update.codec, int(time.monotonic()))
+    if update.previous is not None:
+        log.write(update.target, update.previous, header, update.changes)
+    update.target.memory[:PAYLOAD_AT] = pack_data_header(*header)
     return checksum
 
 

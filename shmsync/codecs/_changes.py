@@ -2,10 +2,17 @@
 
 Two kinds: ranges of bytes; and rows of an array that begins at an offset, given by an array of their numbers. Both may
 cover more than what was changed, never less. Rows cost no Python step each: a million are recorded at NumPy's speed.
+
+As an entry of the change log (see `shmsync._core.change_log`), a sequence of parts:
+
+    row size u64 | count u64 | base u64, then
+    ranges (row size 0, base 0): `count` times start u64 | stop u64
+    rows: their numbers, `count` times u32, and 4 zero bytes if the count is odd; row N is at base + N * row size
 """
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _blocks, _numpy
@@ -19,6 +26,11 @@ _MANY_ARRAYS = 64
 """So many arrays of rows are joined."""
 _ROW_NUMBER = 8  # bytes
 _COARSE = 4096
+_PART = struct.Struct("=QQQ")
+_RANGE = struct.Struct("=QQ")
+_ROW = struct.Struct("=I")
+_ALIGNMENT = 8
+_MAX_ROW = (1 << 32) - 1
 _LARGE_ROW = 1024
 """Rows of this many bytes and more are recorded as ranges: copying one takes longer than a few Python steps."""
 
@@ -121,6 +133,85 @@ class Changes:
             found.update(_numpy.distinct(numpy.concatenate((first, last))).tolist())
         return sorted(found)
 
+    def packed(self, end: int) -> bytes | None:
+        """Return an entry of the change log; None if rows have too large numbers for one.
+
+        Args:
+            end: size of the payload in bytes.
+        """
+        ranges = _merged((start, min(stop, end)) for start, stop in self._ranges)
+        parts = [_PART.pack(0, len(ranges), 0), *(_RANGE.pack(*each) for each in ranges)] if ranges else []
+        for base, size, rows in self._rows:
+            if int(rows.max()) > _MAX_ROW:
+                return None
+            parts += _PART.pack(size, len(rows), base), rows.astype("=u4").tobytes(), bytes(len(rows) % 2 * _ROW.size)
+        return b"".join(parts)
+
+    @classmethod
+    def unpacked(cls, entries: Iterable[memoryview], end: int) -> Changes:
+        """Return what entries of a change log contain, together.
+
+        Args:
+            entries: the entries.
+            end: size of the payload in bytes.
+
+        Raises:
+            ValueError: an entry is damaged.
+        """
+        result = cls()
+        for entry in entries:
+            at = 0
+            while at < len(entry):
+                size, count, base = _unpack(_PART, entry, at)
+                at += _PART.size
+                part = entry[at : at + count * (_ROW if size else _RANGE).size]
+                at += -(-count * (_ROW if size else _RANGE).size // _ALIGNMENT) * _ALIGNMENT
+                if at > len(entry):
+                    raise ValueError("an entry of the change log is truncated")
+                if size:
+                    result._add_packed_rows(base, size, part, end)
+                else:
+                    for start, stop in _RANGE.iter_unpack(part):
+                        result.add(start, min(stop, end))
+        return result
+
+    def _add_packed_rows(self, base: int, size: int, part: memoryview, end: int) -> None:
+        rows = _numpy.require_numpy().frombuffer(part, "=u4").astype("int64")
+        if len(rows) and base + size * (int(rows.max()) + 1) > end:
+            raise ValueError("a row of the change log is beyond the payload")
+        self.add_rows(base, size, rows)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the bytes as ranges: start and stop, ascending, disjoint."""
+        found = list(self._ranges)
+        for base, size, rows in self._rows:
+            found += ((base + size * row, base + size * (row + 1)) for row in _numpy.distinct(rows).tolist())
+        return _merged(found)
+
+    def rows_in(self, base: int, row_size: int, count: int) -> Any:
+        """Return the numbers of the rows of an array that contain a byte of these: an array of int64, ascending.
+
+        Args:
+            base: offset of row 0 in bytes.
+            row_size: size of a row in bytes.
+            count: how many rows the array has.
+        """
+        numpy = _numpy.require_numpy()
+        found = [numpy.empty(0, "int64")]
+        for start, stop in self._ranges:
+            first, last = max(start - base, 0) // row_size, -(-(stop - base) // row_size)
+            found.append(numpy.arange(min(first, count), max(0, min(last, count)), dtype="int64"))
+        for at, size, rows in self._rows:
+            if (at - base) % row_size == 0 and size == row_size:
+                numbers = rows + (at - base) // row_size
+            else:
+                first = (rows * size + (at - base)) // row_size
+                last = (rows * size + (at - base + size - 1)) // row_size
+                most = int((last - first).max()) + 1
+                numbers = numpy.minimum(first[:, None] + numpy.arange(most), last[:, None]).ravel()
+            found.append(numbers[(numbers >= 0) & (numbers < count)])
+        return _numpy.distinct(numpy.concatenate(found))
+
     def copy(self, target: memoryview, source: memoryview) -> None:
         """Copy the parts from one payload to another one of the same size."""
         for start, stop in self._ranges:
@@ -147,6 +238,13 @@ def _parts(rows: Any, row_size: int) -> Iterator[Any]:
     count = max(1, _blocks.BLOCK_SIZE // row_size)
     for start in range(0, len(rows), count):
         yield rows[start : start + count]
+
+
+def _unpack(form: struct.Struct, entry: memoryview, at: int) -> tuple[int, ...]:
+    try:
+        return form.unpack_from(entry, at)
+    except struct.error:
+        raise ValueError("an entry of the change log is truncated") from None
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

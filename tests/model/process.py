@@ -469,7 +469,7 @@ class ModelSegments:
             return
         place = self.spares.find_free(size)
         if place is None:
-            place = self.spares.unused_place()
+            place = self.spares.unused_place(index)
             self.spares.forget(place)
             self.port.do("unlink", FIRST_SPARE + place)
             inode = self.port.do("create", FIRST_SPARE + place)

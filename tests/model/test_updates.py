@@ -20,6 +20,7 @@ from shmsync._core import stale
 from shmsync._core.layout import PAYLOAD_AT, DataHeader
 from shmsync._core.spares import Spares
 from shmsync._session import updates
+from shmsync._session.change_log import ChangeLog
 from shmsync.codecs import _changes
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Writer:
         self.seq = 1
         self.inodes = [Inode(), Inode()]
         self.spares: Spares[Inode] = Spares(1)
+        self.log = ChangeLog()
         self.value = bytes(SIZE)
         self.stamp = 0
         self.copied = 0
@@ -128,7 +130,7 @@ class Writer:
     def replace(self, index: int) -> None:
         place = self.spares.find_free(SIZE)
         if place is None:
-            place, inode = self.spares.unused_place(), Inode()
+            place, inode = self.spares.unused_place(index), Inode()
             inode.memory[:] = b"?" * len(inode.memory)
         else:
             inode = self.spares.take(place)
@@ -158,7 +160,7 @@ class Writer:
             update.payload()[part] = value[part] = self.stamp
         if operation.aborts:
             return
-        updates.finish(update, (1, 1, self.seq + 1))
+        updates.finish(update, (1, 1, self.seq + 1), self.log)
         self.copied += update.copied
         self.publish(bytes(value))
         updates.note(update, self.spares, self.seq)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_a_value_too_large(child: Child) -> None:
             child.call(write, 2 * SIZE)
         assert raised.value.errno == errno.ENOSPC
         text = str(raised.value)
-        assert f"{NAME}_data_1 needs 2,101,248 bytes" in text
+        assert f"{NAME}_data_1 needs 2,109,440 bytes" in text
         assert f" of {SIZE:,} bytes" in text
         assert "--shm-size" in text
         assert child.call(get_value) == child.call(get_with_new_reader) == b"x" * 10
@@ -127,7 +127,7 @@ def test_the_error_says_what_readers_hold(child: Child) -> None:
         with pytest.raises(CapacityError) as raised:
             child.call(write, 2 * large, b"d")
         text = str(raised.value)
-        assert "readers still hold 266,240 bytes of older versions, in process " in text
+        assert "readers still hold 270,336 bytes of older versions, in process " in text
         assert "Reader.release()" in text
     assert child.call(write, large, b"e") == 4  # into the segment that could not grow
     assert child.call(replaced) == 3

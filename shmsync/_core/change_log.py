@@ -1,0 +1,80 @@
+"""The change log of a version: which bytes each of the updates before it has changed, as the segment contains it.
+
+It is in the same segment as the version, in what remains behind the table of digests, so a reader that has pinned the
+version has pinned its log, too. Only updates write one, and only a log that names the version counts: sequence number
+and checksum. A full write leaves the log of an older version behind, which is of no use, and no step has to remove it.
+
+    0    magic u64 | seq u64 | checksum of the version u64 | base u64 | size u64 | digest u64: xxh3-64 of the 40 bytes
+         before it and of the entries
+    48   entries, `size` bytes: for each of the versions base + 1 to seq: size u64, in bytes, then its parts
+         (see `shmsync.codecs._changes`)
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from shmsync._core.layout import LINE, checksum_of, table_span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOG_MAGIC = 0x43_434E5953_4D4853  # "SHMSYNCC" on a little-endian machine
+_HEADER = struct.Struct("=QQQQQ")
+_WORD = struct.Struct("=Q")
+_ENTRIES_AT = _HEADER.size + _WORD.size
+
+
+def log_offset(size: int) -> int:
+    """Return where the change log is in a segment whose payload has `size` bytes."""
+    return -(-table_span(size)[1] // LINE) * LINE
+
+
+def pack_log(seq: int, checksum: int, entries: Sequence[bytes], room: int) -> bytes | None:
+    """Return the log of a version; None if there is no room for its own entry.
+
+    Args:
+        seq: sequence number of the version.
+        checksum: its checksum.
+        entries: the parts that each of the versions up to it has changed, the newest last. The oldest are left out if
+            there is no room for all.
+        room: how many bytes the log may take.
+    """
+    left = room - _ENTRIES_AT
+    kept: list[bytes] = []
+    for entry in reversed(entries):
+        left -= _WORD.size + len(entry)
+        if left < 0:
+            break
+        kept.insert(0, entry)
+    if not kept:
+        return None
+    content = b"".join(part for entry in kept for part in (_WORD.pack(len(entry)), entry))
+    header = _HEADER.pack(LOG_MAGIC, seq, checksum, seq - len(kept), len(content))
+    return header + _WORD.pack(checksum_of(header + content)) + content
+
+
+def unpack_log(raw: memoryview, seq: int, checksum: int) -> tuple[int, list[memoryview]] | None:
+    """Return the base of a log, and its entries; None if there is no log of this version, or it is damaged.
+
+    Args:
+        raw: the bytes of the segment from `log_offset` on.
+        seq: sequence number of the version.
+        checksum: its checksum.
+    """
+    if len(raw) < _ENTRIES_AT:
+        return None
+    magic, of, label, base, size = _HEADER.unpack_from(raw)
+    if (magic, of, label) != (LOG_MAGIC, seq, checksum) or size > len(raw) - _ENTRIES_AT:
+        return None
+    content = raw[_ENTRIES_AT : _ENTRIES_AT + size]
+    if checksum_of(bytes(raw[: _HEADER.size]) + bytes(content)) != _WORD.unpack_from(raw, _HEADER.size)[0]:
+        return None
+    entries, at = list[memoryview](), 0
+    while at + _WORD.size <= size:
+        length: int = _WORD.unpack_from(content, at)[0]
+        at += _WORD.size
+        entries.append(content[at : at + length])
+        at += length
+    return (base, entries) if at == size and base + len(entries) == seq else None
