@@ -40,6 +40,10 @@ def segments(name: str) -> list[str]:
     return sorted(path.name.removeprefix(f"{name}_") for path in SHM.iterdir() if path.name.startswith(f"{name}_"))
 
 
+def spares(name: str) -> list[str]:
+    return [each for each in segments(name) if each.endswith(".new")]
+
+
 def update(writer: Writer, turn: int) -> int:
     """Change a row; return how many bytes were copied."""
     with writer.update() as draft:
@@ -69,7 +73,7 @@ def test_readers_that_keep_versions(writer: Writer, name: str) -> None:
                 slow.get()
     # Until both segments and both spares have been written to once.
     assert max(copied[8:]) <= 20 * 80, copied
-    assert "data_0.new" in segments(name)
+    assert spares(name)
 
 
 def test_a_spare_that_a_reader_has_mapped_is_left_alone(writer: Writer, name: str) -> None:
@@ -111,12 +115,13 @@ def first_spare(writer: Writer, name: str) -> None:
     """Update until a segment that a reader keeps has become a spare."""
     for turn in range(4):
         update(writer, turn)
-    assert "data_0.new" in segments(name)
+    assert spares(name)
 
 
 def is_mapped(name: str) -> bool:
     """Return whether a reader has mapped the first spare."""
-    with segment.open_segment(f"/{name}_data_0.new", writable=False) as spare:
+    (spare_name,) = spares(name)
+    with segment.open_segment(f"/{name}_{spare_name}", writable=False) as spare:
         return ofd_locks.is_locked(spare.fd, 0)
 
 
@@ -184,7 +189,7 @@ def test_the_next_writer_removes_the_spares_of_a_dead_one(name: str) -> None:
     with Child() as child:
         child.call(write_and_keep_spare, name)
         child.kill()
-    assert "data_0.new" in segments(name)
+    assert spares(name)
     with Writer(name) as writer, Reader(name) as reader:
         for turn in range(4, 6):
             update(writer, turn)
@@ -234,7 +239,7 @@ def test_the_memory_of_spares_is_reported(writer: Writer, name: str) -> None:
         value = reader.get()
         first_spare(writer, name)
         found = info(name)
-        assert [spare.segment for spare in found.spares] == [f"/{name}_data_0.new"]
+        assert [spare.segment for spare in found.spares] == [f"/{name}_{spare}" for spare in spares(name)]
         assert found.memory - before.memory == found.spares[0].memory >= SIZE
         del value
 
@@ -247,7 +252,7 @@ def test_spares_are_removed_when_memory_is_needed(writer: Writer, name: str, mon
         create = segment.create_segment
 
         def full(name_: str, size: int, mode: int) -> Any:
-            if "data_0.new" in segments(name):
+            if spares(name):
                 raise CapacityError(errno.ENOSPC, "full")
             return create(name_, size, mode)
 
