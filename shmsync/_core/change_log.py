@@ -5,9 +5,9 @@ version has pinned its log, too. Only updates write one, and only a log that nam
 and checksum. A full write leaves the log of an older version behind, which is of no use, and no step has to remove it.
 
     0    magic u64 | seq u64 | checksum of the version u64 | base u64 | size u64 | digest u64: xxh3-64 of the 40 bytes
-         before it and of the entries
-    48   entries, `size` bytes: for each of the versions base + 1 to seq: size u64, in bytes, then its parts
-         (see `shmsync.codecs._changes`)
+         before it
+    48   entries, `size` bytes: for each of the versions base + 1 to seq: size u64, in bytes | digest u64: xxh3-64 of
+         that many bytes | its parts (see `shmsync.codecs._changes`)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOG_MAGIC = 0x43_434E5953_4D4853  # "SHMSYNCC" on a little-endian machine
 _HEADER = struct.Struct("=QQQQQ")
 _WORD = struct.Struct("=Q")
+_ENTRY = struct.Struct("=QQ")
 _ENTRIES_AT = _HEADER.size + _WORD.size
 
 
@@ -31,50 +32,61 @@ def log_offset(size: int) -> int:
     return -(-table_span(size)[1] // LINE) * LINE
 
 
+def pack_entry(parts: bytes) -> bytes:
+    """Return an entry with its size and digest."""
+    return _ENTRY.pack(len(parts), checksum_of(parts)) + parts
+
+
 def pack_log(seq: int, checksum: int, entries: Sequence[bytes], room: int) -> bytes | None:
     """Return the log of a version; None if there is no room for its own entry.
 
     Args:
         seq: sequence number of the version.
         checksum: its checksum.
-        entries: the parts that each of the versions up to it has changed, the newest last. The oldest are left out if
-            there is no room for all.
+        entries: those of the versions up to it, the newest last. The oldest are left out if there is no room for all.
         room: how many bytes the log may take.
     """
     left = room - _ENTRIES_AT
     kept: list[bytes] = []
     for entry in reversed(entries):
-        left -= _WORD.size + len(entry)
+        left -= len(entry)
         if left < 0:
             break
-        kept.insert(0, entry)
+        kept.append(entry)
     if not kept:
         return None
-    content = b"".join(part for entry in kept for part in (_WORD.pack(len(entry)), entry))
-    header = _HEADER.pack(LOG_MAGIC, seq, checksum, seq - len(kept), len(content))
-    return header + _WORD.pack(checksum_of(header + content)) + content
+    header = _HEADER.pack(LOG_MAGIC, seq, checksum, seq - len(kept), sum(map(len, kept)))
+    return b"".join((header, _WORD.pack(checksum_of(header)), *reversed(kept)))
 
 
-def unpack_log(raw: memoryview, seq: int, checksum: int) -> tuple[int, list[memoryview]] | None:
-    """Return the base of a log, and its entries; None if there is no log of this version, or it is damaged.
+def unpack_log(raw: memoryview, seq: int, checksum: int, since: int) -> list[memoryview] | None:
+    """Return the parts that each version after `since` has changed.
+
+    None if there is no log of this version, if it does not go back that far, or if it is damaged.
 
     Args:
         raw: the bytes of the segment from `log_offset` on.
         seq: sequence number of the version.
         checksum: its checksum.
+        since: sequence number of an older version.
     """
     if len(raw) < _ENTRIES_AT:
         return None
     magic, of, label, base, size = _HEADER.unpack_from(raw)
-    if (magic, of, label) != (LOG_MAGIC, seq, checksum) or size > len(raw) - _ENTRIES_AT:
+    if (magic, of, label) != (LOG_MAGIC, seq, checksum) or not base <= since or size > len(raw) - _ENTRIES_AT:
+        return None
+    if checksum_of(raw[: _HEADER.size]) != _WORD.unpack_from(raw, _HEADER.size)[0]:
         return None
     content = raw[_ENTRIES_AT : _ENTRIES_AT + size]
-    if checksum_of(bytes(raw[: _HEADER.size]) + bytes(content)) != _WORD.unpack_from(raw, _HEADER.size)[0]:
-        return None
     entries, at = list[memoryview](), 0
-    while at + _WORD.size <= size:
-        length: int = _WORD.unpack_from(content, at)[0]
-        at += _WORD.size
-        entries.append(content[at : at + length])
-        at += length
-    return (base, entries) if at == size and base + len(entries) == seq else None
+    for version in range(base + 1, seq + 1):
+        if at + _ENTRY.size > size:
+            return None
+        length, digest = _ENTRY.unpack_from(content, at)
+        at += _ENTRY.size + length
+        if version > since:
+            entry = content[at - length : at]
+            if len(entry) != length or checksum_of(entry) != digest:
+                return None
+            entries.append(entry)
+    return entries if at == size else None

@@ -75,14 +75,16 @@ def write_table(payload: memoryview, table: memoryview) -> int:
     return Digester(payload).finish(table)
 
 
-def update_table(payload: memoryview, table: memoryview, blocks: Iterable[int]) -> int:
+def update_table(payload: memoryview, table: memoryview, blocks: Sequence[int]) -> int:
     """Digest some blocks again, and return the checksum. The other digests in the table must be right."""
     if not len(table):
         return checksum_of(payload)
-    size = layout.DIGEST_BLOCK
     digests: Any = table.cast("Q")
-    for block in blocks:
-        digests[block] = checksum_of(payload[block * size : (block + 1) * size])
+    size = layout.DIGEST_BLOCK
+    starts = [block * size for block in blocks]
+    parts = map(payload.__getitem__, map(slice, starts, [start + size for start in starts]))
+    for block, digest in zip(blocks, map(checksum_of, parts), strict=True):
+        digests[block] = digest
     return checksum_of(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from shmsync._core.change_log import log_offset, pack_log, unpack_log
+from shmsync._core.change_log import log_offset, pack_entry, pack_log, unpack_log
 from shmsync.codecs._changes import Changes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ChangeLog:
         entry = changes.packed(header.size)
         if entry is None:
             return
-        self._entries.append(entry)
+        self._entries.append(pack_entry(entry))
         self._newest = _label(header)
         start = log_offset(header.size)
         log = pack_log(header.seq, header.checksum, self._entries, target.size - start)
@@ -63,13 +63,8 @@ def changes_since(since: int, header: DataHeader, mapping: Mapping) -> Changes |
     """
     if since == header.seq:
         return Changes()
-    log = unpack_log(mapping.view(log_offset(header.size)), header.seq, header.checksum)
-    if log is None:
-        return None
-    base, entries = log
-    if not base <= since < header.seq:
-        return None
+    entries = unpack_log(mapping.view(log_offset(header.size)), header.seq, header.checksum, since)
     try:
-        return Changes.unpacked(entries[since - base :], header.size)
+        return None if entries is None else Changes.unpacked(entries, header.size)
     except ValueError:
         return None

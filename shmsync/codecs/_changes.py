@@ -123,15 +123,18 @@ class Changes:
             block_size: size of a block in bytes.
             end: size of the payload in bytes.
         """
-        found: set[int] = set()
-        for start, stop in self._ranges:
-            found.update(range(start // block_size, -(-min(stop, end) // block_size)))
-        for base, size, rows in self._rows:
-            numpy = _numpy.require_numpy()
-            first = (rows * size + base) // block_size
-            last = (rows * size + (base + size - 1)) // block_size  # a row of `_rows` is in one or two blocks
-            found.update(_numpy.distinct(numpy.concatenate((first, last))).tolist())
-        return sorted(found)
+        spans = [(start // block_size, -(-min(stop, end) // block_size)) for start, stop in self._ranges]
+        if not self._rows:
+            return sorted({block for first, last in spans for block in range(first, last)})
+        numpy = _numpy.require_numpy()
+        touched = numpy.zeros(-(-end // block_size), "?")  # marked, not sorted: there may be a million rows
+        for first, last in spans:
+            touched[first:last] = True
+        for base, size, rows in self._rows:  # a row of `_rows` is in one or two blocks
+            touched[(rows * size + base) // block_size] = True
+            touched[(rows * size + (base + size - 1)) // block_size] = True
+        found: list[int] = numpy.flatnonzero(touched).tolist()
+        return found
 
     def packed(self, end: int) -> bytes | None:
         """Return an entry of the change log; None if rows have too large numbers for one.
