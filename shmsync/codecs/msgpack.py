@@ -117,7 +117,7 @@ class Encoder:
         if self._searches_left or self._enc_hook is not None:
             return self._encode(value)
         try:
-            packer, found = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
+            packer, found = idle = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
         except IndexError:
             return self._encode(value)
         try:
@@ -127,12 +127,14 @@ class Encoder:
             if not isinstance(error, ERRORS):
                 raise
             return self._encode(value)
-        if found.is_empty and len(packed) <= _PACKER_BUFFER_SIZE:
-            _idle_packers.append((packer, found))
+        if found.is_empty:
             if len(packed) < OUT_OF_BAND_FROM:
+                _idle_packers.append(idle)
                 return packed[1:]  # most values: without another call
+            if len(packed) <= _PACKER_BUFFER_SIZE:
+                _idle_packers.append(idle)
         done = [(packed, found)]
-        del packed, found  # they may be as large as the value, and are packed again if it contains large bytes
+        del packed, found, idle  # they may be as large as the value, and are packed again if it contains large bytes
         return self._encode(value, done)
 
     def _encode(self, value: object, done: list[tuple[bytes, Found]] | None = None) -> Payload:
