@@ -160,7 +160,7 @@ _AT_ONCE = """\
         if any(pins) and any(map(HOLDS[index].__and__, pins)):
             return None
         # Rule E. A segment that has no inode yet has generation 0, which is covered.
-        if generation in load_hazards[index]()"""
+        if generation in load_hazards()"""
 _LOWERS = """\
         if not seq & self._lower_mask:
             reset |= slots.lower_high_water(self._table, self._words)
@@ -271,7 +271,7 @@ MUTANTS = [
     Mutant(
         "hazards are ignored in a write at once (rule D)",
         protocol,
-        "        if generation in load_hazards[index]() or",
+        "        if generation in load_hazards() or",
         "        if",
         two_gets,
     ),
@@ -279,22 +279,22 @@ MUTANTS = [
         "the hazard words are loaded before the pin words in a write at once",
         protocol,
         _AT_ONCE,
-        _AT_ONCE.replace("        pins =", "        hazards = load_hazards[index]()\n        pins =").replace(
-            "in load_hazards[index]()", "in hazards"
+        _AT_ONCE.replace("        pins =", "        hazards = load_hazards()\n        pins =").replace(
+            "in load_hazards()", "in hazards"
         ),
         two_gets,
     ),
     Mutant(
         "the seal is ignored in a write at once (rule E)",
         protocol,
-        " or self._table.sealed[index].load() >= generation:",
+        " or load_sealed() >= generation:",
         ":",
         fork,
     ),
     Mutant(
         "a write at once does not see a slot that was claimed since the last one",
         protocol,
-        "        if self._table.high_water.load() & HIGH_WATER != count or",
+        "        if self._load_high_water() & HIGH_WATER != count or",
         "        if",
         new_reader,
     ),

@@ -434,7 +434,7 @@ class ModelSegments:
     def note_update(self, seq: int) -> None:
         """Do nothing: see `test_updates`."""
 
-    def try_write(self, index: int, generation: int, seq: int, value: None) -> int | None:
+    def try_write(self, index: int, generation: int, seq: int, value: None, size: int) -> int | None:
         mapped = self.mapped[index]
         return self.write(index, generation, seq, value) if mapped is not None and mapped[1] == generation else None
 

@@ -93,7 +93,7 @@ def publishes(
 
 def _publish(publisher: Publisher[None]) -> PreparedWrite | None:
     """Publish at once or else with all steps, as a Writer does. Return what was prepared."""
-    if publisher.try_publish(None) is not None:
+    if publisher.try_publish(None, 0) is not None:
         return None
     prepared = publisher.prepare(0, 1.0)
     publisher.commit(prepared, None)
