@@ -25,7 +25,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from shmsync._core.layout import CLOSED, names_of
-from shmsync._core.slots import MAX_REFERENCES
+from shmsync._core.slots import MAX_REFERENCES, NoSlot
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import ReaderCounters, StaleAttachmentError
@@ -60,6 +60,7 @@ R = TypeVar("R")
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
 _NOTHING_SHARED: Any = ((None,), -1, None, ())
+_NO_FAST: Any = (NoSlot(), None, None)  # one is not entered through this slot
 _CHECK_INTERVAL = 0.1  # seconds between two checks whether the name was created again
 _GROWTH = 4  # of the number of calls of `get` between two checks, if they come fast
 
@@ -178,7 +179,8 @@ class Reader(Generic[T]):
     def _detach(self) -> None:
         """Reset everything that belongs to one incarnation. Snapshots and views have their own references."""
         self._attachment: Attachment | None = None
-        self._fast: tuple[Slot, Word, PinnedVersion] | None = None
+        # Of the last `read`, as long as `_seen` is its version. Dropped by a `get` of a newer one: it retains memory.
+        self._fast: tuple[Slot, Word, PinnedVersion] = _NO_FAST
         self._cached: tuple[Any, int, Any] = _NOTHING  # cell, label and value of the last `get`
         # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`. Then the first
         # cell in `_cached` is one that never matches.
@@ -243,22 +245,22 @@ class Reader(Generic[T]):
             IntegrityError: the checksum does not match (only with `check_bytes`).
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
-        fast = self._fast
-        if fast is None or check_bytes is not False or not alive[0] or monotonic() > self._checked_until:
-            return self._read_changed(check_bytes=check_bytes)
-        slot, version, pinned = fast
+        slot, version, pinned = self._fast
         if slot.poisoned or getrefcount(slot) > MAX_REFERENCES:
             return self._read_changed(check_bytes=check_bytes)
-        index = pinned.index
+        if check_bytes is not False or not alive[0] or monotonic() > self._checked_until:
+            return self._read_changed(check_bytes=check_bytes)
         try:
-            slot.enter[index]()  # SYNC POINT scan: as in `protocol.enter`, which would load the version to pin first
+            slot.enter[
+                pinned.index
+            ]()  # SYNC POINT scan: as in `protocol.enter`, which would load the version to pin first
             # Rule A: if it is still the version that is cached, the writer's next scan sees the pin.
             # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
             # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
             # before it writes here again. It cannot have done so yet: a later version would be in this segment.
-            if version.load() == pinned.seq == self._seen and not in_progress:
+            if version.load() == pinned.seq and not in_progress:
                 return Snapshot(self, slot, pinned)
-            slot.leave[index]()
+            slot.leave[pinned.index]()
         except BaseException:
             self.discard_slot(slot)
             raise
@@ -330,10 +332,11 @@ class Reader(Generic[T]):
             pinned = attachment.pin_at_once()
             if pinned is None:
                 return NOT_PLAIN
-            self._fast = (pinned[0], attachment.version, pinned[1])
+            if self._fast[2] is not pinned[1]:
+                self._fast = _NO_FAST
             return self._take(attachment, *pinned)
         except BaseException:  # as in `_pin_and`
-            self._fast = None
+            self._fast = _NO_FAST
             attachment.discard()
             raise
 
@@ -388,6 +391,7 @@ class Reader(Generic[T]):
         self._counters.values += snapshot.is_switched
         self._seen = pinned.seq
         attachment.release_unused()
+        self._fast = (slot, attachment.version, pinned)
         return snapshot
 
     def _version_of(self, _: Attachment, slot: Slot, pinned: PinnedVersion) -> InstanceVersion:
@@ -423,7 +427,8 @@ class Reader(Generic[T]):
                 slot, pinned = attachment.pin(check_bytes=check_bytes)
                 if pinned.value is UNSET and self._cached[:2] == (attachment.cell, pinned.label):
                     pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.copy_at_once`
-                self._fast = (slot, attachment.version, pinned)
+                if self._fast[2] is not pinned:
+                    self._fast = _NO_FAST
                 return use(attachment, slot, pinned)
             except StaleAttachmentError:
                 self._detach()
@@ -431,7 +436,7 @@ class Reader(Generic[T]):
                     raise not_found(self.name) from None
             except BaseException:
                 # An error, or an exception from a signal handler anywhere above: the pin may be counted.
-                self._fast = None
+                self._fast = _NO_FAST
                 attachment.discard()
                 raise
 
@@ -464,7 +469,7 @@ class Reader(Generic[T]):
         if attachment.channel.is_superseded():
             self._detach()
         elif attachment.lower_slot():
-            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
+            self._fast = _NO_FAST  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
@@ -474,9 +479,9 @@ class Reader(Generic[T]):
     def discard_slot(self, slot: Slot) -> None:
         """Poison a slot whose counts may be wrong, and stop entering through it; its last reference frees it."""
         slot.poison()
-        fast, attachment = self._fast, self._attachment
-        if fast is not None and fast[0] is slot:
-            self._fast = None
+        attachment = self._attachment
+        if self._fast[0] is slot:
+            self._fast = _NO_FAST
         if attachment is not None:
             attachment.discard(slot)
 
@@ -596,7 +601,7 @@ class Reader(Generic[T]):
             self._cached = (_NOTHING[0], self._cached[1], None)
             self._latest = repeat(_NOTHING, 0)
             self._shared = _NOTHING_SHARED
-            self._fast = None
+            self._fast = _NO_FAST
             if self._attachment is not None:
                 self._attachment.release()
 
@@ -654,7 +659,8 @@ class Reader(Generic[T]):
         }
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"
+        seq = max(self._returned, self._seen)
+        state = "closed" if self._closed else "detached" if seq < 0 else f"at version {seq}"
         return f"<{type(self).__name__} {self.name!r}, {state}>"
 
 

@@ -212,8 +212,8 @@ MUTANTS = [
     Mutant(
         "a cached version is read without a second load of the version (rule A)",
         reader,
-        "            if version.load() == pinned.seq == self._seen and",
-        "            if pinned.seq == self._seen and",
+        "            if version.load() == pinned.seq and",
+        "            if version and",
         one_read,
     ),
     Mutant(
@@ -459,7 +459,7 @@ MUTANTS = [
     Mutant(
         "a pin of another version is not undone",
         reader,
-        "            slot.leave[index]()\n        except",
+        "            slot.leave[pinned.index]()\n        except",
         "        except",
         one_read,
     ),

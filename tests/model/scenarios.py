@@ -129,8 +129,9 @@ def gets(port: Port, reader: Reader) -> int:
     """Get without a block; check the content after the unpin."""
     value = reader.get()
     seq = reader._cached[1]
-    assert reader._fast is not None
-    pinned = reader._fast[2]
+    assert reader._attachment is not None
+    pinned = reader._attachment._pinned
+    assert pinned is not None
     if pinned.seq != seq:
         raise Violation(f"get reports version {seq} but returned version {pinned.seq}")
     use(port, pinned)
