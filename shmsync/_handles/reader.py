@@ -24,7 +24,7 @@ from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from shmsync._core.layout import CLOSED, names_of
+from shmsync._core.layout import CLOSED, PAYLOAD_AT, names_of
 from shmsync._core.slots import MAX_REFERENCES, NoSlot
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
@@ -59,7 +59,6 @@ R = TypeVar("R")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
-_NOTHING_SHARED: Any = ((None,), -1, None, ())
 _NO_FAST: Any = (NoSlot(), None, None)  # one is not entered through this slot
 _CHECK_INTERVAL = 0.1  # seconds between two checks whether the name was created again
 _GROWTH = 4  # of the number of calls of `get` between two checks, if they come fast
@@ -184,7 +183,7 @@ class Reader(Generic[T]):
         self._cached: tuple[Any, int, Any] = _NOTHING  # cell, label and value of the last `get`
         # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`. Then the first
         # cell in `_cached` is one that never matches.
-        self._shared: tuple[Any, int, Any, Sequence[memoryview]] = _NOTHING_SHARED
+        self._shared: tuple[Any, int, Any, Sequence[memoryview]] | None = None
         self._latest: Iterator[tuple[Any, int, Any]] = repeat(_NOTHING, 0)  # `_cached`, for the next calls of `get`
         self._calls = 1  # how many calls of `get` follow each other before the next check
         self._checked_until = 0.0  # when `read` checks next
@@ -286,7 +285,7 @@ class Reader(Generic[T]):
     def _get_changed(self, default: Any) -> Any:
         if not alive[0]:
             fork.check()
-        if self._shared is not _NOTHING_SHARED:
+        if self._shared:
             cell, newest, value, views = self._shared
             if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
                 return memoryview(value) if type(value) is memoryview else value
@@ -314,31 +313,52 @@ class Reader(Generic[T]):
         """
         if attachment is None:
             return NOT_PLAIN
-        if attachment.copies and (copied := attachment.copy_at_once()) is not None:
-            seq, codec, payload = copied
-            value = self.decoder.decode_plain(codec, payload)
-            if value is not NOT_PLAIN:
-                self._returned = seq
-                self._counters.values += 1
-                cached = self._cached = (attachment.cell, seq, value)
-                self._latest = repeat(cached, self._calls)
-                self._shared = _NOTHING_SHARED
-                if attachment.missed:
-                    attachment.release_unused()
-                return value
-        if monotonic() > self._checked_until:
-            return NOT_PLAIN
+        if self._fast is not _NO_FAST:
+            if self._fast[2].seq == attachment.version.load():
+                return NOT_PLAIN  # `read` has pinned this version, and a snapshot may have decoded it
+            self._fast = _NO_FAST
+        if not attachment.copies or (cached := attachment.copy_at_once()) is None:
+            return NOT_PLAIN if monotonic() > self._checked_until else self._take_at_once(attachment)
+        self._cached = cached
+        self._latest = repeat(cached, self._calls)
+        self._shared = None
+        self._counters.values += 1
+        if attachment.missed:
+            attachment.release_unused()
+        _, self._returned, value = cached
+        return value
+
+    def _take_at_once(self, attachment: Attachment) -> Any:
+        """Return the newest value if its segment is mapped; a view of it, mostly. Else NOT_PLAIN.
+
+        If it has the schema of the last one, only its content is read: this is `_take`, for such values.
+        """
         try:
             pinned = attachment.pin_at_once()
             if pinned is None:
                 return NOT_PLAIN
-            if self._fast[2] is not pinned[1]:
-                self._fast = _NO_FAST
-            return self._take(attachment, *pinned)
+            slot, mapping, header = pinned
+            schema = self.decoder.schema
+            if header.codec != schema.codec or header.size != schema.size:
+                return self._take(attachment, slot, attachment.pinned_version(header, mapping))
+            payload = mapping.export(PAYLOAD_AT, PAYLOAD_AT + header.size)
+            if schema.read(payload) != schema.content:
+                return self._take(attachment, slot, attachment.pinned_version(header, mapping))
+            value = schema.make(payload)
+            mapping.views.retain(slot)  # SYNC POINT hazard: stored before the unpin
+            slot.leave[mapping.index]()
         except BaseException:  # as in `_pin_and`
-            self._fast = _NO_FAST
             attachment.discard()
             raise
+        attachment.forget_pinned()
+        cached = self._cached = (attachment.cell, header.seq, value)
+        self._latest = compress(repeat(cached, self._calls), alive)  # a view is retained for this process only
+        self._shared = None
+        self._returned = header.seq
+        self._counters.values += 1
+        if attachment.missed:
+            attachment.release_unused()
+        return value
 
     def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
         """Unpin; return the value, retained if it is a view of the segment: it outlives the pin.
@@ -363,7 +383,7 @@ class Reader(Generic[T]):
         cached = self._cached = (attachment.cell, pinned.label, value)
         calls = repeat(cached, self._calls)
         self._latest = compress(calls, alive) if views.exporters else calls
-        self._shared = _NOTHING_SHARED
+        self._shared = None
         return value
 
     def _share(self, shared: tuple[Any, int, Any, Sequence[memoryview]]) -> Any:
@@ -600,7 +620,7 @@ class Reader(Generic[T]):
         with self.lock:
             self._cached = (_NOTHING[0], self._cached[1], None)
             self._latest = repeat(_NOTHING, 0)
-            self._shared = _NOTHING_SHARED
+            self._shared = None
             self._fast = _NO_FAST
             if self._attachment is not None:
                 self._attachment.release()

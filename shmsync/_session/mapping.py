@@ -33,13 +33,15 @@ class TrackedMapping(Mapping):
         copy_header: returns a copy of the header.
         copy_page: returns a copy of the whole segment; None if that cannot be read without a pin, because it is larger
             than a page, or because this machine may execute loads in another order.
+        prefix: what the headers of all its versions begin with.
         views: tracks the views. The memory refers to it, too, so the hazard word outlives every view.
     """
 
-    __slots__ = ("copy_header", "copy_page", "views")
+    __slots__ = ("copy_header", "copy_page", "prefix", "views")
 
     copy_header: Callable[[], bytes]
     copy_page: Callable[[], bytes] | None
+    prefix: bytes
 
     def __init__(self, segment: Segment, index: int, views: ViewTracker) -> None:
         super().__init__(segment, index, views.generation, writable=False)

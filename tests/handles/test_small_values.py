@@ -37,7 +37,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def at_once(attachment: Attachment) -> Any:
         found = pin_at_once(attachment)
         if found is not None:
-            seqs.append(found[1].seq)
+            seqs.append(found[2].seq)
         return found
 
     monkeypatch.setattr(protocol, "pin_and_map", with_mapping)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.process import MSGPACK
-from model.scenarios import a_reader, copies, forks, gets, make_scenario, reads, views
+from model.scenarios import a_reader, copies, forks, gets, gets_alike, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
 from shmsync._core.layout import PAGE
 from shmsync._handles import reader, snapshot
@@ -101,6 +101,12 @@ def two_gets() -> Scenario:
     return make_scenario("one reader gets", a_reader(gets, gets), last=5, retains=True)
 
 
+def two_gets_alike() -> Scenario:
+    return make_scenario(
+        "one reader gets values with the same schema", a_reader(gets_alike, gets_alike), last=5, retains=True
+    )
+
+
 def three_views() -> Scenario:
     return make_scenario("one reader takes views", a_reader(views, views, views), last=6, retains=True)
 
@@ -161,6 +167,11 @@ _AT_ONCE = """\
             return None
         # Rule E. A segment that has no inode yet has generation 0, which is covered.
         if generation in load_hazards()"""
+_UNPACKED = """\
+            return None
+        incarnation, found, size, codec, digest = unpack_page(page)
+        end = PAYLOAD_AT + size
+"""
 _LOWERS = """\
         if not seq & self._lower_mask:
             reset |= slots.lower_high_water(self._table, self._words)
@@ -219,8 +230,8 @@ MUTANTS = [
     Mutant(
         "a mapped segment is pinned without a second load of the version (rule A)",
         attachment,
-        "        if newest == seq and generations == self._generations",
-        "        if generations == self._generations",
+        "        if self._load_words() == [seq, *self._generations] and",
+        "        if self._load_words()[1:] == self._generations and",
         two_decodes,
     ),
     Mutant(
@@ -395,6 +406,21 @@ MUTANTS = [
         two_gets,
     ),
     Mutant(
+        "a value with the schema of the last one is retained after the unpin",
+        reader,
+        "            mapping.views.retain(slot)  # SYNC POINT hazard: stored before the unpin\n"
+        "            slot.leave[mapping.index]()\n",
+        "            slot.leave[mapping.index]()\n            mapping.views.retain(slot)\n",
+        two_gets_alike,
+    ),
+    Mutant(
+        "a value with the schema of the last one is not retained",
+        reader,
+        "            mapping.views.retain(slot)  # SYNC POINT hazard",
+        "            assert mapping  #",
+        two_gets_alike,
+    ),
+    Mutant(
         "a live value is not retained",
         reader,
         "            if views.exporters:\n",
@@ -404,15 +430,15 @@ MUTANTS = [
     Mutant(
         "the version is not checked after a copy",
         attachment,
-        "        if self.version.load() != seq or (pinned",
-        "        if (pinned",
+        "        if self._load_words() != [seq, *self._generations]:\n",
+        "        if self._load_words()[1:] != self._generations:\n",
         small_copies,
     ),
     Mutant(
         "a copy of another version is returned, from an inode that was replaced",
         attachment,
-        "        if found != seq or generations != self._generations or",
-        "        if",
+        f"        if self._load_words() != [seq, *self._generations]:\n{_UNPACKED}        if found != seq or",
+        f"        if self._load_words()[0] != seq:\n{_UNPACKED}        if",
         small_copies,
     ),
     Mutant(

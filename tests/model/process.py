@@ -19,13 +19,14 @@ import greenlet
 
 from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, MODULUS, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync._core import slots
-from shmsync._core.layout import PAGE, DataHeader, names_of, pack_data_header
+from shmsync._core.layout import PAGE, DataHeader, header_prefix, names_of, pack_data_header
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
 from shmsync._core.sealing import Seals
 from shmsync._session.attachment import Attachment, ReaderCounters
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
+from shmsync.codecs._unpack import unpack_plain
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
@@ -442,7 +443,7 @@ class ModelSegments:
 class ModelView:
     """Replaces both a memoryview and its exporter."""
 
-    def __init__(self, memory: object) -> None:
+    def __init__(self, memory: Any) -> None:
         self.memory = memory
 
     def __len__(self) -> int:
@@ -461,7 +462,8 @@ class ModelMapping(TrackedMapping):
         self.size = reader.size
         self.views = ViewTracker(index, generation, reader._lock, reader.missed)
         self.copy_page = self._copy_page if self.size == PAGE else None
-        self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
+        self.memory = SimpleNamespace(companion=self.views, inode=inode)  # type: ignore[assignment]
+        self.prefix = header_prefix(0, generation)
         self.port = reader.port  # not the reader: what it holds is released without the collector
         self._codec = reader.codec
 
@@ -525,6 +527,8 @@ class ModelAttachment(Attachment):
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
         self.cell = self.channel.version_cell
+        self._load_version = self.version.load
+        self._plain_codec, self._unpack = MSGPACK, unpack_plain
         self._load_words = ModelLoads(port, (VERSION, *GENERATION))
         self._generations = [0, 0]
         self._incarnation = 0
