@@ -329,17 +329,17 @@ def header_prefix(incarnation: int, generation: int) -> bytes:
     return _pack_prefix(DATA_MAGIC, incarnation, generation)
 
 
-def unpack_data_header(raw: bytes, prefix: bytes, seq: int, size: int) -> DataHeader | None:
+def unpack_data_header(raw: bytes, prefix: bytes, seq: int, largest: int) -> DataHeader | None:
     """Return the header of a data segment; None if it is not valid, or not that of this version.
 
     Args:
         raw: the first 64 bytes of the segment or more.
         prefix: the `header_prefix` that it has to begin with.
         seq: the sequence number that it has to contain.
-        size: size of the segment in bytes.
+        largest: size in bytes of the largest payload that fits into the segment.
     """
     fields = _unpack_digested(raw)
-    if not raw.startswith(prefix) or fields[3] != seq or fields[4] > size - PAYLOAD_AT:
+    if not raw.startswith(prefix) or fields[3] != seq or fields[4] > largest:
         return None
     return new(DataHeader, fields[1:8]) if checksum_of(raw[DIGESTED]) == fields[8] else None
 

@@ -315,10 +315,10 @@ class Reader(Generic[T]):
             return NOT_PLAIN
         if self._fast is not _NO_FAST:
             if self._fast[2].seq == attachment.version.load():
-                return NOT_PLAIN  # `read` has pinned this version, and a snapshot may have decoded it
+                return self._take_at_once(attachment)  # not copied: a snapshot may have decoded it, to the same object
             self._fast = _NO_FAST
         if not attachment.copies or (cached := attachment.copy_at_once()) is None:
-            return NOT_PLAIN if monotonic() > self._checked_until else self._take_at_once(attachment)
+            return self._take_at_once(attachment)
         self._cached = cached
         self._latest = repeat(cached, self._calls)
         self._shared = None
@@ -333,13 +333,15 @@ class Reader(Generic[T]):
 
         If it has the schema of the last one, only its content is read: this is `_take`, for such values.
         """
+        if monotonic() > self._checked_until:
+            return NOT_PLAIN
         try:
             pinned = attachment.pin_at_once()
             if pinned is None:
                 return NOT_PLAIN
             slot, mapping, header = pinned
             schema = self.decoder.schema
-            if header.codec != schema.codec or header.size != schema.size:
+            if header.codec != schema.codec or header.size != schema.size or self._fast is not _NO_FAST:
                 return self._take(attachment, slot, attachment.pinned_version(header, mapping))
             payload = mapping.export(PAYLOAD_AT, PAYLOAD_AT + header.size)
             if schema.read(payload) != schema.content:

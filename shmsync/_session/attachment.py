@@ -161,7 +161,7 @@ class Attachment:
             #      and the writer has not replaced the inode that we pinned.
             # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
             if self._load_words() == [seq, *self._generations] and mapping and not slot.load_pin() & EVICTED:
-                header = unpack_data_header(mapping.copy_header(), mapping.prefix, seq, mapping.size)
+                header = unpack_data_header(mapping.copy_header(), mapping.prefix, seq, mapping.largest)
                 if header is not None and not in_progress:
                     return slot, mapping, header
             slot.leave[index]()
@@ -217,7 +217,10 @@ class Attachment:
         return pinned
 
     def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
-        return PinnedVersion(self._checked_header(seq, mapping, mapping.copy(0, PAYLOAD_AT)), mapping)
+        raw = mapping.copy_header()
+        is_truncated = len(raw) < PAYLOAD_AT
+        header = None if is_truncated else unpack_data_header(raw, mapping.prefix, seq, mapping.largest)
+        return PinnedVersion(header or self._checked_header(seq, mapping, raw), mapping)
 
     def _checked_header(self, seq: int, mapping: TrackedMapping, raw: bytes) -> DataHeader:
         segment_name = self._names.data[mapping.index]

@@ -19,7 +19,7 @@ import greenlet
 
 from model.world import FIRST_SLOT, GENERATION, HIGH_WATER, MODULUS, SEALED, TORN, VERSION, WORDS_PER_SLOT, Op
 from shmsync._core import slots
-from shmsync._core.layout import PAGE, DataHeader, header_prefix, names_of, pack_data_header
+from shmsync._core.layout import PAGE, DataHeader, header_prefix, largest_payload, names_of, pack_data_header
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
 from shmsync._core.sealing import Seals
@@ -464,6 +464,7 @@ class ModelMapping(TrackedMapping):
         self.copy_page = self._copy_page if self.size == PAGE else None
         self.memory = SimpleNamespace(companion=self.views, inode=inode)  # type: ignore[assignment]
         self.prefix = header_prefix(0, generation)
+        self.largest = largest_payload(self.size)
         self.port = reader.port  # not the reader: what it holds is released without the collector
         self._codec = reader.codec
 
