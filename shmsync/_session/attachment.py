@@ -18,6 +18,7 @@ from shmsync._core.layout import (
     checksum_of,
     header_prefix,
     index_of,
+    largest_payload,
     parse_data_header,
     unpack_data_header,
     unpack_page,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from shmsync._core.slots import Slot
     from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
+
+
+_LARGEST = largest_payload(PAGE)
 
 
 class ReaderCounters:
@@ -115,6 +119,7 @@ class Attachment:
         wrong.
         """
         seq = self._load_version()
+        expected = [seq, *self._generations]  # before the mapping is loaded: a signal handler may exchange both
         mapping = self._mappings[(seq + 1) & 1]
         if mapping is None or mapping.copy_page is None:
             return None
@@ -123,19 +128,18 @@ class Attachment:
         # give that index a new inode, only after it has published the next version. So if the version is still `seq`
         # after the copy (this machine executes loads in order), the copy has seen no such write. And if the generations
         # are those of what is mapped then, they were so before: they only grow.
-        if self._load_words() != [seq, *self._generations]:
+        if self._load_words() != expected:
             return None
         incarnation, found, size, codec, digest = unpack_page(page)
-        end = PAYLOAD_AT + size
-        if found != seq or incarnation != self._incarnation or end > PAGE or checksum_of(page[DIGESTED]) != digest:
+        if found != seq or incarnation != self._incarnation or size > _LARGEST or checksum_of(page[DIGESTED]) != digest:
             return None  # the digest covers the fields that are not compared
         if codec != self._plain_codec:
-            value = self._decoder.decode_plain(codec, page[PAYLOAD_AT:end])
+            value = self._decoder.decode_plain(codec, page[PAYLOAD_AT : PAYLOAD_AT + size])
             return None if value is NOT_PLAIN else (self.cell, seq, value)
         try:
-            return self.cell, seq, self._unpack(page[PAYLOAD_AT:end])  # most values: without another call
+            return self.cell, seq, self._unpack(page[PAYLOAD_AT : PAYLOAD_AT + size])  # without another call
         except ERRORS as error:
-            payload = page[PAYLOAD_AT:end]
+            payload = page[PAYLOAD_AT : PAYLOAD_AT + size]
             return None if is_frame(payload) else (self.cell, seq, unpack_refused(payload, error))
 
     def pin_at_once(self) -> tuple[Slot, TrackedMapping, DataHeader] | None:
@@ -153,14 +157,18 @@ class Attachment:
             seq = self._load_version()
             index = (seq + 1) & 1
             slot.enter[index]()  # SYNC POINT scan: as in `enter`
-            mapping = self._mappings[index]
             # The same checks as in `pin_and_map`, after the pin and in the same order:
             #   1. Rule A: the version is still `seq`, so the writer's next scan sees the pin.
-            #   2. The inode that is mapped has the current generation: nothing has to be opened.
+            #   2. The inode that is mapped has the current generation: nothing has to be opened. If a signal handler
+            #      maps another one after the words are loaded, it was replaced under this pin: case 3.
             #   3. Rule B, SYNC POINT evict: EVICTED is not set now, so it was not set when we loaded the generation,
             #      and the writer has not replaced the inode that we pinned.
             # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
-            if self._load_words() == [seq, *self._generations] and mapping and not slot.load_pin() & EVICTED:
+            if (
+                self._load_words() == [seq, *self._generations]
+                and (mapping := self._mappings[index])
+                and not slot.load_pin() & EVICTED
+            ):
                 header = unpack_data_header(mapping.copy_header(), mapping.prefix, seq, mapping.largest)
                 if header is not None and not in_progress:
                     return slot, mapping, header

@@ -170,7 +170,6 @@ _AT_ONCE = """\
 _UNPACKED = """\
             return None
         incarnation, found, size, codec, digest = unpack_page(page)
-        end = PAYLOAD_AT + size
 """
 _LOWERS = """\
         if not seq & self._lower_mask:
@@ -230,8 +229,8 @@ MUTANTS = [
     Mutant(
         "a mapped segment is pinned without a second load of the version (rule A)",
         attachment,
-        "        if self._load_words() == [seq, *self._generations] and",
-        "        if self._load_words()[1:] == self._generations and",
+        "                self._load_words() == [seq, *self._generations]\n",
+        "                self._load_words()[1:] == self._generations\n",
         two_decodes,
     ),
     Mutant(
@@ -430,14 +429,14 @@ MUTANTS = [
     Mutant(
         "the version is not checked after a copy",
         attachment,
-        "        if self._load_words() != [seq, *self._generations]:\n",
-        "        if self._load_words()[1:] != self._generations:\n",
+        "        if self._load_words() != expected:\n",
+        "        if self._load_words()[1:] != expected[1:]:\n",
         small_copies,
     ),
     Mutant(
         "a copy of another version is returned, from an inode that was replaced",
         attachment,
-        f"        if self._load_words() != [seq, *self._generations]:\n{_UNPACKED}        if found != seq or",
+        f"        if self._load_words() != expected:\n{_UNPACKED}        if found != seq or",
         f"        if self._load_words()[0] != seq:\n{_UNPACKED}        if",
         small_copies,
     ),
