@@ -121,5 +121,5 @@ class Segments(Protocol[ValueT_contra]):
     def note_update(self, seq: int) -> None:
         """Note that an update was published: what it changed is stale in the other inodes."""
 
-    def try_write(self, index: int, generation: int, seq: int, value: ValueT_contra) -> int | None:
-        """Do the same if the inode mapped for `index` is reusable; else return None."""
+    def try_write(self, index: int, generation: int, seq: int, value: ValueT_contra, size: int) -> int | None:
+        """Do what `write` does if the inode mapped for `index` fits a payload of `size` bytes; else return None."""

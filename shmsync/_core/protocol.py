@@ -184,24 +184,45 @@ class Publisher(Generic[ValueT]):
         self._clock = clock
         self._max_backoff = max_backoff
         self._lower_mask = LOWER_MASK
+        self._last_at_once = 0
+        """The last version that may be published at once: the next one tries to lower the high-water mark."""
         self._words: list[SlotWords] = []
-        self._scan_at_once = (0, *table.bind_scan(0))
-        """For how many slots, and the loads: replaced together, so that they agree, even after an interruption."""
+        self._bind_scans(0)
+        self._load_version = version.load  # bound once, as all that `try_publish` calls
+        self._exchange_version = version.compare_exchange
+        self._load_high_water = table.high_water.load
         self._evictions_settled: set[tuple[int, int]] = set()
         """(slot, index) for which the inode was replaced since the slot's current eviction."""
 
-    def try_publish(self, value: ValueT) -> tuple[int, int, int] | None:
+    def _bind_scans(self, count: int) -> None:
+        """Bind the loads of a scan of the first `count` slots.
+
+        By parity of the sequence number: its index, and the loads for that index. They are replaced together with the
+        number of slots, so that all agree, even after an interruption.
+        """
+        pins, hazards = self._table.bind_scan(count)
+        sealed, generations = self._table.sealed, self._generations
+        self._scans_at_once = tuple(
+            (index, count, pins, hazards[index], sealed[index].load, generations[index].load)
+            for index in (1, 0)  # as `index_of`
+        )
+
+    def try_publish(self, value: ValueT, size: int) -> tuple[int, int, int, int] | None:
         """Publish a value if nothing has to be waited for, reaped or replaced: `prepare` and `commit` in one.
 
+        Args:
+            value: the value.
+            size: size of its payload in bytes.
+
         Returns:
-            Sequence number, index and checksum; None if nothing was published, so that the value has to be prepared.
+            Sequence number, index, size and checksum; None if nothing was published, so that the value has to be
+            prepared.
         """
-        seq = self._version.load() + 1
-        index = (seq + 1) & 1
-        generation = self._generations[index].load()
-        count, load_pins, load_hazards = self._scan_at_once
-        if self._table.high_water.load() & HIGH_WATER != count or not seq & self._lower_mask or seq > LAST_SEQ:
+        seq = self._load_version() + 1
+        index, count, load_pins, load_hazards, load_sealed, load_generation = self._scans_at_once[seq & 1]
+        if self._load_high_water() & HIGH_WATER != count or seq > self._last_at_once:
             return None
+        generation = load_generation()
         # The scan of `prepare`, of all slots at once, in the same order: the high-water mark, then of each slot the pin
         # word before the hazard word, then the seal. For each slot there are three cases:
         #   1. Its pin word counts on this index, or an announcement: `prepare` has to wait for that reader.
@@ -213,13 +234,13 @@ class Publisher(Generic[ValueT]):
         if any(pins) and any(map(HOLDS[index].__and__, pins)):
             return None
         # Rule E. A segment that has no inode yet has generation 0, which is covered.
-        if generation in load_hazards[index]() or self._table.sealed[index].load() >= generation:
+        if generation in load_hazards() or load_sealed() >= generation:
             return None
-        checksum = self._segments.try_write(index, generation, seq, value)
+        checksum = self._segments.try_write(index, generation, seq, value, size)
         # SYNC POINT scan, SYNC POINT payload: as in `commit`. If the incarnation was ended, `prepare` notices it, too.
-        if checksum is None or not self._version.compare_exchange(seq - 1, seq):
+        if checksum is None or not self._exchange_version(seq - 1, seq):
             return None
-        return seq, index, checksum
+        return seq, index, size, checksum
 
     def prepare(self, size: int, grace: float) -> PreparedWrite:
         """Make the segment that is not current writable: no reader reads it until `commit`.
@@ -261,6 +282,7 @@ class Publisher(Generic[ValueT]):
             self._segments.replace(index, generation, size)
             word.store(generation)
             self._evictions_settled |= evicted  # only now: if the replacement fails, the next write has to make it
+        self._last_at_once = min(seq | self._lower_mask, LAST_SEQ)
         return new(PreparedWrite, (seq, index, reset, replaced, generation, held, evicted))
 
     def commit(self, prepared: PreparedWrite, value: ValueT) -> int:
@@ -373,6 +395,6 @@ class Publisher(Generic[ValueT]):
             del self._words[high:]
             while len(self._words) < high:
                 self._words.append(self._table.slot(len(self._words)))
-        if high != self._scan_at_once[0]:
-            self._scan_at_once = (high, *self._table.bind_scan(high))
+        if high != self._scans_at_once[0][1]:
+            self._bind_scans(high)
         return self._words

@@ -24,8 +24,8 @@ from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from shmsync._core.layout import CLOSED, names_of
-from shmsync._core.slots import MAX_REFERENCES
+from shmsync._core.layout import CLOSED, PAYLOAD_AT, names_of
+from shmsync._core.slots import MAX_REFERENCES, NoSlot
 from shmsync._handles import waiting
 from shmsync._handles.snapshot import Snapshot, T
 from shmsync._session.attachment import ReaderCounters, StaleAttachmentError
@@ -59,7 +59,7 @@ R = TypeVar("R")
 
 _RAISE: Any = object()
 _NOTHING: Any = ((None,), -1, None)
-_NOTHING_SHARED: Any = ((None,), -1, None, ())
+_NO_FAST: Any = (NoSlot(), None, None)  # one is not entered through this slot
 _CHECK_INTERVAL = 0.1  # seconds between two checks whether the name was created again
 _GROWTH = 4  # of the number of calls of `get` between two checks, if they come fast
 
@@ -178,11 +178,12 @@ class Reader(Generic[T]):
     def _detach(self) -> None:
         """Reset everything that belongs to one incarnation. Snapshots and views have their own references."""
         self._attachment: Attachment | None = None
-        self._fast: tuple[Slot, Word, PinnedVersion] | None = None
+        # Of the last `read`, as long as `_seen` is its version. Dropped by a `get` of a newer one: it retains memory.
+        self._fast: tuple[Slot, Word, PinnedVersion] = _NO_FAST
         self._cached: tuple[Any, int, Any] = _NOTHING  # cell, label and value of the last `get`
         # The same if a caller may spoil the value, with the views in it: see `codecs.Decoder.decode`. Then the first
         # cell in `_cached` is one that never matches.
-        self._shared: tuple[Any, int, Any, Sequence[memoryview]] = _NOTHING_SHARED
+        self._shared: tuple[Any, int, Any, Sequence[memoryview]] | None = None
         self._latest: Iterator[tuple[Any, int, Any]] = repeat(_NOTHING, 0)  # `_cached`, for the next calls of `get`
         self._calls = 1  # how many calls of `get` follow each other before the next check
         self._checked_until = 0.0  # when `read` checks next
@@ -243,22 +244,22 @@ class Reader(Generic[T]):
             IntegrityError: the checksum does not match (only with `check_bytes`).
             EntityReadError: the archive or table is damaged (only with `check_bytes`).
         """
-        fast = self._fast
-        if fast is None or check_bytes is not False or not alive[0] or monotonic() > self._checked_until:
-            return self._read_changed(check_bytes=check_bytes)
-        slot, version, pinned = fast
+        slot, version, pinned = self._fast
         if slot.poisoned or getrefcount(slot) > MAX_REFERENCES:
             return self._read_changed(check_bytes=check_bytes)
-        index = pinned.index
+        if check_bytes is not False or not alive[0] or monotonic() > self._checked_until:
+            return self._read_changed(check_bytes=check_bytes)
         try:
-            slot.enter[index]()  # SYNC POINT scan: as in `protocol.enter`, which would load the version to pin first
+            slot.enter[
+                pinned.index
+            ]()  # SYNC POINT scan: as in `protocol.enter`, which would load the version to pin first
             # Rule A: if it is still the version that is cached, the writer's next scan sees the pin.
             # No check for EVICTED (rule B), since nothing is mapped here. `pin_and_map` saw this version through this
             # slot when the bit was not set. If it was set since, the writer has to replace the inode of this index
             # before it writes here again. It cannot have done so yet: a later version would be in this segment.
-            if version.load() == pinned.seq == self._seen and not in_progress:
+            if version.load() == pinned.seq and not in_progress:
                 return Snapshot(self, slot, pinned)
-            slot.leave[index]()
+            slot.leave[pinned.index]()
         except BaseException:
             self.discard_slot(slot)
             raise
@@ -284,7 +285,7 @@ class Reader(Generic[T]):
     def _get_changed(self, default: Any) -> Any:
         if not alive[0]:
             fork.check()
-        if self._shared is not _NOTHING_SHARED:
+        if self._shared:
             cell, newest, value, views = self._shared
             if cell[0] == newest and (type(value) is memoryview or are_intact(views)):
                 return memoryview(value) if type(value) is memoryview else value
@@ -312,30 +313,54 @@ class Reader(Generic[T]):
         """
         if attachment is None:
             return NOT_PLAIN
-        if attachment.copies and (copied := attachment.copy_at_once()) is not None:
-            seq, codec, payload = copied
-            value = self.decoder.decode_plain(codec, payload)
-            if value is not NOT_PLAIN:
-                self._returned = seq
-                self._counters.values += 1
-                cached = self._cached = (attachment.cell, seq, value)
-                self._latest = repeat(cached, self._calls)
-                self._shared = _NOTHING_SHARED
-                if attachment.missed:
-                    attachment.release_unused()
-                return value
+        if self._fast is not _NO_FAST:
+            if self._fast[2].seq == attachment.version.load():
+                return self._take_at_once(attachment)  # not copied: a snapshot may have decoded it, to the same object
+            self._fast = _NO_FAST
+        if not attachment.copies or (cached := attachment.copy_at_once()) is None:
+            return self._take_at_once(attachment)
+        self._cached = cached
+        self._latest = repeat(cached, self._calls)
+        self._shared = None
+        self._counters.values += 1
+        if attachment.missed:
+            attachment.release_unused()
+        _, self._returned, value = cached
+        return value
+
+    def _take_at_once(self, attachment: Attachment) -> Any:
+        """Return the newest value if its segment is mapped; a view of it, mostly. Else NOT_PLAIN.
+
+        If it has the schema of the last one, only its content is read: this is `_take`, for such values.
+        """
         if monotonic() > self._checked_until:
             return NOT_PLAIN
         try:
             pinned = attachment.pin_at_once()
             if pinned is None:
                 return NOT_PLAIN
-            self._fast = (pinned[0], attachment.version, pinned[1])
-            return self._take(attachment, *pinned)
+            slot, mapping, header = pinned
+            schema = self.decoder.schema
+            if header.codec != schema.codec or header.size != schema.size or self._fast is not _NO_FAST:
+                return self._take(attachment, slot, attachment.pinned_version(header, mapping))
+            payload = mapping.export(PAYLOAD_AT, PAYLOAD_AT + header.size)
+            if schema.read(payload) != schema.content:
+                return self._take(attachment, slot, attachment.pinned_version(header, mapping))
+            value = schema.make(payload)
+            mapping.views.retain(slot)  # SYNC POINT hazard: stored before the unpin
+            slot.leave[mapping.index]()
         except BaseException:  # as in `_pin_and`
-            self._fast = None
             attachment.discard()
             raise
+        attachment.forget_pinned()
+        cached = self._cached = (attachment.cell, header.seq, value)
+        self._latest = compress(repeat(cached, self._calls), alive)  # a view is retained for this process only
+        self._shared = None
+        self._returned = header.seq
+        self._counters.values += 1
+        if attachment.missed:
+            attachment.release_unused()
+        return value
 
     def _take(self, attachment: Attachment, slot: Slot, pinned: PinnedVersion) -> Any:
         """Unpin; return the value, retained if it is a view of the segment: it outlives the pin.
@@ -360,7 +385,7 @@ class Reader(Generic[T]):
         cached = self._cached = (attachment.cell, pinned.label, value)
         calls = repeat(cached, self._calls)
         self._latest = compress(calls, alive) if views.exporters else calls
-        self._shared = _NOTHING_SHARED
+        self._shared = None
         return value
 
     def _share(self, shared: tuple[Any, int, Any, Sequence[memoryview]]) -> Any:
@@ -388,6 +413,7 @@ class Reader(Generic[T]):
         self._counters.values += snapshot.is_switched
         self._seen = pinned.seq
         attachment.release_unused()
+        self._fast = (slot, attachment.version, pinned)
         return snapshot
 
     def _version_of(self, _: Attachment, slot: Slot, pinned: PinnedVersion) -> InstanceVersion:
@@ -423,7 +449,8 @@ class Reader(Generic[T]):
                 slot, pinned = attachment.pin(check_bytes=check_bytes)
                 if pinned.value is UNSET and self._cached[:2] == (attachment.cell, pinned.label):
                     pinned.value = self._cached[2]  # decoded without a pin: see `Attachment.copy_at_once`
-                self._fast = (slot, attachment.version, pinned)
+                if self._fast[2] is not pinned:
+                    self._fast = _NO_FAST
                 return use(attachment, slot, pinned)
             except StaleAttachmentError:
                 self._detach()
@@ -431,7 +458,7 @@ class Reader(Generic[T]):
                     raise not_found(self.name) from None
             except BaseException:
                 # An error, or an exception from a signal handler anywhere above: the pin may be counted.
-                self._fast = None
+                self._fast = _NO_FAST
                 attachment.discard()
                 raise
 
@@ -464,7 +491,7 @@ class Reader(Generic[T]):
         if attachment.channel.is_superseded():
             self._detach()
         elif attachment.lower_slot():
-            self._fast = None  # the last reference to the old slot, if nothing is pinned or retained there
+            self._fast = _NO_FAST  # the last reference to the old slot, if nothing is pinned or retained there
 
     def _forget_if_closed(self) -> None:
         """Detach once more if a signal handler has closed this handle in the middle of a call, which attached again."""
@@ -474,9 +501,9 @@ class Reader(Generic[T]):
     def discard_slot(self, slot: Slot) -> None:
         """Poison a slot whose counts may be wrong, and stop entering through it; its last reference frees it."""
         slot.poison()
-        fast, attachment = self._fast, self._attachment
-        if fast is not None and fast[0] is slot:
-            self._fast = None
+        attachment = self._attachment
+        if self._fast[0] is slot:
+            self._fast = _NO_FAST
         if attachment is not None:
             attachment.discard(slot)
 
@@ -595,8 +622,8 @@ class Reader(Generic[T]):
         with self.lock:
             self._cached = (_NOTHING[0], self._cached[1], None)
             self._latest = repeat(_NOTHING, 0)
-            self._shared = _NOTHING_SHARED
-            self._fast = None
+            self._shared = None
+            self._fast = _NO_FAST
             if self._attachment is not None:
                 self._attachment.release()
 
@@ -654,7 +681,8 @@ class Reader(Generic[T]):
         }
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "detached" if self._fast is None else f"at version {self._fast[2].seq}"
+        seq = max(self._returned, self._seen)
+        state = "closed" if self._closed else "detached" if seq < 0 else f"at version {seq}"
         return f"<{type(self).__name__} {self.name!r}, {state}>"
 
 

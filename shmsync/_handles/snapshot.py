@@ -63,11 +63,12 @@ class Snapshot(Generic[T]):
 
     __slots__ = ("_pinned", "_reader", "_slots", "_value", "_viewed", "is_switched")
 
+    _value: Any  # not set before it is decoded: most snapshots are opened and closed without that
+
     def __init__(self, reader: Handle, slot: Slot, pinned: PinnedVersion) -> None:
         self._reader = reader
         self._pinned: PinnedVersion | ClosedVersion = pinned
         self._viewed = False
-        self._value: Any = UNSET
         self.is_switched = False
         self._slots = {0: slot}  # `close` pops it: of two threads that close, one unpins; and the slot may be freed
 
@@ -105,7 +106,7 @@ class Snapshot(Generic[T]):
             self._check_open()
             if not isinstance(pinned, PinnedVersion):
                 raise _closed()
-            value = self._value if pinned.value is UNSET else pinned.value
+            value = getattr(self, "_value", UNSET) if pinned.value is UNSET else pinned.value
             if value is UNSET:
                 self._viewed = True
                 value = self._reader.decoder.decode(pinned)
@@ -181,6 +182,14 @@ class Snapshot(Generic[T]):
 
     def close(self) -> None:
         """Unpin the version. Views of it that are still alive retain its memory. Idempotent."""
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:  # does what `close` is for: a `with` block is the most frequent use
         if not alive[0]:
             fork.check()  # in a child, the pin is the parent's
         slot = self._slots.get(0)
@@ -208,17 +217,13 @@ class Snapshot(Generic[T]):
         with self._reader.lock:  # against `release_if_unused`, which checks and then clears
             pinned.mapping.views.retain(slot)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if getattr(self, "_slots", None) and not is_finalizing():  # see `Slot.__del__`
-            self.close()
+        try:
+            if not self._slots or is_finalizing():  # see `Slot.__del__`
+                return
+        except AttributeError:  # `__init__` was interrupted: its caller unpins
+            return
+        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Snapshot belongs to the process that pinned it; send its value, or pickle the Reader")

@@ -126,6 +126,7 @@ class Writer(Generic[T]):
             names_of(name), mode, max_readers, seconds(max_backoff, "max_backoff"), reuse_memory
         )
         self._codec = codecs.by_name(codec)
+        self._codec_id = self._codec.ID
         self._enc_hook = function(enc_hook, "enc_hook")
         self._encode = codecs.encoder_of(self._codec, enc_hook)
         self._grace = seconds(grace_duration, "grace_duration")
@@ -232,6 +233,7 @@ class Writer(Generic[T]):
             None if nothing was published: the name has to be acquired or checked, a reservation or another call of this
             writer is in progress, or something has to be waited for, reclaimed or allocated.
         """
+        size = len(payload)
         with self._lock:
             owned = self._ownership
             if owned is None or self._busy or self._heals or not self._usable:
@@ -242,7 +244,7 @@ class Writer(Generic[T]):
                 if self._reservation is not None or now >= self._next_name_check:
                     published = None
                 else:
-                    published = owned.try_publish((payload, self._codec.ID, now))
+                    published = owned.try_publish((payload, self._codec_id, now), size)
             except BaseException:
                 self._busy = False
                 self._finish()
@@ -253,9 +255,7 @@ class Writer(Generic[T]):
             self._writes += 1
             if self._deferred:
                 self._run_deferred()
-        seq, index, checksum = published
-        size = len(payload)
-        return new(WriteResult, (size, False, new(InstanceVersion, (seq, index, size, checksum)), size))
+        return new(WriteResult, (size, False, new(InstanceVersion, published), size))
 
     # A write is `_take_turn`, `_prepare`, `_commit`, `_finish`. A Reservation releases the lock before `_commit`.
 

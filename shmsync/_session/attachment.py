@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from contextlib import suppress
 from sys import getrefcount
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shmsync._core import protocol, slots
 from shmsync._core.layout import (
     CLOSED,
-    DATA_HEADER,
+    DIGESTED,
     EVICTED,
     PAGE,
     PAYLOAD_AT,
     DataHeader,
     Names,
     checksum_of,
+    header_prefix,
     index_of,
+    largest_payload,
     parse_data_header,
     unpack_data_header,
-    unpack_digested,
+    unpack_page,
 )
 from shmsync._core.retention import ViewTracker
 from shmsync._session.control import check_owner
@@ -29,9 +31,13 @@ from shmsync._session.pinned import PinnedVersion
 from shmsync._session.state import NO_VALUE
 from shmsync._session.uwsgi import warn_if_it_forks_silently
 from shmsync._shm import fork
+from shmsync._shm.fork import in_progress
 from shmsync._shm.ofd_locks import try_lock
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
+from shmsync.codecs import NOT_PLAIN
+from shmsync.codecs._frame import is_frame
+from shmsync.codecs._unpack import ERRORS, unpack_refused
 from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
 
 if TYPE_CHECKING:
@@ -41,7 +47,8 @@ if TYPE_CHECKING:
     from shmsync._session.state import Channel
     from shmsync.codecs import Decoder
 
-_DIGESTED = DATA_HEADER.size  # bytes of the header that its digest covers
+
+_LARGEST = largest_payload(PAGE)
 
 
 class ReaderCounters:
@@ -85,7 +92,9 @@ class Attachment:
         self.channel = channel
         self.version = channel.version
         self.cell = channel.version_cell
+        self._load_version = channel.version.load
         self._load_words = channel.load_words
+        self._plain_codec, self._unpack = decoder.plain_codec, decoder.unpack
         self._incarnation = channel.header.incarnation
         self._slot: Slot | None = None
         self._mappings: list[TrackedMapping | None] = [None, None]
@@ -103,68 +112,83 @@ class Attachment:
         seq = self.version.load()
         return seq, seq
 
-    def copy_at_once(self) -> tuple[int, int, bytes] | None:
-        """Copy a small newest version without a pin; return its sequence number, codec number and payload.
+    def copy_at_once(self) -> tuple[Any, int, Any] | None:
+        """Copy a small newest version without a pin, and decode it.
 
-        As under a sequence lock. Return None if it is not in a mapped page, changes during the copy, is pinned already,
-        or is damaged: `pin` can wait and map, and tells what is wrong.
+        As under a sequence lock. Return `cell`, the label of the version, and its value. Return None if it is not in a
+        mapped page, changes during the copy, is damaged, or is not plain: `pin` can wait and map, and tells what is
+        wrong.
         """
-        seq, *generations = self._load_words()
-        mapping, pinned = self._mappings[(seq + 1) & 1], self._pinned
+        seq = self._load_version()
+        expected = [seq, *self._generations]  # before the mapping is loaded: a signal handler may exchange both
+        mapping = self._mappings[(seq + 1) & 1]
         if mapping is None or mapping.copy_page is None:
             return None
         page = mapping.copy_page()
         # Nothing prevents the writer from overwriting this page. But it starts to write to the segment of `seq`, or to
         # give that index a new inode, only after it has published the next version. So if the version is still `seq`
-        # after all these loads, which this machine executes in order, none of them has seen such a write.
-        if self.version.load() != seq or (pinned is not None and pinned.seq == seq):
+        # after the copy (this machine executes loads in order), the copy has seen no such write. And if the generations
+        # are those of what is mapped then, they were so before: they only grow.
+        if self._load_words() != expected:
             return None
-        _, incarnation, _, found, size, _, codec, _, digest = unpack_digested(page)
-        end = PAYLOAD_AT + size
-        if found != seq or generations != self._generations or incarnation != self._incarnation:
-            return None
-        if end > PAGE or checksum_of(page[:_DIGESTED]) != digest:  # which covers the fields that are not compared
-            return None
-        return seq, codec, page[PAYLOAD_AT:end]
+        incarnation, found, size, codec, digest = unpack_page(page)
+        if found != seq or incarnation != self._incarnation or size > _LARGEST or checksum_of(page[DIGESTED]) != digest:
+            return None  # the digest covers the fields that are not compared
+        if codec != self._plain_codec:
+            value = self._decoder.decode_plain(codec, page[PAYLOAD_AT : PAYLOAD_AT + size])
+            return None if value is NOT_PLAIN else (self.cell, seq, value)
+        try:
+            return self.cell, seq, self._unpack(page[PAYLOAD_AT : PAYLOAD_AT + size])  # without another call
+        except ERRORS as error:
+            payload = page[PAYLOAD_AT : PAYLOAD_AT + size]
+            return None if is_frame(payload) else (self.cell, seq, unpack_refused(payload, error))
 
-    def pin_at_once(self) -> tuple[Slot, PinnedVersion] | None:
+    def pin_at_once(self) -> tuple[Slot, TrackedMapping, DataHeader] | None:
         """Pin the newest version if its segment is mapped and nothing is in the way: the fast path of `pin`.
+
+        The caller unpins before it returns, so the counts do not have to be limited as in `slot`. After any exception
+        it calls `discard`.
 
         Return None if nothing is pinned, for whatever reason: `pin` finds out.
         """
         slot = self._slot
-        if slot is None or slot.poisoned or getrefcount(slot) > slots.MAX_REFERENCES:
+        if slot is None or slot.poisoned:
             return None
         try:
-            seq = self.version.load()
+            seq = self._load_version()
             index = (seq + 1) & 1
             slot.enter[index]()  # SYNC POINT scan: as in `enter`
-            newest, *generations = self._load_words()
-            mapping = self._mappings[index]
             # The same checks as in `pin_and_map`, after the pin and in the same order:
             #   1. Rule A: the version is still `seq`, so the writer's next scan sees the pin.
-            #   2. The inode that is mapped has the current generation: nothing has to be opened.
+            #   2. The inode that is mapped has the current generation: nothing has to be opened. If a signal handler
+            #      maps another one after the words are loaded, it was replaced under this pin: case 3.
             #   3. Rule B, SYNC POINT evict: EVICTED is not set now, so it was not set when we loaded the generation,
             #      and the writer has not replaced the inode that we pinned.
             # If any of them fails, or a fork needs this version sealed, the pin is taken back, and `pin` begins again.
-            if newest == seq and generations == self._generations and mapping and not slot.load_pin() & EVICTED:
-                pinned = self._mapped_version(seq, mapping)
-                if pinned is not None and not fork.in_progress:
-                    return slot, pinned
+            if (
+                self._load_words() == [seq, *self._generations]
+                and (mapping := self._mappings[index])
+                and not slot.load_pin() & EVICTED
+            ):
+                header = unpack_data_header(mapping.copy_header(), mapping.prefix, seq, mapping.largest)
+                if header is not None and not in_progress:
+                    return slot, mapping, header
             slot.leave[index]()
         except BaseException:
             self.discard(slot)  # as in `pin_and_map`
             raise
         return None
 
-    def _mapped_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion | None:
-        """Return the version in a mapped segment; None if its header says otherwise."""
+    def pinned_version(self, header: DataHeader, mapping: TrackedMapping) -> PinnedVersion:
+        """Return the version that `pin_at_once` has pinned."""
         pinned = self._pinned
-        if pinned is None or pinned.seq != seq or pinned.mapping is not mapping:
-            raw = mapping.copy_header()
-            header = unpack_data_header(raw, self._incarnation, mapping.generation, seq, mapping.size)
-            pinned = self._pinned = None if header is None else PinnedVersion(header, mapping)
+        if pinned is None or pinned.seq != header.seq or pinned.mapping is not mapping:
+            pinned = self._pinned = PinnedVersion(header, mapping)
         return pinned
+
+    def forget_pinned(self) -> None:
+        """Forget the version that was pinned last, with its value and mapping."""
+        self._pinned = None
 
     def pin(self, *, check_bytes: bool) -> tuple[Slot, PinnedVersion]:
         """Pin the newest version. The caller unpins; after any exception it calls `discard`.
@@ -175,7 +199,7 @@ class Attachment:
         """
         try:
             slot, seq, mapping = protocol.pin_and_map(self, self.version)
-            if fork.in_progress:  # the slot may have been looked at before this pin
+            if in_progress:  # the slot may have been looked at before this pin
                 self.channel.seals.seal(0)
                 self.channel.seals.seal(1)
             pinned = self._pinned_version(seq, mapping)
@@ -202,7 +226,10 @@ class Attachment:
         return pinned
 
     def _new_pinned_version(self, seq: int, mapping: TrackedMapping) -> PinnedVersion:
-        return PinnedVersion(self._checked_header(seq, mapping, mapping.copy(0, PAYLOAD_AT)), mapping)
+        raw = mapping.copy_header()
+        is_truncated = len(raw) < PAYLOAD_AT
+        header = None if is_truncated else unpack_data_header(raw, mapping.prefix, seq, mapping.largest)
+        return PinnedVersion(header or self._checked_header(seq, mapping, raw), mapping)
 
     def _checked_header(self, seq: int, mapping: TrackedMapping, raw: bytes) -> DataHeader:
         segment_name = self._names.data[mapping.index]
@@ -295,7 +322,9 @@ class Attachment:
             views = self._released[index]
             if views is None or views.generation != generation:
                 views = ViewTracker(index, generation, self._lock, self.missed)
-            return TrackedMapping(segment, index, views)
+            mapping = TrackedMapping(segment, index, views)
+        mapping.prefix = header_prefix(self._incarnation, generation)
+        return mapping
 
     def discard(self, slot: Slot | None = None) -> None:
         """Poison a slot, by default the current one, and stop entering through it; its last reference frees it."""

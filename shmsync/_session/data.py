@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shmsync._core.digests import Digester
 from shmsync._core.layout import (
+    DATA_MAGIC,
     PAGE,
     PAYLOAD_AT,
     Names,
@@ -16,6 +17,8 @@ from shmsync._core.layout import (
     checksum_of,
     index_of,
     pack_data_header,
+    pack_digest,
+    pack_undigested,
     parse_data_header,
     table_span,
 )
@@ -306,17 +309,17 @@ class DataSegments:
         self.drop_spares()  # what they contain is of no use any more
         return fill(mapping, (self._incarnation, generation, seq), value)
 
-    def try_write(self, index: int, generation: int, seq: int, value: Encoded) -> int | None:
+    def try_write(self, index: int, generation: int, seq: int, value: Encoded, size: int) -> int | None:
         """Do the same for a payload of a few bytes, if the inode is mapped and reusable; else return None."""
         mapping = self._mappings[index]
+        if mapping is None or mapping.generation != generation or size not in mapping.sizes_at_once:
+            return None
         payload: Any
         payload, codec, now = value
-        size = len(payload)
-        if mapping is None or mapping.generation != generation or size not in mapping.sizes or size > PAGE:
-            return None
         checksum = checksum_of(payload)
-        header = pack_data_header(self._incarnation, generation, seq, size, checksum, codec, int(now))
-        mapping.memory[: PAYLOAD_AT + size] = header + payload
+        # As `pack_data_header`, without the call.
+        header = pack_undigested(DATA_MAGIC, self._incarnation, generation, seq, size, checksum, codec, int(now))
+        mapping.memory[: PAYLOAD_AT + size] = header + pack_digest(checksum_of(header)) + payload
         return checksum
 
     def published(self, index: int) -> int:

@@ -208,7 +208,7 @@ class IsolatedOwnership(Ownership):
         with suppress(FileNotFoundError), open_segment(names.data[INDEX], writable=True) as segment:
             segment.set_mode(mode)
 
-    def try_publish(self, value: Encoded) -> None:
+    def try_publish(self, value: Encoded, size: int) -> None:
         """Return None: each version needs new memory."""
 
     def commit(self, prepared: PreparedWrite, value: Encoded) -> int:

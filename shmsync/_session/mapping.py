@@ -6,7 +6,7 @@ from functools import partial
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
-from shmsync._core.layout import PAGE, PAYLOAD_AT
+from shmsync._core.layout import PAGE, PAYLOAD_AT, largest_payload
 from shmsync._shm.atomics import IS_TSO
 from shmsync._shm.ffi import BYTES, ffi
 from shmsync._shm.segment import Mapping
@@ -33,17 +33,21 @@ class TrackedMapping(Mapping):
         copy_header: returns a copy of the header.
         copy_page: returns a copy of the whole segment; None if that cannot be read without a pin, because it is larger
             than a page, or because this machine may execute loads in another order.
+        largest: size in bytes of the largest payload that fits.
+        prefix: what the headers of all its versions begin with.
         views: tracks the views. The memory refers to it, too, so the hazard word outlives every view.
     """
 
-    __slots__ = ("copy_header", "copy_page", "views")
+    __slots__ = ("copy_header", "copy_page", "largest", "prefix", "views")
 
     copy_header: Callable[[], bytes]
     copy_page: Callable[[], bytes] | None
+    prefix: bytes
 
     def __init__(self, segment: Segment, index: int, views: ViewTracker) -> None:
         super().__init__(segment, index, views.generation, writable=False)
         self.views = self.memory.companion = views
+        self.largest = largest_payload(self.size)
         self.copy_header = partial(_get_item, self.memory, slice(0, PAYLOAD_AT))
         self.copy_page = partial(_get_item, self.memory, slice(0, PAGE)) if self.size == PAGE and IS_TSO else None
 

@@ -71,17 +71,21 @@ class Ownership:
         self.prepare = publisher.prepare
         self.prepare_update = publisher.prepare_update
 
-    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
+    def try_publish(self, value: Encoded, size: int) -> tuple[int, int, int, int] | None:
         """Publish a value if nothing prevents it: the fast path of `prepare` and `commit`.
 
+        Args:
+            value: the encoded value.
+            size: size of its payload in bytes.
+
         Returns:
-            Sequence number, index and checksum; None if nothing was published.
+            Sequence number, index, size and checksum; None if nothing was published.
         """
         if self._load_waiters():
             self._owes_wake = True  # first: if nothing is published, `commit` still has to wake those who were cleared
             self._notifier.disarm()
-        published = self._publisher.try_publish(value)
-        if published is not None and (self._owes_wake or self._load_waiters()):
+        published = self._publisher.try_publish(value, size)
+        if (self._owes_wake or self._load_waiters()) and published is not None:
             self._notifier.notify(had_waiters=True)
             self._owes_wake = False
         return published

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shmsync._core.layout import PAYLOAD_AT, largest_payload
+from shmsync._core.layout import PAGE, PAYLOAD_AT, largest_payload
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import Mapping, open_segment
 from shmsync.errors import StateReadError
@@ -28,16 +28,18 @@ class ReusableMapping(Mapping):
 
     Attributes:
         sizes: the sizes of payloads in bytes for which its memory is used again.
+        sizes_at_once: those up to a page.
         stale: where it differs from the newest version, if that is known: see `shmsync._core.stale`.
     """
 
-    __slots__ = ("_names", "sizes", "stale")
+    __slots__ = ("_names", "sizes", "sizes_at_once", "stale")
 
     def __init__(self, names: Names, segment: Segment, index: int, generation: int) -> None:
         super().__init__(segment, index, generation, writable=True)
         self._names = names
         self.stale: tuple[int, Changes] | None = None
         self.sizes = payload_sizes(self.size)
+        self.sizes_at_once = range(self.sizes.start, min(self.sizes.stop, PAGE + 1))
 
     def label(self, index: int, generation: int) -> None:
         """Note that it will be that of another index or generation."""

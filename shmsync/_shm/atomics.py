@@ -108,11 +108,12 @@ class FastWord:
     """A word through the package's C functions. Keeps its mapping alive."""
 
     # `load`, `load_relaxed` and `store_release` are C callables: a call of a method would take twice as long.
-    __slots__ = ("_base", "_functions", "_word", "load", "load_relaxed", "store_release")
+    __slots__ = ("_base", "_exchange", "_functions", "_word", "load", "load_relaxed", "store_release")
 
     load: Callable[[], int]
     load_relaxed: Callable[[], int]
     store_release: Callable[[int], None]
+    _exchange: Callable[..., int]
 
     def __init__(self, mapping: mmap, offset: int) -> None:
         if _FUNCTIONS is None:
@@ -121,6 +122,7 @@ class FastWord:
         # Not from a memoryview: CPython before 3.13 crashes when its collector clears an exported one.
         self._base = ffi.from_buffer(_WORDS, mapping)
         self._word = self._base + offset // _WORD
+        self._exchange = partial(self._functions.compare_exchange, self._word)
         plain = memoryview(mapping)[offset : offset + _WORD].cast("Q")
         self.load_relaxed = partial(_get_item, plain, 0)
         if IS_TSO:
@@ -142,8 +144,8 @@ class FastWord:
         return int(old[0])
 
     def compare_exchange(self, expected: int, desired: int) -> bool:
-        cells = _new(_CELL, expected), _new(_CELL, desired)  # as in `_cell`, without a call: each write calls this
-        return bool(self._functions.compare_exchange(self._word, *cells, _SEQ_CST, _SEQ_CST))
+        # The cells as in `_cell`, without a call: each write calls this.
+        return self._exchange(_new(_CELL, expected), _new(_CELL, desired), _SEQ_CST, _SEQ_CST) != 0
 
 
 def _load(function: Any, word: Any) -> int:

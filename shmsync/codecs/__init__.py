@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shmsync.codecs._frame import MAGIC
 from shmsync.codecs._registry import NAMES, Codec, NumberedCodec, by_id, by_name, load, name_of, register_codec
-from shmsync.codecs._schema import NO_SCHEMA, schema_of
+from shmsync.codecs._schema import NO_CODEC, NO_SCHEMA, schema_of
 from shmsync.errors import EntityReadError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ class Decoder:
     Raises:
         InvalidArgumentError: no value can be decoded into the type, or the arguments exclude each other.
         MissingExtraError: a type is given, and msgspec or pydantic is not installed.
+
+    Attributes:
+        plain_codec: number of the codec whose values, other than frames, are what `unpack` returns; else NO_CODEC.
+        unpack: decodes a bare msgpack value, or raises one of `_unpack.ERRORS`.
+        schema: the schema of the last version, if it had the codec and the size of the one before. A payload with this
+            schema is decoded by `schema.make`, as in `decode`.
     """
 
     def __init__(
@@ -108,15 +114,15 @@ class Decoder:
                 "frozen=True is for plain values: for typed ones use immutable types (tuples, frozen dataclasses, "
                 "Struct(frozen=True)); objects of a pickle cannot be frozen"
             )
+        self.unpack = msgpack.unpack_plain
         self._typed = None if type_ is None else _typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
         self._frozen = frozen
-        self._is_plain = type_ is None and not frozen
+        self.plain_codec = _MSGPACK_ID if type_ is None and not frozen else NO_CODEC
         self._zero_copy_bytes = zero_copy_bytes
-        self._unpack = msgpack.unpack_plain
         self._archive = _archive()
         self._last: tuple[NumberedCodec, int] | None = None  # codec and size of the last version that was exported
-        self._schema = NO_SCHEMA  # the schema of that version, if it had the codec and the size of the one before
+        self.schema = NO_SCHEMA  # the schema of that version, if it had the codec and the size of the one before
 
     def decode(self, published: PinnedPayload, exposed: list[memoryview] | None = None) -> Any:
         """Return the value. If it refers to the payload, the payload is exported.
@@ -131,8 +137,8 @@ class Decoder:
                 and pickles are not allowed.
         """
         codec = published.codec
-        schema = self._schema
-        if codec is schema.codec:
+        schema = self.schema
+        if schema.codec == codec.ID:
             payload = published.export()
             if len(payload) == schema.size and schema.read(payload) == schema.content:
                 return schema.make(payload)  # never a memoryview, nor a container of memoryviews
@@ -159,9 +165,9 @@ class Decoder:
         Raises:
             EntityReadError: the payload is not valid for the codec.
         """
-        if codec == _MSGPACK_ID and self._is_plain and payload and payload[0] != MAGIC:
+        if codec == self.plain_codec and payload and payload[0] != MAGIC:
             try:
-                return self._unpack(payload)  # most values: without another call
+                return self.unpack(payload)  # most values: without another call
             except msgpack.ERRORS as error:
                 return msgpack.unpack_refused(payload, error)
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
@@ -177,17 +183,17 @@ class Decoder:
         views = exposed if self._zero_copy_bytes else None
         if self._typed is not None:
             return self._typed.decode(codec, payload, views)
-        last, self._last, self._schema = self._last, (codec, len(payload)), NO_SCHEMA
+        last, self._last, self.schema = self._last, (codec, len(payload)), NO_SCHEMA
         if codec.ID in _MSGPACK:
             extended = codec.ID == msgpack.EXTENDED_ID
             value = msgpack.decode(payload, views, extended=extended, frozen=self._frozen)
             if last == self._last and not isinstance(value, (dict, list)):
-                self._schema = schema_of(codec, payload, msgpack.array_recipe(payload, value))
+                self.schema = schema_of(codec.ID, payload, msgpack.array_recipe(payload, value))
             return value
         if codec.NAME == "archive":
             value, root = self._archive.open_root(payload, zero_copy_bytes=self._zero_copy_bytes)
             if last == self._last:
-                self._schema = schema_of(codec, payload, self._archive.recipe_of(payload, root))
+                self.schema = schema_of(codec.ID, payload, self._archive.recipe_of(payload, root))
             return value
         return codec.decode(payload)
 

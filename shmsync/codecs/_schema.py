@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
     """A range of bytes of a payload: its start, and its end."""
 
+NO_CODEC = -1
 MAX_SIZE = 16 * 1024
 """A schema of more bytes is not kept."""
 
@@ -43,14 +44,14 @@ class Schema(NamedTuple):
     """The schema of one version.
 
     Attributes:
-        codec: its codec; None if there is no schema.
+        codec: number of its codec; NO_CODEC if there is no schema.
         size: size of its payload in bytes.
         read: returns the bytes of a payload of this size that belong to the schema.
         content: what `read` has returned for this version.
         make: returns the value of a payload of this size and content.
     """
 
-    codec: Any
+    codec: int
     size: int
     read: Callable[[memoryview], tuple[bytes, ...]]
     content: tuple[bytes, ...]
@@ -61,10 +62,10 @@ def _unused(_: memoryview) -> Any:
     raise AssertionError("there is no schema")
 
 
-NO_SCHEMA = Schema(None, -1, _unused, (), _unused)
+NO_SCHEMA = Schema(NO_CODEC, -1, _unused, (), _unused)
 
 
-def schema_of(codec: object, payload: memoryview, recipe: Recipe | None) -> Schema:
+def schema_of(codec: int, payload: memoryview, recipe: Recipe | None) -> Schema:
     """Return the schema of a payload that was opened; NO_SCHEMA if there is no recipe, or if it is too large."""
     if recipe is None:
         return NO_SCHEMA

@@ -62,6 +62,7 @@ EXTENDED_ID = 5
 """The codec number of a value with datetimes, or with extensions of ours other than references to buffers."""
 
 _PACKED_BY_MSGPACK = (bool, float, str, bytes, bytearray, memoryview, list, tuple, dict, Timestamp)
+_VALUE = slice(1, None)  # of what was packed inside a list: see `_pack`
 _PACKER_BUFFER_SIZE = 256 * 1024  # initial size of a Packer's buffer, in bytes
 _MAX_REFERENCE_SIZE = len(TAG) + len(packb([1 << 31]))  # without a description
 _MAX_INDICES = 16384  # 2 MB
@@ -101,11 +102,12 @@ class Encoder:
         enc_hook: called with each value of an unsupported type; returns one of a supported type.
     """
 
-    __slots__ = ("_enc_hook", "_searches_left")
+    __slots__ = ("_enc_hook", "_packs_at_once", "_searches_left")
 
     def __init__(self, enc_hook: Callable[[Any], Any] | None = None) -> None:
         self._enc_hook = enc_hook
         self._searches_left = SEARCHES
+        self._packs_at_once = False  # whether no search is left, and there is no hook
 
     def encode(self, value: object) -> Payload:
         """Return the packed value, as a frame if it contains arrays or large buffers.
@@ -114,10 +116,10 @@ class Encoder:
             EntityWriteError: msgpack does not support the value or something in it; the message contains the path to
                 it.
         """
-        if self._searches_left or self._enc_hook is not None:
+        if not self._packs_at_once:
             return self._encode(value)
         try:
-            packer, found = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
+            packer, found = idle = _idle_packers.pop()  # never shared: other threads and nested calls may be packing
         except IndexError:
             return self._encode(value)
         try:
@@ -127,12 +129,14 @@ class Encoder:
             if not isinstance(error, ERRORS):
                 raise
             return self._encode(value)
-        if found.is_empty and len(packed) <= _PACKER_BUFFER_SIZE:
-            _idle_packers.append((packer, found))
+        if found.is_empty:
             if len(packed) < OUT_OF_BAND_FROM:
-                return packed[1:]  # most values: without another call
+                _idle_packers.append(idle)
+                return packed[_VALUE]  # most values: without another call
+            if len(packed) <= _PACKER_BUFFER_SIZE:
+                _idle_packers.append(idle)
         done = [(packed, found)]
-        del packed, found  # they may be as large as the value, and are packed again if it contains large bytes
+        del packed, found, idle  # they may be as large as the value, and are packed again if it contains large bytes
         return self._encode(value, done)
 
     def _encode(self, value: object, done: list[tuple[bytes, Found]] | None = None) -> Payload:
@@ -142,6 +146,7 @@ class Encoder:
             if self._searches_left:
                 has_large = contains_large(boxed)
                 self._searches_left = SEARCHES if has_large else self._searches_left - 1
+                self._packs_at_once = not self._searches_left and self._enc_hook is None
                 packed, found = _pack(boxed, self._enc_hook, has_large=has_large)
                 return self._payload(value, packed, found)
             packed, found = done.pop() if done else _pack(boxed, self._enc_hook)
@@ -152,6 +157,7 @@ class Encoder:
                 raise self._refusal(value, error) from _culprit.cause_of(error)
         # Packed first, and either large bytes were found, or msgpack refused the value: perhaps bytes of 4 GiB.
         packed, found = b"", _NOTHING
+        self._packs_at_once = False
         self._searches_left = SEARCHES
         return self._encode(value)
 

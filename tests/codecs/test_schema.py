@@ -125,12 +125,12 @@ A, B = 0.25, 1.75  # of equal size, in text too
 @pytest.mark.parametrize("kind", SERIES)
 def test_the_next_version_has_the_same_schema(kind: str) -> None:
     decoder = warm(SERIES[kind](A))
-    schema = decoder._schema
+    schema = decoder.schema
     assert schema is not NO_SCHEMA
     other = SERIES[kind](B)
     found = outcome(decoder, other)
     assert not other.viewed
-    assert decoder._schema is schema
+    assert decoder.schema is schema
     assert found == outcome(Decoder(), other) != outcome(Decoder(), SERIES[kind](A))
 
 
@@ -175,11 +175,11 @@ def test_one_version_of_a_size_is_not_enough() -> None:
     """A reader that reads once does not pay for a schema."""
     decoder = Decoder()
     decoder.decode(packed(np.zeros(8)), [])
-    assert decoder._schema is NO_SCHEMA
+    assert decoder.schema is NO_SCHEMA
     decoder.decode(packed(np.zeros(9)), [])
-    assert decoder._schema is NO_SCHEMA
+    assert decoder.schema is NO_SCHEMA
     decoder.decode(packed(np.zeros(9)), [])
-    assert decoder._schema is not NO_SCHEMA
+    assert decoder.schema is not NO_SCHEMA
 
 
 @pytest.mark.parametrize(
@@ -193,15 +193,17 @@ def test_values_without_a_schema(version: Version) -> None:
 def test_a_large_schema_is_not_kept() -> None:
     version = archived({f"{number}" * (MAX_SIZE // 64): number for number in range(64)})
     decoder = warm(version)
-    assert decoder._schema is NO_SCHEMA
+    assert decoder.schema is NO_SCHEMA
     assert outcome(decoder, version) == outcome(Decoder(), version)
 
 
 def test_spans_overlap_touch_and_are_empty() -> None:
     payload = memoryview(bytes(range(100)))
-    schema = schema_of(archive, payload, Recipe(((90, 100), (10, 20), (15, 30), (30, 31), (50, 50), (12, 14)), bytes))
+    schema = schema_of(
+        archive.ID, payload, Recipe(((90, 100), (10, 20), (15, 30), (30, 31), (50, 50), (12, 14)), bytes)
+    )
     assert schema.content == (bytes(range(10, 31)), bytes(range(90, 100)))
-    assert schema_of(archive, payload, None) is NO_SCHEMA
+    assert schema_of(archive.ID, payload, None) is NO_SCHEMA
 
 
 # ------------------------------------------------------------------------------------------------------------- damage
@@ -212,14 +214,14 @@ def test_a_damaged_bit(kind: str) -> None:
     """Each byte that opening interprets is part of the schema, so damage is found as without one: one bit per word."""
     version = SERIES[kind](A)
     decoder = warm(version)
-    schema = decoder._schema
+    schema = decoder.schema
     rng = random.Random(kind)
     for word in range(0, len(version.payload), 8):
         at = word + rng.choice((0, 0, 0, *range(8))) % len(version.payload[word : word + 8])
         damaged = bytearray(version.payload)
         damaged[at] ^= 1 << rng.randrange(8)
         other = Version(version.codec, damaged)
-        decoder._schema = schema
+        decoder.schema = schema
         assert outcome(decoder, other) == outcome(Decoder(), other), at
 
 
@@ -227,10 +229,10 @@ def test_a_damaged_bit(kind: str) -> None:
 def test_another_size(kind: str) -> None:
     version = SERIES[kind](A)
     decoder = warm(version)
-    schema = decoder._schema
+    schema = decoder.schema
     for payload in (version.payload[:-1], version.payload[:-8], version.payload[:40], b"", bytes(version.payload) * 2):
         other = Version(version.codec, payload)
-        decoder._schema = schema
+        decoder.schema = schema
         assert outcome(decoder, other) == outcome(Decoder(), other)
 
 
@@ -239,7 +241,7 @@ def test_a_corrupted_length_raises(kind: str) -> None:
     """The last 64 bytes of a header, or of a frame's head, contain a length or an offset: make each word huge."""
     version = SERIES[kind](A)
     decoder = warm(version)
-    schema = decoder._schema
+    schema = decoder.schema
     if version.codec is archive:
         (at,) = np.frombuffer(version.payload[-32:-24], "u8").tolist()  # the root's header
         words = [at + 8, at + 16]
@@ -248,7 +250,7 @@ def test_a_corrupted_length_raises(kind: str) -> None:
     for word in words:
         damaged = bytearray(version.payload)
         damaged[word : word + 8] = (2**62).to_bytes(8, sys.byteorder)
-        decoder._schema = schema
+        decoder.schema = schema
         with pytest.raises(EntityReadError, match="damaged"):
             unarchive(decoder.decode(Version(version.codec, damaged), []))
 
@@ -279,7 +281,7 @@ def test_no_payload_is_kept(kind: str) -> None:
         memories.append(weakref.ref(memory))
     del memory
     values = [decoder.decode(version, []) for version in versions]
-    assert decoder._schema is not NO_SCHEMA
+    assert decoder.schema is not NO_SCHEMA
     assert all(memory() is not None for memory in memories)
     gc.disable()
     try:
@@ -296,7 +298,7 @@ def test_no_memory_is_retained_once_the_value_is_dropped(name: str) -> None:
             writer.write(ArrayMap(TEXTS, ROWS + number))
             value = reader.get()
             assert value[TEXTS[0]][0] == number
-        assert reader.decoder._schema is not NO_SCHEMA
+        assert reader.decoder.schema is not NO_SCHEMA
         held = [value]
         writer.write(ArrayMap(TEXTS, ROWS))
         assert held[0][TEXTS[0]][0] == 5  # still its own version
@@ -322,7 +324,7 @@ def test_plain_values_after_arrays_are_not_exported() -> None:
 def test_zero_copy_bytes() -> None:
     versions = [archived({"a": bytes([number]) * 5000, "b": 1}) for number in range(4)]
     decoder = warm(versions[0], zero_copy_bytes=True)
-    assert decoder._schema is not NO_SCHEMA
+    assert decoder.schema is not NO_SCHEMA
     assert type(decoder.decode(versions[1], [])["a"]) is memoryview
     assert type(warm(versions[0]).decode(versions[1], [])["a"]) is bytes
 
@@ -348,7 +350,7 @@ def test_a_vector_without_numpy_is_reported_each_time(monkeypatch: pytest.Monkey
 def test_typed_and_frozen_readers() -> None:
     typed = warm(archived({"a": 1.5}), type_=dict[str, float])
     assert typed.decode(archived({"a": 2.5}), []) == {"a": 2.5}
-    assert typed._schema is NO_SCHEMA
+    assert typed.schema is NO_SCHEMA
     frozen = warm(packed(np.zeros(3)), frozen=True)
     assert frozen.decode(packed(np.ones(3)), []).tolist() == [1, 1, 1]
 

@@ -37,7 +37,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def at_once(attachment: Attachment) -> Any:
         found = pin_at_once(attachment)
         if found is not None:
-            seqs.append(found[1].seq)
+            seqs.append(found[2].seq)
         return found
 
     monkeypatch.setattr(protocol, "pin_and_map", with_mapping)
@@ -102,6 +102,30 @@ def test_replaced_memory_is_unmapped(writer: Writer, name: str) -> None:
         assert reader._attachment is not None
         (mapping,) = [mapping for mapping in reader._attachment._mappings if mapping is not None]
         assert mapping.size == PAGE
+
+
+@pytest.mark.skipif(not atomics.IS_TSO, reason="nothing is copied without a pin")
+def test_a_copy_is_dropped_if_a_signal_handler_has_mapped_other_memory(writer: Writer, name: str) -> None:
+    with Reader[int](name) as reader:
+        for number in range(3):
+            writer.write(number)
+            assert reader.get() == number
+        seq = writer.write(3).version.seq
+        attachment = reader._attachment
+        assert attachment is not None
+        mapping = attachment._mappings[(seq + 1) & 1]
+        assert mapping is not None
+        assert mapping.copy_page is not None
+        page = mapping.copy_page()
+
+        def copy_page() -> bytes:
+            """Copy the page; meanwhile its inode is replaced, and a handler maps the new one."""
+            attachment._generations = [generation + 1 for generation in attachment._generations]
+            attachment._load_words = lambda: [seq, *attachment._generations]
+            return page
+
+        mapping.copy_page = copy_page
+        assert attachment.copy_at_once() is None
 
 
 @pytest.mark.parametrize("size", [PAGE - PAYLOAD_AT - 100, PAGE, 3 * PAGE])

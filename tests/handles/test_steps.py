@@ -16,21 +16,21 @@ pytest.importorskip("numpy")
 from bench.steps import COUNTED, Steps, steps_of
 
 CALLS = {
-    "write, 1 KiB dict, one reader": 8,
+    "write, 1 KiB dict, one reader": 7,
     "get(), unchanged": 1,
-    "get() after a change, 1 KiB": 5,
-    "get() after a change, 1M doubles": 19,
-    "get() after a change and a lookup, ArrayMap of 100,000": 27,
-    "with read(), unchanged raw": 6,
+    "get() after a change, 1 KiB": 4,
+    "get() after a change, 1M doubles": 15,
+    "get() after a change and a lookup, ArrayMap of 100,000": 23,
+    "with read(), unchanged raw": 5,
     "wait(), after its sleep": 7,
 }
 """By row: the most calls of Python functions. The same for all versions of Python."""
 
 INSTRUCTIONS = {
-    (3, 10): dict(zip(CALLS, (415, 18, 250, 630, 807, 151, 117), strict=True)),
-    (3, 11): dict(zip(CALLS, (432, 18, 248, 657, 847, 155, 116), strict=True)),
-    (3, 12): dict(zip(CALLS, (390, 18, 232, 595, 768, 142, 108), strict=True)),
-    (3, 13): dict(zip(CALLS, (385, 17, 221, 595, 754, 145, 107), strict=True)),
+    (3, 10): dict(zip(CALLS, (341, 18, 200, 488, 665, 126, 117), strict=True)),
+    (3, 11): dict(zip(CALLS, (360, 18, 200, 518, 708, 129, 116), strict=True)),
+    (3, 12): dict(zip(CALLS, (322, 18, 186, 461, 634, 119, 108), strict=True)),
+    (3, 13): dict(zip(CALLS, (320, 17, 181, 470, 629, 122, 107), strict=True)),
 }
 """By version of Python and row: the most bytecode instructions. Each version compiles to others."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 from helpers import TIMEOUT, Child, State, environment, hazards, slots_locked
 
 from shmsync import ArrayMap, ClosedError, Reader, Writer, codecs
+from shmsync._core.layout import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -390,3 +392,27 @@ with reader.read() as snapshot:
             break
     assert (run.returncode, run.stderr, run.stdout) == (0, "", "")
     assert not slots_locked(name)
+
+
+def test_get_releases_what_the_last_read_has_pinned(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        writer.write_raw(b"1")
+        reader.read().close()
+        attachment = reader._attachment
+        assert attachment is not None
+        mapping = attachment._mappings[0]
+        assert mapping is not None
+        memory = weakref.ref(mapping.memory)
+        del mapping
+        for size in (1, 20 * PAGE, 20 * PAGE):  # the second one replaces the memory that was read
+            writer.write_raw(bytes(size))
+            assert len(reader.get()) == size
+        assert memory() is None
+
+
+def test_get_of_arrays_retains_only_the_newest(writer: Writer, name: str) -> None:
+    with Reader[Any](name) as reader:
+        for number in range(8):
+            writer.write(np.full(PAGE, number))
+            assert reader.get()[0] == number
+    assert writer.stats().replaced == 2  # the first memory of each segment

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from model import process
 from model.process import MSGPACK
-from model.scenarios import a_reader, copies, forks, gets, keeps, make_scenario, reads, views
+from model.scenarios import a_reader, copies, forks, gets, gets_alike, keeps, make_scenario, reads, views
 from shmsync._core import protocol, retention, slots
 from shmsync._core import spares as spare_inodes
 from shmsync._core.layout import PAGE
@@ -103,6 +103,12 @@ def two_gets() -> Scenario:
     return make_scenario("one reader gets", a_reader(gets, gets), last=5, retains=True)
 
 
+def two_gets_alike() -> Scenario:
+    return make_scenario(
+        "one reader gets values with the same schema", a_reader(gets_alike, gets_alike), last=5, retains=True
+    )
+
+
 def three_views() -> Scenario:
     return make_scenario("one reader takes views", a_reader(views, views, views), last=6, retains=True)
 
@@ -181,7 +187,11 @@ _AT_ONCE = """\
         if any(pins) and any(map(HOLDS[index].__and__, pins)):
             return None
         # Rule E. A segment that has no inode yet has generation 0, which is covered.
-        if generation in load_hazards[index]()"""
+        if generation in load_hazards()"""
+_UNPACKED = """\
+            return None
+        incarnation, found, size, codec, digest = unpack_page(page)
+"""
 _LOWERS = """\
         if not seq & self._lower_mask:
             reset |= slots.lower_high_water(self._table, self._words)
@@ -254,15 +264,15 @@ MUTANTS = [
     Mutant(
         "a cached version is read without a second load of the version (rule A)",
         reader,
-        "            if version.load() == pinned.seq == self._seen and",
-        "            if pinned.seq == self._seen and",
+        "            if version.load() == pinned.seq and",
+        "            if version and",
         one_read,
     ),
     Mutant(
         "a mapped segment is pinned without a second load of the version (rule A)",
         attachment,
-        "        if newest == seq and generations == self._generations",
-        "        if generations == self._generations",
+        "                self._load_words() == [seq, *self._generations]\n",
+        "                self._load_words()[1:] == self._generations\n",
         two_decodes,
     ),
     Mutant(
@@ -313,7 +323,7 @@ MUTANTS = [
     Mutant(
         "hazards are ignored in a write at once (rule D)",
         protocol,
-        "        if generation in load_hazards[index]() or",
+        "        if generation in load_hazards() or",
         "        if",
         two_gets,
     ),
@@ -321,22 +331,22 @@ MUTANTS = [
         "the hazard words are loaded before the pin words in a write at once",
         protocol,
         _AT_ONCE,
-        _AT_ONCE.replace("        pins =", "        hazards = load_hazards[index]()\n        pins =").replace(
-            "in load_hazards[index]()", "in hazards"
+        _AT_ONCE.replace("        pins =", "        hazards = load_hazards()\n        pins =").replace(
+            "in load_hazards()", "in hazards"
         ),
         two_gets,
     ),
     Mutant(
         "the seal is ignored in a write at once (rule E)",
         protocol,
-        " or self._table.sealed[index].load() >= generation:",
+        " or load_sealed() >= generation:",
         ":",
         fork,
     ),
     Mutant(
         "a write at once does not see a slot that was claimed since the last one",
         protocol,
-        "        if self._table.high_water.load() & HIGH_WATER != count or",
+        "        if self._load_high_water() & HIGH_WATER != count or",
         "        if",
         new_reader,
     ),
@@ -437,6 +447,21 @@ MUTANTS = [
         two_gets,
     ),
     Mutant(
+        "a value with the schema of the last one is retained after the unpin",
+        reader,
+        "            mapping.views.retain(slot)  # SYNC POINT hazard: stored before the unpin\n"
+        "            slot.leave[mapping.index]()\n",
+        "            slot.leave[mapping.index]()\n            mapping.views.retain(slot)\n",
+        two_gets_alike,
+    ),
+    Mutant(
+        "a value with the schema of the last one is not retained",
+        reader,
+        "            mapping.views.retain(slot)  # SYNC POINT hazard",
+        "            assert mapping  #",
+        two_gets_alike,
+    ),
+    Mutant(
         "a live value is not retained",
         reader,
         "            if views.exporters:\n",
@@ -446,15 +471,15 @@ MUTANTS = [
     Mutant(
         "the version is not checked after a copy",
         attachment,
-        "        if self.version.load() != seq or (pinned",
-        "        if (pinned",
+        "        if self._load_words() != expected:\n",
+        "        if self._load_words()[1:] != expected[1:]:\n",
         small_copies,
     ),
     Mutant(
         "a copy of another version is returned, from an inode that was replaced",
         attachment,
-        "        if found != seq or generations != self._generations or",
-        "        if",
+        f"        if self._load_words() != expected:\n{_UNPACKED}        if found != seq or",
+        f"        if self._load_words()[0] != seq:\n{_UNPACKED}        if",
         small_copies,
     ),
     Mutant(
@@ -501,7 +526,7 @@ MUTANTS = [
     Mutant(
         "a pin of another version is not undone",
         reader,
-        "            slot.leave[index]()\n        except",
+        "            slot.leave[pinned.index]()\n        except",
         "        except",
         one_read,
     ),

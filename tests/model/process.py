@@ -30,7 +30,7 @@ from model.world import (
     Op,
 )
 from shmsync._core import slots
-from shmsync._core.layout import PAGE, DataHeader, names_of, pack_data_header
+from shmsync._core.layout import PAGE, DataHeader, header_prefix, largest_payload, names_of, pack_data_header
 from shmsync._core.ports import SlotWords
 from shmsync._core.retention import ViewTracker
 from shmsync._core.sealing import Seals
@@ -38,6 +38,7 @@ from shmsync._core.spares import Spares
 from shmsync._session.attachment import Attachment, ReaderCounters
 from shmsync._session.mapping import TrackedMapping
 from shmsync._session.pinned import PinnedVersion
+from shmsync.codecs._unpack import unpack_plain
 from shmsync.errors import DataReadError
 
 if TYPE_CHECKING:
@@ -503,7 +504,7 @@ class ModelSegments:
     def note_update(self, seq: int) -> None:
         """Do nothing: see `test_updates`."""
 
-    def try_write(self, index: int, generation: int, seq: int, value: None) -> int | None:
+    def try_write(self, index: int, generation: int, seq: int, value: None, size: int) -> int | None:
         mapped = self.mapped[index]
         return self.write(index, generation, seq, value) if mapped is not None and mapped[1] == generation else None
 
@@ -511,7 +512,7 @@ class ModelSegments:
 class ModelView:
     """Replaces both a memoryview and its exporter."""
 
-    def __init__(self, memory: object) -> None:
+    def __init__(self, memory: Any) -> None:
         self.memory = memory
 
     def __len__(self) -> int:
@@ -545,7 +546,9 @@ class ModelMapping(TrackedMapping):
         if reader.locks:
             self.memory = ModelMemory(reader.port, inode, self.views)  # type: ignore[assignment]
         else:
-            self.memory = SimpleNamespace(companion=self.views)  # type: ignore[assignment]
+            self.memory = SimpleNamespace(companion=self.views, inode=inode)  # type: ignore[assignment]
+        self.prefix = header_prefix(0, generation)
+        self.largest = largest_payload(self.size)
         self.port = reader.port  # not the reader: what it holds is released without the collector
         self._codec = reader.codec
 
@@ -612,6 +615,8 @@ class ModelAttachment(Attachment):
             notifier=SimpleNamespace(futex=SimpleNamespace(wake=lambda: None)),  # no one waits here: see test_notify
         )
         self.cell = self.channel.version_cell
+        self._load_version = self.version.load
+        self._plain_codec, self._unpack = MSGPACK, unpack_plain
         self._load_words = ModelLoads(port, (VERSION, *GENERATION))
         self._generations = [0, 0]
         self._incarnation = 0

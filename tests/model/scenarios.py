@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from model.explore import Role, Scenario, check_end
 from model.process import (
@@ -23,6 +24,7 @@ from shmsync._core.layout import PAGE, index_of
 from shmsync._core.protocol import INITIAL_BACKOFF, PreparedWrite, Publisher
 from shmsync._handles.reader import Reader
 from shmsync._shm.fork import MAX_CALLS
+from shmsync.codecs._schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +98,7 @@ def publishes(
 
 def _publish(publisher: Publisher[None]) -> PreparedWrite | None:
     """Publish at once or else with all steps, as a Writer does. Return what was prepared."""
-    if publisher.try_publish(None) is not None:
+    if publisher.try_publish(None, 0) is not None:
         return None
     prepared = publisher.prepare(0, 1.0)
     publisher.commit(prepared, None)
@@ -132,8 +134,9 @@ def gets(port: Port, reader: Reader) -> int:
     """Get without a block; check the content after the unpin."""
     value = reader.get()
     seq = reader._cached[1]
-    assert reader._fast is not None
-    pinned = reader._fast[2]
+    assert reader._attachment is not None
+    pinned = reader._attachment._pinned
+    assert pinned is not None
     if pinned.seq != seq:
         raise Violation(f"get reports version {seq} but returned version {pinned.seq}")
     use(port, pinned)
@@ -144,11 +147,24 @@ def gets(port: Port, reader: Reader) -> int:
 def keeps(port: Port, reader: Reader) -> int:
     """Keep a value beyond the next get; check the content of both."""
     value = reader.get()
-    assert reader._fast is not None
-    pinned = reader._fast[2]
-    port.do("hold", pinned.mapping.inode, pinned.seq)
+    kept, inode = reader._cached[1], value.memory.inode
+    port.do("hold", inode, kept)
     seq = gets(port, reader)
-    port.do("release", pinned.mapping.inode, pinned.seq)
+    port.do("release", inode, kept)
+    del value
+    return seq
+
+
+_ALIKE = Schema(RAW, 1, lambda _: (), (), lambda payload: payload)
+"""The schema of the model's values, which are views of their payload."""
+
+
+def gets_alike(port: Port, reader: Reader) -> int:
+    """Get a value with the schema of the last one, without a block; check the content after the unpin."""
+    reader.decoder.schema = _ALIKE
+    value: Any = reader.get()
+    seq = reader._cached[1]
+    use(port, SimpleNamespace(mapping=value.memory, seq=seq))
     del value
     return seq
 
@@ -350,6 +366,13 @@ def standard() -> list[Scenario]:
         make_scenario("two reads, the reader killed at any step", a_reader(reads, reads), last=5, killable=(1,)),
         make_scenario(
             "two gets, the reader killed at any step", a_reader(gets, gets), last=5, retains=True, killable=(1,)
+        ),
+        make_scenario(
+            "two gets of values with the same schema, the reader killed at any step",
+            a_reader(gets_alike, gets_alike),
+            last=5,
+            retains=True,
+            killable=(1,),
         ),
         make_scenario("two threads that take views", a_reader(views, threads=2), last=3, slots=3, retains=True),
         make_scenario("small values are copied", a_reader(copies, copies, size=PAGE, codec=MSGPACK), last=5),

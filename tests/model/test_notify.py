@@ -97,10 +97,10 @@ def writes_at_once(kind: type[Ownership]) -> Callable[[Port], Bodies]:
             for number in range(PUBLISHES):
                 succeeds = number > 0
                 owned._publisher = SimpleNamespace(  # type: ignore[assignment]
-                    try_publish=lambda _, succeeds=succeeds: (publish(),) if succeeds else None,
+                    try_publish=lambda *_, succeeds=succeeds: (publish(),) if succeeds else None,
                     commit=lambda *_: publish(),
                 )
-                if owned.try_publish((b"", 0, 0.0)) is None:
+                if owned.try_publish((b"", 0, 0.0), 0) is None:
                     owned.commit(None, (b"", 0, 0.0))  # type: ignore[arg-type]
 
         return [body]
@@ -191,15 +191,15 @@ def test_no_wakeup_is_lost_by_a_write_at_once(sleepers: int) -> None:
 class ForgetsWhomItOwes(Ownership):
     """Clears `waiters`, and leaves the publish to the slow path, which finds the word cleared."""
 
-    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
-        published = super().try_publish(value)
+    def try_publish(self, value: Encoded, size: int) -> tuple[int, int, int, int] | None:
+        published = super().try_publish(value, size)
         self._owes_wake = False
         return published
 
 
 class DoesNotLookAgain(Ownership):
-    def try_publish(self, value: Encoded) -> tuple[int, int, int] | None:
-        return None if self._load_waiters() else self._publisher.try_publish(value)
+    def try_publish(self, value: Encoded, size: int) -> tuple[int, int, int, int] | None:
+        return None if self._load_waiters() else self._publisher.try_publish(value, size)
 
 
 @pytest.mark.parametrize("kind", [ForgetsWhomItOwes, DoesNotLookAgain])
