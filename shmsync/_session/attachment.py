@@ -36,8 +36,6 @@ from shmsync._shm.ofd_locks import try_lock
 from shmsync._shm.segment import open_segment
 from shmsync._util.os_errors import raised_as
 from shmsync.codecs import NOT_PLAIN
-from shmsync.codecs._frame import is_frame
-from shmsync.codecs._unpack import ERRORS, unpack_refused
 from shmsync.errors import DataReadError, ShmSyncError, StateReadError, not_published
 
 if TYPE_CHECKING:
@@ -139,9 +137,9 @@ class Attachment:
             return None if value is NOT_PLAIN else (self.cell, seq, value)
         try:
             return self.cell, seq, self._unpack(page[PAYLOAD_AT : PAYLOAD_AT + size])  # without another call
-        except ERRORS as error:
-            payload = page[PAYLOAD_AT : PAYLOAD_AT + size]
-            return None if is_frame(payload) else (self.cell, seq, unpack_refused(payload, error))
+        except self._decoder.unpack_errors as error:
+            value = self._decoder.decode_refused(page[PAYLOAD_AT : PAYLOAD_AT + size], error)
+            return None if value is NOT_PLAIN else (self.cell, seq, value)
 
     def pin_at_once(self) -> tuple[Slot, TrackedMapping, DataHeader] | None:
         """Pin the newest version if its segment is mapped and nothing is in the way: the fast path of `pin`.

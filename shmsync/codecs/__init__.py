@@ -92,7 +92,7 @@ class Decoder:
 
     Attributes:
         plain_codec: number of the codec whose values, other than frames, are what `unpack` returns; else NO_CODEC.
-        unpack: decodes a bare msgpack value, or raises one of `_unpack.ERRORS`.
+        unpack: decodes a bare msgpack value, or raises one of `unpack_errors`: then call `decode_refused`.
         schema: the schema of the last version, if it had the codec and the size of the one before. A payload with this
             schema is decoded by `schema.make`, as in `decode`.
     """
@@ -114,7 +114,7 @@ class Decoder:
                 "frozen=True is for plain values: for typed ones use immutable types (tuples, frozen dataclasses, "
                 "Struct(frozen=True)); objects of a pickle cannot be frozen"
             )
-        self.unpack = msgpack.unpack_plain
+        self.unpack, self.unpack_errors = msgpack.unpack_plain, msgpack.ERRORS
         self._typed = None if type_ is None else _typed_decoder(type_, dec_hook, any_class=allow_pickle)
         self._allow_pickle = allow_pickle
         self._frozen = frozen
@@ -173,6 +173,10 @@ class Decoder:
         if codec not in _MSGPACK or self._typed is not None or msgpack.is_frame(payload):
             return NOT_PLAIN
         return msgpack.decode_plain(codec, payload, frozen=self._frozen)
+
+    def decode_refused(self, payload: Bytes, error: Exception) -> Any:
+        """Return what `decode_plain` returns for a payload of `plain_codec`, if `unpack` has raised an error."""
+        return NOT_PLAIN if msgpack.is_frame(payload) else msgpack.unpack_refused(payload, error)
 
     def _decode_exported(self, codec: NumberedCodec, payload: memoryview, exposed: list[memoryview]) -> Any:
         if codec.NAME == "pickle" and not self._allow_pickle:
