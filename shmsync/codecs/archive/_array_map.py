@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
+from shmsync._util import arguments
 from shmsync.codecs import _numpy
+from shmsync.codecs.archive._format import FLOAT, INT, MAX_ENTRIES, NUMBERS, UINT
 from shmsync.codecs.archive._hash_index import bucket_count
 from shmsync.codecs.archive._packed_keys import is_packable, packed
 from shmsync.errors import EntityWriteError
@@ -22,9 +24,15 @@ class ArrayMap:
             width) or bytes. If keys repeat, the last value counts.
         values: a NumPy array with one row for each key, of any dtype but object. The values of a one-dimensional array
             of numbers or strings are read as Python scalars.
+        capacity: how many entries there is room for, at least the number of keys. `Writer.update` then adds and removes
+            keys in place, at the cost of what it changes, and doubles the capacity when there is no room left. The
+            published map takes the memory of that many entries, and removing a key changes the order of the others.
+            Needs integer keys, and values that are numbers or arrays; for others it has no effect. Without it, an
+            update that adds or removes a key writes the whole value.
 
     Raises:
         EntityWriteError: keys or values are not supported, or their numbers differ.
+        InvalidArgumentError: the capacity is not an int, or is less than the number of keys.
 
     Example:
         >>> import numpy as np
@@ -36,9 +44,9 @@ class ArrayMap:
         [2.5, 3.5]
     """
 
-    __slots__ = ("keys", "values")
+    __slots__ = ("_capacity", "keys", "values")
 
-    def __init__(self, keys: Any, values: Any) -> None:
+    def __init__(self, keys: Any, values: Any, *, capacity: int | None = None) -> None:
         if not _numpy.is_array(values) or values.ndim == 0:
             raise EntityWriteError(
                 f"the values of an ArrayMap must be a NumPy array with one row for each key, not {_described(values)}"
@@ -60,12 +68,36 @@ class ArrayMap:
             raise EntityWriteError(
                 f"an ArrayMap must have as many keys as values, not {len(self.keys)} keys and {len(values)} values"
             )
+        self.capacity = capacity
+
+    @property
+    def capacity(self) -> int | None:
+        """How many entries the published map has room for; None: for its own only. It can be set until the write.
+
+        Raises:
+            InvalidArgumentError: it is set to something else than None or an int, or to less than the number of keys.
+        """
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, capacity: int | None) -> None:
+        self._capacity = checked_capacity(capacity, len(self))
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __repr__(self) -> str:
-        return f"<ArrayMap of {len(self):,} keys, values of {self.values.shape[1:]} {self.values.dtype}>"
+        room = f" and room for {self.capacity:,}" if self.capacity is not None else ""
+        return f"<ArrayMap of {len(self):,} keys{room}, values of {self.values.shape[1:]} {self.values.dtype}>"
+
+
+def checked_capacity(capacity: int | None, count: int) -> int | None:
+    """Return the capacity of a map of `count` keys; None: no more than these.
+
+    Raises:
+        InvalidArgumentError: it is not an int, or is less.
+    """
+    return None if capacity is None else arguments.integer(capacity, "capacity", count, MAX_ENTRIES)
 
 
 def _described(value: Any) -> str:
@@ -82,7 +114,7 @@ def deduplicated(array_map: ArrayMap) -> ArrayMap:
     """Return the map with the last value of each key, and its keys as native 64-bit integers, PackedKeys, or a list."""
     keys, are_distinct = _prepared(array_map.keys)
     result = ArrayMap.__new__(ArrayMap)
-    result.keys, result.values = keys, array_map.values
+    result.keys, result.values, result._capacity = keys, array_map.values, array_map.capacity
     if not are_distinct:  # as in a dict: the position of the first occurrence, the value of the last
         last = {key: row for row, key in enumerate(_to_list(array_map.keys))}
         result.keys, result.values = list(last), array_map.values[list(last.values())]
@@ -101,3 +133,58 @@ def _prepared(keys: Any) -> tuple[Any, bool]:
         keys = _to_list(keys)
         return keys, len(set(keys)) == len(keys)
     return found, found.are_distinct(bucket_count(found.data, len(found)))  # these hashes are needed for the table, too
+
+
+class RoomyMap(NamedTuple):
+    """A map with a capacity, as arrays in the form in which they are written.
+
+    Attributes:
+        key_kind: kind of the column of keys: INT or UINT.
+        keys: the keys, an array of 64-bit integers.
+        value_kind: INT, UINT or FLOAT for numbers; None for arrays.
+        rows: the values.
+        capacity: how many entries there is room for.
+    """
+
+    key_kind: int
+    keys: Any
+    value_kind: int | None
+    rows: Any
+    capacity: int
+
+
+def with_room(array_map: ArrayMap) -> RoomyMap | None:
+    """Return a map that `deduplicated` has returned as a RoomyMap; None if it has no capacity, or cannot have one."""
+    numpy, rows = _numpy.require_numpy(), array_map.values
+    keys = _integers(numpy, array_map.keys) if array_map.capacity else None
+    if keys is None or array_map.capacity is None:
+        return None
+    value_kind = None
+    if rows.ndim == 1 and _numpy.has_python_scalars(rows.dtype):
+        if rows.dtype.kind not in "iuf":
+            return None
+        value_kind = FLOAT if rows.dtype.kind == "f" else _kind_of(numpy, rows)
+        rows = numpy.ascontiguousarray(rows, NUMBERS[value_kind])
+    elif not rows.dtype.itemsize or 0 in rows.shape[1:]:
+        return None
+    return RoomyMap(INT if keys.dtype.kind == "i" else UINT, keys, value_kind, rows, array_map.capacity)
+
+
+def _integers(numpy: Any, keys: Any) -> Any:
+    """Return keys as an array of 64-bit integers; None if some are not integers, or do not fit."""
+    if _numpy.is_array(keys):
+        return keys
+    if not isinstance(keys, list) or not set(map(type, keys)) <= {int}:
+        return None
+    low, high = min(keys, default=0), max(keys, default=0)
+    for dtype in (numpy.int64, numpy.uint64):
+        limits = numpy.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return numpy.array(keys, dtype)
+    return None
+
+
+def _kind_of(numpy: Any, integers: Any) -> int:
+    """Return the kind of column that a dict of these integers would be given."""
+    largest = numpy.iinfo(numpy.int64).max
+    return UINT if integers.dtype.kind == "u" and len(integers) and integers.max() > largest else INT

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from shmsync.codecs.archive._binary_columns import VarBinary
     from shmsync.codecs.archive._columns import Column, Numbers
 
-_MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
+MAX_CHAIN = 24
+"""How many keys of a chain are few: a million random keys have chains of up to 9 or 10."""
+
 _MAX_ATTEMPTS = 8
 _MAX_I64 = (1 << 63) - 1
 _VECTORIZED_UNTIL = 1 << 31  # an entry and its bucket fit into 64 bits
@@ -72,17 +74,22 @@ def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
     return HashedKeys(canonical, b"".join(canonical))
 
 
-def build(hashed: HashedKeys) -> HashTable:
-    """Return the hash table of a map: the first with short chains, else the best of those tried."""
+def build(hashed: HashedKeys, capacity: int = 0) -> HashTable:
+    """Return the hash table of a map: the first with short chains, else the best of those tried.
+
+    Args:
+        hashed: its keys.
+        capacity: how many entries the buckets are for, if more than there are keys.
+    """
     count = len(hashed.keys)
     numpy = _numpy.numpy_if_installed() if PACK_FROM <= count < _VECTORIZED_UNTIL else None
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
-        prime = bucket_count(hashed.content, count, attempt)
+        prime = bucket_count(hashed.content, max(count, capacity), attempt)
         table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
         if shortest is None or longest_chain < shortest:
             best, shortest = table, longest_chain
-        if longest_chain <= _MAX_CHAIN:
+        if longest_chain <= MAX_CHAIN:
             break
     assert best is not None
     return best
@@ -113,7 +120,7 @@ def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
     for entry, bucket in enumerate(buckets):
         links[entry] = heads[bucket]
         heads[bucket] = entry + 1
-    return HashTable(prime, heads, links), max(Counter(buckets).values())
+    return HashTable(prime, heads, links), max(Counter(buckets).values(), default=0)
 
 
 def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
