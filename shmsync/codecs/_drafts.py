@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shmsync._util import arguments
 from shmsync.codecs import _numpy, archive, msgpack, raw
 from shmsync.codecs._draft_memory import DraftMemory
 from shmsync.codecs._draft_parts import DraftBuffer, DraftList, DraftMap, copied
 from shmsync.codecs._registry import name_of
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, unarchive
-from shmsync.codecs.archive._array_map import checked_capacity
+from shmsync.codecs.archive._format import MAX_ENTRIES
 from shmsync.codecs.archive._mutable_map import MutableArrayMap
 from shmsync.codecs.archive._mutable_maps import MutableMaps, map_of
 from shmsync.codecs.archive._rows import rows_of_map
@@ -200,7 +201,7 @@ class Draft:
             InvalidArgumentError: the capacity is not an int, or is less than the number of entries.
         """
         part = self.at(path)
-        checked_capacity(capacity, len(part))
+        arguments.integer(capacity, "capacity", len(part), MAX_ENTRIES)
         if not isinstance(part, MutableArrayMap):
             given = map_of(self.memory, part) if isinstance(part, ArchivedMap) else None
             if given is None:

@@ -81,7 +81,8 @@ class ArrayMap:
 
     @capacity.setter
     def capacity(self, capacity: int | None) -> None:
-        self._capacity = checked_capacity(capacity, len(self))
+        highest = MAX_ENTRIES
+        self._capacity = None if capacity is None else arguments.integer(capacity, "capacity", len(self), highest)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -89,15 +90,6 @@ class ArrayMap:
     def __repr__(self) -> str:
         room = f" and room for {self.capacity:,}" if self.capacity is not None else ""
         return f"<ArrayMap of {len(self):,} keys{room}, values of {self.values.shape[1:]} {self.values.dtype}>"
-
-
-def checked_capacity(capacity: int | None, count: int) -> int | None:
-    """Return the capacity of a map of `count` keys; None: no more than these.
-
-    Raises:
-        InvalidArgumentError: it is not an int, or is less.
-    """
-    return None if capacity is None else arguments.integer(capacity, "capacity", count, MAX_ENTRIES)
 
 
 def _described(value: Any) -> str:
