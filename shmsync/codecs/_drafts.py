@@ -206,8 +206,9 @@ class Draft:
             given = map_of(self.memory, part) if isinstance(part, ArchivedMap) else None
             if given is None:
                 raise EntityWriteError(
-                    "cannot give room to this map: it must be in an archive, with integer keys, and values that are "
-                    "numbers or arrays of one shape; assign an ArrayMap with a capacity in its place"
+                    "cannot give room to this map: it must be in an archive, with keys that are integers, strings or "
+                    "bytes, and values that are numbers or arrays of one shape; assign an ArrayMap with a capacity "
+                    "in its place"
                 )
             part = self._put(path, given)
         if capacity > part.capacity:

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from shmsync._util import arguments
-from shmsync.codecs import _numpy
-from shmsync.codecs.archive._format import FLOAT, INT, MAX_ENTRIES, NUMBERS, UINT
+from shmsync.codecs import _blocks, _numpy
+from shmsync.codecs.archive._format import BYTES_VIEW, FLOAT, INT, MAX_ENTRIES, NUMBERS, STR, STR_VIEW, UINT
 from shmsync.codecs.archive._hash_index import bucket_count
-from shmsync.codecs.archive._packed_keys import is_packable, packed
+from shmsync.codecs.archive._packed_keys import PackedKeys, is_packable, packed
 from shmsync.errors import EntityWriteError
+
+_KEY_LENGTH = 16
+"""Length in bytes for which keys of an empty map are given room."""
 
 
 class ArrayMap:
@@ -27,8 +30,8 @@ class ArrayMap:
         capacity: how many entries there is room for, at least the number of keys. `Writer.update` then adds and removes
             keys in place, at the cost of what it changes, and doubles the capacity when there is no room left. The
             published map takes the memory of that many entries, and removing a key changes the order of the others.
-            Needs integer keys, and values that are numbers or arrays; for others it has no effect. Without it, an
-            update that adds or removes a key writes the whole value.
+            Needs keys that are integers, strings or bytes, and values that are numbers or arrays; for others it has no
+            effect. Without it, an update that adds or removes a key writes the whole value.
 
     Raises:
         EntityWriteError: keys or values are not supported, or their numbers differ.
@@ -120,6 +123,8 @@ def _prepared(keys: Any) -> tuple[Any, bool]:
         keys = numpy.ascontiguousarray(keys, numpy.uint64 if keys.dtype.kind == "u" else numpy.int64)
         ordered = numpy.sort(keys)
         return keys, not (ordered[1:] == ordered[:-1]).any()
+    if _numpy.is_array(keys) and not len(keys):
+        return keys, True  # the dtype says which keys there is room for
     found = packed(keys)
     if found is None:
         keys = _to_list(keys)
@@ -131,8 +136,8 @@ class RoomyMap(NamedTuple):
     """A map with a capacity, as arrays in the form in which they are written.
 
     Attributes:
-        key_kind: kind of the column of keys: INT or UINT.
-        keys: the keys, an array of 64-bit integers.
+        key_kind: kind of the column of keys: INT, UINT, STR_VIEW or BYTES_VIEW.
+        keys: the keys: an array of 64-bit integers; for strings and bytes PackedKeys or a list of bytes.
         value_kind: INT, UINT or FLOAT for numbers; None for arrays.
         rows: the values.
         capacity: how many entries there is room for.
@@ -148,7 +153,7 @@ class RoomyMap(NamedTuple):
 def with_room(array_map: ArrayMap) -> RoomyMap | None:
     """Return a map that `deduplicated` has returned as a RoomyMap; None if it has no capacity, or cannot have one."""
     numpy, rows = _numpy.require_numpy(), array_map.values
-    keys = _integers(numpy, array_map.keys) if array_map.capacity else None
+    key_kind, keys = _keys_of(numpy, array_map.keys) if array_map.capacity else (0, None)
     if keys is None or array_map.capacity is None:
         return None
     value_kind = None
@@ -159,21 +164,50 @@ def with_room(array_map: ArrayMap) -> RoomyMap | None:
         rows = numpy.ascontiguousarray(rows, NUMBERS[value_kind])
     elif not rows.dtype.itemsize or 0 in rows.shape[1:]:
         return None
-    return RoomyMap(INT if keys.dtype.kind == "i" else UINT, keys, value_kind, rows, array_map.capacity)
+    return RoomyMap(key_kind, keys, value_kind, rows, array_map.capacity)
 
 
-def _integers(numpy: Any, keys: Any) -> Any:
-    """Return keys as an array of 64-bit integers; None if some are not integers, or do not fit."""
+def _keys_of(numpy: Any, keys: Any) -> tuple[int, Any]:
+    """Return the kind of keys, and the keys in the form in which they are written; None if they can have no room."""
+    if isinstance(keys, PackedKeys):
+        return STR_VIEW if keys.kind == STR else BYTES_VIEW, keys
     if _numpy.is_array(keys):
-        return keys
-    if not isinstance(keys, list) or not set(map(type, keys)) <= {int}:
-        return None
+        kind = {"i": INT, "u": UINT, "S": BYTES_VIEW}.get(keys.dtype.kind, STR_VIEW)
+        return kind, keys if kind in NUMBERS else []  # one of strings has none: see `_prepared`
+    types = set(map(type, keys))
+    if types == {bytes}:
+        return BYTES_VIEW, keys
+    if types == {str}:
+        try:
+            return STR_VIEW, list(map(_blocks.encode, keys))
+        except UnicodeEncodeError:  # refused as without a capacity
+            return 0, None
+    return _integers(numpy, keys) if types <= {int} else (0, None)
+
+
+def _integers(numpy: Any, keys: list[int]) -> tuple[int, Any]:
+    """Return the same of integers."""
     low, high = min(keys, default=0), max(keys, default=0)
-    for dtype in (numpy.int64, numpy.uint64):
+    for kind, dtype in ((INT, numpy.int64), (UINT, numpy.uint64)):
         limits = numpy.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
-            return numpy.array(keys, dtype)
-    return None
+            return kind, numpy.array(keys, dtype)
+    return 0, None
+
+
+def room_for_keys(size: int, count: int, capacity: int) -> int:
+    """Return for how many bytes of keys there is room in a map.
+
+    A quarter more than it takes if further keys are as long as the present ones: removed keys take room, too, until the
+    map is written in full.
+
+    Args:
+        size: the bytes of its keys.
+        count: how many keys these are.
+        capacity: how many entries there is room for.
+    """
+    length = size / count if count else _KEY_LENGTH
+    return max(size, int(1.25 * length * capacity))
 
 
 def _kind_of(numpy: Any, integers: Any) -> int:

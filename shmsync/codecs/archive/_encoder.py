@@ -15,7 +15,7 @@ from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index, _keys
-from shmsync.codecs.archive._array_map import ArrayMap, RoomyMap, deduplicated, with_room
+from shmsync.codecs.archive._array_map import ArrayMap, RoomyMap, deduplicated, room_for_keys, with_room
 from shmsync.codecs.archive._hash_index import HashedKeys, HashTable
 from shmsync.codecs.archive._packed_keys import PackedKeys, packed
 from shmsync.codecs.archive._partition import ValueKind, has_cycle, partition
@@ -296,15 +296,32 @@ class Encoder:
     def _roomy_map(self, given: RoomyMap) -> int:
         """Write a map with room for more entries: after the keys, after the values, and after the links."""
         rows, capacity, count = given.rows, given.capacity, len(given.keys)
-        keys = self._numbers(given.key_kind, given.keys, capacity=capacity)
+        keys, hashed = self._roomy_keys(given)
         if given.value_kind is None:
             values = self._uniform_arrays(count, rows.dtype, rows.shape[1:], [rows], capacity=capacity)
         else:
             values = self._numbers(given.value_kind, rows, capacity=capacity)
         offsets = self._offsets([given.keys])
-        table = self._table(_hash_index.build(HashedKeys(given.keys, given.keys, are_integers=True), capacity))
+        table = self._table(_hash_index.build(hashed, capacity))
         self._room(f.LINK_SIZE * (capacity - count))
         return self._header(f.MAP, 1, offsets, keys, values, *table, capacity)
+
+    def _roomy_keys(self, given: RoomyMap) -> tuple[int, HashedKeys]:
+        kind, keys, capacity = given.key_kind, given.keys, given.capacity
+        if kind in f.NUMBERS:
+            return self._numbers(kind, keys, capacity=capacity), HashedKeys(keys, keys, are_integers=True)
+        data = keys.data if isinstance(keys, PackedKeys) else b"".join(keys)
+        ends = keys.offsets[1:] if isinstance(keys, PackedKeys) else list(accumulate(map(len, keys)))
+        numpy = _numpy.require_numpy()
+        spans = numpy.zeros((len(keys), 2), numpy.uint64)
+        spans[:, 1] = ends
+        spans[1:, 0] = ends[:-1]
+        at = self._add(_bytes_of(spans))
+        self._room(2 * f.WORD * (capacity - len(keys)))
+        room = room_for_keys(len(data), len(keys), capacity)
+        start = self._add(data)
+        self._room(room - len(data))
+        return self._header(kind, len(keys), at, start, len(data), room), HashedKeys(keys, data)
 
     def _array_map_keys(self, keys: Any) -> tuple[int, HashedKeys]:
         if isinstance(keys, PackedKeys):

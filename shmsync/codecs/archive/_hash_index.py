@@ -86,7 +86,7 @@ def build(hashed: HashedKeys, capacity: int = 0) -> HashTable:
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
         prime = bucket_count(hashed.content, max(count, capacity), attempt)
-        table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
+        table, longest_chain = _chain(bucket_indices(hashed, prime, numpy), prime, numpy)
         if shortest is None or longest_chain < shortest:
             best, shortest = table, longest_chain
         if longest_chain <= MAX_CHAIN:
@@ -100,7 +100,7 @@ def bucket_count(content: Any, count: int, attempt: int = 0) -> int:
     return _prime_from(count + count // 2 + xxh3_64_intdigest(content, attempt) % (count // 2 + 1))
 
 
-def _bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
+def bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
     """Return the bucket of each key."""
     if numpy is not None and hashed.are_integers:
         return numpy.asarray(hashed.keys) % prime
@@ -290,6 +290,43 @@ class BinaryKeyIndex(_Chains):
             end = length * link if offsets is None else offsets[link]
             start = end - length if offsets is None else offsets[link - 1]
             if self._data[start:end] == encoded:
+                return link - 1
+            link = self._next(link)
+        return -1
+
+
+class BinaryViewIndex(_Chains):
+    """Looks up keys among strings, or among bytes, that are at any place in a buffer.
+
+    Args:
+        buckets: the number of buckets.
+        table: the table.
+        keys: the keys, with `type`, `data` and `offsets`: the start and end of each.
+    """
+
+    __slots__ = ("_data", "_spans", "_type")
+
+    def __init__(self, buckets: int, table: memoryview, keys: Any) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._type: Any = keys.type
+        self._data = keys.data
+        self._spans = keys.offsets
+
+    def find(self, key: Any) -> int:
+        """Return the entry of a key; -1 if the map does not contain it."""
+        if type(key) is not self._type:
+            key = plain_key(key)
+            if type(key) is not self._type:
+                return -1
+        try:
+            encoded: bytes = key.encode() if self._type is str else key
+        except UnicodeEncodeError:  # a lone surrogate, which the writer rejects
+            return -1
+        link: int = self._heads[xxh3_64_intdigest(encoded, self._prime) % self._prime]
+        while link:
+            if self._data[self._spans[2 * link - 2] : self._spans[2 * link - 1]] == encoded:
                 return link - 1
             link = self._next(link)
         return -1

@@ -6,21 +6,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync.codecs._schema import Recipe
-from shmsync.codecs.archive._binary_columns import VarBinary
+from shmsync.codecs.archive._binary_columns import BinaryViews, VarBinary
 from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, as_key
 from shmsync.codecs.archive._format import (
+    BYTES_VIEW,
     INT,
     LINK_SIZE,
     MAP,
     MAX_UNHASHED,
     N_AT,
+    STR_VIEW,
     STRUCT,
     UINT,
     WORD,
     buffer_at,
     damaged,
 )
-from shmsync.codecs.archive._hash_index import BinaryKeyIndex, IntegerKeyIndex, KeyIndex
+from shmsync.codecs.archive._hash_index import BinaryKeyIndex, BinaryViewIndex, IntegerKeyIndex, KeyIndex
 from shmsync.codecs.archive._nested_columns import Arrays
 from shmsync.codecs.archive._views import ArchivedMap
 
@@ -74,13 +76,18 @@ class _SmallKeyIndex:
         return self._indices.get(key, -1)
 
 
+_SIZE_OF_KEY = {INT: WORD, UINT: WORD, STR_VIEW: 2 * WORD, BYTES_VIEW: 2 * WORD}
+"""Kinds of the keys of maps with a capacity, and the size of a key or of its span in bytes."""
+
+
 class Room(NamedTuple):
     """A map with a capacity, with the room for further entries.
 
     Attributes:
         key_column: its keys.
         value_column: its values.
-        keys: the bytes of the keys.
+        keys: the bytes of the keys, or of their spans.
+        key_data: the bytes that the spans refer to.
         rows: the bytes of the values.
         table: the bytes of the hash table.
         buckets: number of buckets.
@@ -90,6 +97,7 @@ class Room(NamedTuple):
     key_column: Column
     value_column: Numbers | Arrays
     keys: memoryview
+    key_data: memoryview
     rows: memoryview
     table: memoryview
     buckets: int
@@ -133,7 +141,8 @@ class Maps(Column):
         """
         keys, values = self._columns()
         _, _, _, table, buckets, capacity = self.header.words
-        if not buckets or not isinstance(values, (Numbers, Arrays)) or keys.header.kind not in {INT, UINT}:
+        key_size = _SIZE_OF_KEY.get(keys.header.kind)
+        if not buckets or not isinstance(values, (Numbers, Arrays)) or key_size is None:
             raise damaged(
                 f"a map with room for {capacity} entries has {buckets} buckets, or keys or values of a wrong kind"
             )
@@ -141,12 +150,21 @@ class Maps(Column):
         return Room(
             keys,
             values,
-            buffer_at(self.archive, keys.header, keys.header.words[0], WORD * capacity),
+            buffer_at(self.archive, keys.header, keys.header.words[0], key_size * capacity),
+            self._key_data(keys),
             buffer_at(self.archive, values.header, at, size * capacity),
             buffer_at(self.archive, self.header, table, table_size(buckets, capacity)),
             buckets,
             capacity,
         )
+
+    def _key_data(self, keys: Column) -> memoryview:
+        _, data, size, room, *_ = keys.header.words
+        if not isinstance(keys, BinaryViews):
+            return memoryview(b"")
+        if size > room:
+            raise damaged(f"keys have {size} bytes in a room of {room}")
+        return buffer_at(self.archive, keys.header, data, room)
 
     def count_spans(self) -> tuple[int, int, int]:
         """Return the offsets of the words that contain the number of entries of a map with a capacity."""
@@ -229,6 +247,8 @@ def table_size(buckets: int, entries: int) -> int:
 
 def _index_type(keys: Column) -> Any:
     """Return the class that looks up keys of this column."""
+    if isinstance(keys, BinaryViews):
+        return BinaryViewIndex
     if isinstance(keys, VarBinary):
         return BinaryKeyIndex
     return IntegerKeyIndex if keys.header.kind in {INT, UINT} else KeyIndex

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _numpy
@@ -10,7 +9,7 @@ from shmsync.codecs.archive import _hash_index
 from shmsync.codecs.archive._array_map import ArrayMap
 from shmsync.codecs.archive._chain_edit import chains_of, write_chains
 from shmsync.codecs.archive._format import LINK_SIZE, MAX_ENTRIES, damaged
-from shmsync.codecs.archive._mutable_keys import Part
+from shmsync.codecs.archive._mutable_keys import U64, Part
 from shmsync.codecs.archive._rows import row_fits, rows_fit
 from shmsync.errors import EntityWriteError
 
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
     from shmsync.codecs.archive._mutable_keys import MutableKeys
 
 LINKS = f"u{LINK_SIZE}"
-_U64 = struct.Struct("=Q")
 
 
 class MutableArrayMap(ArrayMap):
     """A map with a capacity: at first in the memory of a draft, in memory of its own after it was given more capacity.
 
     A chain of the hash table that would become too long moves the map to memory of its own, too, with another number of
-    buckets: so the readers' lookups stay short, whatever keys are added.
+    buckets: so the readers' lookups stay short, whatever keys are added. So do strings that there is no room for.
 
     Args:
         memory: the memory of the draft.
@@ -234,6 +232,7 @@ class MutableArrayMap(ArrayMap):
 
     def finish(self) -> None:
         """Write the number of entries if it has changed: once, and not with each key."""
+        self._keys.finish()
         if self._count != self._old_count:
             for at in self._count_at or ():
-                self._memory.write(at, _U64.pack(self._count))
+                self._memory.write(at, U64.pack(self._count))

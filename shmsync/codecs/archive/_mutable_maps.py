@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 from shmsync.codecs import _numpy
 from shmsync.codecs.archive._array_map import ArrayMap, with_room
 from shmsync.codecs.archive._columns import Numbers
-from shmsync.codecs.archive._format import NUMBERS, damaged
-from shmsync.codecs.archive._mutable_keys import IntegerKeys, Part
+from shmsync.codecs.archive._format import NUMBERS, USED_AT, damaged
+from shmsync.codecs.archive._mutable_keys import IntegerKeys, Part, TextKeys
 from shmsync.codecs.archive._mutable_map import LINKS, MutableArrayMap
 from shmsync.codecs.archive._rows import rows_of_map
 
 if TYPE_CHECKING:
     from shmsync.codecs._draft_memory import DraftMemory
+    from shmsync.codecs.archive._array_map import RoomyMap
     from shmsync.codecs.archive._map_columns import Maps, Room
+    from shmsync.codecs.archive._mutable_keys import MutableKeys
     from shmsync.codecs.archive._views import ArchivedMap
 
 
@@ -49,13 +51,26 @@ def _in_place(memory: DraftMemory, maps: Maps) -> MutableArrayMap:
         EntityReadError: it is damaged.
     """
     numpy, room = _numpy.require_numpy(), maps.room()
-    keys = IntegerKeys(Part(memory, numpy.frombuffer(room.keys, NUMBERS[room.key_column.header.kind]), is_own=False))
+    keys = _keys_in(numpy, memory, room)
     rows = Part(memory, _rows_in(numpy, room), is_own=False)
     is_numbers = isinstance(room.value_column, Numbers)
     result = MutableArrayMap(memory, keys, rows, room.key_column.header.n, is_numbers=is_numbers)
     table = Part(memory, numpy.frombuffer(room.table, LINKS), is_own=False)
     result.use(table, room.buckets, maps.count_spans())
     return result
+
+
+def _keys_in(numpy: Any, memory: DraftMemory, room: Room) -> MutableKeys:
+    header = room.key_column.header
+    if header.kind in NUMBERS:
+        return IntegerKeys(Part(memory, numpy.frombuffer(room.keys, NUMBERS[header.kind]), is_own=False))
+    spans = numpy.frombuffer(room.keys, numpy.uint64).reshape(room.capacity, 2)
+    used = header.words[2]
+    if len(room.key_data):
+        data = Part(memory, numpy.frombuffer(room.key_data, numpy.uint8), is_own=False)
+    else:
+        data = Part(memory, numpy.empty(0, numpy.uint8), is_own=True)
+    return TextKeys(memory, Part(memory, spans, is_own=False), data, used, header.kind, header.offset + USED_AT)
 
 
 def _rows_in(numpy: Any, room: Room) -> Any:
@@ -78,8 +93,14 @@ def map_of(memory: DraftMemory, archived: ArchivedMap) -> MutableArrayMap | None
     given = with_room(ArrayMap(list(archived), values, capacity=max(count, 1)))
     if given is None:
         return None
-    keys = IntegerKeys(Part(memory, given.keys, is_own=True))
+    keys = _own_keys(memory, given)
     rows = Part(memory, given.rows, is_own=True).extended(count, given.capacity)
     result = MutableArrayMap(memory, keys, rows, count, is_numbers=given.value_kind is not None)
     result.build()
     return result
+
+
+def _own_keys(memory: DraftMemory, given: RoomyMap) -> MutableKeys:
+    if given.key_kind in NUMBERS:
+        return IntegerKeys(Part(memory, given.keys, is_own=True))
+    return TextKeys.of(memory, given.keys, given.key_kind, given.capacity)
