@@ -22,9 +22,13 @@ from shmsync import (
     Writer,
     unarchive,
 )
-from shmsync.codecs import archive
+from shmsync.codecs import _numpy, archive
+from shmsync.codecs._changes import Changes as Recorded
+from shmsync.codecs._draft_memory import DraftMemory
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index
+from shmsync.codecs.archive._mutable_map import MutableArrayMap
+from shmsync.codecs.archive._mutable_maps import MutableMaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -681,3 +685,90 @@ def test_a_damaged_number_of_entries(case: str, change: Any) -> None:
     for use in (archive.check, archive.decode_plain, lambda view: archive.decode(view)[7]):
         with pytest.raises(EntityReadError, match="room for 2000|elements|cannot belong" if case else ""):
             use(view)
+
+
+def opened(payload: bytearray) -> MutableArrayMap:
+    """Open a payload that is a map as an update does."""
+    memory = DraftMemory(memoryview(payload), Recorded())
+    found = archive.decode_to_update(memory.readable, MutableMaps(memory))
+    assert isinstance(found, MutableArrayMap)
+    return found
+
+
+TEXT_KEYS = [f"key {number}" for number in range(COUNT)]
+USES: dict[str, Callable[[MutableArrayMap], Any]] = {
+    "find": lambda found: [found[key] for key in found],
+    "assign": lambda found: found.assign_many(found.keys, found.values),
+    "append": lambda found: found.assign_many(
+        np.arange(5000) * 11 + 3 if _numpy.is_array(found.keys) else [f"new {n}" for n in range(5000)],
+        np.zeros((5000, ROW)),
+    ),
+    "remove": lambda found: found.remove(list(found)[:900]),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("link", [COUNT + 5, 9_000, (1 << 32) - 1])
+@pytest.mark.parametrize("keys", [np.arange(COUNT) * 7, TEXT_KEYS], ids=["int", "text"])
+def test_links_beyond_the_map_in_an_update(keys: Any, link: int, use: Callable[[Any], Any]) -> None:
+    payload = bytearray(bytes(archive.encode(ArrayMap(keys, np.zeros((COUNT, ROW)), capacity=8000))))
+    _, _, _, at, buckets, _ = map_header(payload)
+    np.frombuffer(payload, np.uint32, buckets, at)[:] = link
+    with pytest.raises((EntityReadError, KeyError)):  # a chain that ends beyond its room may end a search, too
+        use(opened(payload))
+    for check in (archive.check, lambda view: archive.decode(view)[keys[5]]):
+        with pytest.raises((EntityReadError, KeyError)):
+            check(memoryview(payload).toreadonly())
+
+
+@pytest.mark.parametrize("keys", [np.arange(COUNT) * 7, TEXT_KEYS], ids=["int", "text"])
+def test_cycles_in_an_update(keys: Any) -> None:
+    payload = bytearray(bytes(archive.encode(ArrayMap(keys, np.zeros((COUNT, ROW)), capacity=8000))))
+    _, _, _, at, buckets, capacity = map_header(payload)
+    np.frombuffer(payload, np.uint32, buckets, at)[:] = COUNT
+    np.frombuffer(payload, np.uint32, capacity, at + 4 * buckets)[:] = COUNT
+    for use in USES.values():
+        with pytest.raises(EntityReadError, match="cycle"):
+            use(opened(payload))
+
+
+@pytest.mark.parametrize("word", [8, 16 + 8 * 3, 32])
+def test_damaged_texts(word: int) -> None:
+    """More keys, less room, or more bytes in use than there are."""
+    payload = bytearray(bytes(archive.encode(ArrayMap(TEXT_KEYS, np.zeros((COUNT, ROW)), capacity=2000))))
+    keys = map_header(payload)[1]
+    payload[keys + word : keys + word + 8] = np.uint64(1500 if word == 8 else 5 if word > 32 else 1 << 20).tobytes()
+    with pytest.raises(EntityReadError):
+        opened(payload)
+    with pytest.raises(EntityReadError):
+        archive.check(memoryview(payload).toreadonly())
+
+
+def test_damaged_spans() -> None:
+    for start, end in ((0, 1 << 40), (50, 3), (1 << 63, (1 << 64) - 1)):
+        payload = bytearray(bytes(archive.encode(ArrayMap(TEXT_KEYS, np.zeros((COUNT, ROW)), capacity=2000))))
+        at = f.HEADER.unpack_from(payload, map_header(payload)[1])[3]
+        spans = np.frombuffer(payload, np.uint64, 2 * COUNT, at).reshape(COUNT, 2)
+        spans[17] = start, end
+        with pytest.raises(EntityReadError, match="bytes of the keys"):
+            list(opened(payload))
+        with pytest.raises(KeyError):
+            opened(payload).remove([TEXT_KEYS[17]])
+        view = memoryview(payload).toreadonly()
+        for use in (archive.check, archive.decode_plain, lambda view: list(archive.decode(view))):
+            with pytest.raises(EntityReadError, match="spans bytes"):
+                use(view)
+        assert TEXT_KEYS[17] not in archive.decode(view)
+
+
+def test_room_that_is_not_there() -> None:
+    for case in (table(capacity=2000)[0], ArrayMap(TEXT_KEYS, np.zeros(COUNT), capacity=2000)):
+        payload = bytearray(bytes(archive.encode(case)))
+        words = map_header(payload)
+        (at,) = [at for at in range(0, len(payload) - 64, 8) if f.HEADER.unpack_from(payload, at)[3:] == words]
+        payload[at + 56 : at + 64] = np.uint64(1 << 20).tobytes()
+        with pytest.raises(EntityReadError, match="cannot belong"):
+            opened(payload)
+        with pytest.raises(EntityReadError, match="cannot belong"):
+            archive.check(memoryview(payload).toreadonly())
+        assert len(archive.decode(memoryview(payload).toreadonly())) == COUNT

@@ -118,15 +118,22 @@ class MutableArrayMap(ArrayMap):
 
     def _find(self, key: Any) -> int:
         """Return the entry of a key; -1 if the map does not contain it."""
-        entry = self._keys.find(key)
+        try:
+            entry = self._keys.find(key)
+        except IndexError:
+            entry = self._count
         if entry >= self._count:
             raise damaged("a hash table has a link beyond its map")
         return entry
 
     def _find_many(self, keys: Any) -> Any:
         """Return the entries of keys; -1 for those that the map does not contain."""
-        entries = self._keys.find_many(keys)
-        if len(entries) and entries.max() >= self._count:
+        try:
+            entries = self._keys.find_many(keys)
+            is_beyond = len(entries) and entries.max() >= self._count
+        except IndexError:
+            is_beyond = True
+        if is_beyond:
             raise damaged("a hash table has a link beyond its map")
         return entries
 
