@@ -44,15 +44,13 @@ class Part:
         Raises:
             ClosedError: the block of the update has ended.
         """
-        memory, array = self._memory, self.array
-        memory.payload  # noqa: B018 - raises outside the block
+        array = self.array
         if not self._is_own:
-            size = array.strides[0]
+            array, size = self._memory.writable(array, self._offset), array.strides[0]
             if isinstance(rows, slice):
-                memory.changes.add(self._offset + size * rows.start, self._offset + size * rows.stop)
+                self._memory.changes.add(self._offset + size * rows.start, self._offset + size * rows.stop)
             else:
-                memory.changes.add_rows(self._offset, size, rows)
-            array = memory.writable(array, self._offset)
+                self._memory.changes.add_rows(self._offset, size, rows)
         array[rows] = values
 
     def extended(self, count: int, capacity: int) -> Part:

@@ -149,7 +149,7 @@ class MutableArrayMap(ArrayMap):
             self._rows.write(slice(entry, entry + 1), value)
             return True
         key = _numpy.to_python_scalar(key)
-        keys = None if isinstance(key, bool) else self._keys.checked([key])
+        keys = self._keys.checked([key])
         if keys is None:
             return False
         self._append(keys, _numpy.require_numpy().asarray(value, rows.dtype)[None])
