@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from contextlib import closing
@@ -383,6 +384,38 @@ def test_the_order(writer: Writer[Any], name: str) -> None:
     assert list(checked(name)) == [5, 2, 9, 1, 8]
     with Reader(name) as reader:
         assert repr(reader.get()).startswith("<ArchivedMap of 5 items")
+
+
+@pytest.mark.parametrize("keys", KEYS.values(), ids=KEYS)
+def test_lookups_are_those_of_a_map_without_a_capacity(keys: Any) -> None:
+    keys = keys[:200]
+    payloads = [bytes(archive.encode(ArrayMap(keys, np.arange(200), capacity=each))) for each in (None, 200, 900)]
+    maps = [archive.decode(memoryview(payload).toreadonly()) for payload in payloads]
+    given_keys = [
+        *keys,
+        *keys.tolist(),
+        5,
+        5.0,
+        np.int8(5),
+        True,
+        None,
+        "",
+        b"",
+        "\ud800",
+        b"5",
+        ("a",),
+        memoryview(b"5"),
+    ]
+    for key in given_keys:
+        found = [(each.get(key), key in each) for each in maps]
+        assert found[0] == found[1] == found[2]
+        with contextlib.suppress(KeyError):
+            assert maps[1][key] == found[0][0]
+    for each in maps:
+        assert dict(each) == each == dict(zip(keys.tolist(), range(200), strict=True))
+        assert list(reversed(each)) == keys.tolist()[::-1]
+        with pytest.raises(TypeError, match="unhashable"):
+            each.get([])
 
 
 def test_missing_keys(writer: Writer[Any], name: str) -> None:

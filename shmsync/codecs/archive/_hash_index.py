@@ -1,9 +1,11 @@
-"""The hash table of an archived map: built once by the writer, and read in place by every reader.
+"""The hash table of an archived map: built by the writer, and read in place by every reader.
 
 Separate chaining over a prime number of buckets. Integer keys are their own hash: `key % prime` is a single operation
 in Python and a vectorized one in NumPy, and runs of consecutive ids, the most common integer keys, fall into distinct
 buckets. Chaining rather than probing, because runs may overlap modulo the prime: with chaining, a lookup passes only
 the few keys that share its bucket; with probing, it would pass whole runs.
+
+Updates change the chains of a map with a capacity: see `_chain_edit`.
 
 The primes that are tried depend on the keys themselves, because keys chosen to collide under one prime do not collide
 under another.
