@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -309,6 +311,35 @@ def test_one_key(writer: Writer[Any]) -> None:
             del draft[7 * turn]
         assert draft.result is not None
         assert turn == 0 or draft.result.copied < 800
+
+
+def test_many_integer_keys_take_no_steps_of_python_each(writer: Writer[Any]) -> None:
+    def calls(change: Callable[[Any], Any]) -> int:
+        count = 0
+
+        def count_calls(*_: Any) -> None:
+            nonlocal count
+            count += 1
+
+        with writer.update() as draft:
+            part = draft.value
+            sys.setprofile(count_calls)
+            try:
+                change(part)
+            finally:
+                sys.setprofile(None)
+        return count
+
+    writer.write(table(100, capacity=100_000)[0])
+    rng = np.random.default_rng(1)
+    few, many = rng.integers(0, 1 << 60, 500), rng.integers(0, 1 << 60, 50_000)
+    for change in (
+        lambda part, keys: part.update(keys, np.zeros((len(keys), ROW))),  # new keys
+        lambda part, keys: part.update(keys, np.ones((len(keys), ROW))),  # old ones
+        lambda part, keys: part.remove(keys),
+    ):
+        found = [calls(partial(change, keys=keys)) for keys in (few, many)]
+        assert found[1] < found[0] + 300
 
 
 def test_without_changes_of_keys_nothing_else_is_written(writer: Writer[Any]) -> None:

@@ -177,12 +177,12 @@ class MutableArrayMap(ArrayMap):
             self.reserve(max(total, min(2 * self.capacity, MAX_ENTRIES)))
         elif not self._keys.have_room(keys):
             self.reserve(self.capacity)
-        self._keys.append(count, keys)
-        self._rows.write(slice(count, total), rows)
-        self._count = total
         numpy, buckets = _numpy.require_numpy(), self._keys.buckets_of(keys)
         chains = chains_of(self._table.array, self._buckets, _numpy.distinct(buckets), count)
         chains = chains.with_entries(buckets, numpy.arange(count, total))
+        self._keys.append(count, keys)
+        self._rows.write(slice(count, total), rows)
+        self._count = total  # only now: a damaged table is noticed before anything is changed
         if chains.longest() > _hash_index.MAX_CHAIN and not self.is_own:
             self.reserve(self.capacity)
         else:
@@ -232,8 +232,8 @@ class MutableArrayMap(ArrayMap):
             raise EntityWriteError(
                 f'cannot publish a map of {capacity} entries: codec="archive" supports at most {MAX_ENTRIES}; split it'
             )
-        self._keys = self._keys.extended(self._count, capacity)
-        self._rows = self._rows.extended(self._count, capacity)
+        keys, rows = self._keys.extended(self._count, capacity), self._rows.extended(self._count, capacity)
+        self._keys, self._rows = keys, rows  # both or, without memory, neither
         self._count_at = None
         self.build()
 
