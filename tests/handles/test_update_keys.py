@@ -201,7 +201,7 @@ STEPS = st.lists(st.sampled_from([*OFTEN, *OFTEN, "grow", "clear", "reserve"]), 
 
 @pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])
 @pytest.mark.parametrize(("keys", "values"), [(keys, values) for keys in KEYS for values in VALUES])
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(st.data())
 def test_random_changes(reuse_memory: bool, keys: str, values: str, data: st.DataObject) -> None:  # noqa: FBT001
     """Each update follows one that was given up half-way; versions that readers hold stay as they are."""
