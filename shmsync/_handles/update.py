@@ -145,6 +145,10 @@ class Update:
         """Assign to many keys of a value that is a map: see `DraftMap.update`."""
         self.value.update(*args, **named)
 
+    def remove(self, keys: Any) -> None:
+        """Remove many keys from a value that is a map: see `DraftMap.remove`."""
+        self.value.remove(keys)
+
     def add(self, rows: Any, amount: Any) -> None:
         """Add to rows of a value that is an array: see `DraftArray.add`."""
         self.value.add(rows, amount)

@@ -5,26 +5,30 @@ and recorded. *Structural*: a new key, another shape, a string: the plain parts 
 the block ends, and then encoded again. If that moves no array, only the plain parts are written; otherwise the whole
 value is written in full, with the same result.
 
-A value in an archive is not made of Python objects. Its first structural change makes plain objects of all of it.
+A value in an archive is not made of Python objects. Its first structural change makes plain objects of all of it,
+except of its maps that have a capacity: these stay arrays, in which keys are added and removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shmsync._util import arguments
 from shmsync.codecs import _numpy, archive, msgpack, raw
 from shmsync.codecs._draft_memory import DraftMemory
+from shmsync.codecs._draft_parts import DraftBuffer, DraftList, DraftMap, copied
 from shmsync.codecs._registry import name_of
 from shmsync.codecs.archive import ArchivedList, ArchivedMap, unarchive
+from shmsync.codecs.archive._format import MAX_ENTRIES
+from shmsync.codecs.archive._mutable_map import MutableArrayMap
+from shmsync.codecs.archive._mutable_maps import MutableMaps, map_of
 from shmsync.codecs.archive._rows import rows_of_map
 from shmsync.codecs.msgpack import ExtendedPayload
 from shmsync.errors import EntityWriteError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shmsync.codecs._changes import Changes
     from shmsync.codecs._gather import Payload
 
@@ -37,11 +41,13 @@ class Draft:
     Args:
         memory: the memory of the draft.
         value: the decoded value: containers of its own, arrays read-only on the memory.
+        maps: the maps with a capacity in it.
     """
 
-    def __init__(self, memory: DraftMemory, value: Any) -> None:
+    def __init__(self, memory: DraftMemory, value: Any, maps: MutableMaps) -> None:
         self.memory = memory
         self._value = value
+        self._maps = maps
         self._is_restructured = False
 
     @property
@@ -57,7 +63,7 @@ class Draft:
             return  # `draft.value += ...`: changed already
         if isinstance(value, (DraftMap, DraftList)):
             raise EntityWriteError("cannot assign a part of a draft to the whole; assign a copy of it, as dict(...)")
-        self._value = _copied(value)
+        self._value = copied(value)
         self._is_restructured = True
 
     def buffer(self) -> DraftBuffer:
@@ -84,7 +90,13 @@ class Draft:
         Raises:
             EntityWriteError: the value cannot be encoded.
         """
+        maps = self._maps.opened.values()
+        if any(each.is_own for each in maps) and not self._is_restructured:  # there was no room
+            self._value = _own(unarchive(self._value))
+            self._is_restructured = True
         if not self._is_restructured:
+            for each in maps:
+                each.finish()
             return None
         payload = encode(self._value)
         if self.memory.write_in_place(payload):
@@ -105,8 +117,19 @@ class Draft:
         if isinstance(part, (ArchivedMap, ArchivedList)):
             self._value = _own(unarchive(self._value))
             part = self.at(path)
+        if isinstance(part, MutableArrayMap):
+            return self._put(path, part.plain())
         self._is_restructured = True
         return part
+
+    def _put(self, path: Path, value: Any) -> Any:
+        """Put a value at the place of the part at a path."""
+        if path:
+            self.plain_at(path[:-1])[path[-1]] = value
+        else:
+            self._value = value
+        self._is_restructured = True
+        return value
 
     def draft_of(self, path: Path) -> Any:
         """Return what the caller gets of the part at a path: a draft of it, or a plain value."""
@@ -116,7 +139,7 @@ class Draft:
             return self.draft_of_array(part)
         if part is self.memory.readable:
             return DraftBuffer(self.memory)
-        if isinstance(part, (dict, ArchivedMap)):
+        if isinstance(part, (dict, ArchivedMap, MutableArrayMap)):
             return DraftMap(self, path)
         return DraftList(self, path) if isinstance(part, (list, ArchivedList)) else part
 
@@ -135,12 +158,61 @@ class Draft:
                 f"cannot assign a part of a draft to {key!r}; assign a copy of it, such as dict(...)"
             )
         container = self.at(path)
-        if not self._assign_in_place(container, key, value):
-            self.plain_at(path)[key] = _copied(value)
+        assign = (
+            container.assign if isinstance(container, MutableArrayMap) else partial(self._assign_in_place, container)
+        )
+        if not assign(key, value):
+            self.plain_at(path)[key] = copied(value)
 
     def _is_part(self, value: Any, path: Path) -> bool:
         """Return whether a value is the draft of the part at a path."""
         return isinstance(value, (DraftMap, DraftList)) and value._draft is self and value._path == path
+
+    def assign_many(self, path: Path, keys: Any, rows: Any) -> bool:
+        """Assign to many keys of the map at a path; return whether its memory can hold them."""
+        part = self.at(path)
+        if isinstance(part, MutableArrayMap):
+            return part.assign_many(keys, rows)
+        found = rows_of_map(part) if isinstance(part, ArchivedMap) else None
+        return found is not None and found.assign_many(self.memory, keys, rows)
+
+    def remove(self, path: Path, keys: Any) -> None:
+        """Remove keys from the map at a path.
+
+        Raises:
+            KeyError: the map does not contain one of them. None is removed.
+        """
+        part = self.at(path)
+        if isinstance(part, MutableArrayMap):
+            part.remove(keys)
+            return
+        listed = dict.fromkeys(keys.tolist() if _numpy.is_array(keys) else keys)
+        for key in listed:
+            if key not in part:
+                raise KeyError(key)
+        for key in listed:
+            del self.plain_at(path)[key]
+
+    def reserve(self, path: Path, capacity: int) -> None:
+        """Give the map at a path room for so many entries.
+
+        Raises:
+            EntityWriteError: it cannot have any.
+            InvalidArgumentError: the capacity is not an int, or is less than the number of entries.
+        """
+        part = self.at(path)
+        arguments.integer(capacity, "capacity", len(part), MAX_ENTRIES)
+        if not isinstance(part, MutableArrayMap):
+            given = map_of(self.memory, part) if isinstance(part, ArchivedMap) else None
+            if given is None:
+                raise EntityWriteError(
+                    "cannot give room to this map: it must be in an archive, with keys that are integers, strings or "
+                    "bytes, and values that are numbers or arrays of one shape; assign an ArrayMap with a capacity "
+                    "in its place"
+                )
+            part = self._put(path, given)
+        if capacity > part.capacity:
+            part.reserve(capacity)
 
     def _assign_in_place(self, container: Any, key: Any, value: Any) -> bool:
         if isinstance(container, ArchivedMap):
@@ -180,7 +252,10 @@ def draft_in(update: OpenUpdate) -> Draft:
         EntityReadError: the newest value is damaged.
     """
     memory = DraftMemory(update.payload(), update.changes)
-    return Draft(memory, _DECODE[update.codec](memory.readable))
+    maps = MutableMaps(memory)
+    if update.codec == archive.ID and _numpy.numpy_if_installed() is not None:
+        return Draft(memory, archive.decode_to_update(memory.readable, maps), maps)
+    return Draft(memory, _DECODE[update.codec](memory.readable), maps)
 
 
 def _decode_msgpack(payload: memoryview, *, extended: bool = False) -> Any:
@@ -205,139 +280,6 @@ class OpenUpdate(Protocol):
         """Return a writable view of the payload."""
 
 
-class DraftBuffer:
-    """The bytes of a raw value: slices are read as read-only memoryviews, and assigned from bytes of the same size.
-
-    Args:
-        memory: the memory of the draft.
-    """
-
-    __slots__ = ("_memory",)
-
-    def __init__(self, memory: DraftMemory) -> None:
-        self._memory = memory
-
-    def __len__(self) -> int:
-        return len(self._memory.readable)
-
-    def __getitem__(self, key: Any) -> Any:
-        self._memory.payload  # noqa: B018 - raises outside the block
-        return self._memory.readable[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        selected = range(len(self))[key]
-        if isinstance(selected, int):
-            self._memory.write(selected, bytes((value,)))
-            return
-        content = memoryview(value).cast("B")
-        if selected.step != 1 or len(content) != len(selected):
-            raise EntityWriteError(
-                f"cannot assign {len(content)} bytes to {len(selected)} bytes with step {selected.step}: the size of a "
-                "raw value does not change, and the step is 1"
-            )
-        self._memory.write(selected.start, content)
-
-    def __repr__(self) -> str:
-        return f"<DraftBuffer of {len(self):,} bytes>"
-
-
-class DraftMap(MutableMapping[Any, Any]):
-    """A map of the next version.
-
-    Args:
-        draft: the whole value.
-        path: the keys that lead to the map.
-    """
-
-    __slots__ = ("_draft", "_path")
-
-    def __init__(self, draft: Draft, path: Path) -> None:
-        self._draft = draft
-        self._path = path
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._draft.draft_of((*self._path, key))
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._draft.assign(self._path, key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        self._draft.at((*self._path, key))  # raises for a key that is missing, before a structural change
-        del self._draft.plain_at(self._path)[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._draft.at(self._path))
-
-    def __len__(self) -> int:
-        return len(self._draft.at(self._path))
-
-    def update(self, keys: Any = (), rows: Any = None, /, **named: Any) -> None:
-        """Assign to many keys: `update(keys, rows)` at NumPy's speed, or as a dict does.
-
-        Args:
-            keys: an array or a list of keys that the map contains; or a mapping.
-            rows: an array with one row for each key. If a key repeats, its last row counts.
-            named: further keys.
-
-        Raises:
-            EntityWriteError: the numbers of keys and rows differ.
-        """
-        if rows is None:
-            super().update(keys, **named)
-            return
-        if len(keys) != len(rows):
-            raise EntityWriteError(f"as many rows as keys are needed, not {len(rows)} rows for {len(keys)} keys")
-        part = self._draft.at(self._path)
-        found = rows_of_map(part) if isinstance(part, ArchivedMap) else None
-        if found is None or not found.assign_many(self._draft.memory, keys, rows):
-            for key, row in zip(keys.tolist() if _numpy.is_array(keys) else keys, rows, strict=True):
-                self[key] = row
-        super().update(named)
-
-    def __repr__(self) -> str:
-        return f"<DraftMap of {len(self):,} items>"
-
-
-class DraftList(MutableSequence[Any]):
-    """A list of the next version.
-
-    Args:
-        draft: the whole value.
-        path: the keys that lead to the list.
-    """
-
-    __slots__ = ("_draft", "_path")
-
-    def __init__(self, draft: Draft, path: Path) -> None:
-        self._draft = draft
-        self._path = path
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        return self._draft.draft_of((*self._path, index))
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(index, slice):
-            self._draft.plain_at(self._path)[index] = _copied(value)
-        else:
-            self._draft.at((*self._path, index))
-            self._draft.assign(self._path, index, value)
-
-    def __delitem__(self, index: Any) -> None:
-        del self._draft.plain_at(self._path)[index]
-
-    def __len__(self) -> int:
-        return len(self._draft.at(self._path))
-
-    def insert(self, index: int, value: Any) -> None:
-        """Insert an element."""
-        self._draft.plain_at(self._path).insert(index, _copied(value))
-
-    def __repr__(self) -> str:
-        return f"<DraftList of {len(self):,} elements>"
-
-
 def _is_same(one: Any, other: Any) -> bool:
     """Return whether two arrays have the same elements in memory."""
     if not _numpy.is_array(one):
@@ -349,11 +291,6 @@ def _is_same(one: Any, other: Any) -> bool:
 def _of_kind(payload: Payload, content: bytes) -> Payload:
     """Return bytes as a payload with the codec number of another one."""
     return type(payload).of(content) if isinstance(payload, ExtendedPayload) else content
-
-
-def _copied(value: Any) -> Any:
-    """Return an array as a copy, which the caller cannot change afterwards."""
-    return value.copy() if _numpy.is_array(value) else value
 
 
 def _own(value: Any) -> Any:

@@ -66,6 +66,15 @@ def test_get_of_arrays(name: str) -> None:
         writer.write(ArrayMap(np.array([3, 5]), np.ones((2, 2))))
         assert run_json("get", name, "5") == [1.0, 1.0]
         assert run_json("get", name) == {"3": [1.0, 1.0], "5": [1.0, 1.0]}
+        for keys in (np.array([3, 5]), ["3", "5"]):
+            writer.write(ArrayMap(keys, np.ones((2, 2)), capacity=1000))
+            with writer.update() as draft:
+                draft[keys[0]] = np.zeros(2)
+                del draft[keys[1]]
+            assert run_json("get", name) == {"3": [0.0, 0.0]}
+            assert run_json("get", name, "3") == [0.0, 0.0]
+            assert run("get", name, "--type").out.splitlines()[0] == "ArchivedMap, 1 key"
+            assert run("get", name, "5").status == 1
         writer.unlink()
 
 

@@ -195,7 +195,7 @@ def test_adversarial_keys(numpy_from: int, monkeypatch: pytest.MonkeyPatch) -> N
     for keys in sets:
         found = archived(dict.fromkeys(keys, 1))
         assert all(key in found for key in keys)
-        assert longest_chain(found) <= _hash_index._MAX_CHAIN
+        assert longest_chain(found) <= _hash_index.MAX_CHAIN
 
 
 def vectorize_from(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,9 @@ SERIES: dict[str, Callable[[float], Version]] = {
     "text keys": lambda x: archived(ArrayMap(TEXTS, ROWS + x)),
     "ragged keys": lambda x: archived(ArrayMap(RAGGED, ROWS + x)),
     "bytes keys": lambda x: archived(ArrayMap([text.encode() for text in TEXTS], ROWS + x)),
+    "room": lambda x: archived(ArrayMap(np.arange(COUNT) * 7, ROWS + x, capacity=2 * COUNT)),
+    "room for texts": lambda x: archived(ArrayMap(RAGGED, ROWS + x, capacity=2 * COUNT)),
+    "room for numbers": lambda x: archived(ArrayMap(TEXTS, np.full(COUNT, x), capacity=2 * COUNT)),
     "mixed keys": lambda x: archived({**{(number, "x"): x for number in range(COUNT)}, None: x, 1: x}),
     "float keys": lambda x: archived({number + 0.5: x for number in range(COUNT)}),
     "scalars": lambda x: archived(ArrayMap(TEXTS, np.full(COUNT, x))),
@@ -160,6 +163,14 @@ def test_the_next_version_has_the_same_schema(kind: str) -> None:
         (archived(ArrayMap(np.arange(COUNT), ROWS)), archived(ArrayMap(np.arange(COUNT), ROWS.reshape(COUNT, 1, 2)))),
         (archived(ArrayMap(TEXTS, ROWS)), archived(ArrayMap([text.upper() for text in TEXTS], ROWS))),
         (archived(ArrayMap(RAGGED, ROWS)), archived(ArrayMap(RAGGED[::-1], ROWS))),
+        *(
+            (
+                archived(ArrayMap(keys[:50], ROWS[:50], capacity=90)),
+                archived(ArrayMap(keys[:51], ROWS[:51], capacity=90)),
+            )
+            for keys in (np.arange(COUNT), TEXTS, RAGGED)
+        ),
+        (archived(ArrayMap(RAGGED, ROWS, capacity=COUNT)), archived(ArrayMap(RAGGED[::-1], ROWS, capacity=COUNT))),
         (archived([1, 2, 3]), archived([1.0, 2.0, 3.0])),
         (archived([[1], [2, 3]]), archived([[1, 2], [3]])),
         (archived([None, True]), archived([True, None])),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from shmsync import Writer
+from shmsync import ArrayMap, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +221,11 @@ def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 
         start, end = span(word[0], word[2] // n)
         text = archive[word[1] + start : word[1] + end]
         return text.decode() if kind == 6 else text
+    if kind in {14, 15}:
+        start, end = words(archive, word[0] + 16 * i, 2)
+        assert start <= end <= word[2] <= word[3]
+        text = archive[word[1] + start : word[1] + end]
+        return text.decode() if kind == 14 else text
     if kind == 8:
         return [element(archive, word[2], number) for number in range(*span(word[0], word[1]))]
     if kind == 9:
@@ -251,8 +256,8 @@ def looked_up(archive: bytes, header: int, key: Any) -> int | None:
     (kind,) = words(archive, keys, 1, "I")
     if kind in {3, 4}:
         h = key
-    elif kind in {6, 7}:
-        h = xxh3_64_intdigest(key.encode() if kind == 6 else key, buckets)
+    elif kind in {6, 7, 14, 15}:
+        h = xxh3_64_intdigest(key.encode() if kind in {6, 14} else key, buckets)
     else:
         h = xxh3_64_intdigest(packed(key), buckets)
     (item,) = words(archive, table + 4 * (h % buckets), 1, "I")
@@ -375,6 +380,28 @@ def test_archive_with_arrays(name: str) -> None:
             assert read(name) == {"one": expected, "two": [expected, more]}
         finally:
             writer.unlink()
+
+
+@pytest.mark.parametrize("keys", [np.arange(100) * 3 - 50, [f"k{number}" * (number % 3 + 1) for number in range(100)]])
+def test_maps_with_a_capacity(name: str, keys: Any) -> None:
+    """Also after keys were added and removed in place."""
+    listed = keys.tolist() if isinstance(keys, np.ndarray) else keys
+    with Writer[Any](name, codec="archive") as writer:
+        for rows in (np.arange(100), np.arange(200, dtype="<i8").reshape(100, 2)):
+            writer.write({"map": ArrayMap(keys[:60], rows[:60], capacity=80), "beside": 1})
+            plain = rows.tolist() if rows.ndim == 1 else [(2, row.tolist()) for row in rows]
+            expected = dict(zip(listed[:60], plain, strict=False))
+            for turn in range(4):
+                with writer.update() as draft:
+                    draft["map"].remove(listed[turn * 10 : turn * 10 + 10])
+                    draft["map"].update(listed[turn * 10 + 60 : turn * 10 + 70], rows[turn * 10 :][:10])
+                for key, added, row in zip(
+                    listed[turn * 10 :][:10], listed[turn * 10 + 60 :], plain[turn * 10 :], strict=False
+                ):
+                    del expected[key]
+                    expected[added] = row
+                assert read(name) == {"map": expected, "beside": 1}
+        writer.unlink()
 
 
 def test_generations_change_and_versions_follow(writer: Writer[Any]) -> None:

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 
 from shmsync import ArrayMap, EntityReadError, Reader, Writer, unarchive
 from shmsync.codecs import archive, by_name
+from shmsync.codecs._changes import Changes
+from shmsync.codecs._draft_memory import DraftMemory
 from shmsync.codecs.archive import _format as f
+from shmsync.codecs.archive._mutable_map import MutableArrayMap
+from shmsync.codecs.archive._mutable_maps import MutableMaps
 
 VALUE: dict[str, Any] = {
     "scalars": [None, True, 1, -1, 2**63, 1.5, "text", b"bytes"],
@@ -29,6 +33,8 @@ VALUE: dict[str, Any] = {
     "arrays": [np.eye(3), np.arange(4), np.zeros((0, 2))],
     "rows": ArrayMap(np.arange(80), np.zeros((80, 3), "f4")),
     "large": b"x" * 5000,
+    "room": ArrayMap(np.arange(20), np.zeros((20, 3), "f4"), capacity=30),
+    "room for texts": ArrayMap([f"{number}" for number in range(20)], np.arange(20), capacity=30),
 }
 ARCHIVE = bytes(archive.encode(VALUE))
 SMALL = bytes(archive.encode({"a": [1, "x", {"b": [1.5, 2.5]}], **{str(number): number for number in range(70)}}))
@@ -116,9 +122,49 @@ def columns(payload: bytes) -> list[int]:
     found = []
     for at in range(0, len(payload) - f.HEADER.size, 8):
         kind, zero, n, *_ = f.HEADER.unpack_from(payload, at)
-        if f.NULL <= kind <= f.CHUNKED and not zero and n <= at:
+        if f.NULL <= kind <= f.BYTES_VIEW and not zero and n <= at:
             found.append(at)
     return found
+
+
+ROOMY = [
+    bytes(archive.encode(ArrayMap(keys, rows, capacity=12)))
+    for keys in (np.arange(8) * 5, [f"{number}" * (number % 3) for number in range(2, 10)])
+    for rows in (np.zeros((8, 2)), np.arange(8))
+]
+
+
+@given(st.sampled_from(ROOMY), st.data())
+@settings(max_examples=300)
+def test_a_damaged_map_is_updated(payload: bytes, data: st.DataObject) -> None:
+    """It is refused, or changed as it is; all that is written is recorded."""
+    damaged = bytearray(payload)
+    of_headers = st.sampled_from([at // 8 + word for at in columns(payload) for word in range(8)])
+    places = st.integers(0, len(payload) // 8 - 1) | of_headers
+    for _ in range(data.draw(st.integers(1, 3))):
+        value = data.draw(WORDS | st.integers(0, 40) | st.sampled_from(columns(payload)))
+        struct.pack_into("=Q", damaged, data.draw(places) * 8, value)
+    before, changes = bytearray(damaged), Changes()
+    memory = DraftMemory(memoryview(damaged), changes)
+    maps = MutableMaps(memory)
+    with contextlib.suppress(EntityReadError, KeyError):
+        found = archive.decode_to_update(memory.readable, maps)
+        if isinstance(found, MutableArrayMap):
+            keys = list(found)
+            for change in (
+                lambda: found.assign_many([3, 4, 5], found.values[:3]),
+                lambda: found.assign_many(["3", "4", "5"], found.values[:3]),
+                lambda: found.remove(keys[:2]),
+                lambda: found.remove(keys[2:4]),
+                lambda: found.assign(keys[0] if keys else 1, found.values[0]),
+                found.plain,
+                found.finish,
+            ):
+                change()
+    memory.close()
+    changes.copy(memoryview(before), memoryview(damaged))
+    assert before == damaged
+    decode_and_check(bytes(damaged))
 
 
 @given(st.integers(0, len(ARCHIVE)))

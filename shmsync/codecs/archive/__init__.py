@@ -78,6 +78,14 @@ def decode(payload: memoryview, *, zero_copy_bytes: bool = False) -> Any:
     return open_root(payload, zero_copy_bytes=zero_copy_bytes)[0]
 
 
+def decode_to_update(payload: memoryview, open_map: Callable[[Any], Any] | None) -> Any:
+    """Return the value as `decode` does, but for each map that has a capacity what `open_map` makes of its column."""
+    try:
+        return open_column(payload, root_of(payload)._replace(open_map=open_map)).get(0)
+    except (IndexError, RecursionError):
+        raise damaged("its columns refer to each other inconsistently") from None
+
+
 def open_root(payload: memoryview, *, zero_copy_bytes: bool = False) -> tuple[Any, Column]:
     """Return what `decode` returns, and the root column that it comes from."""
     try:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from shmsync.codecs import _blocks
 from shmsync.codecs._schema import Recipe
 from shmsync.codecs.archive._columns import COLUMN_TYPES, Column
-from shmsync.codecs.archive._format import BYTES, STR, VIEW_FROM, WORD, Header, buffer_at, damaged
+from shmsync.codecs.archive._format import (
+    BYTES,
+    BYTES_VIEW,
+    STR,
+    STR_VIEW,
+    VIEW_FROM,
+    WORD,
+    Header,
+    buffer_at,
+    damaged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +122,50 @@ def _var_binary(
     return column
 
 
+class BinaryViews(VarBinary):
+    """A column of strings or bytes that are at any place in `data`. `offsets` are the start and end of each."""
+
+    __slots__ = ()
+
+    def __init__(self, archive: memoryview, header: Header) -> None:
+        Column.__init__(self, archive, header)
+        spans, data, size = header.words[:3]
+        self.offsets = self.u64_buffer(spans, 2 * header.n)
+        self.data = buffer_at(archive, header, data, size)
+        self.type = str if header.kind == STR_VIEW else bytes
+        self.length = 0
+
+    def content(self) -> tuple[Span, ...]:
+        """Return where the elements are."""
+        spans, data, size = self.header.words[:3]
+        return (spans, spans + 2 * WORD * self.header.n), (data, data + size)
+
+    def recipe(self) -> Recipe:
+        """Return how to open this column in another archive."""
+        spans, data = (slice(*span) for span in self.content())
+        return Recipe((self.header.span,), partial(_binary_views, self.header, self.type, spans, data))
+
+    def _span(self, index: int) -> memoryview:
+        assert self.offsets is not None
+        start, end = self.offsets[2 * index], self.offsets[2 * index + 1]
+        if not start <= end <= len(self.data):
+            raise damaged(f"a value spans bytes {start} to {end} of {len(self.data)}")
+        return self.data[start:end]
+
+
+def _binary_views(
+    header: Header, type_: type[str | bytes], spans: slice, data: slice, archive: memoryview
+) -> BinaryViews:
+    column = BinaryViews.__new__(BinaryViews)
+    column.archive = archive
+    column.header = header
+    column.offsets = archive[spans].cast(_U64)
+    column.data = archive[data]
+    column.type = type_
+    column.length = 0
+    return column
+
+
 def _check_utf8(text: memoryview) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -121,4 +175,4 @@ def _check_utf8(text: memoryview) -> None:
         raise damaged(f"a string is not UTF-8: {error}") from None
 
 
-COLUMN_TYPES |= {STR: VarBinary, BYTES: VarBinary}
+COLUMN_TYPES |= {STR: VarBinary, BYTES: VarBinary, STR_VIEW: BinaryViews, BYTES_VIEW: BinaryViews}

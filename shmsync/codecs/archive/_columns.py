@@ -108,8 +108,8 @@ class Column:
             EntityReadError: the column is damaged, or has another number of elements.
         """
         header = header_at(self.archive, offset, self.header.offset)
-        if self.header.zero_copy_bytes:
-            header = header._replace(zero_copy_bytes=True)
+        if self.header.zero_copy_bytes or self.header.open_map is not None:
+            header = header._replace(zero_copy_bytes=self.header.zero_copy_bytes, open_map=self.header.open_map)
         column = open_column(self.archive, header)
         if count is not None and column.header.n != count:
             raise damaged(f"the column at {offset} has {column.header.n} elements instead of {count}")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, chain
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from shmsync.codecs import _blocks, _numpy
 from shmsync.codecs._gather import LINE_ALIGNMENT, WORD_ALIGNMENT, GatherList
 from shmsync.codecs.archive import _format as f
 from shmsync.codecs.archive import _hash_index, _keys
-from shmsync.codecs.archive._array_map import ArrayMap, deduplicated
-from shmsync.codecs.archive._hash_index import HashedKeys
+from shmsync.codecs.archive._array_map import ArrayMap, RoomyMap, deduplicated, room_for_keys, with_room
+from shmsync.codecs.archive._hash_index import HashedKeys, HashTable
 from shmsync.codecs.archive._packed_keys import PackedKeys, packed
 from shmsync.codecs.archive._partition import ValueKind, has_cycle, partition
 from shmsync.errors import EntityWriteError
@@ -60,6 +61,11 @@ class Encoder:
     def _add(self, source: Source, size: int | None = None, *, align: int = WORD_ALIGNMENT) -> int:
         return self.payload.add(source, size, align=align)
 
+    def _room(self, size: int) -> None:
+        """Leave bytes free after the last buffer. They are zero, so that equal values have equal bytes."""
+        if size:
+            self.payload.add(_write_zeros, size, align=1)
+
     def _header(self, kind: int, n: int, *words: int) -> int:
         return self._add(f.pack_header(kind, n, *words))
 
@@ -98,9 +104,11 @@ class Encoder:
     def _floats(self, values: list[Any]) -> int:
         return self._numbers(f.FLOAT, _doubles(values, len(values)))
 
-    def _numbers(self, kind: int, numbers: Any) -> int:
+    def _numbers(self, kind: int, numbers: Any, *, capacity: int = 0) -> int:
         data = _bytes_of(numbers)
-        at = self._add(data, align=LINE_ALIGNMENT if len(data) >= _ALIGN_FROM else WORD_ALIGNMENT)
+        size = max(len(data), f.WORD * capacity)
+        at = self._add(data, align=LINE_ALIGNMENT if size >= _ALIGN_FROM else WORD_ALIGNMENT)
+        self._room(size - len(data))
         return self._header(kind, len(numbers), at)
 
     def _strings(self, values: list[Any]) -> int:
@@ -206,11 +214,13 @@ class Encoder:
             raise EntityWriteError(
                 f'cannot publish a map of {count} entries: codec="archive" supports at most {f.MAX_ENTRIES}; split it'
             )
-        table = _hash_index.build(hashed)
+        return self._header(f.MAP, 1, offsets, keys, values, *self._table(_hash_index.build(hashed)))
+
+    def _table(self, table: HashTable) -> tuple[int, int]:
         at = self._add(_bytes_of(table.heads))
         links = self.payload.add(_bytes_of(table.links), align=f.LINK_SIZE)
         assert links == at + f.LINK_SIZE * table.bucket_count
-        return self._header(f.MAP, 1, offsets, keys, values, at, table.bucket_count)
+        return at, table.bucket_count
 
     def _key_column(self, keys: list[Any]) -> tuple[int, HashedKeys]:
         """Write a column of keys; return its offset, and the keys in their hashed form."""
@@ -247,22 +257,29 @@ class Encoder:
             return self._uniform_arrays(len(arrays), arrays[0].dtype, arrays[0].shape, arrays)
         return self._chunked([self._uniform_arrays(1, each.dtype, each.shape, [each]) for each in arrays])
 
-    def _uniform_arrays(self, n: int, dtype: Any, shape: tuple[int, ...], arrays: Iterable[Any]) -> int:
+    def _uniform_arrays(
+        self, n: int, dtype: Any, shape: tuple[int, ...], arrays: Iterable[Any], *, capacity: int = 0
+    ) -> int:
         """Write `n` arrays of one dtype and shape in C order. Each item of `arrays` is one or several, stacked."""
         buffers = [_numpy.buffer_of(each, in_c_order=True) for each in arrays]
         text = _numpy.dtype_to_text(dtype).encode("ascii", "backslashreplace")
         type_words = (self._add(text), len(text), self._u64s(shape), len(shape))
-        large = buffers[0].size >= _ALIGN_FROM
+        array_size = dtype.itemsize * prod(shape)
+        large = max(buffers[0].size, array_size * capacity) >= _ALIGN_FROM
         at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNMENT if large else WORD_ALIGNMENT)
         for buffer in buffers[1:]:
             self.payload.add(buffer.source, buffer.size, align=1)
-        return self._header(f.ARRAY, n, *type_words, at, sum(buffer.size for buffer in buffers) // n)
+        self._room(array_size * max(capacity - n, 0))
+        return self._header(f.ARRAY, n, *type_words, at, array_size)
 
     def _array_maps(self, maps: list[ArrayMap]) -> int:
         chunks = [self._array_map(deduplicated(each)) for each in maps]
         return chunks[0] if len(chunks) == 1 else self._chunked(chunks)
 
     def _array_map(self, array_map: ArrayMap) -> int:
+        roomy = with_room(array_map)
+        if roomy is not None:
+            return self._roomy_map(roomy)
         if not len(array_map.keys):
             return self._map_column([{}])
         keys, hashed = self._array_map_keys(array_map.keys)
@@ -275,6 +292,36 @@ class Encoder:
         else:
             values = self._arrays(list(rows))
         return self._map_header([array_map.keys], keys, values, hashed)
+
+    def _roomy_map(self, given: RoomyMap) -> int:
+        """Write a map with room for more entries: after the keys, after the values, and after the links."""
+        rows, capacity, count = given.rows, given.capacity, len(given.keys)
+        keys, hashed = self._roomy_keys(given)
+        if given.value_kind is None:
+            values = self._uniform_arrays(count, rows.dtype, rows.shape[1:], [rows], capacity=capacity)
+        else:
+            values = self._numbers(given.value_kind, rows, capacity=capacity)
+        offsets = self._offsets([given.keys])
+        table = self._table(_hash_index.build(hashed, capacity))
+        self._room(f.LINK_SIZE * (capacity - count))
+        return self._header(f.MAP, 1, offsets, keys, values, *table, capacity)
+
+    def _roomy_keys(self, given: RoomyMap) -> tuple[int, HashedKeys]:
+        kind, keys, capacity = given.key_kind, given.keys, given.capacity
+        if kind in f.NUMBERS:
+            return self._numbers(kind, keys, capacity=capacity), HashedKeys(keys, keys, are_integers=True)
+        data = keys.data if isinstance(keys, PackedKeys) else b"".join(keys)
+        ends = keys.offsets[1:] if isinstance(keys, PackedKeys) else list(accumulate(map(len, keys)))
+        numpy = _numpy.require_numpy()
+        spans = numpy.zeros((len(keys), 2), numpy.uint64)
+        spans[:, 1] = ends
+        spans[1:, 0] = ends[:-1]
+        at = self._add(_bytes_of(spans))
+        self._room(2 * f.WORD * (capacity - len(keys)))
+        room = room_for_keys(len(data), len(keys), capacity)
+        start = self._add(data)
+        self._room(room - len(data))
+        return self._header(kind, len(keys), at, start, len(data), room), HashedKeys(keys, data)
 
     def _array_map_keys(self, keys: Any) -> tuple[int, HashedKeys]:
         if isinstance(keys, PackedKeys):
@@ -315,6 +362,11 @@ def _have_same_keys(maps: list[dict[Any, Any]]) -> bool:
 def _doubles(values: Iterable[Any], count: int) -> Any:
     numpy = _numpy.numpy_if_imported()
     return array("d", values) if numpy is None else numpy.fromiter(values, numpy.float64, count)
+
+
+def _write_zeros(target: memoryview) -> None:
+    for block in _blocks.blocks(len(target)):
+        target[block] = bytes(block.stop - block.start)
 
 
 def _bytes_of(numbers: Any) -> memoryview:

@@ -23,7 +23,8 @@ https://arrow.apache.org/docs/format/Columnar.html
     7 BYTES        offsets, data, size                             bytes, likewise
     8 LIST         offsets, list size, child                       child's elements offsets[i] to offsets[i + 1]; if
                                                                    `offsets` is 0, list size * i to list size * (i + 1)
-    9 MAP          offsets, keys, values, table, buckets           entries offsets[i] to offsets[i + 1]: keys and values
+    9 MAP          offsets, keys, values, table, buckets,          entries offsets[i] to offsets[i + 1]: keys and values
+                   capacity
     10 STRUCT      keys, fields                                    a map: key j has the element i of the column
                                                                    fields[j]; all elements have the same keys
     11 ARRAY       dtype, length of dtype, shape, dimensions,      data[size * i : size * (i + 1)] in C order; dtype is
@@ -31,6 +32,9 @@ https://arrow.apache.org/docs/format/Columnar.html
     12 DENSE_UNION type ids, value offsets, children, number of    element value_offsets[i] of children[type_ids[i]];
                    children                                        type ids are u8[n], value offsets and children u64
     13 CHUNKED     chunks                                          element 0 of the column whose header is at chunks[i]
+    14 STR_VIEW    spans, data, size, room                         UTF-8 in data[spans[2 * i] : spans[2 * i + 1]]; size
+                                                                   bytes of data are in use, there is room for `room`
+    15 BYTES_VIEW  spans, data, size, room                         bytes, likewise
 
 Ranges exclude their end. `offsets` is u64[n + 1] and starts with 0. `child`, `keys` and `values` are offsets of
 headers; `fields`, `children` and `chunks` are arrays of such offsets. A header comes after everything that it refers
@@ -40,22 +44,31 @@ since each takes at least one byte.
 Lists of ints only (all within i64, or all within u64) and lists of floats only are *vectors*: elements of a LIST whose
 child is INT, UINT or FLOAT. A tuple is written as a list; among the keys of a map, a list is a tuple.
 
-Maps of more than 64 entries have a column of their own (n = 1) and a hash table at `table`: u32[buckets], then
-u32[entries]. The first array contains the newest entry of each bucket, the second the successor of each entry in its
-chain. Both contain entry index + 1, or 0 for none; along a chain these values decrease. `buckets` is prime. The bucket
-of a key is `h % buckets` (the remainder is never negative), where `h` is:
+Maps of more than 64 entries, and maps with a capacity, have a column of their own (n = 1) and a hash table at `table`:
+u32[buckets], then u32[entries]. The first array contains the last entry of each bucket, the second the successor of
+each entry in its chain. Both contain entry index + 1, or 0 for none; along a chain these values decrease. `buckets` is
+prime. The bucket of a key is `h % buckets` (the remainder is never negative), where `h` is:
 - in a column of INT or UINT keys: the key itself;
-- in a column of STR or BYTES keys: xxh3-64 of the bytes, seeded with `buckets`;
+- in a column of STR or BYTES keys, or of views of them: xxh3-64 of the bytes, seeded with `buckets`;
 - in every other column: xxh3-64, seeded with `buckets`, of the key in msgpack, after replacing every number in it that
   equals a 64-bit integer with that integer (1.0 and True become 1), so that equal keys have the same hash.
+
+A map whose *capacity* is not 0 has INT, UINT, STR_VIEW or BYTES_VIEW keys, and INT, UINT, FLOAT or ARRAY values. After
+its keys (or their spans), its values and the second array of its table there is room for so many entries in all, whose
+bytes have no meaning. An update that adds or removes entries changes the number of entries, which is at three places:
+in `offsets`, and in the headers of `keys` and `values`. Entries are dense: a removed one is replaced by the last. So a
+reader does not need the capacity. Strings have spans, because the last of them is seldom as long as the removed one.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync.errors import EntityReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = 1
 MAGIC = 0x31484352414D4853  # "SHMARCH1" on a little-endian machine
@@ -64,11 +77,16 @@ TRAILER = struct.Struct("=QIIQQ")
 _U64 = struct.Struct("=Q")
 
 NULL, BOOL, INT, UINT, FLOAT, STR, BYTES, LIST, MAP, STRUCT, ARRAY, DENSE_UNION, CHUNKED = range(1, 14)
+STR_VIEW, BYTES_VIEW = 14, 15
 NUMBERS = {INT: "q", UINT: "Q", FLOAT: "d"}
 """Kinds of numbers, with their format code in `array`, `memoryview` and NumPy."""
 
 WORD = 8
 """Size of a number and of an offset, in bytes."""
+N_AT = 8
+"""Offset of the number of elements in a column header."""
+USED_AT = 32
+"""Offset of the number of bytes that are in use, in the header of a column of views."""
 LINK_SIZE = 4
 """Size of a link in a hash table, in bytes."""
 MAX_UNHASHED = 64
@@ -86,6 +104,7 @@ class Header(NamedTuple):
 
     Attributes:
         zero_copy_bytes: how to read the column and its children: whether large bytes are returned as views.
+        open_map: for an update: opens a map that has a capacity, from its column, to be changed; None for readers.
     """
 
     offset: int
@@ -93,6 +112,7 @@ class Header(NamedTuple):
     n: int
     words: tuple[int, ...]
     zero_copy_bytes: bool = False
+    open_map: Callable[[Any], Any] | None = None
 
     @property
     def span(self) -> tuple[int, int]:

@@ -1,9 +1,11 @@
-"""The hash table of an archived map: built once by the writer, and read in place by every reader.
+"""The hash table of an archived map: built by the writer, and read in place by every reader.
 
 Separate chaining over a prime number of buckets. Integer keys are their own hash: `key % prime` is a single operation
 in Python and a vectorized one in NumPy, and runs of consecutive ids, the most common integer keys, fall into distinct
 buckets. Chaining rather than probing, because runs may overlap modulo the prime: with chaining, a lookup passes only
 the few keys that share its bucket; with probing, it would pass whole runs.
+
+Updates change the chains of a map with a capacity: see `_chain_edit`.
 
 The primes that are tried depend on the keys themselves, because keys chosen to collide under one prime do not collide
 under another.
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from shmsync.codecs.archive._binary_columns import VarBinary
     from shmsync.codecs.archive._columns import Column, Numbers
 
-_MAX_CHAIN = 24  # a million random keys have chains of up to 9 or 10
+MAX_CHAIN = 24
+"""How many keys of a chain are few: a million random keys have chains of up to 9 or 10."""
+
 _MAX_ATTEMPTS = 8
 _MAX_I64 = (1 << 63) - 1
 _VECTORIZED_UNTIL = 1 << 31  # an entry and its bucket fit into 64 bits
@@ -72,17 +76,22 @@ def hashed_keys(keys: Sequence[Any]) -> HashedKeys:
     return HashedKeys(canonical, b"".join(canonical))
 
 
-def build(hashed: HashedKeys) -> HashTable:
-    """Return the hash table of a map: the first with short chains, else the best of those tried."""
+def build(hashed: HashedKeys, capacity: int = 0) -> HashTable:
+    """Return the hash table of a map: the first with short chains, else the best of those tried.
+
+    Args:
+        hashed: its keys.
+        capacity: how many entries the buckets are for, if more than there are keys.
+    """
     count = len(hashed.keys)
     numpy = _numpy.numpy_if_installed() if PACK_FROM <= count < _VECTORIZED_UNTIL else None
     best = shortest = None
     for attempt in range(_MAX_ATTEMPTS):
-        prime = bucket_count(hashed.content, count, attempt)
-        table, longest_chain = _chain(_bucket_indices(hashed, prime, numpy), prime, numpy)
+        prime = bucket_count(hashed.content, max(count, capacity), attempt)
+        table, longest_chain = _chain(bucket_indices(hashed, prime, numpy), prime, numpy)
         if shortest is None or longest_chain < shortest:
             best, shortest = table, longest_chain
-        if longest_chain <= _MAX_CHAIN:
+        if longest_chain <= MAX_CHAIN:
             break
     assert best is not None
     return best
@@ -93,7 +102,7 @@ def bucket_count(content: Any, count: int, attempt: int = 0) -> int:
     return _prime_from(count + count // 2 + xxh3_64_intdigest(content, attempt) % (count // 2 + 1))
 
 
-def _bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
+def bucket_indices(hashed: HashedKeys, prime: int, numpy: Any) -> Any:
     """Return the bucket of each key."""
     if numpy is not None and hashed.are_integers:
         return numpy.asarray(hashed.keys) % prime
@@ -113,7 +122,7 @@ def _chain(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
     for entry, bucket in enumerate(buckets):
         links[entry] = heads[bucket]
         heads[bucket] = entry + 1
-    return HashTable(prime, heads, links), max(Counter(buckets).values())
+    return HashTable(prime, heads, links), max(Counter(buckets).values(), default=0)
 
 
 def _chain_vectorized(buckets: Any, prime: int, numpy: Any) -> tuple[HashTable, int]:
@@ -283,6 +292,43 @@ class BinaryKeyIndex(_Chains):
             end = length * link if offsets is None else offsets[link]
             start = end - length if offsets is None else offsets[link - 1]
             if self._data[start:end] == encoded:
+                return link - 1
+            link = self._next(link)
+        return -1
+
+
+class BinaryViewIndex(_Chains):
+    """Looks up keys among strings, or among bytes, that are at any place in a buffer.
+
+    Args:
+        buckets: the number of buckets.
+        table: the table.
+        keys: the keys, with `type`, `data` and `offsets`: the start and end of each.
+    """
+
+    __slots__ = ("_data", "_spans", "_type")
+
+    def __init__(self, buckets: int, table: memoryview, keys: Any) -> None:
+        self._prime = buckets
+        self._heads = table[:buckets]
+        self._links = table[buckets:]
+        self._type: Any = keys.type
+        self._data = keys.data
+        self._spans = keys.offsets
+
+    def find(self, key: Any) -> int:
+        """Return the entry of a key; -1 if the map does not contain it."""
+        if type(key) is not self._type:
+            key = plain_key(key)
+            if type(key) is not self._type:
+                return -1
+        try:
+            encoded: bytes = key.encode() if self._type is str else key
+        except UnicodeEncodeError:  # a lone surrogate, which the writer rejects
+            return -1
+        link: int = self._heads[xxh3_64_intdigest(encoded, self._prime) % self._prime]
+        while link:
+            if self._data[self._spans[2 * link - 2] : self._spans[2 * link - 1]] == encoded:
                 return link - 1
             link = self._next(link)
         return -1

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shmsync.codecs._schema import Recipe
-from shmsync.codecs.archive._binary_columns import VarBinary
+from shmsync.codecs.archive._binary_columns import BinaryViews, VarBinary
 from shmsync.codecs.archive._columns import COLUMN_TYPES, Column, Numbers, as_key
 from shmsync.codecs.archive._format import (
+    BYTES_VIEW,
     INT,
     LINK_SIZE,
     MAP,
     MAX_UNHASHED,
+    N_AT,
+    STR_VIEW,
     STRUCT,
     UINT,
     WORD,
     buffer_at,
     damaged,
 )
-from shmsync.codecs.archive._hash_index import BinaryKeyIndex, IntegerKeyIndex, KeyIndex
+from shmsync.codecs.archive._hash_index import BinaryKeyIndex, BinaryViewIndex, IntegerKeyIndex, KeyIndex
+from shmsync.codecs.archive._nested_columns import Arrays
 from shmsync.codecs.archive._views import ArchivedMap
 
 if TYPE_CHECKING:
@@ -72,6 +76,34 @@ class _SmallKeyIndex:
         return self._indices.get(key, -1)
 
 
+_SIZE_OF_KEY = {INT: WORD, UINT: WORD, STR_VIEW: 2 * WORD, BYTES_VIEW: 2 * WORD}
+"""Kinds of the keys of maps with a capacity, and the size of a key or of its span in bytes."""
+
+
+class Room(NamedTuple):
+    """A map with a capacity, with the room for further entries.
+
+    Attributes:
+        key_column: its keys.
+        value_column: its values.
+        keys: the bytes of the keys, or of their spans.
+        key_data: the bytes that the spans refer to.
+        rows: the bytes of the values.
+        table: the bytes of the hash table.
+        buckets: number of buckets.
+        capacity: how many entries there is room for.
+    """
+
+    key_column: Column
+    value_column: Numbers | Arrays
+    keys: memoryview
+    key_data: memoryview
+    rows: memoryview
+    table: memoryview
+    buckets: int
+    capacity: int
+
+
 class Maps(Column):
     """A column of maps."""
 
@@ -86,20 +118,65 @@ class Maps(Column):
     def _columns(self) -> tuple[Column, Column]:
         """Return the columns of keys and values. Opened on first access, see `DenseUnion`."""
         if self._children is None:
-            _, keys, values, table, *_ = self.header.words
+            _, keys, values, table, _, capacity = self.header.words
             count = self._offsets[self.header.n]
+            if capacity:
+                self._check_capacity(count)
             children = self.open(keys, count), self.open(values, count)
             if table:
                 self._find = _index_type(children[0])(*self._table(children[0]), children[0]).find
             self._children = children
         return self._children
 
+    def _check_capacity(self, count: int) -> None:
+        *_, table, _, capacity = self.header.words
+        if count > capacity or self.header.n != 1 or not table:
+            raise damaged(f"a map with room for {capacity} entries has {count} entries in {self.header.n} maps")
+
+    def room(self) -> Room:
+        """Return what a map with a capacity consists of, with the room for further entries.
+
+        Raises:
+            EntityReadError: it is damaged: the room is not there, or keys or values are of another kind.
+        """
+        keys, values = self._columns()
+        _, _, _, table, buckets, capacity = self.header.words
+        key_size = _SIZE_OF_KEY.get(keys.header.kind)
+        if not buckets or not isinstance(values, (Numbers, Arrays)) or key_size is None:
+            raise damaged(
+                f"a map with room for {capacity} entries has {buckets} buckets, or keys or values of a wrong kind"
+            )
+        at, size = (values.header.words[0], WORD) if isinstance(values, Numbers) else values.header.words[4:6]
+        return Room(
+            keys,
+            values,
+            buffer_at(self.archive, keys.header, keys.header.words[0], key_size * capacity),
+            self._key_data(keys),
+            buffer_at(self.archive, values.header, at, size * capacity),
+            buffer_at(self.archive, self.header, table, table_size(buckets, capacity)),
+            buckets,
+            capacity,
+        )
+
+    def _key_data(self, keys: Column) -> memoryview:
+        _, data, size, room, *_ = keys.header.words
+        if not isinstance(keys, BinaryViews):
+            return memoryview(b"")
+        if size > room:
+            raise damaged(f"keys have {size} bytes in a room of {room}")
+        return buffer_at(self.archive, keys.header, data, room)
+
+    def count_spans(self) -> tuple[int, int, int]:
+        """Return the offsets of the words that contain the number of entries of a map with a capacity."""
+        offsets, keys, values, *_ = self.header.words
+        return offsets + WORD, keys + N_AT, values + N_AT
+
     def _table(self, keys: Column) -> tuple[int, memoryview]:
         """Return the hash table: the number of buckets, and the heads and links."""
         *_, offset, buckets, _ = self.header.words
         if self.header.n != 1 or not buckets:
             raise damaged(f"a column of {self.header.n} maps has a hash table of {buckets} buckets")
-        return buckets, buffer_at(self.archive, self.header, offset, _table_size(buckets, keys.header.n)).cast("I")
+        return buckets, buffer_at(self.archive, self.header, offset, table_size(buckets, keys.header.n)).cast("I")
 
     def value_recipe(self) -> Recipe | None:
         """Return how to get the only map from another archive."""
@@ -111,7 +188,7 @@ class Maps(Column):
         spans = (self.header.span, (offsets, offsets + 2 * WORD), *open_keys.spans, *open_values.spans)
         entries = self._entries(0)
         if table:
-            words = slice(table, table + _table_size(buckets, keys.header.n))
+            words = slice(table, table + table_size(buckets, keys.header.n))
             index = _index_type(keys), buckets, words
             return Recipe(spans, partial(_large_map, entries.indices, open_keys.make, open_values.make, *index))
         find = None
@@ -127,12 +204,16 @@ class Maps(Column):
             raise damaged(f"a map spans entries {start} to {stop} of {keys.header.n}")
         return _MapEntries(keys, values, range(start, stop), self._find)
 
-    def get(self, index: int) -> ArchivedMap:
-        """Return an element."""
+    def get(self, index: int) -> Any:
+        """Return an element: an ArchivedMap; in an update, what `Header.open_map` returns if there is a capacity."""
+        if self.header.open_map is not None and self.header.words[5]:
+            return self.header.open_map(self)
         return ArchivedMap(self._entries(index))
 
     def plain(self, start: int, stop: int) -> list[Any]:
-        """Return a range of elements as plain objects."""
+        """Return a range of elements as plain objects; in an update, those with a capacity as `get` does."""
+        if self.header.open_map is not None and self.header.words[5]:
+            return [self.get(index) for index in range(start, stop)]
         return [self._entries(index).plain() for index in range(start, stop)]
 
     def check(self, seen: set[int]) -> None:
@@ -140,6 +221,8 @@ class Maps(Column):
         super().check(seen)
         for column in self._columns():
             column.check(seen)
+        if self.header.words[5]:
+            self.room()
         if self._find is not None:
             buckets, table = self._table(self._columns()[0])
             heads, links = table[:buckets], table[buckets:]
@@ -157,12 +240,15 @@ class Maps(Column):
                 raise damaged("a key is not in the hash table of its map")
 
 
-def _table_size(buckets: int, entries: int) -> int:
+def table_size(buckets: int, entries: int) -> int:
+    """Return the size of a hash table in bytes."""
     return LINK_SIZE * (buckets + entries)
 
 
 def _index_type(keys: Column) -> Any:
     """Return the class that looks up keys of this column."""
+    if isinstance(keys, BinaryViews):
+        return BinaryViewIndex
     if isinstance(keys, VarBinary):
         return BinaryKeyIndex
     return IntegerKeyIndex if keys.header.kind in {INT, UINT} else KeyIndex

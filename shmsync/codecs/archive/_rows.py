@@ -31,40 +31,29 @@ class MapRows:
         entries: its entries.
         rows: the values of all entries of its column, stacked.
         is_numbers: whether they are Python numbers.
+
+    Attributes:
+        rows: the values of all entries of its column.
     """
 
-    __slots__ = ("_entries", "_is_numbers", "_rows")
+    __slots__ = ("_entries", "_is_numbers", "rows")
 
     def __init__(self, entries: Any, rows: Any, *, is_numbers: bool) -> None:
         self._entries = entries
-        self._rows = rows
+        self.rows = rows
         self._is_numbers = is_numbers
 
     def assign(self, memory: DraftMemory, key: Any, value: Any) -> bool:
         """Assign to a key; return whether the map contains it, and the value fits."""
         row = self._entries.find(key)
-        if row < 0 or not self._fits(value):
+        if row < 0 or not row_fits(self.rows, value, is_number=self._is_numbers):
             return False
         self._write(memory, slice(row, row + 1), value)
         return True
 
-    def _fits(self, value: Any) -> bool:
-        numpy, rows = _numpy.require_numpy(), self._rows
-        if self._is_numbers:
-            value = _numpy.to_python_scalar(value)
-            if rows.dtype.kind == "f":
-                return type(value) is float
-            limits = numpy.iinfo(rows.dtype)
-            return type(value) is int and limits.min <= value <= limits.max
-        try:
-            given = numpy.asarray(value)
-        except ValueError:  # rows of different lengths
-            return False
-        return bool(given.shape == rows.shape[1:] and numpy.can_cast(given.dtype, rows.dtype, "same_kind"))
-
     def _write(self, memory: DraftMemory, rows: Any, value: Any) -> None:
-        offset = memory.offset_of(self._rows)
-        array = memory.writable(self._rows, offset)
+        offset = memory.offset_of(self.rows)
+        array = memory.writable(self.rows, offset)
         size = array.strides[0]
         if isinstance(rows, slice):
             memory.changes.add(offset + size * rows.start, offset + size * rows.stop)
@@ -76,7 +65,7 @@ class MapRows:
         """Assign to many keys; return whether the map contains all of them, and the values fit."""
         numpy = _numpy.require_numpy()
         values = numpy.asarray(values)
-        if values.shape[1:] != self._rows.shape[1:] or not self._takes(values.dtype):
+        if not rows_fit(self.rows, values, is_number=self._is_numbers):
             return False
         rows = self.find_many(keys)
         if rows is None:
@@ -85,11 +74,6 @@ class MapRows:
             rows, values = last_of_each(numpy, rows, values)
             self._write(memory, rows, values)
         return True
-
-    def _takes(self, dtype: Any) -> bool:
-        if self._is_numbers and dtype.kind != self._rows.dtype.kind:
-            return False
-        return bool(_numpy.require_numpy().can_cast(dtype, self._rows.dtype, "same_kind"))
 
     def find_many(self, keys: Any) -> Any:
         """Return the rows of keys, an array of int64; None if one of them is missing."""
@@ -104,12 +88,40 @@ class MapRows:
         return None if len(rows) and rows.min() < 0 else rows
 
 
-def last_of_each(numpy: Any, rows: Any, values: Any) -> tuple[Any, Any]:
-    """Return distinct rows, each with the last of its values: NumPy does not say which one counts."""
-    ordered = numpy.sort(rows)
+def row_fits(rows: Any, value: Any, *, is_number: bool) -> bool:
+    """Return whether a value can be a row of an array, and is read back as the same kind of value."""
+    numpy = _numpy.require_numpy()
+    if is_number:
+        value = _numpy.to_python_scalar(value)
+        if rows.dtype.kind == "f":
+            return type(value) is float
+        limits = numpy.iinfo(rows.dtype)
+        return type(value) is int and limits.min <= value <= limits.max
+    try:
+        given = numpy.asarray(value)
+    except ValueError:  # rows of different lengths
+        return False
+    return bool(given.shape == rows.shape[1:] and numpy.can_cast(given.dtype, rows.dtype, "same_kind"))
+
+
+def rows_fit(rows: Any, values: Any, *, is_number: bool) -> bool:
+    """Return the same for an array of values."""
+    if values.shape[1:] != rows.shape[1:] or (is_number and values.dtype.kind != rows.dtype.kind):
+        return False
+    return bool(_numpy.require_numpy().can_cast(values.dtype, rows.dtype, "same_kind"))
+
+
+def last_of_each(numpy: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+    """Return distinct keys or rows, each with the last of its values, in the order in which they occur first.
+
+    NumPy does not say which one of several values for a row counts.
+    """
+    ordered = numpy.sort(keys)
     if not (ordered[1:] == ordered[:-1]).any():
-        return rows, values
-    order = numpy.argsort(rows, kind="stable")
-    ordered = rows[order]
-    last = order[numpy.concatenate((ordered[1:] != ordered[:-1], [True]))]
-    return rows[last], values[last]
+        return keys, values
+    order = numpy.argsort(keys, kind="stable")
+    ordered = keys[order]
+    is_other = ordered[1:] != ordered[:-1]
+    first, last = order[numpy.concatenate(([True], is_other))], order[numpy.concatenate((is_other, [True]))]
+    by_first = numpy.argsort(first)
+    return keys[first[by_first]], values[last[by_first]]

@@ -57,8 +57,9 @@ class Entries(Protocol):
 class ArchivedMap(Mapping[Any, Any]):
     """A read-only map in the segment. Keys are looked up in place; values are decoded on access.
 
-    It is equal to the dict that was written, iterates in the same order, and pickles as a plain dict. Lists of numbers
-    and arrays in it are read-only arrays on the segment (memoryviews if NumPy is not installed).
+    It is equal to the dict that was written, iterates in the same order, and pickles as a plain dict. The order is not
+    specified if an update has removed keys from an `ArrayMap` with a capacity. Lists of numbers and arrays in it are
+    read-only arrays on the segment (memoryviews if NumPy is not installed).
     """
 
     __slots__ = ("_entries", "_find", "_value")
