@@ -66,7 +66,7 @@ def update_of(shape: str, count: int) -> str:
     return _UPDATE[shape].format("write()" if shape == "config" else "update", count)
 
 
-FIRST_READ = {("int map", 1_000), ("row map", 1)}
+READ_AFTER = {("int map", 1_000), ("row map", 1)}
 """Updates after which the first read is shown."""
 
 
@@ -78,7 +78,7 @@ def first_read_of(shape: str, count: int) -> str:
 def rows_of(shape: str) -> list[str]:
     """Return the names of all rows of a shape in W8."""
     counts = UPDATED[shape]
-    reads = [first_read_of(shape, count) for count in counts if (shape, count) in FIRST_READ]
+    reads = [first_read_of(shape, count) for count in counts if (shape, count) in READ_AFTER]
     return [*(update_of(shape, count) for count in counts), *reads]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import settings as rows
@@ -72,14 +73,15 @@ def _memory(name: str, begin: float, end: float) -> tuple[int, list[int]]:
 
 def update_often(state: State, begin: float, seconds: float) -> list[float]:
     """Update at a fixed rate; return the durations, without those of the warm-up."""
-    found = []
+    found: list[float] = []
+    write = state.writer.update
     for number in itertools.count():
         moment = begin + number / rows.SUSTAINED_RATE
         if max(moment, clock()) >= begin + seconds:
             return found
         part, _ = state.source.part(rows.SUSTAINED_COUNT)
         sleep_until(moment)
-        duration = per_call(lambda part=part: state.writer.update(part), 1)
+        duration = per_call(partial(write, part), 1)
         if moment >= begin + WARM_UP:
             found.append(duration)
     raise AssertionError

@@ -93,7 +93,7 @@ def _beside(place: Place, peer: str, own: Place | None = None) -> Callable[[Sequ
 
 def _tail(results: Sequence[Result]) -> Measured | None:
     found = by_peer(results, rows.SUSTAINED).get(SHMSYNC.name)
-    return found and _ratio(found["p99"], found["median"])
+    return _ratio(found["p99"], found["median"]) if found else None
 
 
 def _most_memory(results: Sequence[Result]) -> Measured | None:

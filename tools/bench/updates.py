@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.peers import SHMSYNC, updating
 from bench.processes import State, call_method, clock, last_line, workload
 from bench.results import Result, result
-from bench.settings import FIRST_READ, POLLING, UPDATED, first_read_of, update_of
+from bench.settings import POLLING, READ_AFTER, UPDATED, first_read_of, update_of
 from bench.timing import per_call, timed_read
 from bench.values import MARK, TornError, agrees, counter_of
 
@@ -132,7 +132,7 @@ class Entry:
         """Return the results of all rows."""
         for count in UPDATED[self.shape]:
             yield from self._results(update_of(self.shape, count), self.updates, count)
-            if (self.shape, count) in FIRST_READ:
+            if (self.shape, count) in READ_AFTER:
                 yield from self._results(first_read_of(self.shape, count), self.reads, count)
 
     def _results(self, row: str, samples: Samples, count: int) -> Iterator[Result]:

@@ -42,7 +42,8 @@ class Writer(base.Writer):
         with self.environment.begin(write=True) as transaction, transaction.cursor() as cursor:
             cursor.putmulti(items if isinstance(items, list) else [(_KEY, *base.encode(items))])
 
-    update = write
+    def update(self, part: Any) -> None:
+        self.write(part)
 
     def close(self) -> None:
         self.environment.close()
