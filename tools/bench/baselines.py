@@ -342,7 +342,7 @@ _BENCHMARKS = (
     _large(
         "copy(target, value['w']); digest(target)",
         _large_array,
-        Row("W8 array: full write, 64 MiB, a digest for each block", "numpy.copyto and xxh3 over all of it", 1.1),
+        Row("write an array, 64 MiB, a digest for each block", "numpy.copyto and one xxh3 of all", 1.1),
         target=np.frombuffer(mmap.mmap(-1, LARGE), np.float32),
         digest=xxh3_64_intdigest,
     ),

@@ -28,8 +28,8 @@ _BLUE, _PALE_BLUE, _INK, _GREY, _PALE = "#0072b2", "#8fc3e4", "#222222", "#66666
 _COLOURS = {
     _OWN: _BLUE,
     FULL_WRITE.name: _PALE_BLUE,
-    "SQLite": "#cc79a7",
-    "Redis": "#d55e00",
+    "SQLite": "#cc6677",
+    "Redis": "#661100",
     "LMDB": "#e69f00",
     "iceoryx2 pub-sub": "#009e73",
     "zerochannel": "#cc79a7",

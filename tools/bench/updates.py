@@ -48,7 +48,7 @@ class Effort(NamedTuple):
     block: float  # seconds that a block should take
 
 
-_FULL, _QUICK = Effort(5, 6.0, 20, 1.0), Effort(1, 1.0, 5, 0.3)
+_FULL, _QUICK = Effort(5, 6.0, 20, 0.5), Effort(1, 1.0, 5, 0.2)
 
 
 def compare(peers: Iterable[Peer], shape: str, *, quick: bool) -> Iterator[Result]:
@@ -106,8 +106,7 @@ class Entry:
         samples = [self._update(count)]
         if samples[0][0] < _SLOW:
             samples = [self._update(count)]
-        end = time.perf_counter() + self.effort.block
-        while len(samples) < self.effort.updates and time.perf_counter() < end:
+        while len(samples) < self.effort.updates and time.perf_counter() < start + self.effort.block:
             samples.append(self._update(count))
         for written, read in samples:
             self.updates.setdefault(place, []).append(written)
