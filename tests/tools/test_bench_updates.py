@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +91,17 @@ def test_those_that_can_change_a_part_are_measured_if_they_are_chosen() -> None:
     assert [peer.name for peer in updating(chosen("shmsync"))] == ["shmsync", FULL_WRITE.name]
     assert [peer.name for peer in updating(chosen("sharedarray"))][-1] == "SharedArray in place"
     assert updating(chosen("all")) == list(UPDATING)
+
+
+@pytest.mark.parametrize("shape", settings.UPDATED)
+def test_a_peer_that_cannot_be_measured_has_the_reason_in_each_row(shape: str) -> None:
+    pytest.importorskip("psutil")
+    from bench import updates  # noqa: PLC0415 - it needs psutil
+
+    peer = replace(SHMSYNC, package="not_there")
+    found = list(updates.Entry(peer, shape, updates.Effort(1, 1, 1, 1), ExitStack()).results())
+    assert {one["row"] for one in found} == set(settings.rows_of(shape))
+    assert {one["remark"] for one in found} == {"not installed: pip install not_there"}
 
 
 def test_a_part_changes_the_value_and_is_expected() -> None:
