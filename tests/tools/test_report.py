@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import Child, State
 
-from bench import report
+from bench import report, settings
 from bench.results import Result, formatted, result
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     assert page.read_text() == "nothing"
 
 
+def updates() -> dict[str, Any]:
+    counts = settings.UPDATED["int map"]
+    return document(*(result(settings.update_of("int map", count), "shmsync", "s", (count,), 1) for count in counts))
+
+
 def draw(_: State, results: dict[str, Any], directory: Path) -> list[Path]:
     from bench import plots  # noqa: PLC0415 - it needs matplotlib
 
@@ -85,4 +90,7 @@ def test_charts_are_the_same_each_time_and_only_of_what_is_there(tmp_path: Path)
         assert [path.name for path in made] == ["latency-config.svg", "latency-config.png"]
         first = [path.read_bytes() for path in made]
         assert [path.read_bytes() for path in child.call(draw, calls(), tmp_path)] == first
+        made = child.call(draw, updates(), tmp_path)
+        assert [path.name for path in made] == ["updates.svg", "updates.png"]
     assert b"<text" in first[0]
+    assert all(f">{share}</text>" in made[0].read_text() for share in ("0.0001 %", "0.1 %", "100 %"))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
-from bench import memory, updates
+from bench import memory
 from bench.peers import PEERS, SHMSYNC
 from bench.peers.own import channel
 from bench.processes import State, child
@@ -306,10 +307,8 @@ def _changes(what: str, limit: float, shape: str) -> Benchmark:
     return Benchmark(partial(_after_change, shape), both, (100, 15), ("lmdb",))
 
 
-def _updates(count: int, beside_database: float | None, beside_write: float | None, rounds: int) -> Benchmark:
-    name = f"update {count:,} of 1M int keys"
-    rows = Row(name, _PUT, beside_database), Row(name, "a full write of the ArrayMap", beside_write)
-    return Benchmark(partial(updates.update_map, count, _database), rows, (rounds, 2), ("lmdb",))
+def _large_array() -> dict[str, Any]:
+    return {"w": np.random.default_rng(0).random(LARGE // 4, dtype=np.float32)}
 
 
 _NOTHING = "with on a trivial reused context manager"
@@ -336,25 +335,20 @@ _BENCHMARKS = (
     ),
     _large(
         "copy(target, value['w'])",
-        lambda: {"w": np.random.default_rng(0).random(LARGE // 4, dtype=np.float32)},
+        _large_array,
         Row("write an array, 64 MiB, reused segment", "numpy.copyto mapped memory", 1.6),
         target=np.frombuffer(mmap.mmap(-1, LARGE), np.float32),
+    ),
+    _large(
+        "copy(target, value['w']); digest(target)",
+        _large_array,
+        Row("write an array, 64 MiB, a digest for each block", "numpy.copyto and one xxh3 of all", 1.1),
+        target=np.frombuffer(mmap.mmap(-1, LARGE), np.float32),
+        digest=xxh3_64_intdigest,
     ),
     *_maps("int"),
     _changes("changed get() + lookup, 1M keys", 50e-6, "int map"),
     *_maps("str"),
-    _updates(1, None, None, 51),
-    _updates(100, None, None, 51),
-    _updates(1_000, 0.7, 0.02, 51),
-    _updates(100_000, 0.4, None, 15),
-    _updates(MILLION, None, 1.3, 5),
-    Benchmark(
-        updates.update_array,
-        (
-            Row("update 1 row of a 64 MiB array", "write of the 1 KiB config", 3),
-            Row("update 1 row of a 64 MiB array", "a full write of the array"),
-        ),
-    ),
     _changes("changed get(), 64 MiB array", 20e-6, "array"),
     Benchmark(
         memory.array_reader,

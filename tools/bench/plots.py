@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MultipleLocator, NullLocator
 
 from bench import settings as rows
-from bench.peers import CRASH_SAFE, SHMSYNC
+from bench.peers import CRASH_SAFE, FULL_WRITE, SHMSYNC
 from bench.results import Document, Result, by_peer, digits, formatted, select, versions
-from bench.settings import MIB
+from bench.settings import MIB, POLLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +27,9 @@ _OWN = SHMSYNC.name
 _BLUE, _PALE_BLUE, _INK, _GREY, _PALE = "#0072b2", "#8fc3e4", "#222222", "#666666", "#cccccc"
 _COLOURS = {
     _OWN: _BLUE,
+    FULL_WRITE.name: _PALE_BLUE,
+    "SQLite": "#cc6677",
+    "Redis": "#661100",
     "LMDB": "#e69f00",
     "iceoryx2 pub-sub": "#009e73",
     "zerochannel": "#cc79a7",
@@ -285,6 +288,23 @@ def _throughput(document: Document) -> Figure | None:
     return figure
 
 
+def _updates(document: Document) -> Figure | None:
+    counts = rows.UPDATED["int map"]
+    found = {count: select(document["results"], rows.update_of("int map", count), POLLING[0]) for count in counts}
+    lines = _curves({**one, "x": count / counts[-1]} for count, results in found.items() for one in results)
+    if not lines:
+        return None
+    note = f"A map of a million int keys to 10 floats, which one reader polls: median. {_MARKS}"
+    note = _notes(note, document, *(rows.update_of("int map", count) for count in counts))
+    figure, (axes,) = _chart("Time to publish a change, by share of the rows that change", note, 3.6)
+    _log_axis(axes, "y", "s", "time of one update", _ys(lines))
+    axes.set(xscale="log", xlabel="rows that change")
+    _ticks_at(axes.xaxis, [count / counts[-1] for count in counts], lambda value: f"{100 * value:g} %")
+    axes.grid(axis="x")
+    _lines(axes, lines, lambda line: line[1][0])
+    return figure
+
+
 def _size(document: Document) -> Figure | None:
     lines = {
         name: _curves(found)[_OWN] for name, row in _BY_SIZE.items() if (found := select(document["results"], row))
@@ -328,4 +348,5 @@ _CHARTS: dict[str, Callable[[Document], Figure | None]] = {
     "throughput": _throughput,
     "readers": _readers,
     "space": _space,
+    "updates": _updates,
 }

@@ -48,6 +48,48 @@ POLL_SIZES = (8 * MIB, 64 * MIB)
 POLL = "W7 array: one read, writer at full speed"
 POLL_CHANGED = "W7 array: one read that found a change, writer at full speed"
 
+ROWS = 16 * KIB
+"""Of an array of 64 MiB."""
+UPDATED = {"int map": (1, 100, 1_000, 100_000, 1_000_000), "row map": (1, ROWS // 100, ROWS), "config": (1,)}
+"""How many items of a map or rows of an array are changed at a time."""
+POLLING = (1, 4)
+"""Numbers of readers."""
+_UPDATE = {
+    "int map": "W8 map: {} {:,} of 1,000,000 int keys",
+    "row map": "W8 array: {} {:,} of 16,384 rows",
+    "config": "W8 config: {}",
+}
+
+
+def update_of(shape: str, count: int) -> str:
+    """Return the name of the row of an update, which for a config is a write."""
+    return _UPDATE[shape].format("write()" if shape == "config" else "update", count)
+
+
+READ_AFTER = {("int map", 1_000), ("row map", 1)}
+"""Updates after which the first read is shown."""
+
+
+def first_read_of(shape: str, count: int) -> str:
+    """Return the name of the row of the first read after an update."""
+    return _UPDATE[shape].format("first get() + lookup after an update of", count)
+
+
+def rows_of(shape: str) -> list[str]:
+    """Return the names of all rows of a shape in W8."""
+    counts = UPDATED[shape]
+    reads = [first_read_of(shape, count) for count in counts if (shape, count) in READ_AFTER]
+    return [*(update_of(shape, count) for count in counts), *reads]
+
+
+SUSTAINED_RATE = 100
+SUSTAINED_COUNT = 1000
+HOLDING = (1, 10, 100, 1000)
+"""How often each reader takes the newest value, which it holds until then: times a second."""
+SUSTAINED = "W8 sustained: one update of 1,000 of 1,000,000 int keys, 100 a second, 4 readers that hold values"
+SUSTAINED_MEMORY = "W8 sustained: memory in use during that"
+SUSTAINED_SIZE = "W8 sustained: size of the value"
+
 SPACE_SIZE = 8 * MIB
 SPACE_FREE = "Space: memory in use after 100 publishes of 8 MiB, no readers"
 SPACE_HOLDING = "Space: the same, one reader holds a value"
@@ -81,6 +123,7 @@ class Settings(NamedTuple):
     poll: float = 1.0  # reads of arrays beside a writer at full speed
     sizes: tuple[int, ...] = POLL_SIZES  # of these arrays, in bytes
     wake_latency: float = 2.0
+    sustained: float = 60.0
     reader_kills: int = 10
     writer_kills: int = 3
     publishing: float = 10.0  # limit for the publishes before the memory in use is read
@@ -97,6 +140,7 @@ QUICK = Settings(
     poll=0.2,
     sizes=POLL_SIZES[1:],
     wake_latency=0.7,
+    sustained=10.0,
     reader_kills=2,
     writer_kills=1,
     publishing=1.5,  # one write of shmsync waits one second for a reader that is stopped

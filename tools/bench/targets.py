@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import settings as rows
-from bench.peers import PEERS, SHMSYNC
+from bench.peers import FULL_WRITE, PEERS, SHMSYNC
 from bench.results import Result, by_peer, formatted
 from bench.settings import KIB
 
@@ -81,6 +81,26 @@ def _own(compute: Callable[..., Measured], statistic: str, *places: Place) -> Ca
     return computed
 
 
+def _beside(place: Place, peer: str, own: Place | None = None) -> Callable[[Sequence[Result]], Measured | None]:
+    """Return a function that computes the ratio of shmsync to one peer, which may have another place."""
+
+    def computed(results: Sequence[Result]) -> Measured | None:
+        found = by_peer(results, *(own or place)).get(SHMSYNC.name), by_peer(results, *place).get(peer)
+        return _ratio(found[0]["median"], found[1]["median"]) if found[0] and found[1] else None
+
+    return computed
+
+
+def _tail(results: Sequence[Result]) -> Measured | None:
+    found = by_peer(results, rows.SUSTAINED).get(SHMSYNC.name)
+    return _ratio(found["p99"], found["median"]) if found else None
+
+
+def _most_memory(results: Sequence[Result]) -> Measured | None:
+    used, size = (by_peer(results, row).get(SHMSYNC.name) for row in (rows.SUSTAINED_MEMORY, rows.SUSTAINED_SIZE))
+    return _ratio(used["max"], size["median"], "bytes") if used and size else None
+
+
 def _microseconds(value: float) -> Measured:
     return value * 1e6, "median"
 
@@ -120,6 +140,30 @@ def _beside_a_writer() -> Iterator[Target]:
         yield Target(name, _own(_ratio, "p99", changed, paused))
 
 
+def _updates() -> Iterator[Target]:
+    """Of a map and of an array that one reader polls."""
+    limits: dict[int, tuple[float | None, float | None]] = {
+        1: (None, None),
+        100: (None, None),
+        1_000: (0.7, 0.02),
+        100_000: (0.4, None),
+        1_000_000: (None, 1.3),
+    }
+    for count, (beside_database, beside_write) in limits.items():
+        row = rows.update_of("int map", count)
+        yield Target(f"{row} / LMDB", _beside((row, 1), "LMDB"), beside_database)
+        yield Target(f"{row} / a full write", _beside((row, 1), FULL_WRITE.name), beside_write)
+    row = rows.first_read_of("int map", 1_000)
+    yield Target(f"{row} / after a full write", _beside((row, 1), FULL_WRITE.name), 1.0)
+    row, write = rows.update_of("row map", 1), rows.update_of("config", 1)
+    yield Target(f"{row} / write() of the config of 1 KiB", _beside((write, 1), SHMSYNC.name, (row, 1)), 3)
+    yield Target(f"{row} / a full write", _beside((row, 1), FULL_WRITE.name))
+    row = rows.update_of("row map", rows.ROWS)
+    yield Target(f"{row} / a full write", _beside((row, 1), FULL_WRITE.name))
+    yield Target(f"{rows.SUSTAINED}: p99 / median", _tail, 20)
+    yield Target(f"{rows.SUSTAINED}: most memory in use / size of the value", _most_memory, 4)
+
+
 _ENDS = (rows.ATTACHED[0], rows.ATTACHED[-1])
 _TARGETS = (
     *_in_turn(),
@@ -130,6 +174,7 @@ _TARGETS = (
         _best(f"W7 array of {size >> 20} MiB: {_LONGEST}", rows.POLL, 1.0, x=size, statistic="max")
         for size in rows.POLL_SIZES
     ),
+    *_updates(),
     *(
         Target(f"Space: {_USED}, one reader {state}", _own(_space, "median", (row, None)), 3)
         for row, state in ((rows.SPACE_HOLDING, "holds a value"), (rows.SPACE_STOPPED, "is stopped in a read"))

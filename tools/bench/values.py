@@ -1,8 +1,9 @@
 """The values that are published, and how a reader recognises the version that it has read.
 
 A config is a dict of 20 keys, an array is float32, a map has a million keys of 10 float32 each. Versions carry a
-counter: in two keys of a config, in each page and at the end of an array, in each cell of the row of a map that
-changes. A value with two different counters is torn.
+counter: in two keys of a config, in each page and at the end of an array, in each cell of a row of a map that changes.
+A value with two different counters is torn. A "row map" is an array of 64 MiB whose rows are changed and looked up by
+their number.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MILLION = 1_000_000
 ROW = 10
+COLUMNS = 1024  # of a row map
 MARK = "setting_00"
 _MARKS = MARK, "setting_18"
 _CHECKED = 100  # rows of a map that are compared
@@ -58,13 +60,16 @@ def config() -> dict[str, Any]:
 
 
 def items(kind: str, count: int = MILLION) -> Items:
-    """Return a map with keys of the kind "int" or "str"; the caller may change its values."""
+    """Return a map with keys of the kind "int" or "str", or a row map, "row"; the caller may change its values."""
     keys, values = _items(kind, count)
     return Items(keys, values.copy())
 
 
 @cache
 def _items(kind: str, count: int) -> Items:
+    if kind == "row":
+        numbers = np.arange(LARGE // 4 // COLUMNS)
+        return Items(numbers, np.zeros((len(numbers), COLUMNS), np.float32))
     rng = np.random.default_rng(count)
     if kind == "int":
         keys: Any = np.unique(rng.integers(0, 1 << 63, count + 1000, np.int64))
@@ -137,6 +142,7 @@ class Source:
         self.value = _first(shape, size)
         self._rng = np.random.default_rng(0)
         self._row = 0
+        self._changed: list[int] = []  # some rows of the last part
 
     def some_keys(self, count: int) -> list[Any]:
         """Return random keys of a map, other ones for each version; None for other shapes."""
@@ -159,13 +165,21 @@ class Source:
             return self._key_at(self._row)
         return None
 
+    def part(self, count: int) -> tuple[Items, Any]:
+        """Increment the counter, and change random rows of a map; return them, and the key of one of them."""
+        self.counter += 1
+        numbers = self._rng.choice(len(self.value.values), count, replace=False, shuffle=False)
+        self.value.values[numbers] = self.counter
+        self._row, *self._changed = numbers[-_CHECKED:].tolist()
+        return Items(self.value.keys[numbers], self.value.values[numbers]), self._key_at(self._row)
+
     def expected(self) -> Any:
         """Return what `agrees` compares with: a config, some rows of a map, the counter of an array."""
         if self.shape == "config":
             return self.value
         if self.shape == "array":
             return self.counter
-        rows = [self._row, *self._rng.integers(len(self.value.values), size=_CHECKED).tolist()]
+        rows = [self._row, *self._changed, *self._rng.integers(len(self.value.values), size=_CHECKED).tolist()]
         return {self._key_at(row): self.value.values[row].tolist() for row in rows}
 
     def _key_at(self, row: int) -> Any:

@@ -12,7 +12,7 @@ import importlib.util
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,11 +34,17 @@ class Peer:
     limited_to: str = ""  # the same in words
     crash_safe: bool = False  # the other processes can still read complete values after any process was killed
     in_place: bool = False  # readers look up keys in a map as it was published, without an index of their own
+    tears: bool = False  # a reader may see a part of an update
 
     @property
     def remark(self) -> str:
         """On the way it is used here."""
         return _REMARKS.get(self.name, "")
+
+    @property
+    def update_remark(self) -> str:
+        """On the way it changes a part of a value."""
+        return _UPDATE_REMARKS.get(self.name, "")
 
     def missing(self) -> str | None:
         """Return how to install what is not installed."""
@@ -121,7 +127,37 @@ PEERS = (
     Peer("SharedArray", "sharedarray_", "SharedArray", **_ARRAYS, **_SAFE),
     Peer("Redis", "redis_", "redis", "redis-server", in_place=True),
 )
-CRASH_SAFE = frozenset(peer.name for peer in PEERS if peer.crash_safe)
+_by_name = {peer.name: peer for peer in PEERS}
+_PARTS: Any = {"shapes": frozenset({"int map", "row map"})}
+_ROWS: Any = {"shapes": frozenset({"row map"})}
+_FEW = "up to some hundred entries (the time to open one grows with their number, 2 ms of a thousand): arrays"
+FULL_WRITE = replace(SHMSYNC, name="shmsync full write", module="own.Full", **_PARTS)
+UPDATING = (
+    replace(SHMSYNC, **_PARTS),
+    FULL_WRITE,
+    replace(_by_name["LMDB"], **_PARTS),
+    replace(_by_name["SQLite"], **_PARTS),
+    replace(_by_name["iceoryx2 blackboard"], module="iceoryx2_.Blocks", **_ROWS, limited_to=_FEW),
+    replace(
+        _by_name["SharedArray"],
+        name="SharedArray in place",
+        module="sharedarray_.InPlace",
+        **_ROWS,
+        crash_safe=False,
+        tears=True,
+    ),
+    replace(_by_name["Redis"], **_PARTS),
+)
+"""Those that can change a part of a large value, as they do it."""
+_UPDATE_REMARKS = {
+    "shmsync full write": "of the map or array as it is after the change",
+    "LMDB": "cursor.putmulti in one transaction; an item for each row of an array",
+    "SQLite": "UPDATE with executemany in one transaction; a record for each row of an array",
+    "iceoryx2 blackboard": "an entry for each 64 rows; each changes on its own: readers may see a part of an update",
+    "SharedArray in place": "torn: readers may see any part of an update",
+    "Redis": "HSET of the changed fields; SETRANGE of rows of an array, in one transaction",
+}
+CRASH_SAFE = frozenset(peer.name for peer in (*PEERS, FULL_WRITE) if peer.crash_safe)
 
 
 def chosen(names: str) -> list[Peer]:
@@ -135,6 +171,12 @@ def chosen(names: str) -> list[Peer]:
     if unknown := wanted - known - {"all"}:
         raise LookupError(f"no such peer: {', '.join(sorted(unknown))}; choose from: {', '.join(sorted(known))}")
     return [peer for peer in PEERS if peer is SHMSYNC or "all" in wanted or peer.name.lower() in wanted]
+
+
+def updating(peers: Iterable[Peer]) -> list[Peer]:
+    """Return those of some peers that can change a part of a large value, and the full write of shmsync."""
+    names = tuple(peer.name for peer in peers)
+    return [peer for peer in UPDATING if peer.name.startswith(names)]
 
 
 def versions(peers: Iterable[Peer]) -> dict[str, str]:

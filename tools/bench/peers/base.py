@@ -37,6 +37,14 @@ class Writer:
         """Publish a dict, an array or `Items`; when this returns, `get` of a reader returns it."""
         raise NotImplementedError
 
+    def prepare_part(self, part: Items) -> Any:
+        """Return changed items of a map as the user of this peer would have them at hand, for `update`."""
+        return self.prepare(part)
+
+    def update(self, part: Any) -> None:
+        """Change items of the map that was written last; when this returns, a reader sees them."""
+        raise NotImplementedError
+
     def refresh(self) -> None:
         """Send the newest value to readers that have attached since the last `write`, if the peer needs that."""
 

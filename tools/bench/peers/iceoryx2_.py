@@ -1,6 +1,8 @@
 """iceoryx2: its blackboard, and its publish-subscribe. All files have a prefix, so that they can be removed.
 
-The blackboard has one entry of a fixed size, written in place; readers copy it if it has changed.
+The blackboard has one entry of a fixed size, written in place; readers copy it if it has changed. `Blocks` has an entry
+for each 64 rows of a row map: a row is changed and read with its block. It has no entry for each row, since the time to
+create entries and to open them grows with the square of their number, and takes seconds for a thousand of them.
 
 Samples of publish-subscribe are loaned, filled in place, and borrowed by readers without a copy. A buffer of one
 sample, which overflows, has the newest value. Readers that attach later get it from a history of one sample, when the
@@ -13,12 +15,19 @@ import ctypes
 from typing import Any
 
 import iceoryx2
+import numpy as np
 
 from bench.names import SHM, new_name, remove
 from bench.peers import base
+from bench.values import COLUMNS
 
 _BYTES = iceoryx2.Slice[ctypes.c_uint8]
 _LENGTH = ctypes.sizeof(ctypes.c_uint64)
+_BLOCK = 64
+
+
+class _Block(ctypes.Structure):
+    _fields_ = (("rows", ctypes.c_float * COLUMNS * _BLOCK),)
 
 
 def _node(prefix: str) -> Any:
@@ -87,6 +96,68 @@ class BlackboardReader(base.Reader):
 
     def close(self) -> None:
         del self._is_up_to_date, self._entry, self._reader, self._service, self._node
+
+
+class BlocksWriter(base.Writer):
+    """Writes each block that has a changed row; the caller changes the array that was written first."""
+
+    def __init__(self, *_: Any) -> None:
+        self.address = new_name("iceoryx")
+        self._node = _node(self.address)
+        self._entries: list[Any] = []
+
+    def write(self, value: Any) -> None:
+        self._rows = value.values
+        creator = _service(self._node).blackboard_creator(ctypes.c_uint64)
+        keys = [ctypes.c_uint64(number) for number in range(len(self._rows) // _BLOCK)]
+        for key in keys:
+            creator = creator.add(key, _Block.from_buffer_copy(self._block(key.value)))
+        self._service = creator.create()
+        self._writer = self._service.writer_builder().create()
+        self._entries = [self._writer.entry(key, _Block) for key in keys]
+
+    def _block(self, number: int) -> Any:
+        return self._rows[number * _BLOCK : (number + 1) * _BLOCK]
+
+    def update(self, part: Any) -> None:
+        for number in np.unique(part.keys // _BLOCK).tolist():
+            loan = self._entries[number].loan_uninit()
+            np.ctypeslib.as_array(loan.value_mut().contents.rows)[:] = self._block(number)
+            self._entries[number] = loan.assume_init_and_update()
+
+    def close(self) -> None:
+        for entry in self._entries:
+            entry.delete()
+        self._entries.clear()
+        del self._writer, self._service, self._node
+        _remove_all(self.address)
+
+
+class BlocksReader(base.Reader):
+    """Copies a block if it has changed since it was read last."""
+
+    def __init__(self, _: str, address: str) -> None:
+        self._node = _node(address)
+        self._service = _service(self._node).blackboard_opener(ctypes.c_uint64).open()
+        self._reader = self._service.reader_builder().create()
+        self._blocks: dict[int, tuple[Any, Any]] = {}
+
+    def get(self) -> Any:
+        return self
+
+    def look_up(self, _: Any, key: Any) -> Any:
+        number, row = divmod(key, _BLOCK)
+        entry, copy = self._blocks.get(number, (None, None))
+        if entry is None:
+            entry = self._reader.entry(ctypes.c_uint64(number), _Block)
+        if copy is None or not entry.is_up_to_date(copy):
+            copy = entry.get()
+            self._blocks[number] = entry, copy
+        return np.frombuffer(copy.data, np.float32, COLUMNS, row * 4 * COLUMNS)
+
+    def close(self) -> None:
+        self._blocks.clear()
+        del self._reader, self._service, self._node
 
 
 class PubSubWriter(base.Writer):

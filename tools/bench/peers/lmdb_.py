@@ -42,6 +42,9 @@ class Writer(base.Writer):
         with self.environment.begin(write=True) as transaction, transaction.cursor() as cursor:
             cursor.putmulti(items if isinstance(items, list) else [(_KEY, *base.encode(items))])
 
+    def update(self, part: Any) -> None:
+        self.write(part)
+
     def close(self) -> None:
         self.environment.close()
         shutil.rmtree(self.address, ignore_errors=True)

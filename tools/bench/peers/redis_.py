@@ -1,7 +1,8 @@
 """Redis: a local server on a Unix socket, as its documentation recommends for one host; nothing is saved to disk.
 
 Each version has keys of its own, and the name of the newest is set in the same transaction. A map is a hash, whose
-items are sent in pipelines. The client-side cache of redis-py is not used: it needs TCP and a server of 7.4 or newer.
+items are sent in batches; an update changes fields of the newest hash in one transaction. A row map is a string, of
+which ranges are set and read. The client-side cache of redis-py is not used: it needs TCP and a server of 7.4 or newer.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from bench.peers import base
-from bench.values import Items, pack, packed
+from bench.values import COLUMNS, Items, pack, packed
 
 _BATCH = 10_000
 _STARTING = 1000  # attempts to connect to a server that starts
+_ROW_SIZE = 4 * COLUMNS
 _NEWEST, _CHANNEL = "newest", "changed"
 
 
@@ -30,6 +32,7 @@ class Writer(base.FolderWriter):
 
     def __init__(self, shape: str, size: int, address: str | None = None) -> None:
         super().__init__(shape, size, address)
+        self._is_rows = shape == "row map"
         self._server = None if address else _start_server(self._folder, self.address)
         self._client = redis.Redis(unix_socket_path=self.address, retry=Retry(ConstantBackoff(0.01), _STARTING))
         try:
@@ -45,6 +48,8 @@ class Writer(base.FolderWriter):
     def prepare(self, value: Any) -> Any:
         if not isinstance(value, Items):
             return value
+        if self._is_rows:
+            return value.values
         items = iter(packed(value))
         return list(iter(lambda: dict(itertools.islice(items, _BATCH)), {}))
 
@@ -61,6 +66,25 @@ class Writer(base.FolderWriter):
             pipeline.unlink(f"value:{self._version - 2}")
             if self._notifies:
                 pipeline.publish(_CHANNEL, self._version)
+            pipeline.execute()
+
+    def prepare_part(self, part: Items) -> Any:
+        if not self._is_rows:
+            return self.prepare(part)
+        offsets = (part.keys * _ROW_SIZE).tolist()
+        return [(offset, row.tobytes()) for offset, row in zip(offsets, part.values, strict=True)]
+
+    def update(self, part: Any) -> None:
+        key = f"value:{self._version}"
+        if not self._is_rows and len(part) == 1:
+            self._client.hset(key, mapping=part[0])
+            return
+        with self._client.pipeline(transaction=True) as pipeline:
+            for change in part:
+                if self._is_rows:
+                    pipeline.setrange(key, *change)
+                else:
+                    pipeline.hset(key, mapping=change)
             pipeline.execute()
 
     def close(self) -> None:
@@ -83,7 +107,7 @@ class Reader(base.Reader):
     _messages: Any = None
 
     def __init__(self, shape: str, address: str) -> None:
-        self._shape, self._is_map = shape, shape.endswith("map")
+        self._shape, self._is_map, self._is_rows = shape, shape.endswith("map"), shape == "row map"
         self._client: Any = redis.Redis(unix_socket_path=address)  # its methods have no useful types
 
     def get(self) -> Any:
@@ -102,7 +126,11 @@ class Reader(base.Reader):
         self._messages.get_message(timeout=timeout)
 
     def look_up(self, found: Any, key: Any) -> Any:
-        return np.frombuffer(self._client.hget(found, pack(key)), np.float32)
+        if self._is_rows:
+            row = self._client.getrange(found, key * _ROW_SIZE, (key + 1) * _ROW_SIZE - 1)
+        else:
+            row = self._client.hget(found, pack(key))
+        return np.frombuffer(row, np.float32)
 
     def close(self) -> None:
         self._client.close()

@@ -1,7 +1,7 @@
 """SharedArray: NumPy arrays in shared memory, by name, without synchronisation.
 
 A reader would see an array that is written in place half-written. So each version is a new array, and a second array of
-one element has the number of the newest.
+one element has the number of the newest. `InPlace` has one array, which an update changes in place.
 """
 
 from __future__ import annotations
@@ -51,3 +51,33 @@ class Reader(base.Reader):
 
     def close(self) -> None:
         self._newest.release()
+
+
+class InPlaceWriter(base.Writer):
+    """Changes rows of one array; a reader may see any part of that."""
+
+    def __init__(self, *_: Any) -> None:
+        self.address = new_name("sharedarray")
+        self._array: Any = None
+
+    def write(self, value: Any) -> None:
+        if self._array is None:
+            self._array = SharedArray.create(self.address, value.values.shape, value.values.dtype)
+        self._array[:] = value.values
+
+    def update(self, part: Any) -> None:
+        self._array[part.keys] = part.values
+
+    def close(self) -> None:
+        if self._array is not None:
+            SharedArray.delete(self.address)
+
+
+class InPlaceReader(base.Reader):
+    def __init__(self, _: str, address: str) -> None:
+        self._address = address
+
+    def get(self) -> Any:
+        if self._value is None:
+            self._value = SharedArray.attach(self._address, ro=True)
+        return self._value

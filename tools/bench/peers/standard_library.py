@@ -25,6 +25,7 @@ _HEAD = struct.Struct("=QQ")  # version, length
 _LOCK_TIMEOUT = 30  # seconds; a process that is killed with the lock never releases it
 _KEY = b"value"
 _PUT = "INSERT INTO items VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_CHANGE = "UPDATE items SET value = ?2 WHERE key = ?1"
 _TAKE = "SELECT value FROM items WHERE key = ?"
 _shared: dict[str, Any] = {}
 _changed = Condition()
@@ -216,8 +217,14 @@ class SQLiteWriter(base.FolderWriter):
 
     def write(self, value: Any) -> None:
         rows = self.prepare(value)
+        self._execute_all(_PUT, rows if isinstance(rows, list) else [(_KEY, *base.encode(rows))])
+
+    def update(self, part: Any) -> None:
+        self._execute_all(_CHANGE, part)
+
+    def _execute_all(self, statement: str, rows: list[Any]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(_PUT, rows if isinstance(rows, list) else [(_KEY, *base.encode(rows))])
+        self._connection.executemany(statement, rows)
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
