@@ -75,6 +75,28 @@ class VersionChanges:
             return _numpy.distinct(items % len(array)) if array.size else items
         raise InvalidArgumentError("this array is a slice with gaps; pass the whole array")
 
+    def keys(self, archived: Any) -> list[Any]:
+        """Return the keys of a map whose values may differ, or that were added; not those that were removed.
+
+        Args:
+            archived: the value of the snapshot, or a part of it: a map whose values are numbers or arrays of one shape.
+
+        Raises:
+            InvalidArgumentError: it is not such a map, or not a part of the payload.
+        """
+        from shmsync.codecs.archive import ArchivedMap  # noqa: PLC0415 - not for arrays
+        from shmsync.codecs.archive._rows import rows_of_map  # noqa: PLC0415 - likewise
+
+        found = rows_of_map(archived) if isinstance(archived, ArchivedMap) else None
+        if found is None:
+            raise InvalidArgumentError(
+                "keys takes an archived map whose values are numbers or arrays of one shape, not "
+                f"{reprlib.repr(archived)}"
+            )
+        entries: Any = archived._entries
+        indices = entries.indices
+        return [entries.key(row) for row in self.rows(found.rows).tolist() if row in indices]
+
     def __bool__(self) -> bool:
         return self._changes.size > 0
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmsync import ClosedError, InvalidArgumentError, Reader, Writer
+from shmsync import ArrayMap, ClosedError, InvalidArgumentError, Reader, Writer
 from shmsync.codecs._changes import Changes
 
 if TYPE_CHECKING:
@@ -167,6 +167,38 @@ def test_arrays_that_are_not_of_the_snapshot(writer: Writer, reader: Reader) -> 
         for other in (value["counts"].copy(), value["prices"][:, 2:4], np.float64(1), "09:00", None):
             with pytest.raises(InvalidArgumentError):
                 changes.rows(other)
+
+
+@pytest.mark.parametrize("capacity", [None, 4000])
+@pytest.mark.parametrize("shape", [(), (8,)])
+def test_keys_of_a_map(name: str, capacity: Any, shape: tuple[int, ...]) -> None:
+    keys = np.arange(2000) * 3
+    with Writer(name, codec="archive") as writer, Reader(name) as reader:
+        writer.write({"map": ArrayMap(keys, np.zeros((2000, *shape)), capacity=capacity), "other": [1, 2]})
+        with writer.update() as draft:
+            draft["map"].update([30, 3, 300], np.ones((3, *shape)))
+            if capacity:
+                draft["map"][1] = np.ones(shape)[()]
+        with reader.read() as snapshot:
+            changes = snapshot.changes(1)
+            assert changes is not None
+            assert changes.keys(snapshot.value["map"]) == [3, 30, 300, *([1] if capacity else [])]
+            for other in (snapshot.value, {3: 1}, snapshot.value["other"]):
+                with pytest.raises(InvalidArgumentError, match="keys takes an archived map"):
+                    changes.keys(other)
+        writer.unlink()
+
+
+def test_keys_that_were_removed(name: str) -> None:
+    with Writer(name, codec="archive") as writer, Reader(name) as reader:
+        writer.write(ArrayMap(np.arange(3000), np.zeros((3000, 4)), capacity=4000))
+        with writer.update() as draft:
+            draft.remove([5, 6])
+        with reader.read() as snapshot:
+            changes = snapshot.changes(1)
+            assert changes is not None
+            assert sorted(changes.keys(snapshot.value)) == [2998, 2999]  # they took the places
+        writer.unlink()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
