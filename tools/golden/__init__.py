@@ -1,0 +1,1 @@
+"""The golden files: segments as bytes, and what readers find in them."""
