@@ -91,7 +91,7 @@ def matches(expected: Any, found: Any) -> bool:  # noqa: PLR0911 - one for each 
     if kind == "array":
         dtype, shape, items = value
         *found_shape, elements = found
-        return shape == found_shape and (dtype[0] not in "bifu" or flat(items) == elements)
+        return bool(shape == found_shape and (dtype[0] not in "bifu" or flat(items) == elements))
     if kind == "bytes":
         return bytes.fromhex(value) == found
     return repr(float(value)) == repr(found) if kind == "float" else isinstance(found, tuple)
