@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from shmsync._core.layout import LINE, checksum_of, table_span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections import deque
 
 LOG_MAGIC = 0x43_434E5953_4D4853  # "SHMSYNCC" on a little-endian machine
 _HEADER = struct.Struct("=QQQQQ")
@@ -37,26 +37,22 @@ def pack_entry(parts: bytes) -> bytes:
     return _ENTRY.pack(len(parts), checksum_of(parts)) + parts
 
 
-def pack_log(seq: int, checksum: int, entries: Sequence[bytes], room: int) -> bytes | None:
+def pack_log(seq: int, checksum: int, entries: deque[bytes], room: int) -> bytes | None:
     """Return the log of a version; None if there is no room for its own entry.
 
     Args:
         seq: sequence number of the version.
         checksum: its checksum.
-        entries: those of the versions up to it, the newest last. The oldest are left out if there is no room for all.
+        entries: those of the versions up to it, the newest last. The oldest that there is no room for are removed.
         room: how many bytes the log may take.
     """
-    left = room - _ENTRIES_AT
-    kept: list[bytes] = []
-    for entry in reversed(entries):
-        left -= len(entry)
-        if left < 0:
-            break
-        kept.append(entry)
-    if not kept:
+    while entries and sum(map(len, entries)) > room - _ENTRIES_AT:
+        entries.popleft()
+    if not entries:
         return None
-    header = _HEADER.pack(LOG_MAGIC, seq, checksum, seq - len(kept), sum(map(len, kept)))
-    return b"".join((header, _WORD.pack(checksum_of(header)), *reversed(kept)))
+    size = sum(map(len, entries))
+    header = _HEADER.pack(LOG_MAGIC, seq, checksum, seq - len(entries), size)
+    return b"".join((header, _WORD.pack(checksum_of(header)), *entries))
 
 
 def unpack_log(raw: memoryview, seq: int, checksum: int, since: int) -> list[memoryview] | None:

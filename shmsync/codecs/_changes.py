@@ -72,8 +72,11 @@ class Changes:
         if row_size < _LARGE_ROW and len(rows) > 1:
             self._add_many(base, row_size, rows)
             return
-        for row in sorted(set(rows.tolist())):
-            self.add(base + row_size * row, base + row_size * (row + 1))
+        ordered = _numpy.distinct(rows)
+        breaks = _numpy.require_numpy().flatnonzero(ordered[1:] != ordered[:-1] + 1)
+        firsts, lasts = [0, *(breaks + 1).tolist()], [*breaks.tolist(), len(ordered) - 1]
+        for first, last in zip(ordered[firsts].tolist(), ordered[lasts].tolist(), strict=True):  # of rows in sequence
+            self.add(base + row_size * first, base + row_size * (last + 1))
 
     def extend(self, other: Changes) -> None:
         """Record what another object has recorded."""

@@ -88,6 +88,21 @@ def distinct(array: Any) -> Any:
     return ordered[numpy.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
 
 
+def assign_rows(array: Any, rows: Any, values: Any) -> None:
+    """Assign to rows of a C-contiguous array: `array[rows] = values`, in a third of the time for short rows.
+
+    Args:
+        array: the array, of any dtype but object.
+        rows: the index: an array of integers, or a slice.
+        values: the values: an array with one row for each, or what NumPy can broadcast and cast.
+    """
+    is_alike = is_array(values) and values.dtype == array.dtype and values.flags.c_contiguous
+    if is_alike and is_array(rows) and values.shape == rows.shape + array.shape[1:] and array.ndim > 1 and values.size:
+        item = f"V{array.strides[0]}"  # one item to copy, instead of one for each element of the row
+        array, values = (each.reshape(len(each), -1).view(item)[:, 0] for each in (array, values))
+    array[rows] = values
+
+
 def describe(array: Any) -> Description:
     """Return the description of an array.
 

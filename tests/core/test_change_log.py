@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ PARTS = st.lists(st.binary(max_size=40), min_size=1, max_size=6)
 @given(PARTS, st.integers(0, 500))
 def test_the_newest_entries_that_have_room(parts: list[bytes], room: int) -> None:
     entries = [pack_entry(each) for each in parts]
-    log = pack_log(100, 5, entries, room)
+    log = pack_log(100, 5, deque(entries), room)
     if log is None:
         assert room < 48 + len(entries[-1])
         return
@@ -30,7 +32,7 @@ def test_the_newest_entries_that_have_room(parts: list[bytes], room: int) -> Non
 
 
 def test_the_log_of_another_version() -> None:
-    log = memoryview(pack_log(100, 5, [pack_entry(b"x")], 100) or b"")
+    log = memoryview(pack_log(100, 5, deque([pack_entry(b"x")]), 100) or b"")
     assert [bytes(each) for each in unpack_log(log, 100, 5, 99) or []] == [b"x"]
     assert unpack_log(log, 100, 5, 98) is None
     assert unpack_log(log, 101, 5, 99) is None
@@ -41,6 +43,6 @@ def test_the_log_of_another_version() -> None:
 
 @pytest.mark.parametrize("at", range(48 + 16 + 1 + 16 + 3))
 def test_a_damaged_byte(at: int) -> None:
-    log = bytearray(pack_log(100, 5, [pack_entry(b"x"), pack_entry(b"abc")], 100) or b"")
+    log = bytearray(pack_log(100, 5, deque([pack_entry(b"x"), pack_entry(b"abc")]), 100) or b"")
     log[at] ^= 1
     assert unpack_log(memoryview(log), 100, 5, 98) is None

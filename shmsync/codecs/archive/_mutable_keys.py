@@ -51,7 +51,7 @@ class Part:
                 self._memory.changes.add(self._offset + size * rows.start, self._offset + size * rows.stop)
             else:
                 self._memory.changes.add_rows(self._offset, size, rows)
-        array[rows] = values
+        _numpy.assign_rows(array, rows, values)
 
     def extended(self, count: int, capacity: int) -> Part:
         """Return a copy of the first `count` rows in memory of its own, with room for more."""

@@ -63,7 +63,7 @@ class MapRows:
             memory.changes.add(offset + size * rows.start, offset + size * rows.stop)
         else:
             memory.changes.add_rows(offset, size, rows)
-        array[rows] = value
+        _numpy.assign_rows(array, rows, value)
 
     def assign_many(self, memory: DraftMemory, keys: Any, values: Any) -> bool:
         """Assign to many keys; return whether the map contains all of them, and the values fit."""
