@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from shmsync._handles.update import Update
     from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
     from shmsync._inspect import info, names, readers
+    from shmsync._util.include import get_include
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 
 __version__ = "0.1.0"
@@ -114,6 +115,7 @@ __all__ = [
     "Writer",
     "WriterInfo",
     "WriterStats",
+    "get_include",
     "info",
     "names",
     "readers",
@@ -130,6 +132,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name
             ("Info", "ProcessInfo", "ReaderInfo", "RetainedInfo", "SegmentInfo", "WriterInfo"), "_info_types"
         ),
         "Update": "_handles.update",
+        "get_include": "_util.include",
     }
 
     def __getattr__(name: str) -> object:
