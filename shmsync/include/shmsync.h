@@ -676,11 +676,15 @@ static int shmsync__link_once(const shmsync *handle, shmsync_link_ **out, bool *
 }
 
 static int shmsync__link_open(const shmsync *handle, shmsync_link_ **out) {
-    int result = SHMSYNC_E_BUSY;
     for (int attempt = 0; attempt < SHMSYNC_ATTEMPTS_; attempt++) {
         bool again = false;
-        result = shmsync__link_once(handle, out, &again);
-        if (!again) return result;
+        int result = shmsync__link_once(handle, out, &again);
+        if (again) continue;
+        /* Acquire, as in shmsync__is_live. The name is being removed, or its remover has died. */
+        if (result || shmsync__load(shmsync__version_word(*out), __ATOMIC_ACQUIRE) != SHMSYNC_CLOSED_) return result;
+        shmsync__link_drop(*out);
+        *out = NULL;
+        return SHMSYNC_E_NOT_FOUND;
     }
     return SHMSYNC_E_BUSY;
 }
@@ -1066,6 +1070,10 @@ static int shmsync__map_newest(shmsync *handle) {
     if (map && map->generation == shmsync__load(word, __ATOMIC_ACQUIRE)) return SHMSYNC_OK;
     int result = shmsync__map_data(handle, 0, &map);
     if (result) return result;
+    if (handle->maps[0] && handle->maps[0]->inode == map->inode) {
+        shmsync__map_drop(map); /* the word moves before the name does, and stays ahead if the writer dies in between */
+        return SHMSYNC_OK;
+    }
     result = shmsync__check_header(handle->link, map); /* complete before it got the name, and never written again */
     if (result) {
         shmsync__map_drop(map);
