@@ -33,6 +33,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="shmsync-c-", ignore_cleanup_errors
 
 def compiler(kind: str) -> str:
     """Return the command of a compiler; skip the test if it is not installed."""
+    command: str
     for command in (COMPILERS[kind][0], *_ALSO.get(kind, ())):
         if shutil.which(command):
             return command
@@ -43,7 +44,7 @@ def compiler(kind: str) -> str:
 def _run(*command: str) -> str:
     """Run a command once; return its errors."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT)
-    return done.stderr if done.returncode else ""
+    return str(done.stderr) if done.returncode else ""
 
 
 @cache
@@ -106,7 +107,8 @@ class Driver:
 
     def receive(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
+        line: str = self.process.stdout.readline()
+        return line.rstrip("\n")
 
     def call(self, *words: object) -> str:
         self.send(*words)

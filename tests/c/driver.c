@@ -6,7 +6,7 @@
  *     refresh, seal, detach, attach                      the result
  *     int N KEY, uint N KEY, str N KEY                   the value of a key in a map: its type, and i
  *     fork                                               results of pin, seal and wait in a child, and the child's own
- *     child N                                            fork; the child answers "hash" lines until "end"
+ *     child N                                            fork and unpin N; the child answers "hash" until "end"
  *     arm STEP                                           stop at the next STEP: print "at STEP", go on after a line
  */
 
@@ -62,11 +62,13 @@ static void run_in_child(const char *name) {
     _exit(0);
 }
 
-static void serve_child(const shmsync_snapshot *snapshot) {
+static void serve_child(shmsync_snapshot *snapshot) {
     char line[64];
     fflush(stdout);
     pid_t child = fork();
     if (child) {
+        printf("%d\n", shmsync_unpin(snapshot));
+        fflush(stdout);
         waitpid(child, NULL, 0);
         return;
     }

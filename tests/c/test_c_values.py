@@ -66,16 +66,22 @@ def shown(value: Any) -> str:
         return "[" + ", ".join(map(shown, value)) + "]"
     if isinstance(value, bytes):
         return f'{{"$bytes": "{value.hex()}"}}'
+    return shown_array(value) if isinstance(value, np.ndarray) else shown_scalar(value)
+
+
+def shown_scalar(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.17g}" + (".0" if value.is_integer() and abs(value) < 1e16 else "")
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\\n", "\\u000a")
-    if isinstance(value, np.ndarray):
-        order = "C" if value.flags.c_contiguous else "F"
-        dtype = str(value.dtype.descr) if value.dtype.names else value.dtype.str
-        parts = f'"{dtype}", "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
-        return f'{{"$array": {parts}}}'
     return json.dumps(value)
+
+
+def shown_array(value: Any) -> str:
+    order = "C" if value.flags.c_contiguous else "F"
+    dtype = str(value.dtype.descr) if value.dtype.names else value.dtype.str
+    parts = f'"{dtype}", "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
+    return f'{{"$array": {parts}}}'
 
 
 @pytest.mark.parametrize("kind", COMPILERS)
@@ -174,7 +180,7 @@ ABSENT_INTS = (-(1 << 63), -9_999_999, 77, (1 << 63) - 1)
 @pytest.mark.parametrize("xxhash", [True, False])
 @pytest.mark.parametrize("codec", ["archive", "msgpack"])
 @pytest.mark.parametrize("kind", MAPS)
-def test_look_up(name: str, kind: str, codec: str, xxhash: bool) -> None:
+def test_look_up(name: str, kind: str, codec: str, *, xxhash: bool) -> None:
     value = MAPS[kind]
     with Writer[Any](name, codec=codec) as writer:
         writer.write(value)
@@ -221,7 +227,7 @@ def test_look_up_in_another_type(name: str) -> None:
 
 @pytest.mark.parametrize("xxhash", [True, False])
 @pytest.mark.parametrize("codec", ["archive", "msgpack"])
-def test_a_damaged_payload_is_never_read_beyond_its_end(codec: str, xxhash: bool, tmp_path: Path) -> None:
+def test_a_damaged_payload_is_never_read_beyond_its_end(codec: str, tmp_path: Path, *, xxhash: bool) -> None:
     fuzz, payload = program(HERE / "fuzz.c", xxhash=xxhash), tmp_path / "payload"
     encoder = by_name(codec)
     found = 0
@@ -233,7 +239,9 @@ def test_a_damaged_payload_is_never_read_beyond_its_end(codec: str, xxhash: bool
     assert found > 1000
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdf\x7f\xff\xff\xff", b"\xdb\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdf\x7f\xff\xff\xff", b"\xdb\xff\xff\xff\xff"]
+)
 def test_a_length_beyond_the_payload(raw: bytes, tmp_path: Path) -> None:
     payload = tmp_path / "payload"
     payload.write_bytes(raw)
@@ -243,7 +251,7 @@ def test_a_length_beyond_the_payload(raw: bytes, tmp_path: Path) -> None:
 def test_the_depth_is_bounded(tmp_path: Path) -> None:
     payload = tmp_path / "payload"
     fuzz = program(HERE / "fuzz.c", xxhash=False)
-    for depth, damaged in ((500, "0\n"), (600, "1\n"), (900_000, "1\n")):
+    for depth, damaged in ((500, "0\n"), (600, "1\n"), (20_000, "1\n")):
         payload.write_bytes(b"\x91" * depth + b"\x01")
         assert printed(fuzz, "0", str(payload), "1", "1") == damaged
 

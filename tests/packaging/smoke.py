@@ -36,7 +36,7 @@ def check_read_and_write(name: str) -> None:
 def check_include() -> None:
     """The folder of the C header is printed without the extra."""
     command = Path(sys.executable).parent / "shmsync"
-    for printed in ([sys.executable, "-m", "shmsync", "--include"], [command, "--include"]):
+    for printed in ([sys.executable, "-m", "shmsync", "--include"], [str(command), "--include"]):
         done = subprocess.run(printed, check=True, capture_output=True, text=True)
         assert done.stdout == f"{shmsync.get_include()}\n", done
     assert "SHMSYNC_API" in (Path(shmsync.get_include()) / "shmsync.h").read_text()
