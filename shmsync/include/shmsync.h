@@ -988,6 +988,16 @@ static void shmsync__leave(shmsync_slot_ *slot, int index) {
     __atomic_fetch_sub(&slot->words[0], shmsync__one(index), __ATOMIC_RELEASE);
 }
 
+/* Unpin a snapshot. In a slot that was left to its snapshots, the last one also clears EVICTED: nobody enters there. */
+static void shmsync__unpin(const shmsync_snapshot *snapshot) {
+    shmsync_slot_ *slot = snapshot->slot_;
+    uint64_t evicted = SHMSYNC_EVICTED_;
+    if (!slot) return; /* isolated mode */
+    shmsync__leave(slot, snapshot->map_->index);
+    if (slot != snapshot->owner_->slot) /* release, as above; it fails while other snapshots count */
+        __atomic_compare_exchange_n(&slot->words[0], &evicted, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
 static bool shmsync__is_evicted(const shmsync_slot_ *slot) {
     /* Acquire: pairs with the writer's fetch-or. The bit is set before the name or the generation changes, so after a
      * load of either, a clear bit means that this was not changed. */
@@ -1148,8 +1158,7 @@ static void shmsync__end(shmsync_snapshot *snapshot) {
 
 SHMSYNC_API int shmsync_unpin(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
-    if (snapshot->slot_ && !shmsync__is_inherited(snapshot->owner_))
-        shmsync__leave(snapshot->slot_, snapshot->map_->index);
+    if (!shmsync__is_inherited(snapshot->owner_)) shmsync__unpin(snapshot);
     shmsync__end(snapshot);
     return SHMSYNC_OK;
 }
@@ -1168,13 +1177,13 @@ SHMSYNC_API int shmsync_retain(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
     if (shmsync__is_inherited(snapshot->owner_)) return SHMSYNC_E_FORKED;
 #ifdef SHMSYNC_BUG_LATE_HAZARD
-    if (snapshot->slot_) shmsync__leave(snapshot->slot_, snapshot->map_->index);
+    shmsync__unpin(snapshot);
     SHMSYNC_STEP("retaining");
     shmsync__set_hazard(snapshot);
 #else
     shmsync__set_hazard(snapshot);
     SHMSYNC_STEP("retaining");
-    if (snapshot->slot_) shmsync__leave(snapshot->slot_, snapshot->map_->index);
+    shmsync__unpin(snapshot);
 #endif
     snapshot->state_ = SHMSYNC_RETAINED_;
     return SHMSYNC_OK;
@@ -1914,6 +1923,7 @@ static uint64_t shmsync__key_hash(const shmsync_key_ *key, uint64_t seed, bool b
     }
     for (unsigned i = 0; i < size; i++) head[1 + i] = (unsigned char)(number >> 8 * (size - 1 - i));
     XXH3_state_t state;
+    XXH3_INITSTATE(&state); /* reset compares it with the seed */
     XXH3_64bits_reset_withSeed(&state, seed);
     XXH3_64bits_update(&state, head, 1 + size);
     if (key->is_text) XXH3_64bits_update(&state, key->data, (size_t)key->size);

@@ -68,6 +68,19 @@ def test_a_pinned_version_does_not_change_although_the_writer_does_not_wait(
     assert not pins(raw_writer.name)
 
 
+def test_a_slot_that_was_left_keeps_no_mark(raw_writer: Writer[Any], driver: Driver) -> None:
+    driver.call("pin", 0)
+    driver.call("pin", 1)
+    publish(raw_writer, 2, 3)
+    driver.call("pin", 2)  # in another slot
+    driver.call("unpin", 2)
+    driver.call("retain", 0)
+    assert len(pins(raw_writer.name)) == 1
+    driver.call("unpin", 1)
+    assert not pins(raw_writer.name)  # although the slot is still in use, for what is retained
+    assert len(slots_locked(raw_writer.name)) == 2
+
+
 def test_a_retained_version_does_not_change_and_is_not_waited_for(name: str, driver: Driver) -> None:
     with Writer[Any](name, grace_duration=NEVER) as writer, without_waiting():
         for number in range(1, 9):  # of two generations that are retained, the newer one is in the word

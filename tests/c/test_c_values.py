@@ -106,8 +106,9 @@ def test_values_with_digests(name: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("kind", COMPILERS)
-def test_every_compiler_takes_it_with_xxhash(kind: str) -> None:
-    program(SHMCAT, kind=kind)
+@pytest.mark.parametrize("options", [(), ("-O2", "-fno-sanitize=all"), ("-O3", "-fno-sanitize=all", "-DNDEBUG")])
+def test_every_compiler_takes_it_with_xxhash(kind: str, options: tuple[str, ...]) -> None:
+    program(SHMCAT, *options, kind=kind)
 
 
 def test_raw_and_extensions(name: str) -> None:
