@@ -189,7 +189,7 @@ def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
 
 def test_what_a_reader_in_c_reports(removals: Removals) -> None:
     started = time.monotonic_ns()
-    messages = ({"mismatch": [7, 6, 0]}, {"older": [started, started + 1]}, {"result": -4, "started": started})
+    messages = ({"mismatch": [7, 6, 0]}, {"older": [started, started + SECOND]}, {"result": -4, "started": started})
     assert all("violation" in judged(message, removals) for message in messages)
     with removals.recorded(ends_incarnation=True):
         pass
