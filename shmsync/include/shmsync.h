@@ -36,6 +36,8 @@
  *   child is to go on reading the bytes of a snapshot, call `shmsync_seal` right before the fork. A child that neither
  *   detaches nor calls exec keeps the slots of its parent locked if the parent dies.
  * - Signals: no function is async-signal-safe. longjmp out of one is not supported.
+ * - Other languages may reserve 128 bytes for a shmsync_snapshot and 512 for a shmsync_value, aligned to 8, and declare
+ *   only the fields without _ at their end.
  * - A value of another user, or a damaged one, gives an error and never an access beyond the segment. A program that
  *   truncates a mapped segment kills its readers by SIGBUS; only the owner of the name, and root, can do that.
  *
@@ -205,8 +207,8 @@ SHMSYNC_API int shmsync_verify(const shmsync_snapshot *snapshot);
 
 /* -------------------------------------------------------------------------------------------------------- values */
 
-/* How deep a value may be nested. A recursive function over values is bounded by it. */
-#define SHMSYNC_MAX_DEPTH 512
+/* How deep a value may be nested: more than shmsync publishes. A recursive function over values is bounded by it. */
+#define SHMSYNC_MAX_DEPTH 1024
 #define SHMSYNC_MAX_DIMS 64
 
 enum {
@@ -347,10 +349,12 @@ SHMSYNC_API int shmsync_timestamp_of(const shmsync_value *value, int64_t *second
 #define MADV_WIPEONFORK 18
 #endif
 #ifdef __cplusplus
-static_assert(sizeof(void *) == 8 && sizeof(off_t) == 8, "shmsync needs a system of 64 bits");
+#define SHMSYNC_ASSERT_ static_assert
 #else
-_Static_assert(sizeof(void *) == 8 && sizeof(off_t) == 8, "shmsync needs a system of 64 bits");
+#define SHMSYNC_ASSERT_ _Static_assert
 #endif
+SHMSYNC_ASSERT_(sizeof(void *) == 8 && sizeof(off_t) == 8, "shmsync needs a system of 64 bits");
+SHMSYNC_ASSERT_(sizeof(shmsync_snapshot) <= 128 && sizeof(shmsync_value) <= 512, "see the rules for other languages");
 
 #if !defined(SHMSYNC_NO_XXHASH) && defined(__has_include)
 #if __has_include("xxhash.h")
