@@ -126,13 +126,11 @@ typedef struct shmsync_snapshot {
     const unsigned char *payload; /* aligned to 64 bytes */
     uint64_t size;                /* of the payload, in bytes */
     shmsync_version version;
-    uint64_t checksum;
     uint32_t codec;
-    uint32_t published; /* CLOCK_MONOTONIC at the publish, in whole seconds; for tools only */
+    int32_t state_;
     shmsync *owner_;
     struct shmsync_slot_ *slot_;
     struct shmsync_map_ *map_;
-    int state_;
 } shmsync_snapshot;
 
 /* Open a handle on a name. The name need not exist yet: the first call that needs it attaches.
@@ -153,7 +151,7 @@ SHMSYNC_API void shmsync_detach(shmsync *handle);
  * it allocates new memory, so unpin it soon, or retain it.
  *
  * If the name was removed and created again, it attaches to the new incarnation. One that was removed from outside,
- * without a mark, is noticed by every 64th call if a second has passed since the last check, by `shmsync_wait`, and by
+ * without a mark, is noticed by every 256th call if a second has passed since the last check, by `shmsync_wait`, and by
  * `shmsync_refresh`.
  *
  * Errors: NOT_FOUND, NOT_PUBLISHED, LAYOUT, DAMAGED, FORBIDDEN, FULL, BUSY, FORKED, SYSTEM. Nothing is then pinned.
@@ -388,6 +386,7 @@ extern "C" {
 #define SHMSYNC_DATA_MAGIC_ UINT64_C(0x44434E59534D4853)
 #define SHMSYNC_ARCHIVE_MAGIC_ UINT64_C(0x31484352414D4853)
 #define SHMSYNC_CLOSED_ UINT64_MAX
+#define SHMSYNC_NEVER_ (UINT64_MAX - 1) /* no version has this sequence number */
 #define SHMSYNC_EVICTED_ (UINT64_C(1) << 63)
 #define SHMSYNC_ANNOUNCE_ (UINT64_C(1) << 48)
 
@@ -400,9 +399,17 @@ enum {
     SHMSYNC_PAYLOAD_AT_ = 64,
     SHMSYNC_BLOCK_ = 8192,
     SHMSYNC_PROBES_ = 8,
-    SHMSYNC_ATTEMPTS_ = 64,           /* evictions in a row, and attachments in a row, before BUSY */
-    SHMSYNC_MAX_REFERENCES_ = 1 << 20 /* snapshots in one slot, which counts up to 2^24 - 1 */
+    SHMSYNC_FAST_PINS_ = 256, /* before a look at the clock */
+    SHMSYNC_ATTEMPTS_ = 64    /* evictions in a row, and attachments in a row, before BUSY */
 };
+
+/* Bits of a pin word: the two counts; and those that are set if a slot is evicted, or has 2^20 pins or more, long
+ * before a count overflows. Nobody enters through such a slot. */
+#define SHMSYNC_COUNTS_ ((UINT64_C(1) << 48) - 1)
+#define SHMSYNC_UNUSABLE_ (SHMSYNC_EVICTED_ | UINT64_C(0xF0000000F00000))
+
+/* Not inlined, so that the fast path saves no registers. */
+#define SHMSYNC_COLD_ __attribute__((noinline, cold))
 
 enum { SHMSYNC_ENDED_, SHMSYNC_PINNED_, SHMSYNC_RETAINED_ };
 
@@ -416,7 +423,8 @@ typedef struct shmsync_link_ {
     int isolated;
 } shmsync_link_;
 
-/* A claimed slot. The handle refers to it, and each snapshot in it, and each mapping that its hazard words retain. */
+/* A claimed slot. It is released when neither the handle nor a mapping that its hazard words retain refers to it, and
+ * its pin word counts no snapshot: so that pin and unpin need no count of their own. */
 typedef struct shmsync_slot_ {
     uint64_t refs;
     shmsync_link_ *link;
@@ -431,21 +439,26 @@ typedef struct shmsync_map_ {
     uint64_t refs, retained;
     shmsync_slot_ *retained_by; /* whose hazard word has this generation */
     const unsigned char *base;
-    uint64_t length, generation, seq, size, checksum;
-    uint32_t codec, published;
+    uint64_t length, generation, checksum;
+    shmsync_snapshot ready; /* of the version that was checked last; its seq is 0 if there is none */
     int index;
     ino_t inode;
 } shmsync_map_;
 
 struct shmsync {
-    uint64_t refs; /* the caller's, and one for each open snapshot */
-    shmsync_link_ *link;
+    /* For the fast path, in one or two cache lines: so few dependent loads precede the atomic additions. */
+    const uint64_t *version; /* the version word; of a detached handle, a word that is 0 */
+    uint64_t *pin;           /* the pin word of the slot */
+    uint64_t one;            /* what a pin of the snapshot below adds to it */
     shmsync_slot_ *slot;
-    shmsync_map_ *maps[2];
     pid_t pid;
+    uint32_t pins, unpins;  /* on the fast path, which are not yet in the refs of the mapping: see settle */
+    shmsync_snapshot ready; /* what a pin returns, if its seq is the newest: checked, and of this slot */
+    uint64_t refs;          /* the caller's, and one of each mapping */
+    shmsync_link_ *link;
+    shmsync_map_ *maps[2];
     uid_t owner;
     bool any_owner, detached;
-    uint32_t calls; /* of pin until the next look at the clock */
     int64_t check_due;
     char name[201];
 };
@@ -467,6 +480,8 @@ static uint32_t shmsync__u32(const unsigned char *at) {
     memcpy(&value, at, sizeof value);
     return value;
 }
+
+static const uint64_t shmsync__no_version = 0;
 
 static uint64_t *shmsync__version_word(const shmsync_link_ *link) { return shmsync__word(link->state, 64); }
 
@@ -515,6 +530,12 @@ static void shmsync__notice_forks(void) {
 }
 
 static bool shmsync__is_inherited(const shmsync *handle) { return handle->pid != shmsync__pid(); }
+
+/* The same, where a system call would take too long: false says nothing. Relaxed: a process sees its own page. */
+static bool shmsync__is_own(const shmsync *handle) {
+    const uint64_t *page = __atomic_load_n(&shmsync__fork_page, __ATOMIC_RELAXED);
+    return page && __atomic_load_n(page, __ATOMIC_RELAXED) == (uint64_t)handle->pid;
+}
 
 /* ------------------------------------------------------------------------------------------------- opening segments */
 
@@ -708,9 +729,12 @@ static int shmsync__lock(int fd, short kind, uint64_t at) {
     return errno == EAGAIN || errno == EACCES ? 1 : SHMSYNC_E_SYSTEM;
 }
 
-static void shmsync__slot_drop(shmsync_slot_ *slot) {
-    if (!slot || --slot->refs) return;
-    if (slot->pid == shmsync__pid()) { /* else the slot is the parent's */
+/* Release a slot if nothing needs it. In a forked child it is the parent's, and so are its counts. */
+static void shmsync__slot_free(shmsync_slot_ *slot) {
+    bool is_own = slot->pid == shmsync__pid();
+    /* Relaxed: only this thread changes the counts. */
+    if (slot->refs || (is_own && shmsync__load(&slot->words[0], __ATOMIC_RELAXED) & SHMSYNC_COUNTS_)) return;
+    if (is_own) {
         /* Release: pairs with the writer's load of a word; our loads of the payload are over. */
         __atomic_store_n(&slot->words[1], 0, __ATOMIC_RELEASE);
         __atomic_store_n(&slot->words[2], 0, __ATOMIC_RELEASE);
@@ -721,6 +745,12 @@ static void shmsync__slot_drop(shmsync_slot_ *slot) {
     close(slot->fd);
     shmsync__link_drop(slot->link);
     free(slot);
+}
+
+static void shmsync__slot_drop(shmsync_slot_ *slot) {
+    if (!slot) return;
+    slot->refs--;
+    shmsync__slot_free(slot);
 }
 
 /* Raise the high-water mark to at least `least`, and count the claim even if the mark is high enough. */
@@ -794,20 +824,43 @@ static int shmsync__claim(shmsync *handle) {
         result = SHMSYNC_E_DAMAGED; /* or a new incarnation: the caller finds out */
     else
         result = shmsync__take_slot(handle->link, fd, &handle->slot);
-    if (result) close(fd);
+    if (result)
+        close(fd);
+    else
+        handle->pin = &handle->slot->words[0];
     return result;
 }
 
+/* Add the pins and unpins of the fast path to the references of their mapping. Called before these are looked at. */
+static void shmsync__settle(shmsync *handle) {
+    if (handle->ready.map_) handle->ready.map_->refs += (uint64_t)handle->pins - handle->unpins;
+    handle->pins = handle->unpins = 0;
+}
+
+/* Leave the fast path, until a pin has checked a version again. */
+static void shmsync__forget_ready(shmsync *handle) {
+    shmsync__settle(handle);
+    handle->ready.version.seq = SHMSYNC_NEVER_;
+    handle->ready.map_ = NULL;
+}
+
 static void shmsync__leave_slot(shmsync *handle) {
-    shmsync__slot_drop(handle->slot); /* its snapshots keep it, and the last of them unlocks it */
+    shmsync_slot_ *slot = handle->slot;
     handle->slot = NULL;
+    shmsync__forget_ready(handle);
+    shmsync__slot_drop(slot); /* its snapshots keep it, and the last of them unlocks it */
 }
 
 /* --------------------------------------------------------------------------------------------------------- mappings */
 
+static void shmsync__handle_drop(shmsync *handle) {
+    if (!--handle->refs) free(handle);
+}
+
 static void shmsync__map_drop(shmsync_map_ *map) {
     if (!map || --map->refs) return;
     munmap((void *)(uintptr_t)map->base, (size_t)map->length);
+    shmsync__handle_drop(map->ready.owner_);
     free(map);
 }
 
@@ -816,7 +869,7 @@ static void shmsync__map_drop(shmsync_map_ *map) {
  * EVICTED. Returns 1 if the writer holds it exclusively. */
 static int shmsync__lock_inode(int fd) { return shmsync__lock(fd, F_RDLCK, 0); }
 
-static int shmsync__map_data(const shmsync *handle, int index, shmsync_map_ **out) {
+static int shmsync__map_data(shmsync *handle, int index, shmsync_map_ **out) {
     struct stat status;
     int fd, result = shmsync__open(handle, shmsync__data[index], O_RDONLY, &fd, &status);
     if (result) return result == SHMSYNC_E_NOT_FOUND ? SHMSYNC_E_DAMAGED : result;
@@ -840,11 +893,16 @@ static int shmsync__map_data(const shmsync *handle, int index, shmsync_map_ **ou
     map->length = (uint64_t)status.st_size;
     map->index = index;
     map->inode = status.st_ino;
+    map->ready.owner_ = handle;
+    map->ready.map_ = map;
+    map->ready.state_ = SHMSYNC_PINNED_;
+    handle->refs++;
     *out = map;
     return SHMSYNC_OK;
 }
 
 static void shmsync__unmap_index(shmsync *handle, int index) {
+    if (handle->ready.map_ == handle->maps[index]) shmsync__forget_ready(handle);
     shmsync__map_drop(handle->maps[index]);
     handle->maps[index] = NULL;
 }
@@ -860,7 +918,8 @@ static bool shmsync__table_span(uint64_t size, uint64_t *start, uint64_t *end) {
     return true;
 }
 
-/* Check every field of a data header before any is used. The segment is held, so it does not change meanwhile. */
+/* Check every field of a data header before any is used; the caller compares generation and sequence number. The
+ * segment is held, so it does not change. */
 static int shmsync__check_header(const shmsync_link_ *link, shmsync_map_ *map) {
     const unsigned char *at = map->base;
     uint64_t size = shmsync__u64(at + 32), start, end;
@@ -869,11 +928,12 @@ static int shmsync__check_header(const shmsync_link_ *link, shmsync_map_ *map) {
 #if SHMSYNC_XXHASH
     if (shmsync__hash(at, 56) != shmsync__u64(at + 56)) return SHMSYNC_E_DAMAGED;
 #endif
-    map->seq = 0; /* until the caller has compared generation and sequence number */
-    map->size = size;
+    map->ready.payload = at + SHMSYNC_PAYLOAD_AT_;
+    map->ready.size = size;
+    map->ready.version.incarnation = link->incarnation;
+    map->ready.version.seq = shmsync__u64(at + 24);
+    map->ready.codec = shmsync__u32(at + 48);
     map->checksum = shmsync__u64(at + 40);
-    map->codec = shmsync__u32(at + 48);
-    map->published = shmsync__u32(at + 52);
     return SHMSYNC_OK;
 }
 
@@ -885,10 +945,7 @@ static void shmsync__unlink(shmsync *handle) {
     shmsync__leave_slot(handle);
     shmsync__link_drop(handle->link);
     handle->link = NULL;
-}
-
-static void shmsync__handle_drop(shmsync *handle) {
-    if (!--handle->refs) free(handle);
+    handle->version = &shmsync__no_version;
 }
 
 static int64_t shmsync__now(clockid_t clock) {
@@ -900,7 +957,9 @@ static int64_t shmsync__now(clockid_t clock) {
 static int shmsync__ensure_link(shmsync *handle) {
     if (handle->link) return SHMSYNC_OK;
     handle->check_due = shmsync__now(CLOCK_MONOTONIC_COARSE) + 1000000000;
-    return shmsync__link_open(handle, &handle->link);
+    int result = shmsync__link_open(handle, &handle->link);
+    if (!result) handle->version = shmsync__version_word(handle->link);
+    return result;
 }
 
 SHMSYNC_API int shmsync_attach(shmsync **out, const char *name, const shmsync_options *options) {
@@ -911,9 +970,10 @@ SHMSYNC_API int shmsync_attach(shmsync **out, const char *name, const shmsync_op
     shmsync__notice_forks();
     handle->refs = 1;
     handle->pid = getpid();
+    handle->version = &shmsync__no_version;
+    handle->ready.version.seq = SHMSYNC_NEVER_;
     handle->owner = options ? options->owner : 0;
     handle->any_owner = options && options->any_owner;
-    handle->calls = 1;
     strcpy(handle->name, name);
     *out = handle;
     return SHMSYNC_OK;
@@ -949,20 +1009,12 @@ SHMSYNC_API int shmsync_refresh(shmsync *handle) {
 /* ------------------------------------------------------------------------------------------------------------ pins */
 
 static void shmsync__fill(shmsync *handle, shmsync_slot_ *slot, shmsync_map_ *map, shmsync_snapshot *out) {
-    handle->refs++;
-    if (slot) slot->refs++;
     map->refs++;
-    out->payload = map->base + SHMSYNC_PAYLOAD_AT_;
-    out->size = map->size;
-    out->version.incarnation = handle->link->incarnation;
-    out->version.seq = map->seq;
-    out->checksum = map->checksum;
-    out->codec = map->codec;
-    out->published = map->published;
-    out->owner_ = handle;
+    *out = map->ready;
     out->slot_ = slot;
-    out->map_ = map;
-    out->state_ = SHMSYNC_PINNED_;
+    if (!slot) return; /* isolated mode has no fast path */
+    handle->ready = *out;
+    handle->one = shmsync__one(map->index);
 }
 
 /* Pin the newest version; return its sequence number. No more than three read-modify-writes, and no loop. */
@@ -992,14 +1044,16 @@ static void shmsync__leave(shmsync_slot_ *slot, int index) {
     __atomic_fetch_sub(&slot->words[0], shmsync__one(index), __ATOMIC_RELEASE);
 }
 
-/* Unpin a snapshot. In a slot that was left to its snapshots, the last one also clears EVICTED: nobody enters there. */
+/* Unpin a snapshot. In a slot that was left to its snapshots, the last one also clears EVICTED, because nobody enters
+ * there, and releases the slot. */
 static void shmsync__unpin(const shmsync_snapshot *snapshot) {
     shmsync_slot_ *slot = snapshot->slot_;
-    uint64_t evicted = SHMSYNC_EVICTED_;
     if (!slot) return; /* isolated mode */
     shmsync__leave(slot, snapshot->map_->index);
-    if (slot != snapshot->owner_->slot) /* release, as above; it fails while other snapshots count */
-        __atomic_compare_exchange_n(&slot->words[0], &evicted, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    if (slot == snapshot->owner_->slot) return;
+    uint64_t evicted = SHMSYNC_EVICTED_; /* release, as in leave; it fails while other snapshots count */
+    __atomic_compare_exchange_n(&slot->words[0], &evicted, 0, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    shmsync__slot_free(slot);
 }
 
 static bool shmsync__is_evicted(const shmsync_slot_ *slot) {
@@ -1031,19 +1085,21 @@ static int shmsync__map_pinned(shmsync *handle, uint64_t seq) {
         map->generation = generations[index];
         handle->maps[index] = map;
     }
-    if (map->seq == seq) return SHMSYNC_OK; /* the same version of the same inode: checked before */
+    if (map->ready.version.seq == seq) return SHMSYNC_OK; /* the same version of the same inode: checked before */
     result = shmsync__check_header(handle->link, map);
-    if (!result && (shmsync__u64(map->base + 16) != map->generation || shmsync__u64(map->base + 24) != seq))
-        result = SHMSYNC_E_DAMAGED;
-    if (!result) map->seq = seq;
-    return result;
+    bool is_right = shmsync__u64(map->base + 16) == map->generation && map->ready.version.seq == seq;
+    if (!result && is_right) return SHMSYNC_OK;
+    map->ready.version.seq = 0;
+    return SHMSYNC_E_DAMAGED;
 }
 
 /* Pin, map and check. Returns 1 if the incarnation has ended: attach again. */
 static int shmsync__pin_shared(shmsync *handle, shmsync_snapshot *out) {
     for (int attempt = 0; attempt < SHMSYNC_ATTEMPTS_; attempt++) {
         int result = SHMSYNC_OK;
-        if (handle->slot && handle->slot->refs > SHMSYNC_MAX_REFERENCES_) shmsync__leave_slot(handle);
+        if (handle->slot && shmsync__load(&handle->slot->words[0], __ATOMIC_RELAXED) & SHMSYNC_UNUSABLE_ &
+                                ~SHMSYNC_EVICTED_)
+            shmsync__leave_slot(handle); /* relaxed: only this thread changes the counts */
         if (!handle->slot) result = shmsync__claim(handle);
         if (result) return result == SHMSYNC_E_FULL || shmsync__is_live(handle, handle->link) ? result : 1;
         shmsync_slot_ *slot = handle->slot;
@@ -1094,7 +1150,6 @@ static int shmsync__map_newest(shmsync *handle) {
         return result;
     }
     map->generation = shmsync__u64(map->base + 16);
-    map->seq = shmsync__u64(map->base + 24);
     shmsync__unmap_index(handle, 0);
     handle->maps[0] = map;
     return SHMSYNC_OK;
@@ -1117,8 +1172,10 @@ static int shmsync__pin_isolated(shmsync *handle, shmsync_snapshot *out) {
     return result;
 }
 
-static int shmsync__pin_slowly(shmsync *handle, shmsync_snapshot *out) {
-    handle->calls = 64;
+SHMSYNC_COLD_ static int shmsync__pin_slowly(shmsync *handle, shmsync_snapshot *out) {
+    out->state_ = SHMSYNC_ENDED_;
+    if (shmsync__is_inherited(handle)) return SHMSYNC_E_FORKED;
+    shmsync__settle(handle);
     if (handle->link && shmsync__now(CLOCK_MONOTONIC_COARSE) >= handle->check_due) shmsync__check_superseded(handle);
     for (int attempt = 0; attempt < SHMSYNC_ATTEMPTS_; attempt++) {
         int result = shmsync__ensure_link(handle);
@@ -1131,39 +1188,42 @@ static int shmsync__pin_slowly(shmsync *handle, shmsync_snapshot *out) {
 }
 
 SHMSYNC_API int shmsync_pin(shmsync *handle, shmsync_snapshot *out) {
-    out->state_ = SHMSYNC_ENDED_;
-    if (shmsync__is_inherited(handle)) return SHMSYNC_E_FORKED;
-    shmsync_slot_ *slot = handle->slot;
-    if (--handle->calls == 0 || !slot || slot->refs > SHMSYNC_MAX_REFERENCES_) return shmsync__pin_slowly(handle, out);
-    /* The fast path: the newest version is mapped and checked. The same steps, and orders, as in shmsync__enter. */
-    const uint64_t *version = shmsync__version_word(handle->link);
+    const uint64_t *version = handle->version;
+    /* The fast path: the newest version is mapped and checked. The same loads and addition, and orders, as in
+     * shmsync__enter. It needs no look at the generation, which changes only after the version has; and none at EVICTED
+     * after the addition, because nothing is opened: an eviction from then on is one of a version that is held. */
     uint64_t seq = shmsync__load(version, __ATOMIC_RELAXED);
-    int index = shmsync__index(seq);
-    shmsync_map_ *map = handle->maps[index];
-    if (!map || map->seq != seq) return shmsync__pin_slowly(handle, out);
-    __atomic_fetch_add(&slot->words[0], shmsync__one(index), __ATOMIC_SEQ_CST);
-    if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq &&
-        shmsync__load(shmsync__generation_word(handle->link, index), __ATOMIC_ACQUIRE) == map->generation &&
-        !shmsync__is_evicted(slot)) {
-        shmsync__fill(handle, slot, map, out);
+    if (seq != handle->ready.version.seq || !shmsync__is_own(handle) || handle->pins >= SHMSYNC_FAST_PINS_)
+        return shmsync__pin_slowly(handle, out);
+    uint64_t before = __atomic_fetch_add(handle->pin, handle->one, __ATOMIC_SEQ_CST);
+    if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq && !(before & SHMSYNC_UNUSABLE_)) {
+        handle->pins++;
+        *out = handle->ready;
         return SHMSYNC_OK;
     }
-    shmsync__leave(slot, index);
+    shmsync__leave(handle->slot, shmsync__index(seq));
     return shmsync__pin_slowly(handle, out);
 }
 
-static void shmsync__end(shmsync_snapshot *snapshot) {
+SHMSYNC_COLD_ static int shmsync__unpin_slowly(shmsync_snapshot *snapshot) {
+    if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
     snapshot->state_ = SHMSYNC_ENDED_;
-    snapshot->payload = NULL;
+    shmsync__settle(snapshot->owner_);
+    if (!shmsync__is_inherited(snapshot->owner_)) shmsync__unpin(snapshot);
     shmsync__map_drop(snapshot->map_);
-    shmsync__slot_drop(snapshot->slot_);
-    shmsync__handle_drop(snapshot->owner_);
+    return SHMSYNC_OK;
 }
 
 SHMSYNC_API int shmsync_unpin(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
-    if (!shmsync__is_inherited(snapshot->owner_)) shmsync__unpin(snapshot);
-    shmsync__end(snapshot);
+    shmsync *handle = snapshot->owner_;
+    /* The fast path: the handle goes on using the slot and the mapping. */
+    if (snapshot->map_ != handle->ready.map_ || snapshot->slot_ != handle->slot || !shmsync__is_own(handle))
+        return shmsync__unpin_slowly(snapshot);
+    snapshot->state_ = SHMSYNC_ENDED_;
+    handle->unpins++;
+    /* Release: as in shmsync__leave. */
+    __atomic_fetch_sub(handle->pin, shmsync__one(shmsync__index(snapshot->version.seq)), __ATOMIC_RELEASE);
     return SHMSYNC_OK;
 }
 
@@ -1197,6 +1257,7 @@ SHMSYNC_API int shmsync_release(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_RETAINED_) return SHMSYNC_E_INVALID;
     shmsync_map_ *map = snapshot->map_;
     shmsync_slot_ *slot = map->retained_by;
+    shmsync__settle(snapshot->owner_);
     if (!--map->retained && slot) {
         map->retained_by = NULL;
         uint64_t *hazard = &slot->words[1 + map->index];
@@ -1205,13 +1266,26 @@ SHMSYNC_API int shmsync_release(shmsync_snapshot *snapshot) {
             __atomic_store_n(hazard, 0, __ATOMIC_RELEASE); /* pairs with the writer's load; our loads are over */
         shmsync__slot_drop(slot);
     }
-    shmsync__end(snapshot);
+    snapshot->state_ = SHMSYNC_ENDED_;
+    shmsync__map_drop(map);
     return SHMSYNC_OK;
+}
+
+/* Whether a snapshot is open: a mapping that the handle does not refer to, or that is referred to by others, too. */
+static bool shmsync__holds_any(const shmsync *handle) {
+    uint64_t own = 1;
+    for (int index = 0; index < 2; index++) {
+        const shmsync_map_ *map = handle->maps[index];
+        if (map && map->refs > 1) return true;
+        own += map != NULL;
+    }
+    return handle->refs > own;
 }
 
 SHMSYNC_API int shmsync_seal(shmsync *handle) {
     if (shmsync__is_inherited(handle)) return SHMSYNC_E_FORKED;
-    if (handle->refs < 2 || !handle->link || handle->link->isolated) return SHMSYNC_OK; /* nothing is held */
+    shmsync__settle(handle);
+    if (!handle->link || handle->link->isolated || !shmsync__holds_any(handle)) return SHMSYNC_OK;
     for (int index = 0; index < 2; index++) {
         uint64_t generation = shmsync__load(shmsync__generation_word(handle->link, index), __ATOMIC_SEQ_CST);
         uint64_t *word = shmsync__word(handle->link->table, index ? 88 : 80);
@@ -1230,9 +1304,10 @@ SHMSYNC_API int shmsync_verify(const shmsync_snapshot *snapshot) {
     uint64_t start, end;
     if (!shmsync__table_span(snapshot->size, &start, &end)) return SHMSYNC_E_DAMAGED;
     const unsigned char *table = snapshot->map_->base + start;
+    uint64_t checksum = snapshot->map_->checksum; /* the inode has one version while it is held */
     if (start == end)
-        return shmsync__hash(snapshot->payload, snapshot->size) == snapshot->checksum ? SHMSYNC_OK : SHMSYNC_E_DAMAGED;
-    if (shmsync__hash(table, end - start) != snapshot->checksum) return SHMSYNC_E_DAMAGED;
+        return shmsync__hash(snapshot->payload, snapshot->size) == checksum ? SHMSYNC_OK : SHMSYNC_E_DAMAGED;
+    if (shmsync__hash(table, end - start) != checksum) return SHMSYNC_E_DAMAGED;
     for (uint64_t at = 0; at < snapshot->size; at += SHMSYNC_BLOCK_, table += 8) {
         uint64_t left = snapshot->size - at, size = left < SHMSYNC_BLOCK_ ? left : (uint64_t)SHMSYNC_BLOCK_;
         if (shmsync__hash(snapshot->payload + at, size) != shmsync__u64(table)) return SHMSYNC_E_DAMAGED;
@@ -1255,7 +1330,7 @@ static int shmsync__newest(shmsync *handle, shmsync_version *version, uint64_t *
         *word = version->seq = shmsync__load(shmsync__version_word(handle->link), __ATOMIC_ACQUIRE);
         if (*word != SHMSYNC_CLOSED_ && handle->link->isolated) {
             result = shmsync__newest_isolated(handle);
-            if (!result) version->seq = handle->maps[0]->seq;
+            if (!result) version->seq = handle->maps[0]->ready.version.seq;
         } else if (*word == SHMSYNC_CLOSED_) {
             result = 1;
         } else if (!*word) {

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ROUNDS = 15, READS = 1000000, LOOKUPS = 200000 };
+enum { ROUNDS = 200, READS = 50000, LOOKUPS = 10000 };
 
 static volatile uint64_t sink;
 static uint64_t words[16] __attribute__((aligned(64)));
@@ -41,7 +41,7 @@ static int64_t pinned_reads(shmsync *handle) {
  * several look-ups would overlap. */
 static int64_t lookups(const shmsync_value *map) {
     shmsync_value found;
-    uint64_t random = 1;
+    static uint64_t random = 1;
     int64_t started = now();
     found.i = 0;
     for (int i = 0; i < LOOKUPS; i++) {
