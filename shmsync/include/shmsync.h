@@ -423,10 +423,11 @@ typedef struct shmsync_link_ {
     int isolated;
 } shmsync_link_;
 
-/* A claimed slot. It is released when neither the handle nor a mapping that its hazard words retain refers to it, and
- * its pin word counts no snapshot: so that pin and unpin need no count of their own. */
+/* A claimed slot. It is released when neither the handle nor a retained snapshot refers to it, and its pin word counts
+ * no snapshot: so that pin and unpin need no count of their own. */
 typedef struct shmsync_slot_ {
     uint64_t refs;
+    uint64_t generation[2], retained[2]; /* what the hazard words contain, and how many snapshots retain that */
     shmsync_link_ *link;
     uint64_t *words; /* pin word, hazard words */
     uint32_t number;
@@ -436,8 +437,7 @@ typedef struct shmsync_slot_ {
 
 /* A mapped inode of a data segment. The handle refers to the newest of each segment, and each snapshot to its own. */
 typedef struct shmsync_map_ {
-    uint64_t refs, retained;
-    shmsync_slot_ *retained_by; /* whose hazard word has this generation */
+    uint64_t refs;
     const unsigned char *base;
     uint64_t length, generation, checksum;
     shmsync_snapshot ready; /* of the version that was checked last; its seq is 0 if there is none */
@@ -1227,14 +1227,34 @@ SHMSYNC_API int shmsync_unpin(shmsync_snapshot *snapshot) {
     return SHMSYNC_OK;
 }
 
-static void shmsync__set_hazard(shmsync_snapshot *snapshot) {
-    shmsync_map_ *map = snapshot->map_;
-    if (map->retained++ || !snapshot->slot_) return; /* one hazard is enough, in any slot */
-    map->retained_by = snapshot->slot_;
-    map->retained_by->refs++;
-    /* Release: the writer loads the pin word before this word, so if it sees us unpinned, it sees the generation. An
-     * older generation that was here has been replaced, and is never written to again. */
-    __atomic_store_n(&map->retained_by->words[1 + map->index], map->generation, __ATOMIC_RELEASE);
+/* Count a retained snapshot in its slot. Not in its mapping: an inode may be mapped twice. */
+static void shmsync__set_hazard(const shmsync_snapshot *snapshot) {
+    shmsync_slot_ *slot = snapshot->slot_;
+    if (!slot) return; /* isolated mode */
+    int index = snapshot->map_->index;
+    uint64_t generation = snapshot->map_->generation;
+    slot->refs++;
+    if (generation > slot->generation[index]) {
+        slot->generation[index] = generation;
+        slot->retained[index] = 0;
+        /* Release: the writer loads the pin word before this word, so if it sees us unpinned, it sees the generation.
+         * An older generation that was here has been replaced, and is never written to again. */
+        __atomic_store_n(&slot->words[1 + index], generation, __ATOMIC_RELEASE);
+    }
+    if (generation == slot->generation[index]) slot->retained[index]++;
+}
+
+static void shmsync__clear_hazard(const shmsync_snapshot *snapshot) {
+    shmsync_slot_ *slot = snapshot->slot_;
+    if (!slot) return;
+    int index = snapshot->map_->index;
+    /* A newer generation in the word is that of other snapshots. */
+    if (snapshot->map_->generation == slot->generation[index] && !--slot->retained[index]) {
+        slot->generation[index] = 0;
+        if (!shmsync__is_inherited(snapshot->owner_)) /* release: pairs with the writer's load; our loads are over */
+            __atomic_store_n(&slot->words[1 + index], 0, __ATOMIC_RELEASE);
+    }
+    shmsync__slot_drop(slot);
 }
 
 SHMSYNC_API int shmsync_retain(shmsync_snapshot *snapshot) {
@@ -1255,19 +1275,10 @@ SHMSYNC_API int shmsync_retain(shmsync_snapshot *snapshot) {
 
 SHMSYNC_API int shmsync_release(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_RETAINED_) return SHMSYNC_E_INVALID;
-    shmsync_map_ *map = snapshot->map_;
-    shmsync_slot_ *slot = map->retained_by;
-    shmsync__settle(snapshot->owner_);
-    if (!--map->retained && slot) {
-        map->retained_by = NULL;
-        uint64_t *hazard = &slot->words[1 + map->index];
-        /* Relaxed: only this thread stores it. A newer generation in it is another mapping's. */
-        if (!shmsync__is_inherited(snapshot->owner_) && shmsync__load(hazard, __ATOMIC_RELAXED) == map->generation)
-            __atomic_store_n(hazard, 0, __ATOMIC_RELEASE); /* pairs with the writer's load; our loads are over */
-        shmsync__slot_drop(slot);
-    }
     snapshot->state_ = SHMSYNC_ENDED_;
-    shmsync__map_drop(map);
+    shmsync__settle(snapshot->owner_);
+    shmsync__clear_hazard(snapshot);
+    shmsync__map_drop(snapshot->map_);
     return SHMSYNC_OK;
 }
 
