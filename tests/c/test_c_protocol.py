@@ -15,6 +15,7 @@ from helpers import NEVER, SHM, hazards, is_asleep, pins, slots_locked, until, w
 import shmsync
 from shmsync import Reader, Writer
 from shmsync._core.layout import WAITERS_AT
+from shmsync._shm.ofd_locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,17 @@ def test_an_unchanged_inode_is_reused_after_an_unpin(raw_writer: Writer[Any], dr
         assert driver.result("unpin", 0) == 0
         publish(raw_writer, number)
     assert raw_writer.stats().replaced <= 2
+
+
+def test_a_mapped_inode_is_locked(raw_writer: Writer[Any], driver: Driver) -> None:
+    driver.call("pin", 0)
+    with (SHM / f"{raw_writer.name}_data_0").open("rb") as data:
+        publish(raw_writer, 2, 3, 4)  # the name leads to another inode
+        assert is_locked(data.fileno(), 0)
+        driver.call("pin", 1)
+        driver.call("unpin", 0)
+        assert not is_locked(data.fileno(), 0)
+    driver.call("unpin", 1)
 
 
 def test_what_is_pinned_is_ended_once(raw_writer: Writer[Any], driver: Driver) -> None:

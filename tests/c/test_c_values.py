@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, HERE, ROOT, Driver, failed, printed, program
+from compiled import COMPILERS, HERE, ROOT, Driver, compiler, failed, printed, program
 
 import shmsync
 from shmsync import ArrayMap, Writer
@@ -109,6 +109,14 @@ def test_values_with_digests(name: str, codec: str) -> None:
 @pytest.mark.parametrize("options", [(), ("-O2", "-fno-sanitize=all"), ("-O3", "-fno-sanitize=all", "-DNDEBUG")])
 def test_every_compiler_takes_it_with_xxhash(kind: str, options: tuple[str, ...]) -> None:
     program(SHMCAT, *options, kind=kind)
+
+
+def test_the_implementation_must_come_first(tmp_path: Path) -> None:
+    source = tmp_path / "late.c"
+    source.write_text("#include <stdio.h>\n#define SHMSYNC_IMPLEMENTATION\n#include <shmsync.h>\nint main(void) {}\n")
+    command = [compiler("gcc"), "-std=c11", "-c", "-I", shmsync.get_include(), str(source), "-o", "/dev/null"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "before any other header" in done.stderr
 
 
 def test_raw_and_extensions(name: str) -> None:

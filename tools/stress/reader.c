@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 enum { MAX_RETAINED = 6 };
@@ -209,8 +210,7 @@ int main(int count, char **arguments) {
     options.owner = (uid_t)strtoul(arguments[2], NULL, 10);
     grace_ns = 1000000 * strtol(arguments[3], NULL, 10);
     state = strtoull(arguments[4], NULL, 10);
-    if (nice(5) == -1 && shmsync_attach(&handle, name, &options)) return 1;
-    if (!handle && shmsync_attach(&handle, name, &options)) return 1;
+    if (setpriority(PRIO_PROCESS, 0, 5) || shmsync_attach(&handle, name, &options)) return 1; /* as readers.py */
     for (uint64_t due = 0;; act()) {
         if (now() < due) continue;
         printf("{\"c_reads\": %" PRIu64 ", \"c_reader_forks\": %" PRIu64 "}\n", reads, forks);
