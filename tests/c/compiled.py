@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COMPILERS = {"gcc": ("gcc", "-std=c11"), "g++": ("g++", "-std=c++17", "-x", "c++"), "clang": ("clang", "-std=c11")}
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+THREAD_SANITIZER = ("-fno-sanitize=all", "-fsanitize=thread", "-pthread")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 _ALSO = {"clang": [f"clang-{version}" for version in range(21, 11, -1)]}
 _FOLDER = tempfile.TemporaryDirectory(prefix="shmsync-c-", ignore_cleanup_errors=True)
@@ -56,6 +57,14 @@ def sanitizers(kind: str) -> tuple[str, ...]:
     return ("-O1",) if failed else SANITIZERS
 
 
+def has_thread_sanitizer() -> bool:
+    """Return whether programs with the thread sanitizer can be linked, and run on this machine."""
+    source, target = Path(_FOLDER.name) / "empty.c", Path(_FOLDER.name) / "empty-thread"
+    source.write_text("int main(void) { return 0; }\n")
+    failed = _run(compiler("gcc"), *THREAD_SANITIZER, str(source), "-o", str(target))
+    return not failed and subprocess.run([str(target)], check=False, capture_output=True).returncode == 0
+
+
 def xxhash_options() -> tuple[str, ...] | None:
     """Return the options with which xxhash.h is found; None if it is not on this machine."""
     if Path("/usr/include/xxhash.h").is_file():
@@ -83,7 +92,7 @@ def program(source: Path, *options: str, kind: str = "gcc", xxhash: bool = True)
     hashing = found if xxhash and found is not None else ("-DSHMSYNC_NO_XXHASH",)
     target = Path(_FOLDER.name) / f"{source.stem}-{kind}-{hash((options, hashing)):x}"
     command = (compiler(kind), *COMPILERS[kind][1:], *WARNINGS, *sanitizers(kind), *hashing, *options)
-    errors = _run(*command, "-I", get_include(), str(source), "-o", str(target), "-lm")
+    errors = _run(*command, "-I", get_include(), str(source), "-o", str(target), "-lm", "-pthread")
     assert not errors, errors
     return str(target)
 

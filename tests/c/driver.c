@@ -16,6 +16,7 @@ static void driver_step(const char *name);
 #include <shmsync.h>
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -140,8 +141,14 @@ static void answer(const char *name, const char *command, unsigned number, const
     printf("%d\n", result);
 }
 
+static void ignore(int number) { (void)number; }
+
 int main(int count, char **arguments) {
     char line[512];
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = ignore;
+    sigaction(SIGUSR1, &action, NULL);
     if (count != 2) return 2;
     int result = shmsync_attach(&handle, arguments[1], NULL);
     printf("%d\n", result);

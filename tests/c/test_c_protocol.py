@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import signal
 import struct
+import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from compiled import HERE, Driver, printed, program
+from compiled import HERE, THREAD_SANITIZER, Driver, has_thread_sanitizer, printed, program
 from helpers import NEVER, SHM, hazards, is_asleep, pins, slots_locked, until, without_waiting
 
 import shmsync
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOT_FOUND, NOT_PUBLISHED, LAYOUT, DAMAGED, FORBIDDEN, FULL, TIMEOUT = range(-1, -8, -1)
-FORKED, INVALID, UNSUPPORTED = -9, -10, -14
+FORKED, INVALID, UNSUPPORTED, INTERRUPTED = -9, -10, -14, -16
 PAYLOADS = [bytes([number]) * 5_000 for number in range(40)]
 
 
@@ -340,6 +343,28 @@ def test_all_slots_are_taken(name: str, driver: Driver) -> None:
         writer.unlink()
 
 
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("sanitizer", [False, True])
+def test_threads_with_a_handle_each(name: str, *, sanitizer: bool) -> None:
+    if sanitizer and not has_thread_sanitizer():
+        pytest.skip("the thread sanitizer does not work here")
+    threads = program(HERE / "threads.c", *(THREAD_SANITIZER if sanitizer else ()), xxhash=False)
+    with Writer[Any](name, grace_duration=0.0) as writer:
+        publish(writer, 0)
+        with subprocess.Popen([threads, name, "4"], stdout=subprocess.PIPE, text=True) as process:
+            for number in itertools.cycle(range(40)):
+                publish(writer, number)
+                if process.poll() is not None:
+                    break
+            assert process.stdout is not None
+            assert process.stdout.read() == "0\n"
+        assert process.returncode == 0
+        assert not slots_locked(name)
+        writer.unlink()
+
+
 # --------------------------------------------------------------------------------------------------------------- forks
 
 
@@ -383,6 +408,19 @@ def test_a_wait_wakes_up(name: str, driver: Driver) -> None:
         driver.call("pin", 0)
         driver.call("unpin", 0)
         assert driver.result("wait", 0, 0) == driver.result("wait", 0, 20) == TIMEOUT
+        writer.unlink()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_signal_ends_a_wait(name: str, driver: Driver, *, exists: bool) -> None:
+    with Writer[Any](name) as writer:
+        if exists:
+            writer.write(1)
+            driver.call("pin", 0)
+        driver.send("wait", 0, 50_000)
+        until(lambda: is_asleep(driver.process.pid))
+        os.kill(driver.process.pid, signal.SIGUSR1)
+        assert int(driver.receive()) == INTERRUPTED
         writer.unlink()
 
 
@@ -520,6 +558,25 @@ def test_a_damaged_header(cleaned_name: str, segment: str, offset: int, damage: 
         file.write(damage)
     with Driver(cleaned_name, xxhash=False) as driver:
         assert driver.result("pin", 0) == expected
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_damage_to_the_words(cleaned_name: str, seed: int) -> None:
+    """Whatever is in the segments, a reader returns, and never reads beyond them."""
+    rng = random.Random(seed)
+    with Writer[Any](cleaned_name) as writer:
+        writer.write_raw(PAYLOADS[1])
+    with Driver(cleaned_name, xxhash=False) as driver:
+        for _ in range(4):
+            segment = rng.choice(["state", "readers", "data_0"])
+            with (SHM / f"{cleaned_name}_{segment}").open("r+b") as file:
+                file.seek(rng.choice([rng.randrange(0, 64), rng.randrange(0, 320, 8)]))
+                file.write(rng.choice([b"\xff" * 8, rng.randbytes(8), rng.randbytes(1), bytes(8)]))
+            if driver.result("pin", 0) == 0:
+                driver.call("hash", 0)
+                assert driver.result(rng.choice(["unpin", "retain"]), 0) == 0
+                driver.call("release", 0)
+            driver.call("wait", 0, 1)
 
 
 @pytest.mark.parametrize(
