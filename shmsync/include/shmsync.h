@@ -432,7 +432,7 @@ typedef struct shmsync_slot_ {
     uint64_t *words; /* pin word, hazard words */
     uint32_t number;
     int fd; /* its open file description holds the lock of the slot */
-    pid_t pid;
+    uint64_t process;
 } shmsync_slot_;
 
 /* A mapped inode of a data segment. The handle refers to the newest of each segment, and each snapshot to its own. */
@@ -451,7 +451,7 @@ struct shmsync {
     uint64_t *pin;           /* the pin word of the slot */
     uint64_t one;            /* what a pin of the snapshot below adds to it */
     shmsync_slot_ *slot;
-    pid_t pid;
+    uint64_t process;       /* what shmsync__process returns, unless this is a forked child */
     uint32_t pins, unpins;  /* on the fast path, which are not yet in the refs of the mapping: see settle */
     shmsync_snapshot ready; /* what a pin returns, if its seq is the newest: checked, and of this slot */
     uint64_t refs;          /* the caller's, and one of each mapping */
@@ -500,17 +500,23 @@ static uint64_t shmsync__hash(const unsigned char *data, uint64_t size) { return
 /* ------------------------------------------------------------------------------------------------------------ forks */
 
 /* A page that the kernel zeroes in a forked child, however it forks: a look at it costs one load, getpid() a system
- * call. It contains the process id, so that handles of the child differ from those of its parent. */
+ * call. Its first word is a number of this process, taken from the clock, because a process id may be that of the
+ * parent in another namespace. */
 static uint64_t *shmsync__fork_page;
 
-static pid_t shmsync__pid(void) {
+/* Return the number of this process; in a forked child not that of its parent. */
+static uint64_t shmsync__process(void) {
     uint64_t *page = __atomic_load_n(&shmsync__fork_page, __ATOMIC_ACQUIRE); /* pairs with the exchange below */
-    return page ? (pid_t)__atomic_load_n(page, __ATOMIC_RELAXED) : getpid();
+    return page ? __atomic_load_n(page, __ATOMIC_RELAXED) : (uint64_t)getpid();
 }
 
 static void shmsync__notice_forks(void) {
+#ifdef SHMSYNC_NO_FORK_PAGE /* as on Linux before 4.14 */
+    return;
+#endif
     uint64_t *page = __atomic_load_n(&shmsync__fork_page, __ATOMIC_ACQUIRE); /* pairs with the exchange below */
     if (!page) {
+        uint64_t *none = NULL;
         void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) return; /* without it, each call asks for the process id */
         if (madvise(memory, 4096, MADV_WIPEONFORK)) {
@@ -518,23 +524,25 @@ static void shmsync__notice_forks(void) {
             return;
         }
         page = (uint64_t *)memory;
-        *page = (uint64_t)getpid();
-        uint64_t *none = NULL;
-        /* Release: who loads the pointer sees the process id in the page. */
+        /* Release: who loads the pointer finds the page mapped. */
         if (!__atomic_compare_exchange_n(&shmsync__fork_page, &none, page, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             munmap(memory, 4096); /* another thread was faster */
             page = none;
         }
     }
-    __atomic_store_n(page, (uint64_t)getpid(), __ATOMIC_RELAXED); /* all threads of a process store the same */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t zero = 0, number = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    /* Relaxed: the first thread wins; the number orders nothing. */
+    __atomic_compare_exchange_n(page, &zero, number | 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-static bool shmsync__is_inherited(const shmsync *handle) { return handle->pid != shmsync__pid(); }
+static bool shmsync__is_inherited(const shmsync *handle) { return handle->process != shmsync__process(); }
 
 /* The same, where a system call would take too long: false says nothing. Relaxed: a process sees its own page. */
 static bool shmsync__is_own(const shmsync *handle) {
     const uint64_t *page = __atomic_load_n(&shmsync__fork_page, __ATOMIC_RELAXED);
-    return page && __atomic_load_n(page, __ATOMIC_RELAXED) == (uint64_t)handle->pid;
+    return page && __atomic_load_n(page, __ATOMIC_RELAXED) == handle->process;
 }
 
 /* ------------------------------------------------------------------------------------------------- opening segments */
@@ -731,7 +739,7 @@ static int shmsync__lock(int fd, short kind, uint64_t at) {
 
 /* Release a slot if nothing needs it. In a forked child it is the parent's, and so are its counts. */
 static void shmsync__slot_free(shmsync_slot_ *slot) {
-    bool is_own = slot->pid == shmsync__pid();
+    bool is_own = slot->process == shmsync__process();
     /* Relaxed: only this thread changes the counts. */
     if (slot->refs || (is_own && shmsync__load(&slot->words[0], __ATOMIC_RELAXED) & SHMSYNC_COUNTS_)) return;
     if (is_own) {
@@ -779,10 +787,10 @@ static int shmsync__try_slot(shmsync_link_ *link, int fd, uint32_t number, shmsy
     slot->words = shmsync__word(link->table, at);
     slot->number = number;
     slot->fd = fd;
-    slot->pid = getpid();
+    slot->process = shmsync__process();
     link->refs++;
     /* Who and when: for messages and tools only. Relaxed: they pair with nothing. */
-    __atomic_store_n(&slot->words[3], (uint64_t)slot->pid, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->words[3], (uint64_t)getpid(), __ATOMIC_RELAXED);
     __atomic_store_n(&slot->words[4], (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->words[5], 0, __ATOMIC_RELAXED);
     /* What a dead owner left. Seq_cst: before the claim, and so before our first pin. */
@@ -969,7 +977,7 @@ SHMSYNC_API int shmsync_attach(shmsync **out, const char *name, const shmsync_op
     if (!handle) return SHMSYNC_E_SYSTEM;
     shmsync__notice_forks();
     handle->refs = 1;
-    handle->pid = getpid();
+    handle->process = shmsync__process();
     handle->version = &shmsync__no_version;
     handle->ready.version.seq = SHMSYNC_NEVER_;
     handle->owner = options ? options->owner : 0;

@@ -6,7 +6,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ROUNDS = 200, READS = 50000, LOOKUPS = 10000 };
+#ifndef ROUNDS
+#define ROUNDS 200
+#endif
+enum { READS = 50000, LOOKUPS = 10000 };
 
 static volatile uint64_t sink;
 static uint64_t words[16] __attribute__((aligned(64)));

@@ -38,6 +38,7 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="c_reader", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="run fewer rounds")
     options = parser.parse_args()
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -47,7 +48,8 @@ def main() -> int:
         try:
             writer.write({"EURUSD": 1.08})
             maps.write(ArrayMap(np.arange(KEYS) * STEP, np.arange(KEYS)))
-            found = {**measured(compiler, name), "python": python_lookup(f"{name}-map")}
+            rounds = 3 if options.quick else ROUNDS
+            found = {**measured(compiler, name, 20 * rounds), "python": python_lookup(f"{name}-map", rounds)}
         finally:
             writer.unlink()
             maps.unlink()
@@ -69,24 +71,25 @@ def main() -> int:
     return 0
 
 
-def measured(compiler: str, name: str) -> dict[str, float]:
+def measured(compiler: str, name: str, rounds: int) -> dict[str, float]:
     """Return what the C program prints: nanoseconds of each of its calls."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         program = f"{folder}/c_reader"
-        subprocess.run([compiler, "-O2", "-I", get_include(), str(SOURCE), "-o", program], check=True)
+        options = ("-O2", f"-DROUNDS={rounds}", "-I", get_include())
+        subprocess.run([compiler, *options, str(SOURCE), "-o", program], check=True)
         done = subprocess.run([program, name, f"{name}-map"], check=True, capture_output=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
-def python_lookup(name: str) -> float:
+def python_lookup(name: str, rounds: int) -> float:
     """Return the nanoseconds of a look-up in Python."""
     rng = random.Random(1)
     keys = [rng.randrange(KEYS) * STEP for _ in range(LOOKUPS)]
     least = float("inf")
     with Reader[dict[int, int]](name) as reader:
         value = reader.get()
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             started = time.perf_counter_ns()
             for key in keys:
                 value[key]
