@@ -42,6 +42,19 @@ def test_c(name: str, kind: str) -> None:
     check_lookup(program(EXAMPLES / "lookup.c", kind=kind, xxhash=False), name)
 
 
+def test_the_example_in_the_header(name: str, tmp_path: Path) -> None:
+    header = (ROOT / "shmsync" / "include" / "shmsync.h").read_text(encoding="utf-8")
+    lines = header[header.index(" *     shmsync *prices;") : header.index("Rules\n")].splitlines()
+    body = "\n".join(line.removeprefix(" * ") for line in lines[:-2])
+    source = tmp_path / "example.c"
+    include = "#define SHMSYNC_IMPLEMENTATION\n#include <shmsync.h>\n#include <stdio.h>\n"
+    source.write_text(f"{include}int main(void) {{\n{body}\n    return 0;\n}}\n".replace('"prices"', f'"{name}"'))
+    with Writer[Any](name) as writer:
+        writer.write(PRICES)
+        assert printed(program(source, xxhash=False)) == "1.080000\n"
+        writer.unlink()
+
+
 def test_cpp(name: str) -> None:
     path = program(EXAMPLES / "follow.cpp", kind="g++", xxhash=False)
     with (

@@ -244,8 +244,8 @@ def test_a_damaged_payload_is_never_read_beyond_its_end(codec: str, tmp_path: Pa
         payload.write_bytes(bytes(encoder.encode(value)))
         number = str(encoder.ID)
         assert int(printed(fuzz, number, str(payload), str(seed), "1")) in {0, 1}  # cut off or as it is
-        found += int(printed(fuzz, number, str(payload), str(seed), "300"))
-    assert found > 1000
+        found += int(printed(fuzz, number, str(payload), str(seed), "200"))
+    assert found > 500
 
 
 @pytest.mark.parametrize(
