@@ -29,6 +29,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 THREAD_SANITIZER = ("-fno-sanitize=all", "-fsanitize=thread", "-pthread")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
 _ALSO = {"clang": [f"clang-{version}" for version in range(21, 11, -1)]}
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler: gcc is not installed")
+"""Of each test module: a test that finds none later could have published something."""
 _FOLDER = tempfile.TemporaryDirectory(prefix="shmsync-c-", ignore_cleanup_errors=True)
 
 

@@ -7,13 +7,15 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from compiled import ROOT, compiler, failed, printed, program
+from compiled import NEEDS_COMPILER, ROOT, compiler, failed, printed, program
 from helpers import TIMEOUT, environment
 
 from shmsync import Writer, get_include
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = NEEDS_COMPILER
 
 EXAMPLES = ROOT / "examples" / "c"
 PRICES = {"EURUSD": 1.08, "GBPUSD": 1.27}

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from compiled import HERE, THREAD_SANITIZER, Driver, has_thread_sanitizer, printed, program
+from compiled import HERE, NEEDS_COMPILER, THREAD_SANITIZER, Driver, has_thread_sanitizer, printed, program
 from helpers import NEVER, SHM, hazards, is_asleep, pins, slots_locked, until, without_waiting
 
 import shmsync
@@ -22,6 +22,8 @@ from shmsync._shm.ofd_locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = NEEDS_COMPILER
 
 NOT_FOUND, NOT_PUBLISHED, LAYOUT, DAMAGED, FORBIDDEN, FULL, TIMEOUT = range(-1, -8, -1)
 FORKED, INVALID, UNSUPPORTED, INTERRUPTED = -9, -10, -14, -16
@@ -160,6 +162,7 @@ def test_snapshots_outlive_their_handle(raw_writer: Writer[Any], driver: Driver)
 
 
 def test_digests(name: str) -> None:
+    program(HERE / "driver.c")  # first: it may skip
     with Writer[Any](name) as writer, Driver(name) as driver:
         for size in (1, 8192, 8193, 100_000):
             writer.write_raw(b"x" * size)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, HERE, ROOT, Driver, compiler, failed, printed, program
+from compiled import COMPILERS, HERE, NEEDS_COMPILER, ROOT, Driver, compiler, failed, printed, program
 
 import shmsync
 from shmsync import ArrayMap, Writer
@@ -20,6 +20,8 @@ from shmsync.codecs import by_name
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = NEEDS_COMPILER
 
 SHMCAT = ROOT / "examples" / "c" / "shmcat.c"
 
@@ -191,6 +193,7 @@ ABSENT_INTS = (-(1 << 63), -9_999_999, 77, (1 << 63) - 1)
 @pytest.mark.parametrize("kind", MAPS)
 def test_look_up(name: str, kind: str, codec: str, *, xxhash: bool) -> None:
     value = MAPS[kind]
+    program(HERE / "driver.c", xxhash=xxhash)  # first: it may skip
     with Writer[Any](name, codec=codec) as writer:
         writer.write(value)
         with Driver(name, xxhash=xxhash) as driver:
