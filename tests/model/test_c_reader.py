@@ -8,7 +8,7 @@ import pytest
 
 from model.c_reader import a_c_reader, overlaps, reads, retains, retains_two
 from model.explore import explore
-from model.scenarios import make_scenario
+from model.scenarios import a_reader, gets, make_scenario
 
 if TYPE_CHECKING:
     from model.explore import Scenario
@@ -19,6 +19,23 @@ SCENARIOS = [
     make_scenario("a reader in C that retains", a_c_reader(retains, retains), last=5, retains=True),
     make_scenario("a reader in C that retains two", a_c_reader(retains_two), last=4, slots=3, retains=True),
     make_scenario("two more publishes, retained in C", a_c_reader(retains_two), last=6, slots=3, retains=True),
+    make_scenario(
+        "the writer killed at any step, read in C",
+        a_c_reader(reads, retains),
+        last=4,
+        killable=(0,),
+        successor=True,
+        retains=True,
+    ),
+    make_scenario(
+        "snapshots that overlap and are retained in C, killed at any step",
+        a_c_reader(overlaps, retains_two),
+        last=5,
+        slots=3,
+        retains=True,
+        killable=(1,),
+    ),
+    make_scenario("a reader in C and one in Python", a_c_reader(retains), a_reader(gets), last=3, retains=True),
     make_scenario("aborted writes, read in C", a_c_reader(reads, reads), last=4, aborts=True),
     make_scenario("two readers in C", a_c_reader(reads), a_c_reader(reads), last=3),
 ]
@@ -32,7 +49,10 @@ BUGS: dict[str, tuple[Any, ...]] = {
 }
 
 
-SLOW = {"two more publishes, retained in C"}
+SLOW = {
+    *("two more publishes, retained in C", "the writer killed at any step, read in C"),
+    *("snapshots that overlap and are retained in C, killed at any step", "a reader in C and one in Python"),
+}
 PARAMETERS = [pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW)) for each in SCENARIOS]
 
 
