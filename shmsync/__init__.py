@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from shmsync._handles.version_changes import VersionChanges
     from shmsync._info_types import Info, ProcessInfo, ReaderInfo, RetainedInfo, SegmentInfo, WriterInfo
     from shmsync._inspect import info, names, readers
+    from shmsync._util.include import get_include
     from shmsync.codecs.archive import ArchivedList, ArchivedMap, ArrayMap, unarchive
 
 __version__ = "0.1.0"
@@ -116,6 +117,7 @@ __all__ = [
     "Writer",
     "WriterInfo",
     "WriterStats",
+    "get_include",
     "info",
     "names",
     "readers",
@@ -133,6 +135,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name
         ),
         "Update": "_handles.update",
         "VersionChanges": "_handles.version_changes",
+        "get_include": "_util.include",
     }
 
     def __getattr__(name: str) -> object:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from shmsync._util.include import get_include
+
 USAGE = 2
 
 
 def main() -> None:
     """Run the command line, or exit with one line that names the missing package."""
+    if sys.argv[1:] == ["--include"]:  # builds call it, without the extra
+        sys.stdout.write(f"{get_include()}\n")
+        return
     try:
         from shmsync.cli import run  # noqa: PLC0415 - needs an extra
 

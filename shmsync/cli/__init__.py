@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from shmsync import __version__
+from shmsync import __version__, get_include
 from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
 from shmsync.cli._usage import HELP_OPTIONS, Command, CommandGroup
 from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
@@ -81,6 +81,12 @@ app = typer.Typer(
 )
 
 
+def _print_include(requested: bool) -> None:  # noqa: FBT001 - typer calls it
+    if requested:
+        print_line(get_include())
+        raise typer.Exit
+
+
 def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer calls it
     if requested:
         print_line(__version__)
@@ -93,6 +99,12 @@ def _main(
     _version: Annotated[
         bool,
         typer.Option("--version", "-V", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+    _include: Annotated[
+        bool,
+        typer.Option(
+            "--include", help="Print the folder of the C header and exit.", callback=_print_include, is_eager=True
+        ),
     ] = False,
 ) -> None:
     pass

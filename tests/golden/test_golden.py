@@ -93,7 +93,7 @@ def matches(expected: Any, found: Any) -> bool:  # noqa: PLR0911 - one for each 
         *found_shape, elements = found
         return bool(shape == found_shape and (dtype[0] not in "bifu" or flat(items) == elements))
     if kind == "bytes":
-        return bytes.fromhex(value) == found
+        return bool(bytes.fromhex(value) == found)
     return repr(float(value)) == repr(found) if kind == "float" else isinstance(found, tuple)
 
 

@@ -144,6 +144,11 @@ def _add(world: World, _me: int, word: int, delta: int) -> tuple[World, None]:
     return _set(world, word, world.words[word] + delta), None
 
 
+def _fetch_add(world: World, _me: int, word: int, delta: int) -> tuple[World, int]:
+    old = world.words[word]
+    return _set(world, word, old + delta), old
+
+
 def _fetch_or(world: World, _me: int, word: int, bits: int) -> tuple[World, int]:
     old = world.words[word]
     return _counted(_set(world, word, old | bits), 0), old
@@ -268,6 +273,7 @@ def _violated(_world: World, _me: int, what: str) -> tuple[World, None]:
 _HANDLERS: dict[str, Any] = {
     "store": _store,
     "add": _add,
+    "fetch_add": _fetch_add,
     "or": _fetch_or,
     "exchange": _exchange,
     "lock": _lock,
@@ -295,7 +301,7 @@ _HANDLERS: dict[str, Any] = {
 def describe(op: Op, choice: Any) -> str:
     """Describe an operation in words."""
     kind, *rest = op
-    if kind in {"load", "store", "add", "or", "exchange"}:
+    if kind in {"load", "store", "add", "fetch_add", "or", "exchange"}:
         values = ", ".join(f"{value:#x}" if value >= 0 else f"-{-value:#x}" for value in rest[1:])
         return f"{kind} {word_name(rest[0])} {values}".rstrip()
     if kind == "clock":

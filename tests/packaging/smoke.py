@@ -33,6 +33,15 @@ def check_read_and_write(name: str) -> None:
         writer.unlink()
 
 
+def check_include() -> None:
+    """The folder of the C header is printed without the extra."""
+    command = Path(sys.executable).parent / "shmsync"
+    for printed in ([sys.executable, "-m", "shmsync", "--include"], [str(command), "--include"]):
+        done = subprocess.run(printed, check=True, capture_output=True, text=True)
+        assert done.stdout == f"{shmsync.get_include()}\n", done
+    assert "SHMSYNC_API" in (Path(shmsync.get_include()) / "shmsync.h").read_text()
+
+
 def check_hint() -> None:
     """The command needs the extra `cli`, and says so."""
     command = Path(sys.executable).parent / "shmsync"
@@ -44,4 +53,5 @@ def check_hint() -> None:
 if __name__ == "__main__":
     check_package()
     check_read_and_write(sys.argv[1])
+    check_include()
     check_hint()

@@ -68,8 +68,10 @@ def interpreter(version: str) -> Path | None:
     return None
 
 
-def test_wheel_holds_every_module(wheel: Path) -> None:
-    files = {path for path in (ROOT / "shmsync").rglob("*") if path.suffix == ".py" or path.name == "py.typed"}
+def test_wheel_holds_every_module_and_the_header(wheel: Path) -> None:
+    kept = {".py", ".h"}
+    files = {path for path in (ROOT / "shmsync").rglob("*") if path.suffix in kept or path.name == "py.typed"}
+    assert "shmsync.h" in {path.name for path in files}
     expected = {str(path.relative_to(ROOT)) for path in files}
     with zipfile.ZipFile(wheel) as archive:
         assert expected <= set(archive.namelist())

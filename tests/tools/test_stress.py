@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from shmsync import Reader, Writer
 from shmsync._session import updates
 from shmsync.codecs._changes import Changes
 from stress import tables
+from stress.c_readers import judged
 from stress.forks import c_fork, run_forked
 from stress.payloads import HEADER, NUMBER, Fields, digest_of, verify
 from stress.removals import Removals
@@ -185,11 +187,32 @@ def test_an_error_in_a_child_that_was_forked_in_c_is_found() -> None:
         run_forked(c_fork, fail)
 
 
+def test_what_a_reader_in_c_reports(removals: Removals) -> None:
+    started = time.monotonic_ns()
+    messages = ({"mismatch": [7, 6, 0]}, {"older": [started, started + SECOND]}, {"result": -4, "started": started})
+    assert all("violation" in judged(message, removals) for message in messages)
+    with removals.recorded(ends_incarnation=True):
+        pass
+    assert [judged(message, removals) for message in messages] == [{}, {"permitted_older": 1}, {"removal_errors": 1}]
+    assert judged({"violation": "torn"}, removals) == {"violation": "torn"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [[], ["--isolated"]])
+@pytest.mark.parametrize("mode", [[], ["--isolated"], ["--c-readers", "2"], ["--c-readers", "2", "--isolated"]])
 def test_a_short_run_finds_no_violation(mode: list[str]) -> None:
+    if "--c-readers" in mode and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler is installed")
     arguments = ["--seconds", "5", "--readers", "3", "--largest", "65536", "--removals", "1", "--forced", "1", "--json"]
-    faults = ("c_forks", "forks_while_opening", "handler_calls", "writer_kills", "forced", "updates", "aborted_updates")
+    faults: tuple[str, ...] = (
+        "c_forks",
+        "forks_while_opening",
+        "handler_calls",
+        "writer_kills",
+        "forced",
+        "updates",
+        "aborted_updates",
+    )
+    faults += ("c_reads", "c_reader_kills", "c_reader_forks") if "--c-readers" in mode else ()
     seen: Counter[str] = Counter()
     for _ in range(_MAX_RUNS):  # how much happens in one run depends on the machine
         run = subprocess.run(

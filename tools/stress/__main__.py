@@ -67,6 +67,8 @@ def _parse_options() -> argparse.Namespace:
     add("--seconds", type=float, default=20.0, help="duration of the run")
     add("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="seed of the random choices")
     add("--readers", type=int, default=5, help="number of reader processes")
+    add("--c-readers", type=int, default=0, help="number of reader processes in C; needs a C compiler")
+    add("--c-option", dest="c_options", action="append", default=[], help="of their compiler; may be repeated")
     add("--grace", type=float, default=0.02, help="grace duration of the writers, in seconds")
     add("--largest", type=int, default=1 << 26, help="largest payload, in bytes")
     add("--unlinks", type=int, default=2000, help="unlink the name after one in N writes; 0: never")

@@ -16,6 +16,7 @@ from shmsync import codecs
 from shmsync._core.layout import names_of
 from shmsync._session.unlink import unlink_name
 from shmsync.errors import DataReadError, StateReadError
+from stress.c_readers import CReader, CReaders
 from stress.ending import check_end
 from stress.openers import opener_name, run_opener
 from stress.payloads import verify
@@ -38,7 +39,7 @@ _PROGRESS_INTERVAL = 1.0
 _TOTALS = ("resets", "replaced", "takeovers")
 _COUNTS = (
     *("reads", "forks", "c_forks", "writes", "capacity_errors", "first_writes", "forks_while_opening", "restarts"),
-    *("updates", "aborted_updates"),
+    *("updates", "aborted_updates", "c_reads", "c_reader_forks"),
     *("removal_errors", "permitted_older", "refused_writes", "handler_calls", "handler_refusals"),
 )
 
@@ -75,6 +76,8 @@ class Harness:
             self._users.append(self._settings.other_user)
         self._writers = [self._start_writer(index) for index in range(len(self._users))]
         self._readers = [self._start_reader(index) for index in range(options.readers)]
+        self._program = CReaders(options.c_options) if options.c_readers else None
+        self._c_readers = [self._start_c_reader(index) for index in range(options.c_readers)]
         self._openers = [self._start_opener(index) for index in range(options.openers)]
         self._reader = open_reader(self._settings)
         self._newest = 0
@@ -100,6 +103,10 @@ class Harness:
         self._in_read[index] = 0
         seed, mode = self._rng.getrandbits(32), MODES[index % len(MODES)]
         return ChildProcess(self._context, run_reader, self._settings, self._in_read, index, seed, mode)
+
+    def _start_c_reader(self, _: int) -> CReader:
+        assert self._program is not None
+        return CReader(self._program.path, self._settings, self._rng.getrandbits(32))
 
     def run(self) -> None:
         """Inject faults and check until the time is up."""
@@ -133,6 +140,7 @@ class Harness:
         options = self._options
         return {
             self._kill_reader: options.reader_kills,
+            self._kill_c_reader: options.reader_kills if self._c_readers else 0.0,
             self._kill_writer: options.writer_kills,
             self._stop_reader: options.stops,
             self._kill_opener: options.writer_kills / 4 if self._openers else 0.0,
@@ -151,6 +159,14 @@ class Harness:
         self.report.reader_kills += 1
         self._readers[index] = self._start_reader(index)
 
+    def _kill_c_reader(self) -> None:
+        index = self._rng.randrange(len(self._c_readers))
+        reader = self._c_readers[index]
+        if not reader.is_stopped:
+            self._kill(reader)
+            self.report.c_reader_kills += 1
+            self._c_readers[index] = self._start_c_reader(index)
+
     def _kill_writer(self) -> None:
         index = self._rng.randrange(len(self._writers))
         self._kill(self._writers[index])
@@ -162,18 +178,18 @@ class Harness:
         self._kill(self._openers[index])
         self._openers[index] = self._start_opener(index)
 
-    def _kill(self, process: ChildProcess) -> None:
+    def _kill(self, process: ChildProcess | CReader) -> None:
         process.kill()
         self._collect(process)
 
     def _stop_reader(self) -> None:
-        reader = self._rng.choice(self._readers)
+        reader = self._rng.choice([*self._readers, *self._c_readers])
         if not reader.is_stopped and reader.exit_status is None:
             reader.stop(self._options.grace * self._rng.uniform(1.5, 4))
             self.report.stops += 1
 
     def _continue_stopped(self, now: float) -> None:
-        for reader in self._readers:
+        for reader in (*self._readers, *self._c_readers):
             reader.continue_if_due(now)
 
     def _fill_shm(self) -> None:
@@ -223,21 +239,22 @@ class Harness:
 
     def _check_processes(self) -> None:
         """Collect the messages; replace processes that ended on their own, which they never should."""
-        for process in (*self._writers, *self._readers, *self._openers):
+        for process in self._processes():
             self._collect(process)
             if process.exit_status is not None:
                 self.report.violations.append(f"a process ended on its own with status {process.exit_status}")
-        for index, reader in enumerate(self._readers):
-            if reader.exit_status is not None:
-                self._readers[index] = self._start_reader(index)
-        for index, writer in enumerate(self._writers):
-            if writer.exit_status is not None:
-                self._writers[index] = self._start_writer(index)
-        for index, opener in enumerate(self._openers):
-            if opener.exit_status is not None:
-                self._openers[index] = self._start_opener(index)
+        for processes, start in (
+            (self._readers, self._start_reader),
+            (self._writers, self._start_writer),
+            (self._openers, self._start_opener),
+            (self._c_readers, self._start_c_reader),
+        ):
+            _replace_ended(processes, start)
 
-    def _collect(self, process: ChildProcess) -> None:
+    def _processes(self) -> list[ChildProcess | CReader]:
+        return [*self._writers, *self._readers, *self._c_readers, *self._openers]
+
+    def _collect(self, process: ChildProcess | CReader) -> None:
         for message in process.received():
             self._add(process.totals, message)
 
@@ -262,8 +279,10 @@ class Harness:
         """Kill all processes, and check what they leave."""
         self._continue_stopped(float("inf"))
         self.report.readers_pss_mib = round(sum(pss_kib(reader.pid) for reader in self._readers) / 1024, 1)
-        for process in (*self._writers, *self._readers, *self._openers):
+        for process in self._processes():
             self._kill(process)
+        if self._program is not None:
+            self._program.close()
         violations = self.report.violations
         if not wait_for_descendants(TIMEOUT):
             violations.append("a process is left")
@@ -271,3 +290,9 @@ class Harness:
             unlink_name(names_of(opener_name(self._settings.name, index)))
         self._remover.finish()
         violations += check_end(self._settings, self._reader)
+
+
+def _replace_ended(processes: list[Any], start: Callable[[int], Any]) -> None:
+    for index, process in enumerate(processes):
+        if process.exit_status is not None:
+            processes[index] = start(index)

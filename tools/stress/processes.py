@@ -12,7 +12,40 @@ TIMEOUT = 30.0
 """Seconds after which a process or a call is considered to hang."""
 
 
-class ChildProcess:
+class Stoppable:
+    """A process that is stopped for a while."""
+
+    def __init__(self) -> None:
+        self._stopped_until: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        raise NotImplementedError
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status; None while it runs."""
+        raise NotImplementedError
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped and not yet continued."""
+        return self._stopped_until is not None
+
+    def stop(self, seconds: float) -> None:
+        """Stop it until `continue_if_due` is called after so many seconds."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self._stopped_until = time.monotonic() + seconds
+
+    def continue_if_due(self, now: float) -> None:
+        """Continue it if its stop is over."""
+        if self._stopped_until is not None and now >= self._stopped_until:
+            os.kill(self.pid, signal.SIGCONT)
+            self._stopped_until = None
+
+
+class ChildProcess(Stoppable):
     """A process that sends messages. It is started at once.
 
     Args:
@@ -24,11 +57,11 @@ class ChildProcess:
     """
 
     def __init__(self, context: Any, target: Any, settings: Any, *args: Any) -> None:
+        super().__init__()
         self._pipe, their_end = context.Pipe(duplex=False)
         self._process = context.Process(target=target, args=(settings, their_end, *args))
         self._process.start()
         their_end.close()
-        self._stopped_until: float | None = None
         self.totals: dict[str, int] = {}
 
     @property
@@ -43,11 +76,6 @@ class ChildProcess:
         status: int | None = self._process.exitcode
         return status
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it was stopped and not yet continued."""
-        return self._stopped_until is not None
-
     def received(self) -> list[dict[str, Any]]:
         """Return the messages that have arrived."""
         messages = []
@@ -57,17 +85,6 @@ class ChildProcess:
         except (EOFError, OSError):
             pass
         return messages
-
-    def stop(self, seconds: float) -> None:
-        """Stop it until `continue_if_due` is called after so many seconds."""
-        os.kill(self.pid, signal.SIGSTOP)
-        self._stopped_until = time.monotonic() + seconds
-
-    def continue_if_due(self, now: float) -> None:
-        """Continue it if its stop is over."""
-        if self._stopped_until is not None and now >= self._stopped_until:
-            os.kill(self.pid, signal.SIGCONT)
-            self._stopped_until = None
 
     def kill(self) -> None:
         """Kill it and wait for its end."""

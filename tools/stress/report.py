@@ -11,6 +11,8 @@ class Report:
 
     Attributes:
         updates, aborted_updates: writes that changed a table in place, and those that were given up.
+        c_reads, c_reader_kills, c_reader_forks: reads of the readers in C, how many of these readers were killed, and
+            their forks with an open snapshot.
         kills_in_read: readers that were killed while they held a snapshot.
         stops: readers that were stopped past the grace duration.
         forks: forks of a reader with an open snapshot.
@@ -41,6 +43,9 @@ class Report:
     updates: int = 0
     aborted_updates: int = 0
     reads: int = 0
+    c_reads: int = 0
+    c_reader_kills: int = 0
+    c_reader_forks: int = 0
     reader_kills: int = 0
     kills_in_read: int = 0
     writer_kills: int = 0
