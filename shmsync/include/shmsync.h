@@ -1626,7 +1626,9 @@ enum {
     SHMSYNC_K_STRUCT_,
     SHMSYNC_K_ARRAY_,
     SHMSYNC_K_UNION_,
-    SHMSYNC_K_CHUNKED_
+    SHMSYNC_K_CHUNKED_,
+    SHMSYNC_K_STR_VIEW_,
+    SHMSYNC_K_BYTES_VIEW_
 };
 
 /* Return a buffer of `count` items of a column, which comes before its header; NULL if it does not. */
@@ -1667,6 +1669,12 @@ static int shmsync__column(const unsigned char *base, uint64_t limit, uint64_t a
     case SHMSYNC_K_MAP_:
         out->wide = word[0] != 0;
         if (out->wide) out->a = shmsync__buffer(base, at, word[0], n + 1, 8);
+        break;
+    case SHMSYNC_K_STR_VIEW_:
+    case SHMSYNC_K_BYTES_VIEW_:
+        if (word[2] > word[3] || n > UINT64_MAX / 2) return SHMSYNC_E_DAMAGED;
+        out->a = shmsync__buffer(base, at, word[0], 2 * n, 8);
+        out->b = shmsync__buffer(base, at, word[1], word[2], 1);
         break;
     case SHMSYNC_K_STRUCT_:
         break;
@@ -1809,6 +1817,15 @@ static int shmsync__element(const shmsync_value *within, const shmsync_column_ *
         out->type = of->kind == SHMSYNC_K_STR_ ? SHMSYNC_STR : SHMSYNC_BYTES;
         if (!shmsync__span(of, i, of->wide ? 0 : of->word[2] / of->n, of->word[2], &start, &end))
             return SHMSYNC_E_DAMAGED;
+        out->data = of->b + start;
+        out->size = end - start;
+        return SHMSYNC_OK;
+    case SHMSYNC_K_STR_VIEW_:
+    case SHMSYNC_K_BYTES_VIEW_:
+        out->type = of->kind == SHMSYNC_K_STR_VIEW_ ? SHMSYNC_STR : SHMSYNC_BYTES;
+        start = shmsync__u64(of->a + 16 * i);
+        end = shmsync__u64(of->a + 16 * i + 8);
+        if (start > end || end > of->word[2]) return SHMSYNC_E_DAMAGED;
         out->data = of->b + start;
         out->size = end - start;
         return SHMSYNC_OK;
@@ -2067,8 +2084,10 @@ static int shmsync__find(const shmsync_value *map, const shmsync_key_ *key, shms
         return shmsync__find_by_hash(map, key, shmsync__integer_bucket(key, buckets), out);
     }
 #if SHMSYNC_XXHASH
-    if (kind == SHMSYNC_K_BYTES_ || (kind == SHMSYNC_K_STR_ && !key->is_text)) return SHMSYNC_E_MISSING;
-    uint64_t bucket = shmsync__key_hash(key, buckets, kind == SHMSYNC_K_STR_) % buckets;
+    bool is_text = kind == SHMSYNC_K_STR_ || kind == SHMSYNC_K_STR_VIEW_;
+    if (kind == SHMSYNC_K_BYTES_ || kind == SHMSYNC_K_BYTES_VIEW_ || (is_text && !key->is_text))
+        return SHMSYNC_E_MISSING;
+    uint64_t bucket = shmsync__key_hash(key, buckets, is_text) % buckets;
     return shmsync__find_by_hash(map, key, bucket, out);
 #else
     return shmsync__find_in_order(map, key, out);

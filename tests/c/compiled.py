@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+SHMCAT = ROOT / "examples" / "c" / "shmcat.c"
 COMPILERS = {"gcc": ("gcc", "-std=c11"), "g++": ("g++", "-std=c++17", "-x", "c++"), "clang": ("clang", "-std=c11")}
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 THREAD_SANITIZER = ("-fno-sanitize=all", "-fsanitize=thread", "-pthread")

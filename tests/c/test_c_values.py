@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, HERE, NEEDS_COMPILER, ROOT, Driver, compiler, failed, printed, program
+from compiled import COMPILERS, HERE, NEEDS_COMPILER, SHMCAT, Driver, compiler, failed, printed, program
+from shown import shown
 
 import shmsync
 from shmsync import ArrayMap, Writer
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = NEEDS_COMPILER
-
-SHMCAT = ROOT / "examples" / "c" / "shmcat.c"
 
 PLAIN = {
     "none": None,
@@ -58,32 +56,6 @@ VALUES: list[Any] = [
 ]
 for _ in range(60):
     VALUES[0] = {"inside": VALUES[0]}
-
-
-def shown(value: Any) -> str:
-    """Return what shmcat prints."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{shown(key)}: {shown(child)}" for key, child in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(shown, value)) + "]"
-    if isinstance(value, bytes):
-        return f'{{"$bytes": "{value.hex()}"}}'
-    return shown_array(value) if isinstance(value, np.ndarray) else shown_scalar(value)
-
-
-def shown_scalar(value: Any) -> str:
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.17g}" + (".0" if value.is_integer() and abs(value) < 1e16 else "")
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\\n", "\\u000a")
-    return json.dumps(value)
-
-
-def shown_array(value: Any) -> str:
-    order = "C" if value.flags.c_contiguous else "F"
-    dtype = str(value.dtype.descr) if value.dtype.names else value.dtype.str
-    parts = f'"{dtype}", "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
-    return f'{{"$array": {parts}}}'
 
 
 @pytest.mark.parametrize("kind", COMPILERS)

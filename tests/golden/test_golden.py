@@ -6,45 +6,22 @@ After a change of the format: `python tools/golden --write`, which says what has
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from page_reader import read as read_by_page
 
 import shmsync
 from golden.cases import CASES, DAMAGES
-from golden.files import FOLDER, SHM, differences, made, plain, stored
+from golden.files import FOLDER, differences, installed, made, plain, stored
 from shmsync import Reader, unarchive
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the files are in the other byte order")
 
 
-@pytest.fixture
-def install(name: str) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Return a function that creates the segments of a case under the name of the test."""
-    created = []
-
-    def create(title: str) -> dict[str, Any]:
-        facts, segments = stored(title)
-        for part, content in segments.items():
-            path = SHM / f"{name}_{part}"
-            created.append(path)
-            path.write_bytes(content)
-            path.chmod(0o600)
-        return facts
-
-    yield create
-    for path in created:
-        path.unlink()
-
-
 @pytest.mark.parametrize("title", CASES)
-def test_the_value(title: str, name: str, install: Callable[[str], dict[str, Any]]) -> None:
-    facts = install(title)
-    with Reader(name) as reader, reader.read(check_bytes=True) as snapshot:
+def test_the_value(title: str, name: str) -> None:
+    with installed(title, name) as facts, Reader(name) as reader, reader.read(check_bytes=True) as snapshot:
         assert same(facts["value"], plain(unarchive(snapshot.value)))
 
 
@@ -58,9 +35,8 @@ def same(expected: Any, found: Any) -> bool:
 
 
 @pytest.mark.parametrize("title", DAMAGES)
-def test_the_error(title: str, name: str, install: Callable[[str], dict[str, Any]]) -> None:
-    facts = install(title)
-    with Reader(name) as reader:
+def test_the_error(title: str, name: str) -> None:
+    with installed(title, name) as facts, Reader(name) as reader:
         with pytest.raises(getattr(shmsync, facts["error"])), reader.read(check_bytes=facts["check_bytes"]) as snapshot:
             assert snapshot.value
         if facts["check_bytes"]:
@@ -69,9 +45,9 @@ def test_the_error(title: str, name: str, install: Callable[[str], dict[str, Any
 
 
 @pytest.mark.parametrize("title", CASES)
-def test_the_reader_of_the_page(title: str, name: str, install: Callable[[str], dict[str, Any]]) -> None:
-    facts = install(title)
-    assert matches(facts["value"], read_by_page(name))
+def test_the_reader_of_the_page(title: str, name: str) -> None:
+    with installed(title, name) as facts:
+        assert matches(facts["value"], read_by_page(name))
 
 
 def matches(expected: Any, found: Any) -> bool:  # noqa: PLR0911 - one for each kind of value

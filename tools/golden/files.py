@@ -11,6 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ from shmsync._core.layout import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from golden.cases import Case, Segments
 
 FOLDER = Path(__file__).parents[2] / "tests" / "golden" / "segments"
@@ -125,6 +128,21 @@ def stored(title: str) -> tuple[dict[str, Any], Segments]:
         content = (folder / f"{part}.bin").read_bytes()
         segments[part] = bytearray(content + bytes(size - len(content)))
     return facts, segments
+
+
+@contextmanager
+def installed(title: str, name: str) -> Iterator[dict[str, Any]]:
+    """Create the segments of a stored case under a name, for the duration of a block; return its `case.json`."""
+    facts, segments = stored(title)
+    paths = [SHM / f"{name}_{part}" for part in segments]
+    try:
+        for path, content in zip(paths, segments.values(), strict=True):
+            path.write_bytes(content)
+            path.chmod(0o644 if title == "isolated" and not path.name.endswith("_state") else 0o600)
+        yield facts
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def store(title: str, facts: dict[str, Any], segments: Segments) -> None:
