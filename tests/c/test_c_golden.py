@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 from compiled import NEEDS_COMPILER, SHMCAT, failed, printed, program
 from shown import shown
@@ -34,9 +35,8 @@ def test_the_value(title: str, name: str) -> None:
         found = printed(shmcat, name)
     value = case.values[-1] if case.expected is None else case.expected
     if isinstance(value, ArrayMap):
-        value = dict(
-            zip(value.keys.tolist() if hasattr(value.keys, "tolist") else value.keys, value.values, strict=True)
-        )
+        rows = value.values.tolist() if value.values.ndim == 1 else value.values
+        value = dict(zip(np.asarray(value.keys).tolist(), rows, strict=True))
     if title.startswith("array-map-capacity"):  # in the order of the entries
         assert sorted(found) == sorted(shown(value) + "\n")
     elif title not in OTHER:
