@@ -190,13 +190,13 @@ CODES = {
 """The dtypes that `struct` has a code for."""
 
 
-def array(raw: bytes, dtype: str, order: str, *shape: int) -> tuple[Any, ...]:
+def array(raw: bytes, dtype: str, item_size: int, order: str, *shape: int) -> tuple[Any, ...]:
     """Return an array as its shape and its elements in row-major order: numbers, or bytes for other dtypes."""
+    assert len(raw) == item_size * math.prod(shape)
     code = CODES.get(dtype.partition("[")[0] if dtype[1:2] in {"M", "m"} else dtype)
     if code is None:
-        count = math.prod(shape)
-        size = len(raw) // max(count, 1)
-        flat: tuple[Any, ...] = tuple(raw[size * item : size * (item + 1)] for item in range(count))
+        items = range(0, len(raw), item_size)
+        flat: tuple[Any, ...] = tuple(raw[item : item + item_size] for item in items)
     else:
         flat = struct.unpack(f"<{len(raw) // struct.calcsize(code)}{code}", raw)
     if order == "F":
@@ -256,7 +256,8 @@ def element(archive: bytes, header: int, i: int) -> Any:  # noqa: C901, PLR0911 
     if kind == 11:
         dtype, length, shape, dimensions, data, size = word
         named = archive[dtype : dtype + length].decode()
-        return array(archive[data + size * i :][:size], named, "C", *words(archive, shape, dimensions))
+        item_size, *lengths = words(archive, shape, dimensions + 1)
+        return array(archive[data + size * i :][:size], named, item_size, "C", *lengths)
     if kind == 12:
         kinds, places, children, count = word[:4]
         child = words(archive, children, count)[archive[kinds + i]]

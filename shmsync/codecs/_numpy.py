@@ -8,6 +8,7 @@ list of fields), the order ("C" or "F"), and the shape.
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,9 +26,17 @@ _FLOAT64_SIZE = 8
 
 
 class Description(NamedTuple):
-    """Everything about an array but its content."""
+    """Everything about an array but its content.
+
+    Attributes:
+        dtype: as in .npy files; that of a structured array in JSON, in which the tuples of Python are lists.
+        item_size: size of an element in bytes.
+        order: "C", or "F" for Fortran order.
+        shape: the lengths of its axes.
+    """
 
     dtype: str
+    item_size: int
     order: str
     shape: tuple[int, ...]
 
@@ -112,7 +121,7 @@ def describe(array: Any) -> Description:
     refuse_masked(array)
     text = dtype_to_text(array.dtype)
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    return Description(text, order, array.shape)
+    return Description(text, array.itemsize, order, array.shape)
 
 
 def refuse_masked(array: Any) -> None:
@@ -139,7 +148,7 @@ def dtype_to_text(dtype: Any) -> str:
             "convert it to numbers or fixed-size strings"
         )
     described = _describe_dtype(dtype)
-    text = described if isinstance(described, str) else repr(described)
+    text = described if isinstance(described, str) else json.dumps(described)
     if text_to_dtype(text) != dtype:
         raise EntityWriteError(
             f"cannot publish an array of dtype {dtype}: its type would be lost; "
@@ -167,17 +176,22 @@ def text_to_dtype(text: str) -> Any:
         EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
-    import ast  # noqa: PLC0415 - slow to import; NumPy has imported it
-
     numpy = require_numpy()
     try:
-        described = ast.literal_eval(text) if text[:1] in {"[", "("} else text
+        described = [_field(each) for each in json.loads(text)] if text[:1] == "[" else text
         dtype = numpy.lib.format.descr_to_dtype(described)
     except (ValueError, TypeError, SyntaxError, IndexError, KeyError, MemoryError, RecursionError) as error:
         raise _damaged(f"{text[:60]!r} is not a valid dtype") from error
     if dtype.hasobject:
         raise _damaged(f"dtype {text[:60]!r} contains references to Python objects")
     return dtype
+
+
+def _field(described: Any) -> tuple[Any, ...]:
+    """Return a field of a structured dtype, as NumPy takes it: name, or title and name; dtype; and maybe the shape."""
+    name, dtype, *shape = described
+    fields = [_field(each) for each in dtype] if isinstance(dtype, list) else dtype
+    return (tuple(name) if isinstance(name, list) else name, fields, *map(tuple, shape))
 
 
 def buffer_of(array: Any, *, in_c_order: bool = False) -> Buffer:
@@ -218,8 +232,8 @@ def _copy(numpy: Any, target: Any, array: Any) -> None:
         numpy.copyto(target[rows], array[rows])
 
 
-def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[int]) -> Any:
-    """Return the array whose content is `view`, in place and read-only.
+def array_from_buffer(view: memoryview, dtype: str, item_size: int, order: str, shape: Sequence[int]) -> Any:
+    """Return the array whose content is `view`, in place and read-only. See `Description`.
 
     Raises:
         EntityReadError: the description is invalid, or does not match the size of `view`.
@@ -229,6 +243,8 @@ def array_from_buffer(view: memoryview, dtype: str, order: str, shape: Sequence[
     parsed = text_to_dtype(dtype)
     if order not in ("C", "F") or len(shape) > _MAX_DIMENSIONS:
         raise _damaged(f"order {order!r} and {len(shape)} dimensions instead of 'C' or 'F' and up to {_MAX_DIMENSIONS}")
+    if parsed.itemsize != item_size:
+        raise _damaged(f"its elements have {item_size} bytes, and those of dtype {dtype[:60]!r} {parsed.itemsize}")
     try:
         if len(view):
             # Not ndarray(buffer=view): its base would be the object that the view was made from, which is writable.

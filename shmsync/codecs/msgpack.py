@@ -221,8 +221,8 @@ def _new_packer(enc_hook: Callable[[Any], Any] | None) -> tuple[Packer, Found]:
 def _default(found: Found, enc_hook: Callable[[Any], Any] | None, value: object) -> object:
     """Replace a value of a type that msgpack does not support."""
     if _numpy.is_array(value):
-        dtype, order, shape = _numpy.describe(value)
-        return reference(found, found.add(*_numpy.buffer_of(value)), dtype, order, *shape)
+        dtype, item_size, order, shape = _numpy.describe(value)
+        return reference(found, found.add(*_numpy.buffer_of(value)), dtype, item_size, order, *shape)
     plain = _numpy.to_python_scalar(value)
     if plain is not value:
         return plain
@@ -337,7 +337,7 @@ def array_recipe(payload: memoryview, value: Any) -> Recipe | None:
     body, buffers = _frame.locate(payload)
     index, description = _reference_in(bytes(unpackb(payload[body]).data))
     assert description is not None
-    return Recipe(((0, body.stop),), _numpy.array_maker(buffers[index], value, description[1]))
+    return Recipe(((0, body.stop),), _numpy.array_maker(buffers[index], value, description.order))
 
 
 def decode_plain(codec: int, payload: Bytes, *, frozen: bool = False) -> Any:
@@ -414,13 +414,13 @@ def _value_in(buffers: list[memoryview], data: bytes, *, frozen: bool, depth: in
 
 
 @lru_cache(maxsize=256)  # successive versions usually have arrays of the same description
-def _reference_in(data: bytes) -> tuple[int, tuple[str, str, tuple[int, ...]] | None]:
-    """Return the index of a buffer, and its dtype, order and shape if it is an array."""
+def _reference_in(data: bytes) -> tuple[int, _numpy.Description | None]:
+    """Return the index of a buffer, and its description if it is an array."""
     index, *description = unpackb(data[len(TAG) :])
     if not description:
         return index, None
-    dtype, order, *shape = description
-    return index, (dtype, order, tuple(shape))
+    dtype, item_size, order, *shape = description
+    return index, _numpy.Description(dtype, item_size, order, tuple(shape))
 
 
 class Extended:

@@ -254,9 +254,9 @@ typedef struct shmsync_value {
 
 /* An array of elements of one dtype. */
 typedef struct shmsync_array {
-    const char *dtype; /* as in .npy files, such as <f4; not terminated by NUL */
+    const char *dtype; /* as in .npy files, such as <f4, or JSON: see docs/format.md; not terminated by NUL */
     uint64_t dtype_size;
-    uint64_t itemsize; /* bytes of an element; 0 if the array is empty and the dtype is a structured one */
+    uint64_t itemsize; /* bytes of an element */
     const unsigned char *data;
     uint64_t size;  /* in bytes */
     uint32_t ndim;
@@ -1777,7 +1777,7 @@ static int shmsync__array_element(const shmsync_column_ *column, uint64_t i, shm
     out->table_ = NULL;
     out->keys_ = *column;
     out->keys_.a = shmsync__buffer(out->base_, column->at, word[0], word[1], 1);
-    out->keys_.b = shmsync__buffer(out->base_, column->at, word[2], word[3], 8);
+    out->keys_.b = word[3] < UINT32_MAX ? shmsync__buffer(out->base_, column->at, word[2], word[3] + 1, 8) : NULL;
     return out->keys_.a && out->keys_.b ? SHMSYNC_OK : SHMSYNC_E_DAMAGED;
 }
 
@@ -2131,37 +2131,28 @@ SHMSYNC_API int shmsync_floats(const shmsync_value *list, const double **out) {
     return result;
 }
 
-/* The size of an element of a simple dtype such as <f4 or <U5; 0 for others. */
-static uint64_t shmsync__itemsize(const char *dtype, uint64_t size) {
-    if (size < 3 || !memchr("<>|=", dtype[0], 4) || !memchr("biufcSUVmMO", dtype[1], 11)) return 0;
-    uint64_t bytes = 0;
-    for (uint64_t i = 2; i < size && dtype[i] != '['; i++) {
-        if (dtype[i] < '0' || dtype[i] > '9' || bytes > INT32_MAX) return 0;
-        bytes = 10 * bytes + (uint64_t)(dtype[i] - '0');
-    }
-    return dtype[1] == 'U' ? 4 * bytes : bytes;
-}
-
-/* Read dtype, order and shape after the buffer's number in an extension. */
+/* Read dtype, item size, order and shape after the buffer's number in an extension. */
 static int shmsync__described(const shmsync_value *value, shmsync_array *out) {
     shmsync_value within = *value, found;
     const unsigned char *at = value->table_;
     within.end_ = value->values_.b;
     within.depth_ = 0;
-    if (value->buckets_ < 3) return SHMSYNC_E_DAMAGED;
-    if (value->buckets_ - 3 > SHMSYNC_MAX_DIMS) return SHMSYNC_E_UNSUPPORTED;
-    out->ndim = (uint32_t)(value->buckets_ - 3);
+    if (value->buckets_ < 4) return SHMSYNC_E_DAMAGED;
+    if (value->buckets_ - 4 > SHMSYNC_MAX_DIMS) return SHMSYNC_E_UNSUPPORTED;
+    out->ndim = (uint32_t)(value->buckets_ - 4);
     for (uint64_t i = 0; i < value->buckets_; i++) {
         if (shmsync__msgpack_whole(&within, at, &found, &at)) return SHMSYNC_E_DAMAGED;
-        bool is_text = i == 1 || i == 2;
+        bool is_text = i == 1 || i == 3;
         if (is_text ? found.type != SHMSYNC_STR : found.type != SHMSYNC_INT || found.i < 0) return SHMSYNC_E_DAMAGED;
         if (i == 1) {
             out->dtype = (const char *)found.data;
             out->dtype_size = found.size;
         } else if (i == 2) {
+            out->itemsize = found.u;
+        } else if (i == 3) {
             out->order = found.size == 1 ? (char)found.data[0] : '?';
-        } else if (i > 2) {
-            out->shape[i - 3] = found.u;
+        } else if (i > 3) {
+            out->shape[i - 4] = found.u;
         }
     }
     return out->order == 'C' || out->order == 'F' ? SHMSYNC_OK : SHMSYNC_E_DAMAGED;
@@ -2182,7 +2173,8 @@ SHMSYNC_API int shmsync_array_of(const shmsync_value *value, shmsync_array *out)
         out->dtype_size = column->word[1];
         out->order = 'C';
         out->ndim = (uint32_t)column->word[3];
-        for (uint32_t i = 0; i < out->ndim; i++) out->shape[i] = shmsync__u64(column->b + 8 * (uint64_t)i);
+        out->itemsize = shmsync__u64(column->b);
+        for (uint32_t i = 0; i < out->ndim; i++) out->shape[i] = shmsync__u64(column->b + 8 + 8 * (uint64_t)i);
     }
     uint64_t count = 1;
     bool is_empty = false, is_large = false;
@@ -2192,8 +2184,6 @@ SHMSYNC_API int shmsync_array_of(const shmsync_value *value, shmsync_array *out)
     }
     if (is_large && !is_empty) return SHMSYNC_E_DAMAGED;
     count = is_empty ? 0 : count;
-    out->itemsize = shmsync__itemsize(out->dtype, out->dtype_size);
-    if (!out->itemsize && count) out->itemsize = out->size / count;
     uint64_t size;
     bool good = !__builtin_mul_overflow(count, out->itemsize, &size) && size == out->size;
     return good ? SHMSYNC_OK : SHMSYNC_E_DAMAGED;

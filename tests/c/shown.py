@@ -30,6 +30,6 @@ def shown_scalar(value: Any) -> str:
 
 def shown_array(value: Any) -> str:
     order = "C" if value.flags.c_contiguous else "F"
-    dtype = str(value.dtype.descr) if value.dtype.names else value.dtype.str
-    parts = f'"{dtype}", "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
+    dtype = json.dumps(value.dtype.descr) if value.dtype.names else value.dtype.str
+    parts = f'{json.dumps(dtype)}, "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
     return f'{{"$array": {parts}}}'

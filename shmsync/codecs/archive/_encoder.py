@@ -263,7 +263,7 @@ class Encoder:
         """Write `n` arrays of one dtype and shape in C order. Each item of `arrays` is one or several, stacked."""
         buffers = [_numpy.buffer_of(each, in_c_order=True) for each in arrays]
         text = _numpy.dtype_to_text(dtype).encode("ascii", "backslashreplace")
-        type_words = (self._add(text), len(text), self._u64s(shape), len(shape))
+        type_words = (self._add(text), len(text), self._u64s((dtype.itemsize, *shape)), len(shape))
         array_size = dtype.itemsize * prod(shape)
         large = max(buffers[0].size, array_size * capacity) >= _ALIGN_FROM
         at = self._add(buffers[0].source, buffers[0].size, align=LINE_ALIGNMENT if large else WORD_ALIGNMENT)

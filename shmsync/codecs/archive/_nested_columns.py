@@ -119,11 +119,11 @@ class Arrays(Column):
             n = self.header.n
             dtype, length, shape, dimensions, data, size = self.header.words
             text = str(bytes(buffer_at(self.archive, self.header, dtype, length)), "ascii", "replace")
-            lengths = self.u64_buffer(shape, dimensions).tolist()
+            item_size, *lengths = self.u64_buffer(shape, dimensions + 1).tolist()
             if size == 0 and n != 1:
                 raise damaged(f"{n} arrays have no bytes")
             view = buffer_at(self.archive, self.header, data, size * n)
-            self._rows = _numpy.array_from_buffer(view, text, "C", (n, *lengths))
+            self._rows = _numpy.array_from_buffer(view, text, item_size, "C", (n, *lengths))
         return self._rows
 
     def get(self, index: int) -> Any:
@@ -141,7 +141,7 @@ class Arrays(Column):
         if rows is None or not rows.nbytes:
             return super().recipe()
         dtype, length, shape, dimensions, data, _ = self.header.words
-        spans = self.header.span, (dtype, dtype + length), (shape, shape + WORD * dimensions)
+        spans = self.header.span, (dtype, dtype + length), (shape, shape + WORD * (dimensions + 1))
         content = slice(data, data + rows.nbytes)
         from_buffer = _numpy.require_numpy().frombuffer
         return Recipe(spans, partial(_arrays, self.header, content, from_buffer, rows.dtype, rows.shape))
