@@ -37,6 +37,7 @@ from shmsync._info_types import SegmentInfo, WriterInfo
 from shmsync._inspect.isolated import scan_public
 from shmsync._inspect.words import USED, WORD, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
+from shmsync._session.reusable import SMALL
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment, status_of
 from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, format_error
@@ -126,8 +127,9 @@ def scan(name: str, segments: Names) -> Scan:
     for segment in (segments.state, segments.readers, *segments.data):
         if segment not in result.segments:  # this process may not open it, or did not need to
             result.segments[segment] = segment_info(segment, status_of(segment))
-    spares = (segment_info(segment, status_of(segment)) for segment in segments.staged)
-    result.spares = tuple(spare for spare in spares if spare.size is not None)
+    if any((result.segments[segment].size or 0) > SMALL for segment in segments.data):  # of smaller ones, none is kept
+        spares = (segment_info(segment, status_of(segment)) for segment in segments.staged)
+        result.spares = tuple(spare for spare in spares if spare.size is not None)
     return result
 
 

@@ -8,7 +8,6 @@ list of fields), the order ("C" or "F"), and the shape.
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -147,6 +146,8 @@ def dtype_to_text(dtype: Any) -> str:
             f"cannot publish an array of dtype {dtype}: it contains references to Python objects; "
             "convert it to numbers or fixed-size strings"
         )
+    import json  # noqa: PLC0415 - for structured dtypes only
+
     described = _describe_dtype(dtype)
     text = described if isinstance(described, str) else json.dumps(described)
     if text_to_dtype(text) != dtype:
@@ -176,6 +177,8 @@ def text_to_dtype(text: str) -> Any:
         EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
+    import json  # noqa: PLC0415 - likewise
+
     numpy = require_numpy()
     try:
         described = [_field(each) for each in json.loads(text)] if text[:1] == "[" else text

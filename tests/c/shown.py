@@ -31,5 +31,6 @@ def shown_scalar(value: Any) -> str:
 def shown_array(value: Any) -> str:
     order = "C" if value.flags.c_contiguous else "F"
     dtype = json.dumps(value.dtype.descr) if value.dtype.names else value.dtype.str
-    parts = f'{json.dumps(dtype)}, "order": "{order}", "shape": {list(value.shape)}, "data": "{value.tobytes(order).hex()}"'
+    data = value.tobytes(order).hex()
+    parts = f'{json.dumps(dtype)}, "order": "{order}", "shape": {list(value.shape)}, "data": "{data}"'
     return f'{{"$array": {parts}}}'
