@@ -61,6 +61,8 @@ def _import_before_fork() -> None:
         import shmsync._inspect  # noqa: PLC0415 - as above
 
         if "numpy" in sys.modules:
+            import json  # noqa: F401, PLC0415 - for structured dtypes
+
             import shmsync.codecs._draft_arrays  # noqa: F401, PLC0415 - as above
 
 

@@ -146,10 +146,8 @@ def dtype_to_text(dtype: Any) -> str:
             f"cannot publish an array of dtype {dtype}: it contains references to Python objects; "
             "convert it to numbers or fixed-size strings"
         )
-    import json  # noqa: PLC0415 - for structured dtypes only
-
     described = _describe_dtype(dtype)
-    text = described if isinstance(described, str) else json.dumps(described)
+    text = described if isinstance(described, str) else _json().dumps(described)
     if text_to_dtype(text) != dtype:
         raise EntityWriteError(
             f"cannot publish an array of dtype {dtype}: its type would be lost; "
@@ -177,17 +175,21 @@ def text_to_dtype(text: str) -> Any:
         EntityReadError: the text is not a valid dtype, or its items are Python objects.
         MissingExtraError: NumPy is not installed.
     """
-    import json  # noqa: PLC0415 - likewise
-
     numpy = require_numpy()
     try:
-        described = [_field(each) for each in json.loads(text)] if text[:1] == "[" else text
+        described = [_field(each) for each in _json().loads(text)] if text[:1] == "[" else text
         dtype = numpy.lib.format.descr_to_dtype(described)
     except (ValueError, TypeError, SyntaxError, IndexError, KeyError, MemoryError, RecursionError) as error:
         raise _damaged(f"{text[:60]!r} is not a valid dtype") from error
     if dtype.hasobject:
         raise _damaged(f"dtype {text[:60]!r} contains references to Python objects")
     return dtype
+
+
+def _json() -> Any:
+    import json  # noqa: PLC0415 - for structured dtypes only
+
+    return json
 
 
 def _field(described: Any) -> tuple[Any, ...]:
