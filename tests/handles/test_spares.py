@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from helpers import SHM, Child, State
 from shmsync import Reader, Writer, info
 from shmsync._session import data
 from shmsync._shm import ofd_locks, segment
-from shmsync.errors import CapacityError
+from shmsync.errors import CapacityError, DataReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +164,30 @@ def test_a_full_write_removes_the_spares(writer: Writer, name: str) -> None:
         writer.write(table())
         assert segments(name) == ["data_0", "data_1", "readers", "state"]
         assert value is not reader.get()
+
+
+def test_a_reservation_removes_the_spares(writer: Writer, name: str) -> None:
+    update(writer, 0)
+    with Reader(name) as reader:
+        value = reader.get()
+        first_spare(writer, name)
+        with writer.reserve(SIZE) as slot:
+            slot.buffer[:3] = b"abc"
+        assert not spares(name)
+        assert value is not reader.get()
+
+
+def test_a_segment_that_cannot_be_locked_is_not_read(writer: Writer, name: str) -> None:
+    """Only a program that is not shmsync locks it exclusively. The writer would take what is read for a free spare."""
+    with ExitStack() as stack:
+        for index in range(2):
+            with suppress(FileNotFoundError):
+                data_ = stack.enter_context(segment.open_segment(f"/{name}_data_{index}", writable=True))
+                assert ofd_locks.try_lock(data_.fd, 0)
+        with Reader(name) as reader, pytest.raises(DataReadError, match="is locked by another program"):
+            reader.get()
+    with Reader(name) as reader:
+        assert np.array_equal(reader.get(), table())
 
 
 def test_a_closed_writer_leaves_no_spare(writer: Writer, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -243,10 +244,7 @@ def test_packed_and_unpacked(parts: list[tuple[int, int, list[int]]], base: int,
     touched = {(at - base) // row_size for at in expected if base <= at < base + count * row_size}
     assert found.rows_in(base, row_size, count).tolist() == sorted(touched)
     for cut in range(1, len(entry)):
-        try:
+        with suppress(ValueError):  # unless it is a whole number of parts
             truncated = Changes.unpacked([memoryview(entry[:cut])], end)
-        except ValueError as error:
-            assert "change log" in str(error)
-        else:  # a whole number of parts
             assert cut % 8 == 0
             assert {at for start, stop in truncated.ranges() for at in range(start, stop)} <= expected
