@@ -203,10 +203,8 @@ class DataSegments:
         self._had_spares |= previous is not None and previous.stale is not None
         if previous is None or previous.stale is None or not exchange_segments(staged, name):
             rename_segment(staged, name)
-        elif previous.is_at(staged):
+        else:  # its inode is compared before it is used: another program may have replaced it
             self._spares.put(place, previous)
-        else:  # another program has replaced it
-            unlink_segment(staged)
         self._mappings[index] = mapping
 
     def _staging_name(self, index: int, place: int) -> str:
@@ -241,7 +239,6 @@ class DataSegments:
         mapping = self._mappings[index]
         assert mapping is not None
         forget(mapping)
-        self.drop_spares()
         return mapping.view(PAYLOAD_AT, PAYLOAD_AT + size)
 
     def newest_header(self, seq: int, generation: int) -> DataHeader:
