@@ -119,7 +119,7 @@ hypothesis.settings.load_profile("any speed")
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
 
-DURATION = "about 8 minutes on 2 cores; --slow adds the long part (about 10 minutes)"
+DURATION = "about 9 minutes on 2 cores; with --slow, the long part, about 35"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -237,6 +237,23 @@ def test_a_spare_that_another_program_removes(writer: Writer, name: str) -> None
         checked(reader, 12)
 
 
+def test_a_spare_that_another_program_replaces(writer: Writer, name: str) -> None:
+    """Its name leads to a file that no reader has locked: that says nothing of the spare."""
+    update(writer, 0)
+    with Reader(name) as reader:
+        kept = [(reader.get(), reader.get().copy())]
+        first_spare(writer, name)
+        for spare in spares(name):
+            (SHM / f"{name}_{spare}").unlink()
+            (SHM / f"{name}_{spare}").write_bytes(bytes(SIZE))
+        for turn in range(4, 12):
+            kept.append((reader.get(), reader.get().copy()))
+            update(writer, turn)
+        for found, value in kept:
+            assert np.array_equal(found, value)
+        checked(reader, 12)
+
+
 def test_a_kernel_without_the_exchange_of_names(writer: Writer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "exchange_segments", lambda *_: False)
     kept = []
