@@ -46,8 +46,10 @@ def uwsgi(directory: Path, module: str, *options: str) -> Iterator[tuple[int, Pa
     """Run uWSGI; yield its port and its log."""
     log = directory / "log"
     paths = [f"--pythonpath={path}" for path in (directory, *filter(None, sys.path))]
-    # Port 0: the kernel chooses one, and uWSGI prints it.
+    # Port 0: the kernel chooses one, and uWSGI prints it. A worker that has just been forked has no signal handler yet
+    # and can miss the one SIGTERM that the master sends it; the master kills it after its mercy, a minute by default.
     command = [str(UWSGI), "--http-socket=127.0.0.1:0", "--master", f"--processes={WORKERS}", "--die-on-term"]
+    command += ["--worker-reload-mercy=5"]
     command += [f"--virtualenv={sys.prefix}", *paths, f"--module={module}", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment())
@@ -63,7 +65,7 @@ def uwsgi(directory: Path, module: str, *options: str) -> Iterator[tuple[int, Pa
     finally:
 
         def has_ended() -> bool:
-            # Again and again: a worker that has just been forked may not have installed its handler yet.
+            # Again and again: the master may not have installed its handler yet.
             process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(1)
