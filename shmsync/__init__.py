@@ -26,7 +26,7 @@ from shmsync._handles.snapshot import Snapshot
 from shmsync._handles.synchronizer import Synchronizer
 from shmsync._handles.writer import Writer
 from shmsync._session.unlink import unlink
-from shmsync._types import HeldSegmentInfo, InstanceVersion, ReaderStats, WriteResult, WriterStats
+from shmsync._types import HeldSegmentInfo, InstanceVersion, Origin, ReaderStats, WriteResult, WriterStats
 from shmsync._util.interpreter import check_gil
 from shmsync.codecs import Codec, load, register_codec
 from shmsync.errors import (
@@ -36,12 +36,14 @@ from shmsync.errors import (
     DataWriteError,
     EntityReadError,
     EntityWriteError,
+    FencedError,
     IntegrityError,
     InvalidArgumentError,
     InvalidInstanceVersionError,
     LayoutMismatchError,
     MissingExtraError,
     ReadersFullError,
+    ReplicationError,
     ShmSyncError,
     StateNotFoundError,
     StateReadError,
@@ -89,6 +91,7 @@ __all__ = [
     "DataWriteError",
     "EntityReadError",
     "EntityWriteError",
+    "FencedError",
     "HeldSegmentInfo",
     "Info",
     "InstanceVersion",
@@ -97,11 +100,13 @@ __all__ = [
     "InvalidInstanceVersionError",
     "LayoutMismatchError",
     "MissingExtraError",
+    "Origin",
     "ProcessInfo",
     "Reader",
     "ReaderInfo",
     "ReaderStats",
     "ReadersFullError",
+    "ReplicationError",
     "Reservation",
     "RetainedInfo",
     "SegmentInfo",

@@ -41,6 +41,24 @@ def instance_version(seq: int, idx: int, size: int, checksum: int) -> InstanceVe
     return InstanceVersion(seq, idx, size, checksum)
 
 
+class Origin(NamedTuple):
+    """Which version of a publisher a replica has received: see `shmsync.replication`.
+
+    Two versions on two hosts with equal epoch and sequence number are the same. A later version is greater.
+
+    Attributes:
+        epoch: number of the publisher's period. Each publisher of a name has a greater one than the publisher before.
+        seq: sequence number of the version at its publisher.
+        published: when its publisher sent it, in seconds of Unix time by the clock of that host.
+        received: when it was received completely, in seconds of Unix time by the clock of this host.
+    """
+
+    epoch: int
+    seq: int
+    published: float
+    received: float
+
+
 class HeldSegmentInfo(NamedTuple):
     """A data segment that was replaced or unlinked, and takes up memory because processes still have it mapped.
 

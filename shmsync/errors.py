@@ -85,6 +85,14 @@ class MissingExtraError(ShmSyncError, ImportError):
     """An optional dependency is not installed; the message names the extra that installs it."""
 
 
+class ReplicationError(ShmSyncError, ConnectionError):
+    """A version cannot be sent to the engine, or not be received from it: see `shmsync.replication`."""
+
+
+class FencedError(ReplicationError, PermissionError):
+    """A newer publisher has sent versions of this name. What this one sends is refused."""
+
+
 def reason(error: Exception) -> str:
     """Return the message of an error without its errno and file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shmsync._core.slots import Slot
     from shmsync._handles.version_changes import VersionChanges
     from shmsync._session.pinned import ClosedVersion
-    from shmsync._types import InstanceVersion
+    from shmsync._types import InstanceVersion, Origin
     from shmsync.codecs import Decoder
 
     T = TypeVar("T", default=Any)
@@ -167,6 +167,24 @@ class Snapshot(Generic[T]):
         if not self._slots:  # checked last, as in `buffer`
             raise _closed()
         return result
+
+    @property
+    def origin(self) -> Origin | None:
+        """Which version of a publisher on another host this is a copy of: see `shmsync.replication`.
+
+        None if a writer on this host has published it.
+
+        Raises:
+            ClosedError: the snapshot was closed, or lost in a fork that Python did not announce.
+        """
+        self._check_open()
+        pinned = self._pinned
+        if not isinstance(pinned, PinnedVersion):
+            raise _closed()
+        origin = pinned.origin()
+        if not self._slots:  # checked last, as in `buffer`
+            raise _closed()
+        return origin
 
     def _check_open(self) -> None:
         fork.check()

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from shmsync._core.change_log import log_offset, pack_entry, pack_log, unpack_log
+from shmsync._session.origin import ORIGIN_SIZE
 from shmsync.codecs._changes import Changes
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ChangeLog:
         self._entries.append(pack_entry(entry))
         self._newest = _label(header)
         start = log_offset(header.size)
-        log = pack_log(header.seq, header.checksum, self._entries, target.size - start)
+        log = pack_log(header.seq, header.checksum, self._entries, target.size - ORIGIN_SIZE - start)
         if log is not None:
             target.memory[start : start + len(log)] = log
 

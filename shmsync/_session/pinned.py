@@ -12,6 +12,7 @@ from shmsync.errors import IntegrityError
 
 if TYPE_CHECKING:
     from shmsync._session.mapping import TrackedMapping
+    from shmsync._types import Origin
     from shmsync.codecs import NumberedCodec
     from shmsync.codecs._changes import Changes
 
@@ -91,6 +92,13 @@ class PinnedVersion(ClosedVersion):
         from shmsync._session.change_log import changes_since  # noqa: PLC0415 - few readers need it
 
         return changes_since(since, self._header, self.mapping)
+
+    def origin(self) -> Origin | None:
+        """Return the version at a publisher on another host that this is a copy of, if it is one. Call while pinned."""
+        from shmsync._session.origin import ORIGIN_SIZE, unpack_origin  # noqa: PLC0415 - few readers need it
+
+        size = self.mapping.size
+        return unpack_origin(self.mapping.copy(size - ORIGIN_SIZE, size), self._header, size)
 
     def verify(self) -> None:
         """Compare the payload with its checksum.

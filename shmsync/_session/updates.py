@@ -9,10 +9,11 @@ from shmsync._core import layout
 from shmsync._core.digests import copy_digests, update_table
 from shmsync._core.layout import PAYLOAD_AT, DataHeader, pack_data_header, table_span
 from shmsync._core.stale import note_copied, note_published, stale_bytes
+from shmsync._session.origin import ORIGIN_SIZE, pack_origin
 from shmsync._session.reusable import SMALL
 from shmsync.codecs import _blocks, _gather
 from shmsync.codecs._changes import Changes
-from shmsync.errors import DataReadError
+from shmsync.errors import DataReadError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shmsync._session.change_log import ChangeLog
     from shmsync._session.reusable import ReusableMapping
     from shmsync._shm.segment import Mapping
+    from shmsync._types import Origin
     from shmsync.codecs._gather import Payload
 
 _TRACK_FROM = SMALL
@@ -38,9 +40,11 @@ class OpenUpdate:
         codec: number of the codec.
         changes: what may differ from the newest version.
         copied: how many bytes were copied.
+        expected: the checksum that the payload must have; None for any.
+        origin: the version of a publisher on another host that it is a copy of, if it is one.
     """
 
-    __slots__ = ("changes", "codec", "copied", "previous", "size", "source", "target")
+    __slots__ = ("changes", "codec", "copied", "expected", "origin", "previous", "size", "source", "target")
 
     def __init__(self, target: Mapping, source: Mapping | None, size: int, codec: int, copied: int) -> None:
         self.target = target
@@ -50,6 +54,8 @@ class OpenUpdate:
         self.codec = codec
         self.changes = Changes()
         self.copied = copied
+        self.expected: int | None = None
+        self.origin: Origin | None = None
 
     def payload(self) -> memoryview:
         """Return a writable view of the payload."""
@@ -101,12 +107,19 @@ def finish(update: OpenUpdate, label: tuple[int, int, int], log: ChangeLog) -> i
         update: the update.
         label: incarnation, generation and sequence number.
         log: the change log.
+
+    Raises:
+        IntegrityError: the payload does not have the expected checksum.
     """
     blocks = update.changes.blocks(layout.DIGEST_BLOCK, update.size)
     checksum = update_table(update.payload(), update.table(), blocks)
+    if update.expected not in {None, checksum}:
+        raise IntegrityError("what was received does not match its checksum; nothing was published")
     header = DataHeader(*label, update.size, checksum, update.codec, int(time.monotonic()))
     if update.previous is not None:
         log.write(update.target, update.previous, header, update.changes)
+    if update.origin is not None:  # after the log, which leaves these bytes free
+        update.target.memory[-ORIGIN_SIZE:] = pack_origin(header, update.origin)
     update.target.memory[:PAYLOAD_AT] = pack_data_header(*header)
     return checksum
 

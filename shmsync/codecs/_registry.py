@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from xxhash import xxh3_64_intdigest
 
@@ -87,6 +87,37 @@ class _RegisteredCodec:
     def encode(self, value: Any) -> Payload:
         """Return the bytes of the value."""
         return raw.flat(self.codec.encode(value))
+
+
+class _UnknownCodec:
+    """A codec that this process does not have. Its payloads can be passed on, but not decoded.
+
+    Args:
+        number: the number of the codec.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.NAME = name_of(number)
+        self.ID = number
+
+    def encode(self, _: Any) -> NoReturn:
+        """Raise EntityReadError."""
+        self._refuse()
+
+    def decode(self, _: memoryview) -> NoReturn:
+        """Raise EntityReadError."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        if self.ID & _CUSTOM:
+            raise EntityReadError(
+                "the value was published with a codec that is not registered in this process; call register_codec here "
+                "as in the writer, before the read"
+            )
+        raise EntityReadError(
+            f"the value was published with codec {self.ID}, which this version of shmsync does not have; "
+            "install the writer's version of shmsync"
+        )
 
 
 _BY_ID: dict[int, NumberedCodec] = {}  # those of the library
@@ -195,23 +226,8 @@ def by_name(name: str) -> NumberedCodec:
 
 
 def by_id(number: int) -> NumberedCodec:
-    """Return the codec with this number, as stored in a data header.
-
-    Raises:
-        EntityReadError: this process does not have the codec.
-    """
-    codec = _BY_ID.get(number) or _REGISTERED.get(number)
-    if codec is None and number & _CUSTOM:
-        raise EntityReadError(
-            "the value was published with a codec that is not registered in this process; call register_codec here "
-            "as in the writer, before the read"
-        )
-    if codec is None:
-        raise EntityReadError(
-            f"the value was published with codec {number}, which this version of shmsync does not have; "
-            "install the writer's version of shmsync"
-        )
-    return codec
+    """Return the codec with this number, as stored in a data header; one that cannot decode if it is unknown."""
+    return _BY_ID.get(number) or _REGISTERED.get(number) or _UnknownCodec(number)
 
 
 def name_of(number: int) -> str:

@@ -1,0 +1,110 @@
+"""Publisher: a Writer whose versions are sent to an engine, too."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shmsync._handles.snapshot import T
+from shmsync._handles.writer import Writer
+from shmsync._shm import fork
+from shmsync._shm.fork import alive
+from shmsync._util.duration import seconds
+from shmsync.errors import FencedError, ShmSyncError, StateNotFoundError, UninitializedStateError, format_error
+from shmsync.replication._service import log
+from shmsync.replication.relay import Relay
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from shmsync._session.ownership import Ownership
+    from shmsync.replication.relay import RelayStatus
+
+_RELAY_OPTIONS = ("password", "chunk_size", "full_after", "keep", "retain", "engine")
+
+
+class Publisher(Writer[T]):
+    """A Writer with a relay in a thread: what it publishes on this host, a `Replica` publishes on others.
+
+    A write returns when the version is visible on this host; `flush` waits until the engine has it. If another
+    publisher of the name has taken over, writes raise FencedError.
+
+    Args:
+        name: the name.
+        url: of the engine: see `shmsync.replication`.
+        linger: how long `close` waits until the engine has the newest version, in seconds or as a timedelta.
+        options: those of `Writer`, and `password`, `chunk_size`, `full_after`, `keep`, `retain`, `engine` of `Relay`.
+
+    Raises:
+        InvalidArgumentError: an argument is not valid.
+    """
+
+    def __init__(self, name: str, url: str, *, linger: float | timedelta = 5.0, **options: Any) -> None:
+        relayed = {key: options.pop(key) for key in _RELAY_OPTIONS if key in options}
+        self._linger = seconds(linger, "linger")
+        self._relay = Relay(name, url, **relayed)
+        super().__init__(name, **options)
+        self._url = url
+        self._relayed = relayed
+        self._fenced: FencedError | None = None
+        me = weakref.ref(self)  # the thread must not keep this object alive
+
+        def fence(error: FencedError) -> None:
+            publisher = me()
+            if publisher is not None:
+                publisher._fenced = error
+                publisher._usable = False
+
+        self._relay.on_fenced = fence
+        weakref.finalize(self, self._relay.end)
+
+    def flush(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until the engine has the newest version: see `Relay.flush`.
+
+        Args:
+            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
+
+        Raises:
+            ReplicationError: it has not within that time; with the last error.
+            FencedError: a newer publisher has taken the name over.
+            StateNotFoundError, UninitializedStateError: nothing was published.
+            ClosedError: this writer is closed.
+        """
+        if not self._usable or not alive[0]:
+            self._refuse()
+        self._relay.start()
+        self._relay.flush(timeout)
+
+    def status(self) -> RelayStatus:
+        """Return what the relay does."""
+        return self._relay.status()
+
+    def close(self) -> None:
+        """Wait until the engine has the newest version, for `linger` at most; then close. Idempotent."""
+        if self._usable and alive[0] and self._relay.is_running:
+            try:
+                self._relay.flush(self._linger)
+            except (StateNotFoundError, UninitializedStateError):
+                pass
+            except ShmSyncError as error:
+                log.warning("%s: closed before the engine has the newest version: %s", self.name, format_error(error))
+            self._relay.stop()
+        super().close()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the write lock, and the connection to the engine, to the parent."""
+        super().after_fork_in_child()
+        self._relay.end()
+
+    def _note_adoption(self, owned: Ownership) -> None:
+        super()._note_adoption(owned)
+        self._relay.start()  # not before: another writer of this host may have the name
+
+    def _refuse(self) -> NoReturn:
+        fork.check()
+        if self._fenced is not None and not self._closed:
+            raise FencedError(*self._fenced.args)
+        super()._refuse()
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | self._relayed | {"url": self._url, "linger": self._linger}

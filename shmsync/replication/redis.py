@@ -1,0 +1,263 @@
+"""Redis and Valkey as the engine: one stream for each name, and chunks under keys beside it.
+
+    shmsync:{NAME}:log              the stream; the id of an entry is <epoch>-<seq>
+    shmsync:{NAME}:<id>:<number>    a chunk of a version in full
+    shmsync:{NAME}:<id>:c<number>   a chunk of changed bytes
+
+The braces are a hash tag, so that a cluster stores all keys of a name on one node. Chunks expire after an hour, until
+the entry is added that refers to them. A script adds it, so that all of that takes effect together. That a stream
+refuses an id which is not greater than all before is what refuses duplicates, older versions and older epochs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from shmsync._core.layout import names_of
+from shmsync._util.optional import import_optional
+from shmsync.errors import InvalidArgumentError, ReplicationError, reason
+from shmsync.replication._entry import parse_entry, parse_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+    from shmsync.replication._entry import Entry, VersionId
+    from shmsync.replication.engine import Location
+
+PASSWORD_VARIABLE = "SHMSYNC_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
+DEFAULT_PORT = 6379
+_SENTINEL_PORT = 26379
+_TTL = 3600
+_WINDOW = 2 << 20
+"""So many bytes of chunks are in one command."""
+_MANY = 512
+"""Keys in one command."""
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
+# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, then the fields.
+# Returns the empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
+_ADD = """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local known = false
+if newest and newest[1] == ARGV[1] then
+  for at = 1, #newest[2], 2 do
+    known = known or (newest[2][at] == 'checksum' and newest[2][at + 1] == ARGV[2])
+  end
+  if not known then return newest[1] end
+end
+for at = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[at]) == 0 then return 'lost' end
+end
+if not known then
+  local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 3))
+  if added.err then
+    if newest and string.find(added.err, 'equal or smaller', 1, true) then return newest[1] end
+    return redis.error_reply(added.err)
+  end
+end
+for at = 2, #KEYS do redis.call('PERSIST', KEYS[at]) end
+return ''
+"""
+
+
+class Server(NamedTuple):
+    """What a URL says.
+
+    Attributes:
+        kind: "single", "sentinel" or "cluster".
+        url: for redis-py: of one server, without the password.
+        hosts: of the Sentinels.
+        service: name of the service at the Sentinels.
+    """
+
+    kind: str
+    url: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+
+
+def parse_url(url: str) -> Server:
+    """Return what a URL says.
+
+    Raises:
+        InvalidArgumentError: it is not valid.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or not parts.netloc:
+        raise InvalidArgumentError(
+            f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
+            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
+        )
+    scheme, _, kind = parts.scheme.partition("+")
+    if scheme not in {"redis", "rediss", "valkey", "valkeys"} or kind not in {"", "sentinel", "cluster"}:
+        raise InvalidArgumentError(
+            f"{redacted(url)!r} does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://"
+        )
+    scheme = scheme.replace("valkey", "redis")
+    if kind == "sentinel":
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service:
+            raise InvalidArgumentError("the URL of Sentinels is redis+sentinel://HOST:PORT,.../SERVICE")
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        first = hosts.partition(",")[0]
+        netloc = f"{credentials}@{first}" if credentials else first
+        single = urlunsplit((scheme, netloc, f"/{database}", parts.query, ""))
+        return Server("sentinel", single, tuple(map(_host, hosts.split(","))), service)
+    return Server(kind or "single", urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")))
+
+
+def _host(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if ":" in text else (text, "", str(_SENTINEL_PORT))
+    if not host or not port.isdecimal():
+        raise InvalidArgumentError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def redacted(text: str) -> str:
+    """Return a text without the credentials of the URLs in it."""
+    return _CREDENTIALS.sub("//", text)
+
+
+def _connect(url: str, password: str | None, timeout: float) -> Any:
+    redis = import_optional("redis", "redis", "replication through Redis")
+    server = parse_url(url)
+    password = os.environ.get(PASSWORD_VARIABLE) if password is None else password
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "client_name": "shmsync",
+        "protocol": 2,
+    }
+    if password is not None:
+        options["password"] = password
+    if server.kind == "cluster":
+        return redis.RedisCluster.from_url(server.url, **options)
+    # Relay and Replica connect again, and compare what is there. A command that is repeated here would hide a failover.
+    options["retry"] = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    if server.kind == "single":
+        return redis.Redis.from_url(server.url, **options)
+    parsed = redis.connection.parse_url(server.url)
+    parsed = {key: value for key, value in parsed.items() if key not in {"host", "port", "connection_class"}}
+    secure = {"ssl": True} if server.url.startswith("rediss") else {}
+    sentinel = redis.sentinel.Sentinel(
+        server.hosts, sentinel_kwargs={"socket_timeout": timeout, **secure}, **(parsed | options | secure)
+    )
+    return sentinel.master_for(server.service)
+
+
+def _window(location: Location) -> int:
+    return max(1, _WINDOW // location.size)
+
+
+class RedisEngine:
+    """A connection to Redis or Valkey for one name: see `Engine`.
+
+    Args:
+        url: see `shmsync.replication`.
+        name: the name.
+        password: of the server; by default, that in the environment variable SHMSYNC_REDIS_PASSWORD.
+        timeout: of each call, in seconds.
+    """
+
+    def __init__(self, url: str, name: str, *, password: str | None = None, timeout: float = 5.0) -> None:
+        names_of(name)  # checks it
+        self._prefix = f"shmsync:{{{name}}}"
+        self._log = f"{self._prefix}:log"
+        self._errors: Any = ()
+        with self._checked():
+            self._client = _connect(url, password, timeout)
+        self._errors = import_optional("redis", "redis", "replication").RedisError
+        self._add = self._client.register_script(_ADD)
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._errors, OSError) as error:
+            if isinstance(error, ReplicationError):
+                raise
+            raise ReplicationError(f"{type(error).__name__}: {redacted(reason(error))}") from None
+
+    def newest(self) -> Entry | None:
+        """See `Engine`."""
+        with self._checked():
+            found = self._client.xrevrange(self._log, count=1)
+        return parse_entry(*found[0]) if found else None
+
+    def entry(self, id: VersionId) -> Entry | None:  # noqa: A002
+        """See `Engine`."""
+        with self._checked():
+            found = self._client.xrange(self._log, str(id), str(id))
+        return parse_entry(*found[0]) if found else None
+
+    def after(self, id: VersionId, count: int) -> list[Entry]:  # noqa: A002
+        """See `Engine`."""
+        with self._checked():
+            found = self._client.xrange(self._log, f"({id}", "+", count=count)
+        return [parse_entry(*each) for each in found]
+
+    def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
+        """See `Engine`."""
+        with self._checked():
+            found = self._client.xread({self._log: str(id)}, count=count, block=max(1, int(timeout * 1000)))
+        return [parse_entry(*each) for each in found[0][1]] if found else []
+
+    def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
+        """See `Engine`."""
+        keys = iter(self._keys(location))
+        parts = iter(chunks)
+        while window := list(islice(parts, _window(location))):
+            with self._checked(), self._client.pipeline(transaction=False) as pipe:
+                for part in window:
+                    pipe.set(next(keys), part, ex=_TTL)
+                pipe.execute()
+
+    def get(self, location: Location) -> Iterator[bytes | None]:
+        """See `Engine`."""
+        keys, count = self._keys(location), _window(location)
+        for start in range(0, len(keys), count):
+            with self._checked():
+                found = self._client.mget(keys[start : start + count])
+            yield from found
+
+    def has(self, location: Location) -> bool:
+        """See `Engine`."""
+        keys = self._keys(location)
+        parts = (keys[start : start + _MANY] for start in range(0, len(keys), _MANY))
+        with self._checked():
+            return all(self._client.exists(*part) == len(part) for part in parts)
+
+    def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
+        """See `Engine`."""
+        keys = [self._log, *(key for location in locations for key in self._keys(location))]
+        fields = [each for item in entry.fields().items() for each in item]
+        with self._checked():
+            result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), *fields])
+        if result == b"lost":
+            raise ReplicationError(f"the engine has lost a chunk of version {entry.id}")
+        return parse_id(result) if result else None
+
+    def trim(self, oldest: VersionId, locations: Iterable[Location]) -> None:
+        """See `Engine`."""
+        keys = [key for location in locations for key in self._keys(location)]
+        with self._checked():
+            for start in range(0, len(keys), _MANY):  # first: an entry without chunks is found, a chunk alone is not
+                self._client.unlink(*keys[start : start + _MANY])
+            self._client.xtrim(self._log, minid=str(oldest), approximate=False)
+
+    def close(self) -> None:
+        """See `Engine`."""
+        with self._checked():
+            self._client.close()
+
+    def _keys(self, location: Location) -> list[str]:
+        kind = "c" if location.of_changes else ""
+        return [f"{self._prefix}:{location.id}:{kind}{part}" for part in range(location.number)]

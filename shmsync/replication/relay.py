@@ -1,0 +1,282 @@
+"""Relay: sends the versions of a local name to an engine."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmsync._handles.reader import Reader
+from shmsync._util.arguments import integer
+from shmsync._util.duration import seconds
+from shmsync.errors import FencedError, StateNotFoundError, UninitializedStateError
+from shmsync.replication._changes import gather
+from shmsync.replication._entry import BEGINNING, INLINE, INLINE_CHANGES, MAX_CHANGES, MAX_CHUNK, Entry, VersionId
+from shmsync.replication._service import Service
+from shmsync.replication.engine import Location, locations_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from shmsync._handles.snapshot import Snapshot
+    from shmsync.replication._service import OpenEngine
+    from shmsync.replication.engine import Engine
+
+_POLL = 0.2  # seconds after which a stop is noticed
+_COMPARE = 1.0  # seconds between two comparisons with what the engine has
+_PAGE = 16  # entries in one answer
+_TRIM_AT_ONCE = 16  # entries without chunks
+_LEAST_KEPT = 2
+_WORTH = 0.5  # changes of a larger part of the value are not worth it
+_MILLISECOND = 1_000_000  # in nanoseconds
+
+
+class RelayStatus(NamedTuple):
+    """What a relay does.
+
+    Attributes:
+        connected: whether the engine answered last.
+        epoch: number of its period; 0 if it has sent nothing yet.
+        seq: sequence number of the newest version that the engine has; 0 if it has none of this relay.
+        versions: how many versions it has sent.
+        sent: how many bytes of payloads and changes it has sent.
+        error: the last error, if nothing has worked since; else None.
+    """
+
+    connected: bool
+    epoch: int
+    seq: int
+    versions: int
+    sent: int
+    error: Exception | None
+
+
+class Relay(Service):
+    """Sends each version of a local name to an engine, from which a `Replica` on each host takes it.
+
+    The program that writes does not have to know. If versions are published faster than they can be sent, some are
+    skipped: the newest always arrives. What the engine loses, at a failover or a restart without its data, is sent
+    again. After errors the relay connects again until it is stopped.
+
+    One relay sends under a name at a time. The one that was started last wins, and the one before raises FencedError:
+    what it sends is refused by the engine.
+
+    Args:
+        name: the name. It may not exist yet.
+        url: of the engine: see `shmsync.replication`.
+        password: of the engine; by default, that in the environment variable SHMSYNC_REDIS_PASSWORD.
+        chunk_size: size in bytes of the parts in which a large payload is sent, up to 16 MiB.
+        full_after: a version in full is sent after so many that were sent as changes.
+        keep: how many large versions in full the engine keeps, at least 2.
+        retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
+            a slow network can finish its download; in seconds or as a timedelta. Where that and `keep` exclude each
+            other, the relay sends the next one later, and skips those in between.
+        engine: opens the connection to the engine; by default, to Redis.
+
+    Raises:
+        InvalidArgumentError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        password: str | None = None,
+        chunk_size: int = 512 << 10,
+        full_after: int = 100,
+        keep: int = 3,
+        retain: float | timedelta = 5.0,
+        engine: OpenEngine | None = None,
+    ) -> None:
+        super().__init__(name, url, password, engine)
+        self._chunk_size = integer(chunk_size, "chunk_size", 1, MAX_CHUNK, "bytes")
+        self._full_after = integer(full_after, "full_after", 0, 1 << 20)
+        self._keep = integer(keep, "keep", _LEAST_KEPT, 1 << 20)
+        self._retain = seconds(retain, "retain")
+        self._epoch = 0
+        self._incarnation = 0
+        self._top: Entry | None = None  # the newest entry in the engine
+        self._lost = False  # whether a chunk of the newest version in full is not there
+        self._fulls: list[VersionId] = []  # the versions in full that the engine has
+        self._stored: list[Location] = []  # its chunks
+        self._superseded_at: dict[VersionId, float] = {}
+        self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
+        self._versions = self._bytes = 0
+
+    def status(self) -> RelayStatus:
+        """Return what the relay does."""
+        top = self._top
+        seq = top.id.seq if top is not None and top.id.epoch == self._epoch else 0
+        return RelayStatus(self._connected, self._epoch, seq, self._versions, self._bytes, self._error)
+
+    def flush(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until the engine has the version that is the newest now, or a newer one.
+
+        Args:
+            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
+
+        Raises:
+            ReplicationError: it has not within that time; with the last error.
+            FencedError: a newer publisher has taken the name over.
+            StateNotFoundError, UninitializedStateError: nothing was published.
+        """
+        with Reader(self.name) as reader, reader.read() as snapshot:
+            newest = snapshot._pinned.incarnation, snapshot.version.seq
+
+        def is_sent() -> bool:
+            incarnation, seq = self._sent
+            return incarnation == newest[0] and seq >= newest[1]
+
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        self._wait_until(is_sent, limit, "the newest version was not sent")
+
+    def _work(self, engine: Engine) -> Iterator[None]:
+        self._compare(engine)
+        yield
+        compared = time.monotonic()
+        with Reader[object](self.name) as reader:
+            while not self._stopped.is_set():
+                if time.monotonic() - compared >= _COMPARE:
+                    self._compare(engine)
+                    compared = time.monotonic()
+                    yield
+                if self._send_newest(engine, reader):
+                    yield
+                reader.wait(timeout=_POLL)
+
+    def _compare(self, engine: Engine) -> None:
+        """Note what the engine has: another relay may have sent something, or the engine may have lost something."""
+        top = engine.newest()
+        if top is None or self._top is None or top.id != self._top.id:
+            self._fulls, self._stored, last = [], [], BEGINNING
+            while page := engine.after(last, _PAGE):
+                for entry in page:
+                    self._note_stored(entry)
+                last = page[-1].id
+        self._top = top
+        full = None if top is None else next((each for each in self._stored if each.id == top.full), None)
+        self._lost = full is not None and not full.of_changes and not engine.has(full)
+
+    def _note_stored(self, entry: Entry) -> None:
+        if entry.is_full:
+            if self._fulls:
+                self._superseded_at[self._fulls[-1]] = time.monotonic()
+            self._fulls.append(entry.id)
+        self._stored += locations_of(entry)
+
+    def _send_newest(self, engine: Engine, reader: Reader[object]) -> bool:
+        """Send the newest version, unless the engine has it; return whether something was sent."""
+        try:
+            snapshot = reader.read()
+        except (StateNotFoundError, UninitializedStateError):
+            return False
+        with snapshot:
+            version = self._id_of(snapshot)
+            has_it = self._top is not None and self._top.id >= version
+            if not has_it:
+                payload = snapshot._pinned.view()  # type: ignore[union-attr] # it is open
+                entry, content = self._describe(snapshot, version, payload)
+                if not self._has_room(entry) or not self._upload(engine, entry, payload, content):
+                    return False
+                self._versions += 1
+            self._note_sent(snapshot._pinned.incarnation, version.seq)
+        return not has_it
+
+    def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
+        """Return the id of a version. An epoch begins with the first version of an incarnation that is sent.
+
+        Raises:
+            FencedError: the engine has versions of a later epoch.
+        """
+        incarnation, top = snapshot._pinned.incarnation, self._top
+        if top is not None and top.id.epoch > self._epoch:
+            if top.incarnation == incarnation:  # of an earlier relay of this name
+                self._epoch, self._incarnation = top.id.epoch, incarnation
+            elif self._epoch:
+                raise FencedError(
+                    errno.EPERM,
+                    f"another publisher of {self.name!r} has begun epoch {top.id.epoch}, so the engine accepts nothing "
+                    f"of this one, epoch {self._epoch}, any more; stop one of the two",
+                )
+        # What is lost cannot be added again under the same id, so that begins an epoch, too.
+        if incarnation != self._incarnation or self._lost:
+            newest = max(self._epoch, 0 if top is None else top.id.epoch)
+            self._epoch = max(newest + 1, time.time_ns() // _MILLISECOND)
+            self._incarnation, self._lost = incarnation, False
+        return VersionId(self._epoch, snapshot.version.seq)
+
+    def _describe(self, snapshot: Snapshot[object], version: VersionId, payload: memoryview) -> tuple[Entry, bytes]:
+        """Return the entry of a version, and its changed bytes if they are not in the entry."""
+        found, codec = snapshot.version, snapshot._pinned.codec.ID  # type: ignore[union-attr] # it is open
+        common = (self._incarnation, time.time(), found.size, found.checksum, codec)
+        entry = Entry(version, *common, full=version)
+        if found.size <= INLINE:
+            return entry._replace(data=bytes(payload)), b""
+        changes = self._changes_since_top(snapshot, entry)
+        if changes is None:
+            return entry._replace(chunk=self._chunk_size), b""
+        top: Entry = self._top  # type: ignore[assignment] # there are changes since
+        content = gather(changes, payload)
+        entry = entry._replace(base=top.id, changes=changes, changed=len(content))
+        depth, volume = top.depth + 1, top.volume + len(content)
+        if depth <= self._full_after and volume <= found.size:
+            entry = entry._replace(full=top.full, depth=depth, volume=volume)
+        else:
+            entry = entry._replace(chunk=self._chunk_size)
+        if len(content) <= INLINE_CHANGES:
+            return entry._replace(content=content), b""
+        return entry, content
+
+    def _changes_since_top(self, snapshot: Snapshot[object], entry: Entry) -> bytes | None:
+        """Return what has changed since the newest version in the engine; None if that is not known or not worth it."""
+        top = self._top
+        if top is None or (top.id.epoch, top.size, top.codec) != (entry.id.epoch, entry.size, entry.codec):
+            return None
+        changes = snapshot._pinned.changes_since(top.id.seq)  # type: ignore[union-attr] # it is open
+        if changes is None or changes.size > entry.size * _WORTH:
+            return None
+        packed = changes.packed(entry.size)
+        return packed if packed is not None and len(packed) <= MAX_CHANGES else None
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Return whether an entry may take the place of the oldest large version in full that is kept."""
+        large = [each.id for each in self._stored if not each.of_changes]
+        if not (entry.is_full and entry.chunk) or len(large) < self._keep:
+            return True
+        return time.monotonic() - self._superseded_at.get(large[-self._keep], 0.0) >= self._retain
+
+    def _upload(self, engine: Engine, entry: Entry, payload: memoryview, content: bytes) -> bool:
+        """Send an entry with its chunks; return whether the engine has it now."""
+        locations = locations_of(entry)
+        for location in locations:
+            source, size = (memoryview(content), INLINE_CHANGES) if location.of_changes else (payload, entry.chunk)
+            engine.put(location, (source[at : at + size] for at in range(0, len(source), size)))
+        if engine.add(entry, locations) is not None:  # the engine has a newer one
+            self._compare(engine)
+            return False
+        self._bytes += (entry.size if entry.is_full else 0) + entry.changed
+        self._top = entry._replace(data=None, changes=b"", content=None)
+        self._note_stored(entry)
+        self._trim(engine)
+        return True
+
+    def _trim(self, engine: Engine) -> None:
+        """Remove what is older than the versions in full that are kept."""
+        if len(self._fulls) <= self._keep:
+            return
+        oldest = self._fulls[-self._keep]
+        expired = [each for each in self._stored if each.id < oldest]
+        if not expired and len(self._fulls) < self._keep + _TRIM_AT_ONCE:
+            return
+        engine.trim(oldest, expired)
+        self._fulls = self._fulls[-self._keep :]
+        self._stored = [each for each in self._stored if each.id >= oldest]
+        self._superseded_at = {key: at for key, at in self._superseded_at.items() if key >= oldest}
+
+    def _note_sent(self, incarnation: int, seq: int) -> None:
+        if self._sent != (incarnation, seq):
+            self._sent = incarnation, seq
+            with self._changed:
+                self._changed.notify_all()

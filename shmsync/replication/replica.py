@@ -1,0 +1,307 @@
+"""Replica: publishes on this host what a publisher elsewhere sends to an engine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmsync._core.layout import names_of
+from shmsync._handles.receiving import Incoming, ReceivingWriter
+from shmsync._types import Origin
+from shmsync._util.arguments import flag, integer
+from shmsync.codecs import name_of
+from shmsync.codecs._changes import Changes
+from shmsync.errors import DataReadError, IntegrityError, ReplicationError
+from shmsync.replication._changes import ReceivedChanges
+from shmsync.replication._entry import BEGINNING, Entry, VersionId
+from shmsync.replication._service import Service, log
+from shmsync.replication.engine import locations_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shmsync.errors import ShmSyncError
+    from shmsync.replication._service import OpenEngine
+    from shmsync.replication.engine import Engine, Location
+
+_WAIT = 0.5  # seconds after which a stop is noticed
+_PAGE = 8  # entries in one answer
+_PAUSE = 0.05  # seconds
+_MOST_MISSED = 40  # attempts until a version that is not there is reported
+_LARGEST = 1 << 40
+
+
+class ReplicaStatus(NamedTuple):
+    """What a replica does.
+
+    Attributes:
+        connected: whether the engine answered last.
+        epoch: epoch of the newest version on this host; 0 if there is none.
+        seq: its sequence number at its publisher; 0 if there is none.
+        newest: epoch and sequence number of the newest version in the engine, as far as it is known; (0, 0) if none is.
+        lag: seconds since this host was last known to have the newest version of the engine, at most 0.5 in normal
+            operation; None if it never had one.
+        versions: how many versions it has published.
+        received: how many bytes of payloads and changes it has received.
+        error: the last error, if nothing has worked since; else None.
+    """
+
+    connected: bool
+    epoch: int
+    seq: int
+    newest: tuple[int, int]
+    lag: float | None
+    versions: int
+    received: int
+    error: Exception | None
+
+
+class _GoneError(ReplicationError):
+    """A chunk is not in the engine any more: a newer version has replaced the one that it belongs to."""
+
+
+class _RefusedError(ReplicationError):
+    """A version that this replica does not take, now or later."""
+
+
+class Replica(Service):
+    """Publishes each version that a publisher elsewhere sends under a name, on this host and under the same name.
+
+    Readers use it as the name of a local writer. A version is visible when it was received completely, and its checksum
+    was compared. Versions are never replaced by older ones. After errors the replica connects again until it is
+    stopped, and continues with the newest version; the last one stays readable meanwhile, and when it is stopped.
+
+    Args:
+        name: the name.
+        url: of the engine: see `shmsync.replication`.
+        password: of the engine; by default, that in the environment variable SHMSYNC_REDIS_PASSWORD.
+        local_name: the name on this host; by default, the same.
+        mode: permission bits of the segments: see `Writer`.
+        max_size: the largest payload that is accepted, in bytes.
+        allow_pickle: accept values of `codec="pickle"`. The replica does not load them, but readers might.
+        engine: opens the connection to the engine; by default, to Redis.
+
+    Raises:
+        InvalidArgumentError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        password: str | None = None,
+        local_name: str | None = None,
+        mode: int = 0o600,
+        max_size: int = 4 << 30,
+        allow_pickle: bool = False,
+        engine: OpenEngine | None = None,
+    ) -> None:
+        super().__init__(name, url, password, engine)
+        self.local_name = name if local_name is None else local_name
+        names_of(self.local_name)
+        self._mode = mode
+        self._max_size = integer(max_size, "max_size", 1, _LARGEST, "bytes")
+        self._allow_pickle = flag(allow_pickle, "allow_pickle")
+        self._cursor = BEGINNING  # the newest version on this host
+        self._highest = BEGINNING  # the newest version that this host has had
+        self._refused = BEGINNING  # the newest version that was refused, and why
+        self._refusal: ShmSyncError | None = None
+        self._newest = BEGINNING  # the newest version in the engine
+        self._current_at: float | None = None
+        self._versions = self._received = 0
+        ReceivingWriter(self.local_name, mode=mode).close()  # checks the arguments
+
+    def status(self) -> ReplicaStatus:
+        """Return what the replica does."""
+        lag = None if self._current_at is None else time.monotonic() - self._current_at
+        error = self._refusal if self._error is None else self._error
+        return ReplicaStatus(self._connected, *self._cursor, self._newest, lag, self._versions, self._received, error)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until this host has a version, and it is the newest that the engine has.
+
+        Args:
+            timeout: how long to wait, in seconds; blocks indefinitely if None.
+
+        Raises:
+            ReplicationError: that takes longer; with the last error.
+        """
+        self._wait_until(lambda: self._current_at is not None, timeout, "nothing was received")
+
+    def _work(self, engine: Engine) -> Iterator[None]:
+        with ReceivingWriter(self.local_name, mode=self._mode) as writer:
+            self._find_cursor(writer)
+            yield from self._catch_up(engine, writer)
+            while not self._stopped.is_set():
+                entries = engine.wait(self._after, _WAIT, 2)
+                if len(entries) == 1 and self._is_next(entries[0]):
+                    self._take(engine, writer, entries[0])
+                    self._note_newest(entries[0])
+                    yield
+                else:
+                    if not entries:  # perhaps another program has removed the name
+                        self._find_cursor(writer)
+                    yield from self._catch_up(engine, writer)
+
+    def _find_cursor(self, writer: ReceivingWriter) -> None:
+        """Find which version this host has."""
+        origin = writer.origin()
+        self._cursor = BEGINNING if origin is None else VersionId(origin.epoch, origin.seq)
+        self._highest = max(self._highest, self._cursor)
+
+    @property
+    def _after(self) -> VersionId:
+        """The version, or one before it, after which versions are taken."""
+        if self._cursor < self._highest:  # it was removed here: the same version again, but none before it
+            epoch, seq = self._highest
+            return max(self._refused, VersionId(epoch, seq - 1))
+        return max(self._refused, self._cursor)
+
+    def _catch_up(self, engine: Engine, writer: ReceivingWriter) -> Iterator[None]:
+        """Take the newest version; yield after each step."""
+        missed = 0
+        while not self._stopped.is_set():
+            newest = engine.newest()
+            if newest is None or newest.id <= self._after:
+                self._note_newest(newest)
+                yield
+                return
+            self._newest = newest.id
+            try:
+                self._take(engine, writer, newest)
+            except _GoneError:  # it was replaced meanwhile
+                missed += 1
+                if missed >= _MOST_MISSED:
+                    raise
+                self._stopped.wait(_PAUSE)
+            else:
+                missed = 0
+                yield
+
+    def _note_newest(self, newest: Entry | None) -> None:
+        if newest is not None:
+            self._newest = newest.id
+            if self._newest <= self._cursor:
+                self._current_at = time.monotonic()
+
+    def _is_next(self, entry: Entry) -> bool:
+        return entry.data is not None or entry.base == self._cursor
+
+    def _take(self, engine: Engine, writer: ReceivingWriter, entry: Entry) -> None:
+        """Publish a version; or the one after that of this host, if its changes lead to it."""
+        try:
+            self._check(entry)
+            if entry.data is None and not entry.is_full and self._cursor not in {BEGINNING, entry.base}:
+                following = engine.after(self._cursor, 1) if self._cursor >= entry.full else []
+                if following and following[0].base == self._cursor:
+                    entry = following[0]
+                    self._check(entry)
+            taken = self._take_changes(engine, writer, entry) if entry.base == self._cursor else False
+            if not taken:
+                self._take_full(engine, writer, entry)
+        except (_RefusedError, IntegrityError) as error:
+            self._refused, self._refusal = entry.id, error
+            log.warning("%s: kept the last value: version %s of the engine: %s", self.name, entry.id, error)
+            return
+        self._cursor = entry.id
+        self._highest = max(self._highest, entry.id)
+        self._refusal = None
+        self._versions += 1
+
+    def _check(self, entry: Entry) -> None:
+        if entry.size > self._max_size:
+            raise _RefusedError(
+                f"its size of {entry.size:,} bytes is more than the limit, {self._max_size:,}; raise max_size"
+            )
+        if name_of(entry.codec) == "pickle" and not self._allow_pickle:
+            raise _RefusedError(
+                'it was published with codec="pickle", and unpickling runs code that the publisher chose; if the '
+                "readers of this host trust it, start the replica with allow_pickle"
+            )
+
+    def _take_changes(self, engine: Engine, writer: ReceivingWriter, entry: Entry) -> bool:
+        """Publish the version of this host with the changes of an entry; return False if that is not possible."""
+        try:
+            received = ReceivedChanges(entry.changes, entry.size, entry.changed)
+            changes = Changes()
+            received.record(changes)
+            with writer.receive_changes(_incoming(entry), changes) as block:
+                received.scatter(block.memory, self._content(engine, entry))
+        except _GoneError:
+            raise
+        except (DataReadError, IntegrityError, ReplicationError):  # from the version in full, it may be possible
+            return False
+        return True
+
+    def _take_full(self, engine: Engine, writer: ReceivingWriter, entry: Entry) -> None:
+        """Publish a version from the one in full that it names, and the changes since."""
+        full = entry if entry.is_full else engine.entry(entry.full)
+        if full is None or not full.is_full:
+            raise _GoneError(f"version {entry.full} is not in the engine any more")
+        with writer.receive(_incoming(entry)) as block:
+            self._download(engine, _like(full, entry), block.memory)
+            for each in self._chain(engine, full, entry):
+                received = ReceivedChanges(each.changes, each.size, each.changed)
+                received.scatter(block.memory, self._content(engine, each))
+
+    def _chain(self, engine: Engine, full: Entry, last: Entry) -> Iterator[Entry]:
+        """Yield the entries after the version in full, up to the last one, each of which names the one before."""
+        previous = full.id
+        while previous < last.id:
+            page = engine.after(previous, _PAGE)
+            for entry in page:
+                if entry.base != previous or entry.id > last.id:
+                    raise _GoneError(f"the versions between {full.id} and {last.id} are not in the engine any more")
+                yield _like(entry, last)
+                previous = entry.id
+                if previous == last.id:
+                    return
+            if not page:
+                raise _GoneError(f"version {last.id} is not in the engine any more")
+
+    def _download(self, engine: Engine, entry: Entry, memory: memoryview) -> None:
+        """Write a version in full to its place."""
+        if entry.data is not None:
+            memory[:] = entry.data
+            self._received += entry.size
+            return
+        for location in locations_of(entry):
+            if not location.of_changes:
+                self._receive(engine, location, memory)
+
+    def _content(self, engine: Engine, entry: Entry) -> memoryview:
+        """Return the changed bytes of an entry."""
+        if entry.content is not None:
+            self._received += entry.changed
+            return memoryview(entry.content)
+        content = memoryview(bytearray(entry.changed))
+        for location in locations_of(entry):
+            if location.of_changes:
+                self._receive(engine, location, content)
+        return content
+
+    def _receive(self, engine: Engine, location: Location, memory: memoryview) -> None:
+        """Write chunks to their places."""
+        at = 0
+        for chunk in engine.get(location):
+            if chunk is None:
+                raise _GoneError(f"a chunk of version {location.id} is not in the engine any more")
+            end = min(at + location.size, len(memory))
+            if len(chunk) != end - at:
+                raise _RefusedError(f"one of its chunks has {len(chunk):,} bytes, not {end - at:,}")
+            memory[at:end] = chunk
+            self._received += len(chunk)
+            at = end
+
+
+def _incoming(entry: Entry) -> Incoming:
+    origin = Origin(entry.id.epoch, entry.id.seq, entry.published, 0.0)
+    return Incoming(entry.size, entry.codec, entry.checksum, origin)
+
+
+def _like(entry: Entry, other: Entry) -> Entry:
+    """Return an entry that has to have the size and codec of another one."""
+    if (entry.size, entry.codec) != (other.size, other.codec):
+        raise _RefusedError(f"version {entry.id}, from which it is made, has another size or codec")
+    return entry
