@@ -40,6 +40,9 @@ class Collector(_Base):
         shmsync_held_segments: number of these segments.
         shmsync_replacements_total: how often a data segment was replaced by a new inode.
         shmsync_problems: number of problems of the segments; `shmsync.info` describes them.
+        shmsync_origin_epoch, shmsync_origin_seq: epoch and sequence number that the newest value has at its publisher
+            on another host; only if a replica has received it.
+        shmsync_origin_travel_seconds: time from when it was sent to when it was received, by the clocks of two hosts.
 
     Args:
         names: names to inspect; None for all names on this host at the time of each scrape.
@@ -103,6 +106,9 @@ class Collector(_Base):
             (gauge, "held_segments", "Number of replaced segments that readers still hold.", []),
             (counter, "replacements", "How often a data segment was replaced by a new inode.", []),
             (gauge, "problems", "Number of problems of the segments.", []),
+            (gauge, "origin_epoch", "Epoch of the newest value at its publisher on another host.", []),
+            (gauge, "origin_seq", "Sequence number of the newest value at its publisher on another host.", []),
+            (gauge, "origin_travel_seconds", "Time from sending to receiving, by the clocks of two hosts.", []),
         )
         return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in families}
 
@@ -116,6 +122,10 @@ def _add_samples(families: dict[str, Any], info: Info) -> None:
         families["replacements"].add_metric(label, info.replaced)
     if info.version is not None:
         families["value_bytes"].add_metric(label, info.version.size)
+    if info.origin is not None:
+        families["origin_epoch"].add_metric(label, info.origin.epoch)
+        families["origin_seq"].add_metric(label, info.origin.seq)
+        families["origin_travel_seconds"].add_metric(label, info.origin.received - info.origin.published)
     if info.age is not None:
         families["age_seconds"].add_metric(label, info.age)
     if info.max_readers:  # not known in isolated mode
