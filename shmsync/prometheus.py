@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a collector that inspects names at each scrape. Needs the extra `prometheus`."""
+"""Metrics for Prometheus: collectors of names, and of replicas. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector as _Base
 
     from shmsync._info_types import Info
+    from shmsync.replication import Replica
 else:  # prometheus-client accepts any class with a `collect` method
     _Base = object
 
@@ -111,6 +112,67 @@ class Collector(_Base):
             (gauge, "origin_travel_seconds", "Time from sending to receiving, by the clocks of two hosts.", []),
         )
         return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in families}
+
+
+class ReplicaCollector(_Base):
+    """A custom collector for the replicas of this process: see `shmsync.replication`.
+
+    Metrics, each with the label `name`, the local name:
+        shmsync_replica_connected: 1 if the server answered last, else 0.
+        shmsync_replica_lag_seconds: time since this host was last known to have the newest version.
+        shmsync_replica_versions_total: versions that it has published.
+        shmsync_replica_received_bytes_total: bytes of payloads and changes that it has received.
+        shmsync_replica_epoch, shmsync_replica_seq: the newest version on this host.
+        shmsync_replica_newest_epoch, shmsync_replica_newest_seq: the newest version of the server, as far as known.
+
+    Args:
+        replicas: the replicas.
+
+    Raises:
+        MissingExtraError: prometheus-client is not installed.
+    """
+
+    def __init__(self, replicas: Iterable[Replica]) -> None:
+        self._core: Any = import_optional("prometheus_client.core", "prometheus", "shmsync.prometheus")
+        self._replicas = list(replicas)
+
+    def describe(self) -> Iterator[Any]:
+        """Yield the metric families without samples."""
+        yield from self._families().values()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metric families."""
+        families = self._families()
+        for replica in self._replicas:
+            status = replica.status()
+            values = {
+                "connected": status.connected,
+                "lag_seconds": status.lag,
+                "versions": status.versions,
+                "received_bytes": status.received,
+                "epoch": status.epoch,
+                "seq": status.seq,
+                "newest_epoch": status.newest[0],
+                "newest_seq": status.newest[1],
+            }
+            for key, value in values.items():
+                if value is not None:
+                    families[key].add_metric([replica.local_name], value)
+        yield from families.values()
+
+    def _families(self) -> dict[str, Any]:
+        gauge, counter = self._core.GaugeMetricFamily, self._core.CounterMetricFamily
+        families: tuple[tuple[Any, str, str], ...] = (
+            (gauge, "connected", "Whether the server answered last."),
+            (gauge, "lag_seconds", "Time since this host was last known to have the newest version."),
+            (counter, "versions", "Versions that the replica has published."),
+            (counter, "received_bytes", "Bytes of payloads and changes that it has received."),
+            (gauge, "epoch", "Epoch of the newest version on this host."),
+            (gauge, "seq", "Sequence number of the newest version on this host, at its publisher."),
+            (gauge, "newest_epoch", "Epoch of the newest version of the server."),
+            (gauge, "newest_seq", "Sequence number of the newest version of the server."),
+        )
+        return {key: kind(f"shmsync_replica_{key}", text, labels=["name"]) for kind, key, text in families}
 
 
 def _add_samples(families: dict[str, Any], info: Info) -> None:

@@ -190,7 +190,7 @@ def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
         if before.seq in {0, CLOSED}:
             return
         if _is_consistent(result, idx):
-            # If a later version has been published since, the writer may have overwritten the origin before it was read.
+            # If a later version has been published since, the origin may have been overwritten before it was read.
             if result.origin is not None or not left or state.read(VERSION_AT, WORD.size) == WORD.pack(before.seq):
                 return
         elif StateWords.read(state) == before:

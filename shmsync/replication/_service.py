@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from shmsync._core.layout import names_of
 from shmsync._util.backoff import backoff
 from shmsync.errors import FencedError, ReplicationError, ShmSyncError, format_error
-from shmsync.replication.redis import RedisEngine, parse_url, redacted
+from shmsync.replication.redis import RedisEngine, check_url, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Service:
     def __init__(self, name: str, url: str, password: str | None, engine: OpenEngine | None) -> None:
         names_of(name)  # checks it
         if engine is None:
-            parse_url(url)
+            check_url(url)
         self.name = name
         self._url = url
         self._password = password
