@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmsync._handles.reader import Reader
 from shmsync._handles.writer import Writer
 from shmsync._session.origin import ORIGIN_SIZE
 from shmsync.codecs._gather import uninitialized
-from shmsync.errors import ClosedError, DataReadError, StateNotFoundError, UninitializedStateError
+from shmsync.errors import ClosedError, DataReadError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,12 +58,24 @@ class ReceivingWriter(Writer[Any]):
         return Received(self, version, changes)
 
     def origin(self) -> Origin | None:
-        """Return the origin of the newest version on this host; None if there is none."""
-        try:
-            with Reader(self.name) as reader, reader.read() as snapshot:
-                return snapshot.origin
-        except (StateNotFoundError, UninitializedStateError, DataReadError):
-            return None
+        """Return the origin of the newest version on this host; None if there is none, or if it cannot be read.
+
+        Takes no reader slot. Creates the name if it does not exist, so use it inside the `with` block of the writer.
+        """
+        with self._lock:
+            if self._busy:
+                self._refuse_nested()
+            try:
+                self._take_turn()
+                owned, newest = self._newest()
+                origin = None if newest is None else owned.data.newest_origin()
+                owned.data.drop_update()  # and the mapping that was read
+                return origin
+            except DataReadError:
+                return None
+            finally:
+                self._busy = False
+                self._finish()
 
     def _open_received(self, block: Received) -> OpenReservation:
         def prepare() -> tuple[Ownership, PreparedWrite]:

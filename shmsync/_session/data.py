@@ -27,6 +27,7 @@ from shmsync._core.stale import forget
 from shmsync._session import updates
 from shmsync._session.change_log import ChangeLog
 from shmsync._session.held import describe_held
+from shmsync._session.origin import origin_of
 from shmsync._session.reusable import SMALL, ReusableMapping
 from shmsync._shm.capacity import free_bytes
 from shmsync._shm.segment import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from shmsync._session.state_file import StateFile
     from shmsync._session.updates import OpenUpdate
     from shmsync._shm.segment import Mapping
+    from shmsync._types import Origin
     from shmsync.codecs._gather import Payload
 
     Encoded: TypeAlias = tuple[Payload, int, float]
@@ -266,6 +268,12 @@ class DataSegments:
         header, mapping = self._newest, self._mappings[index_of(self._newest.seq)]
         assert mapping is not None
         return _blocks.to_bytes(mapping.view(PAYLOAD_AT, PAYLOAD_AT + header.size))
+
+    def newest_origin(self) -> Origin | None:
+        """Return the origin of the version whose header `newest_header` has returned last; None if it has none."""
+        mapping = self._mappings[index_of(self._newest.seq)]
+        assert mapping is not None
+        return origin_of(mapping, self._newest)
 
     def catch_up(self, index: int, newest: int) -> None:
         """Make the payload of a prepared segment equal to that of version `newest`, the last of `newest_header`."""

@@ -15,6 +15,7 @@ from shmsync._session import updates
 from shmsync._session.change_log import ChangeLog
 from shmsync._session.data import fill
 from shmsync._session.data_name import header_of, newest_label
+from shmsync._session.origin import origin_of
 from shmsync._session.ownership import Ownership
 from shmsync._shm.segment import Mapping, create_segment, open_segment, rename_segment, unlink_segment
 from shmsync._util.os_errors import raised_as
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shmsync._session.data import Encoded
     from shmsync._session.state_file import StateFile
     from shmsync._session.updates import OpenUpdate
+    from shmsync._types import Origin
     from shmsync.codecs._gather import Payload
 
 
@@ -115,6 +117,11 @@ class NextVersion:
         """Return a copy of the payload whose header `newest_header` has returned last."""
         assert self._source is not None
         return _blocks.to_bytes(self._source.view(PAYLOAD_AT, PAYLOAD_AT + self._newest.size))
+
+    def newest_origin(self) -> Origin | None:
+        """Return the origin of the version whose header `newest_header` has returned last; None if it has none."""
+        assert self._source is not None
+        return origin_of(self._source, self._newest)
 
     def catch_up(self, _: int, newest: int) -> None:
         """Copy the payload of version `newest`, whose header `newest_header` has returned."""

@@ -1,6 +1,6 @@
 """The origin of a version: which version of a publisher on another host it is a copy of, as the segment contains it.
 
-Only a replica (see `shmsync.replication`) writes one, into the last 64 bytes of the segment. So a reader that has pinned
+Only a replica (see `shmsync.replication`) writes one, into the last 64 bytes of the segment. A reader that has pinned
 the version has pinned its origin, too. It counts only if it names the version: sequence number and checksum. A value
 that has no room for it, because payload and digests extend into these bytes, has none.
 
@@ -18,6 +18,7 @@ from shmsync._types import Origin
 
 if TYPE_CHECKING:
     from shmsync._core.layout import DataHeader
+    from shmsync._shm.segment import Mapping
 
 ORIGIN_SIZE = LINE
 ORIGIN_MAGIC = 0x4F_434E5953_4D4853  # "SHMSYNCO" on a little-endian machine
@@ -36,6 +37,16 @@ def pack_origin(header: DataHeader, origin: Origin) -> bytes:
     times = (int(moment * _NANOSECONDS) for moment in (origin.published, origin.received))
     record = _RECORD.pack(ORIGIN_MAGIC, header.seq, header.checksum, origin.epoch, origin.seq, *times)
     return record + _WORD.pack(checksum_of(record))
+
+
+def origin_of(mapping: Mapping, header: DataHeader) -> Origin | None:
+    """Return the origin of the version in a segment; None if it has none.
+
+    Args:
+        mapping: the segment.
+        header: header of the version.
+    """
+    return unpack_origin(mapping.copy(mapping.size - ORIGIN_SIZE, mapping.size), header, mapping.size)
 
 
 def unpack_origin(raw: bytes | memoryview, header: DataHeader, segment_size: int) -> Origin | None:

@@ -95,10 +95,9 @@ class PinnedVersion(ClosedVersion):
 
     def origin(self) -> Origin | None:
         """Return the version at a publisher on another host that this is a copy of, if it is one. Call while pinned."""
-        from shmsync._session.origin import ORIGIN_SIZE, unpack_origin  # noqa: PLC0415 - few readers need it
+        from shmsync._session.origin import origin_of  # noqa: PLC0415 - few readers need it
 
-        size = self.mapping.size
-        return unpack_origin(self.mapping.copy(size - ORIGIN_SIZE, size), self._header, size)
+        return origin_of(self.mapping, self._header)
 
     def verify(self) -> None:
         """Compare the payload with its checksum.

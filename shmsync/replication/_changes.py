@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync.codecs import _numpy
 from shmsync.codecs._changes import Changes, rows_of
-from shmsync.errors import ReplicationError
+from shmsync.replication._entry import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,13 +87,13 @@ class ReceivedChanges:
         changed: how many bytes have changed.
 
     Raises:
-        ReplicationError: they are not within the payload, or another number of bytes.
+        DamagedError: they are not within the payload, or another number of bytes.
     """
 
     def __init__(self, packed: bytes, size: int, changed: int) -> None:
         self._parts = list(_parts(packed, size))
         if sum(part.size for part in self._parts) != changed:
-            raise ReplicationError(f"the changes of a version are not {changed} bytes, as it says")
+            raise DamagedError(f"the changes of a version are not {changed} bytes, as it says")
 
     def record(self, changes: Changes) -> None:
         """Record which bytes they are."""
@@ -117,12 +117,12 @@ def _parts(packed: bytes, size: int) -> Iterator[_Ranges | _Rows]:
     at = 0
     while at < len(packed):
         if at + _PART.size > len(packed):
-            raise ReplicationError("the changes of a version are truncated")
+            raise DamagedError("the changes of a version are truncated")
         row_size, count, base = _PART.unpack_from(packed, at)
         at += _PART.size
         length = count * (_ROW if row_size else _RANGE).size
         if length > len(packed) - at:
-            raise ReplicationError("the changes of a version are truncated")
+            raise DamagedError("the changes of a version are truncated")
         raw = packed[at : at + length]
         yield _rows(raw, row_size, base, size) if row_size else _ranges(raw, size)
         at += -(-length // _ALIGNMENT) * _ALIGNMENT
@@ -131,7 +131,7 @@ def _parts(packed: bytes, size: int) -> Iterator[_Ranges | _Rows]:
 def _ranges(raw: bytes, size: int) -> _Ranges:
     ranges = list(_RANGE.iter_unpack(raw))
     if not all(start < stop <= size for start, stop in ranges):
-        raise ReplicationError("the changes of a version are not within its payload")
+        raise DamagedError("the changes of a version are not within its payload")
     return _Ranges(ranges)
 
 
@@ -144,7 +144,7 @@ def _rows(raw: bytes, row_size: int, base: int, size: int) -> _Ranges | _Rows:
         numbers = numpy.frombuffer(raw, "=u4")
         largest = int(numbers.max()) if len(numbers) else 0
     if numbers is not None and len(numbers) and base + row_size * (largest + 1) > size:
-        raise ReplicationError("the changes of a version are not within its payload")
+        raise DamagedError("the changes of a version are not within its payload")
     if numpy is None:
         return _Ranges([(base + row_size * row, base + row_size * (row + 1)) for row in numbers])
     return _Rows(base, row_size, numbers)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = 1
-MAX_CHUNK = 16 << 20
+MIN_CHUNK, MAX_CHUNK = 64 << 10, 16 << 20
 INLINE = 64 << 10
 """A payload of up to this many bytes is in the entry itself."""
 INLINE_CHANGES = 256 << 10
@@ -51,6 +51,7 @@ _ID = re.compile(rb"(\d{1,20})-(\d{1,20})")
 _NUMBER = re.compile(rb"\d{1,20}")
 _NANOSECONDS = 10**9
 _MAX_CODEC = (1 << 32) - 1
+_SHOWN = 40  # characters of a value in a message
 
 
 class VersionId(NamedTuple):
@@ -69,6 +70,16 @@ class VersionId(NamedTuple):
 
 
 BEGINNING = VersionId(0, 0)
+
+
+class DamagedError(ReplicationError):
+    """What the engine contains for a version is not valid.
+
+    Attributes:
+        id: the version, if it is known.
+    """
+
+    id: VersionId | None = None
 
 
 class Entry(NamedTuple):
@@ -137,38 +148,38 @@ def parse_id(raw: bytes) -> VersionId:
     """Return an id.
 
     Raises:
-        ReplicationError: it is not valid.
+        DamagedError: it is not valid.
     """
     found = _ID.fullmatch(raw)
     if found is None:
-        raise ReplicationError(f"{raw!r} is not the id of a version")
-    return VersionId(_in_range("epoch", int(found[1]), CLOSED), _in_range("seq", int(found[2]), LAST_SEQ))
+        raise DamagedError(f"{raw[:_SHOWN]!r} is not the id of a version")
+    return VersionId(_in_range("epoch", int(found[1]), CLOSED), _in_range("seq", int(found[2]), CLOSED))
 
 
 def parse_entry(raw_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     """Return the entry that an engine contains.
 
     Raises:
-        ReplicationError: it is not valid.
+        DamagedError: it is not valid.
     """
-    try:
-        return _parse(raw_id, fields)
-    except ReplicationError as error:
-        raise ReplicationError(
-            f"the entry {raw_id.decode(errors='replace')} in the engine is damaged, or not one of shmsync: {error}"
-        ) from None
-
-
-def _parse(raw_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     version = parse_id(raw_id)
+    try:
+        return _parse(version, fields)
+    except DamagedError as error:
+        damaged = DamagedError(f"the entry {version} in the engine is damaged, or not one of shmsync: {error}")
+        damaged.id = version
+        raise damaged from None
+
+
+def _parse(version: VersionId, fields: Mapping[bytes, bytes]) -> Entry:
     written_by = _number(fields, "format", _MAX_CODEC)
     if written_by != FORMAT:
-        raise ReplicationError(f"it has format {written_by}, and this shmsync reads format {FORMAT}")
-    order = _field(fields, "byteorder").decode(errors="replace")
-    if order != sys.byteorder:
-        raise ReplicationError(f"its payload is {order}-endian, and this host is {sys.byteorder}-endian")
+        raise DamagedError(f"it has format {written_by}, and this shmsync reads format {FORMAT}")
+    order = _field(fields, "byteorder")
+    if order != sys.byteorder.encode():
+        raise DamagedError(f"its payload is {order[:_SHOWN]!r}-endian, and this host is {sys.byteorder}-endian")
     size = _number(fields, "size", LAST_SEQ)
-    full, data, base = parse_id(_field(fields, "full")), fields.get(b"data"), fields.get(b"base")
+    base = None if b"base" not in fields else parse_id(fields[b"base"])
     entry = Entry(
         id=version,
         incarnation=_number(fields, "incarnation", CLOSED),
@@ -176,10 +187,10 @@ def _parse(raw_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         size=size,
         checksum=_number(fields, "checksum", CLOSED),
         codec=_number(fields, "codec", _MAX_CODEC),
-        full=full,
+        full=parse_id(_field(fields, "full")),
         chunk=_number(fields, "chunk", MAX_CHUNK),
-        data=data,
-        base=None if base is None else parse_id(base),
+        data=fields.get(b"data"),
+        base=base,
         changes=b"" if base is None else _field(fields, "changes"),
         content=None if base is None else fields.get(b"content"),
         changed=0 if base is None else _number(fields, "changed", size),
@@ -191,33 +202,37 @@ def _parse(raw_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
 
 
 def _check(entry: Entry) -> None:
+    if not 0 < entry.id.seq <= LAST_SEQ:
+        raise DamagedError(f"its sequence number is not from 1 to {LAST_SEQ}")
     if entry.full > entry.id or (entry.base is not None and entry.base >= entry.id):
-        raise ReplicationError("it names a later version as one before it")
+        raise DamagedError("it names a later version as one before it")
     if not entry.is_full and (entry.base is None or entry.base < entry.full):
-        raise ReplicationError("it has no payload, and no changes since the version in full that it names")
+        raise DamagedError("it has no payload, and no changes since the version in full that it names")
+    if 0 < entry.chunk < MIN_CHUNK:
+        raise DamagedError(f"its chunks have {entry.chunk} bytes, which is less than {MIN_CHUNK}")
     if entry.data is not None and len(entry.data) != entry.size:
-        raise ReplicationError(f"its payload has {len(entry.data)} bytes, not {entry.size}")
+        raise DamagedError(f"its payload has {len(entry.data)} bytes, not {entry.size}")
     if entry.is_full and (entry.data is None) == (entry.chunk == 0):
-        raise ReplicationError("it has no payload, or two")
+        raise DamagedError("it has no payload, or two")
     if entry.content is not None and len(entry.content) != entry.changed:
-        raise ReplicationError(f"it has {len(entry.content)} changed bytes, not {entry.changed}")
+        raise DamagedError(f"it has {len(entry.content)} changed bytes, not {entry.changed}")
 
 
 def _field(fields: Mapping[bytes, bytes], name: str) -> bytes:
     value = fields.get(name.encode())
     if value is None:
-        raise ReplicationError(f"it has no field {name}")
+        raise DamagedError(f"it has no field {name}")
     return value
 
 
 def _number(fields: Mapping[bytes, bytes], name: str, highest: int) -> int:
     value = _field(fields, name)
     if not _NUMBER.fullmatch(value):
-        raise ReplicationError(f"{name} is {value[:40]!r}, which is not a number")
+        raise DamagedError(f"{name} is {value[:_SHOWN]!r}, which is not a number")
     return _in_range(name, int(value), highest)
 
 
 def _in_range(name: str, value: int, highest: int) -> int:
     if value > highest:
-        raise ReplicationError(f"{name} is {value}, which is more than {highest}")
+        raise DamagedError(f"{name} is {value}, which is more than {highest}")
     return value

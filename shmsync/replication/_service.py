@@ -103,7 +103,8 @@ class Service:
                     self.on_fenced(error)
                 raise
             except ShmSyncError as error:
-                self._note(error)
+                if not self._stopped.is_set():
+                    self._note(error)
             self._stopped.wait(next(pauses))
 
     def _run_thread(self) -> None:
@@ -113,6 +114,11 @@ class Service:
     def _work(self, engine: Engine) -> Iterator[None]:
         """Work until `stop` is called; yield after each step that has succeeded."""
         raise NotImplementedError
+
+    def _check_stopped(self) -> None:
+        """Raise ReplicationError if the loop has to stop: in the midst of a long transfer."""
+        if self._stopped.is_set():
+            raise ReplicationError("stopped")
 
     def _note(self, error: ShmSyncError | None) -> None:
         """Record an error, and log it if it is another one than before; or that there is none any more."""

@@ -45,17 +45,21 @@ def locations_of(entry: Entry) -> list[Location]:
 class Engine(Protocol):
     """A connection to an engine, for the versions of one name. Used by one thread at a time.
 
-    All methods raise ReplicationError if the engine cannot be reached, refuses, or answers with what is not valid.
+    All methods raise ReplicationError if the engine cannot be reached, or refuses.
     """
 
     def newest(self) -> Entry | None:
-        """Return the newest entry; None if there is none."""
+        """Return the newest entry; None if there is none.
+
+        Raises:
+            DamagedError: it is not valid.
+        """
 
     def entry(self, id: VersionId) -> Entry | None:  # noqa: A002 - as the attribute of an entry
-        """Return an entry; None if it is not there."""
+        """Return an entry; None if it is not there. Raises what `newest` raises."""
 
     def after(self, id: VersionId, count: int) -> list[Entry]:  # noqa: A002
-        """Return the oldest entries, up to `count`, that are newer than `id`."""
+        """Return the oldest entries, up to `count`, that are newer than `id`; without those that are not valid."""
 
     def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
         """Return what `after` does, but wait for `timeout` seconds if there is none."""

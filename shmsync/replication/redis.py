@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 from shmsync._core.layout import names_of
 from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, ReplicationError, reason
-from shmsync.replication._entry import parse_entry, parse_id
+from shmsync.replication._entry import DamagedError, parse_entry, parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -153,6 +153,14 @@ def _connect(url: str, password: str | None, timeout: float) -> Any:
     return sentinel.master_for(server.service)
 
 
+def _valid(found: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:
+    entries = []
+    for each in found:
+        with suppress(DamagedError):
+            entries.append(parse_entry(*each))
+    return entries
+
+
 def _window(location: Location) -> int:
     return max(1, _WINDOW // location.size)
 
@@ -171,10 +179,9 @@ class RedisEngine:
         names_of(name)  # checks it
         self._prefix = f"shmsync:{{{name}}}"
         self._log = f"{self._prefix}:log"
-        self._errors: Any = ()
+        self._errors = import_optional("redis", "redis", "replication through Redis").RedisError
         with self._checked():
             self._client = _connect(url, password, timeout)
-        self._errors = import_optional("redis", "redis", "replication").RedisError
         self._add = self._client.register_script(_ADD)
 
     @contextmanager
@@ -202,18 +209,17 @@ class RedisEngine:
         """See `Engine`."""
         with self._checked():
             found = self._client.xrange(self._log, f"({id}", "+", count=count)
-        return [parse_entry(*each) for each in found]
+        return _valid(found)
 
     def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
         """See `Engine`."""
         with self._checked():
             found = self._client.xread({self._log: str(id)}, count=count, block=max(1, int(timeout * 1000)))
-        return [parse_entry(*each) for each in found[0][1]] if found else []
+        return _valid(found[0][1]) if found else []
 
     def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
         """See `Engine`."""
-        keys = iter(self._keys(location))
-        parts = iter(chunks)
+        keys, parts = self._keys(location), iter(chunks)
         while window := list(islice(parts, _window(location))):
             with self._checked(), self._client.pipeline(transaction=False) as pipe:
                 for part in window:
@@ -222,18 +228,20 @@ class RedisEngine:
 
     def get(self, location: Location) -> Iterator[bytes | None]:
         """See `Engine`."""
-        keys, count = self._keys(location), _window(location)
-        for start in range(0, len(keys), count):
+        keys = self._keys(location)
+        while window := list(islice(keys, _window(location))):
             with self._checked():
-                found = self._client.mget(keys[start : start + count])
+                found = self._client.mget(window)
             yield from found
 
     def has(self, location: Location) -> bool:
         """See `Engine`."""
         keys = self._keys(location)
-        parts = (keys[start : start + _MANY] for start in range(0, len(keys), _MANY))
         with self._checked():
-            return all(self._client.exists(*part) == len(part) for part in parts)
+            while part := list(islice(keys, _MANY)):
+                if self._client.exists(*part) < len(part):
+                    return False
+        return True
 
     def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
         """See `Engine`."""
@@ -247,10 +255,10 @@ class RedisEngine:
 
     def trim(self, oldest: VersionId, locations: Iterable[Location]) -> None:
         """See `Engine`."""
-        keys = [key for location in locations for key in self._keys(location)]
+        keys = (key for location in locations for key in self._keys(location))
         with self._checked():
-            for start in range(0, len(keys), _MANY):  # first: an entry without chunks is found, a chunk alone is not
-                self._client.unlink(*keys[start : start + _MANY])
+            while part := list(islice(keys, _MANY)):  # first: an entry without chunks is found, a chunk alone is not
+                self._client.unlink(*part)
             self._client.xtrim(self._log, minid=str(oldest), approximate=False)
 
     def close(self) -> None:
@@ -258,6 +266,6 @@ class RedisEngine:
         with self._checked():
             self._client.close()
 
-    def _keys(self, location: Location) -> list[str]:
+    def _keys(self, location: Location) -> Iterator[str]:
         kind = "c" if location.of_changes else ""
-        return [f"{self._prefix}:{location.id}:{kind}{part}" for part in range(location.number)]
+        return (f"{self._prefix}:{location.id}:{kind}{part}" for part in range(location.number))

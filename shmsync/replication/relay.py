@@ -11,7 +11,17 @@ from shmsync._util.arguments import integer
 from shmsync._util.duration import seconds
 from shmsync.errors import FencedError, StateNotFoundError, UninitializedStateError
 from shmsync.replication._changes import gather
-from shmsync.replication._entry import BEGINNING, INLINE, INLINE_CHANGES, MAX_CHANGES, MAX_CHUNK, Entry, VersionId
+from shmsync.replication._entry import (
+    BEGINNING,
+    INLINE,
+    INLINE_CHANGES,
+    MAX_CHANGES,
+    MAX_CHUNK,
+    MIN_CHUNK,
+    DamagedError,
+    Entry,
+    VersionId,
+)
 from shmsync.replication._service import Service
 from shmsync.replication.engine import Location, locations_of
 
@@ -66,7 +76,7 @@ class Relay(Service):
         name: the name. It may not exist yet.
         url: of the engine: see `shmsync.replication`.
         password: of the engine; by default, that in the environment variable SHMSYNC_REDIS_PASSWORD.
-        chunk_size: size in bytes of the parts in which a large payload is sent, up to 16 MiB.
+        chunk_size: size in bytes of the parts in which a large payload is sent, 64 KiB to 16 MiB.
         full_after: a version in full is sent after so many that were sent as changes.
         keep: how many large versions in full the engine keeps, at least 2.
         retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
@@ -91,7 +101,7 @@ class Relay(Service):
         engine: OpenEngine | None = None,
     ) -> None:
         super().__init__(name, url, password, engine)
-        self._chunk_size = integer(chunk_size, "chunk_size", 1, MAX_CHUNK, "bytes")
+        self._chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
         self._full_after = integer(full_after, "full_after", 0, 1 << 20)
         self._keep = integer(keep, "keep", _LEAST_KEPT, 1 << 20)
         self._retain = seconds(retain, "retain")
@@ -148,7 +158,11 @@ class Relay(Service):
 
     def _compare(self, engine: Engine) -> None:
         """Note what the engine has: another relay may have sent something, or the engine may have lost something."""
-        top = engine.newest()
+        try:
+            top = engine.newest()
+        except DamagedError as error:  # not by shmsync
+            self._top, self._lost = Entry(error.id or BEGINNING, 0, 0.0, 0, 0, 0, full=BEGINNING), True
+            return
         if top is None or self._top is None or top.id != self._top.id:
             self._fulls, self._stored, last = [], [], BEGINNING
             while page := engine.after(last, _PAGE):
@@ -252,7 +266,7 @@ class Relay(Service):
         locations = locations_of(entry)
         for location in locations:
             source, size = (memoryview(content), INLINE_CHANGES) if location.of_changes else (payload, entry.chunk)
-            engine.put(location, (source[at : at + size] for at in range(0, len(source), size)))
+            engine.put(location, self._parts(source, size))
         if engine.add(entry, locations) is not None:  # the engine has a newer one
             self._compare(engine)
             return False
@@ -261,6 +275,11 @@ class Relay(Service):
         self._note_stored(entry)
         self._trim(engine)
         return True
+
+    def _parts(self, source: memoryview, size: int) -> Iterator[memoryview]:
+        for at in range(0, len(source), size):
+            self._check_stopped()
+            yield source[at : at + size]
 
     def _trim(self, engine: Engine) -> None:
         """Remove what is older than the versions in full that are kept."""

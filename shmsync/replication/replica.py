@@ -13,7 +13,7 @@ from shmsync.codecs import name_of
 from shmsync.codecs._changes import Changes
 from shmsync.errors import DataReadError, IntegrityError, ReplicationError
 from shmsync.replication._changes import ReceivedChanges
-from shmsync.replication._entry import BEGINNING, Entry, VersionId
+from shmsync.replication._entry import BEGINNING, DamagedError, Entry, VersionId
 from shmsync.replication._service import Service, log
 from shmsync.replication.engine import locations_of
 
@@ -162,7 +162,14 @@ class Replica(Service):
         """Take the newest version; yield after each step."""
         missed = 0
         while not self._stopped.is_set():
-            newest = engine.newest()
+            try:
+                newest = engine.newest()
+            except DamagedError as error:
+                if error.id is None or error.id <= self._after:
+                    raise
+                self._refuse(error.id, error)
+                yield
+                return
             if newest is None or newest.id <= self._after:
                 self._note_newest(newest)
                 yield
@@ -200,14 +207,18 @@ class Replica(Service):
             taken = self._take_changes(engine, writer, entry) if entry.base == self._cursor else False
             if not taken:
                 self._take_full(engine, writer, entry)
-        except (_RefusedError, IntegrityError) as error:
-            self._refused, self._refusal = entry.id, error
-            log.warning("%s: kept the last value: version %s of the engine: %s", self.name, entry.id, error)
+        except (_RefusedError, DamagedError, IntegrityError) as error:
+            self._refuse(entry.id, error)
             return
         self._cursor = entry.id
         self._highest = max(self._highest, entry.id)
         self._refusal = None
         self._versions += 1
+
+    def _refuse(self, version: VersionId, error: ShmSyncError) -> None:
+        """Keep the last value, and wait for a version after the one that is refused."""
+        self._refused, self._refusal = version, error
+        log.warning("%s: kept the last value, and not version %s: %s", self.name, version, error)
 
     def _check(self, entry: Entry) -> None:
         if entry.size > self._max_size:
@@ -228,9 +239,7 @@ class Replica(Service):
             received.record(changes)
             with writer.receive_changes(_incoming(entry), changes) as block:
                 received.scatter(block.memory, self._content(engine, entry))
-        except _GoneError:
-            raise
-        except (DataReadError, IntegrityError, ReplicationError):  # from the version in full, it may be possible
+        except (DataReadError, IntegrityError, DamagedError):  # from the version in full, it may be possible
             return False
         return True
 
@@ -285,11 +294,12 @@ class Replica(Service):
         """Write chunks to their places."""
         at = 0
         for chunk in engine.get(location):
+            self._check_stopped()
             if chunk is None:
                 raise _GoneError(f"a chunk of version {location.id} is not in the engine any more")
             end = min(at + location.size, len(memory))
             if len(chunk) != end - at:
-                raise _RefusedError(f"one of its chunks has {len(chunk):,} bytes, not {end - at:,}")
+                raise DamagedError(f"one of its chunks has {len(chunk):,} bytes, not {end - at:,}")
             memory[at:end] = chunk
             self._received += len(chunk)
             at = end
@@ -303,5 +313,5 @@ def _incoming(entry: Entry) -> Incoming:
 def _like(entry: Entry, other: Entry) -> Entry:
     """Return an entry that has to have the size and codec of another one."""
     if (entry.size, entry.codec) != (other.size, other.codec):
-        raise _RefusedError(f"version {entry.id}, from which it is made, has another size or codec")
+        raise DamagedError(f"version {entry.id}, from which it is made, has another size or codec")
     return entry
