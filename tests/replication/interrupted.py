@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmsync.replication.redis import RedisEngine
-
 from shmsync.errors import ReplicationError
+from shmsync.replication.redis import RedisEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

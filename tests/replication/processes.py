@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from helpers import Child, State, command_works
-from shmsync.replication import Publisher, Relay, Replica
 
 from replication.values import blob, number_of, rows_of, sizes, table
 from shmsync import FencedError, Reader, ShmSyncError
+from shmsync.replication import Publisher, Relay, Replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 OWN_SHM = [
     "unshare", *AS_ROOT, "--mount", "sh", "-c", 'mount -t tmpfs -o mode=1777 none /dev/shm && exec "$0" "$@"',
 ]  # fmt: skip
-"""Prefix of a command that runs with a /dev/shm of its own: as on another host, each name is free. Keeps the pid."""
+"""Prefix of a command that runs with a /dev/shm of its own: as on another host, each name is free. It keeps its pid."""
 
 
 def can_own_shm() -> bool:
@@ -107,7 +107,7 @@ def reap(_state: State, pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-# ---------------------------------------------------------------------------------------- programs, which run until killed
+# ------------------------------------------------------------------------------------ programs, which run until killed
 
 
 def newest_number(name: str) -> int:
@@ -170,7 +170,7 @@ def relay(name: str, url: str, **options: Any) -> None:
 # ------------------------------------------------------------------------- in a Child: publishes what the test asks for
 
 
-def open_publisher(state: State, name: str, url: str, **options: Any) -> None:
+def open_publisher(state: State, /, name: str, url: str, **options: Any) -> None:
     state.publisher = Publisher(name, url, **options)
 
 
@@ -186,7 +186,7 @@ def close_publisher(state: State) -> None:
     state.publisher.close()
 
 
-def start_replica(state: State, name: str, url: str, local_name: str, **options: Any) -> None:
+def start_replica(state: State, /, name: str, url: str, local_name: str, **options: Any) -> None:
     state.replica = Replica(name, url, local_name=local_name, **options).start()
 
 

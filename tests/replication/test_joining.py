@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers import TIMEOUT, until
-from shmsync.replication import Publisher, Relay
 
 from replication.processes import replicating
 from replication.values import ROWS, blob, rows_of, table
 from replication.watching import Watcher, newest_number
 from shmsync import Reader, Writer
+from shmsync.replication import Publisher, Relay
 
 if TYPE_CHECKING:
     from replication.servers import RedisServer
@@ -20,9 +20,7 @@ SIZES = (8, 64 << 10, (64 << 10) + 1, 1 << 20, 3_000_000)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_replica_that_joins_when_the_publisher_is_gone(
-    server: RedisServer, name: str, local: str, size: int
-) -> None:
+def test_a_replica_that_joins_when_the_publisher_is_gone(server: RedisServer, name: str, local: str, size: int) -> None:
     with Publisher[bytes](name, server.url) as publisher:
         for number in range(1, 4):
             publisher.write_raw(blob(number, size))
@@ -101,15 +99,17 @@ def test_readers_see_what_the_publisher_wrote(server: RedisServer, name: str, lo
     with (
         Publisher[object](name, server.url) as publisher,
         replicating(name, server.url, local),
-        Reader(local, timeout=TIMEOUT) as reader,
+        Reader[object](local, timeout=TIMEOUT) as reader,
+        Reader[object](name) as source,
     ):
         for seq, value in enumerate(values, 1):
             version = publisher.write(value).version
-            until(lambda seq=seq: reader.get(default=None) is not None and reader.read().origin.seq == seq)
-            with reader.read() as snapshot, Reader(name) as source:
+            assert reader.wait(timeout=TIMEOUT)
+            with reader.read() as snapshot, source.read() as original:
                 assert snapshot.version.checksum == version.checksum
                 assert repr(snapshot.value) == repr(value)
-                assert snapshot.origin is not None
-                assert snapshot.origin.published <= snapshot.origin.received
-                with source.read() as original:
-                    assert original.origin is None
+                assert original.origin is None
+                origin = snapshot.origin
+            assert origin is not None
+            assert origin.seq == seq
+            assert origin.published <= origin.received

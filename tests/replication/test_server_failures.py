@@ -5,21 +5,20 @@ It sees the versions in order, and nothing has to be repaired by hand.
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers import TIMEOUT, until
-from shmsync.replication import Publisher, Relay, Replica
-from shmsync.replication.redis import RedisEngine
 
 from replication.interrupted import DOWNLOAD_STEPS, STEPS, Interruption
 from replication.processes import replicating
 from replication.servers import RedisServer
-from replication.values import ROWS, blob, rows_of, table
+from replication.values import blob, rows_of, table
 from replication.watching import Watcher, newest, newest_number
-from shmsync import Reader, Writer
+from shmsync import Writer
+from shmsync.replication import Publisher, Relay
+from shmsync.replication.redis import RedisEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
