@@ -61,10 +61,10 @@ def publish(
         typer.Option(
             "--mode",
             "-m",
-            help="Permission bits of a new name, in octal.",
+            help="Permission bits of a new name, in octal; by default 600.",
             parser=octal,
             metavar="MODE",
-            show_default="600",
+            show_default=False,
         ),
     ] = 0o600,
     to: Annotated[
@@ -96,7 +96,7 @@ def publish(
     publisher of the name has taken over.
     """
     if file is None and (watch or to is None):
-        raise typer.BadParameter("a FILE is missing; it may be left out with --to, and without --watch")
+        raise typer.BadParameter("missing; it may be left out only with --to and without --watch", param_hint="FILE")
     if watch and file == "-":
         raise typer.BadParameter("--watch needs a FILE, not stdin")
     stop = threading.Event()

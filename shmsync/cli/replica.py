@@ -37,7 +37,7 @@ _OK, _UNAVAILABLE = 200, 503  # of HTTP
 def replica(
     names: Annotated[
         list[str],
-        typer.Argument(help="Names to replicate.", metavar="NAME...", show_default=False, autocompletion=complete),
+        typer.Argument(help="Names to replicate.", metavar="NAME", show_default=False, autocompletion=complete),
     ],
     *,
     source: Annotated[
@@ -49,20 +49,20 @@ def replica(
         typer.Option(
             "--mode",
             "-m",
-            help="Permission bits of new names, in octal.",
+            help="Permission bits of new names, in octal; by default 600.",
             parser=octal,
             metavar="MODE",
-            show_default="600",
+            show_default=False,
         ),
     ] = 0o600,
     max_size: Annotated[
         int,
         typer.Option(
             "--max-size",
-            help="Size of the largest value that is accepted, such as 512M.",
+            help="Size of the largest value that is accepted, such as 512M; by default 4G.",
             parser=size(1, 1 << 40),
             metavar="SIZE",
-            show_default="4G",
+            show_default=False,
         ),
     ] = 4 << 30,
     allow_pickle: Annotated[

@@ -147,7 +147,7 @@ class Service:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     why = f": {redacted(format_error(self._error))}" if self._error is not None else ""
-                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} seconds{why}")
+                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} s{why}")
                 self._changed.wait(left)
 
     def __enter__(self) -> Self:

@@ -22,6 +22,7 @@ from shmsync._core.layout import names_of
 from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, ReplicationError, reason
 from shmsync.replication._entry import DamagedError, parse_entry, parse_id
+from shmsync.replication._redis_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -208,7 +209,8 @@ class RedisEngine:
         names_of(name)  # checks it
         self._prefix = f"shmsync:{{{name}}}"
         self._log = f"{self._prefix}:log"
-        self._errors = import_optional("redis", "redis", "replication through Redis").RedisError
+        redis = import_optional("redis", "redis", "replication through Redis")
+        self._errors = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
         with self._checked():
             self._client = _connect(url, password, timeout)
         self._add = self._client.register_script(_ADD)
@@ -217,10 +219,10 @@ class RedisEngine:
     def _checked(self) -> Iterator[None]:
         try:
             yield
-        except (self._errors, OSError) as error:
+        except self._errors as error:
             if isinstance(error, ReplicationError):
                 raise
-            raise ReplicationError(f"{type(error).__name__}: {redacted(reason(error))}") from None
+            raise ReplicationError(redacted(explain(error))) from None
 
     def newest(self) -> Entry | None:
         """See `Engine`."""

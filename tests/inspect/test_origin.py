@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 import shmsync
 from shmsync import Origin
 from shmsync._handles.receiving import Incoming, ReceivingWriter
-from shmsync._inspect import scan
+from shmsync._session.origin import origin_in
 from shmsync.prometheus import Collector
 
 if TYPE_CHECKING:
@@ -64,18 +64,16 @@ def test_an_origin_that_is_overwritten_during_the_scan(name: str) -> None:
     """Then the scan is repeated, and returns the later version with its origin."""
     with receiving(name) as writer:
         receive(writer, b"1", 1)
-        scanned = scan.origin_in
+        with ExitStack() as stack:
 
-        def origin_in(*args: Any) -> Origin | None:
-            with mock.patch.object(scan, "origin_in", scanned):
+            def overwrite(*args: Any) -> Origin | None:
+                stack.close()
                 receive(writer, b"2", 2)
                 receive(writer, b"3", 3)
-            patched.stop()
-            return scanned(*args)
+                return origin_in(*args)
 
-        patched = mock.patch.object(scan, "origin_in", origin_in)
-        patched.start()
-        info = shmsync.info(name)
+            stack.enter_context(mock.patch("shmsync._inspect.scan.origin_in", overwrite))
+            info = shmsync.info(name)
         assert info.seq == 3
         assert info.origin is not None
         assert info.origin.seq == 3
