@@ -134,15 +134,19 @@ class Replica(Service):
             self._find_cursor(writer)
             yield from self._catch_up(engine, writer)
             while not self._stopped.is_set():
+                began = time.monotonic()
                 entries = engine.wait(self._after, _WAIT, 2)
                 if len(entries) == 1 and self._is_next(entries[0]):
                     self._take(engine, writer, entries[0])
                     self._note_newest(entries[0])
                     yield
-                else:
-                    if not entries:  # perhaps another program has removed the name
-                        self._find_cursor(writer)
+                elif entries or time.monotonic() - began < _WAIT / 2:  # an entry is there, perhaps one that is not valid
                     yield from self._catch_up(engine, writer)
+                else:  # `newest` is not asked for: each of many idle replicas would receive an entry twice a second
+                    self._find_cursor(writer)  # perhaps another program has removed the name
+                    if BEGINNING < self._newest <= self._cursor:
+                        self._current_at = time.monotonic()
+                    yield
 
     def _find_cursor(self, writer: ReceivingWriter) -> None:
         """Find which version this host has."""
