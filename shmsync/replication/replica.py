@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shmsync.replication.engine import Engine, Location
 
 _WAIT = 0.5  # seconds after which a stop is noticed
+_COMPARE = 10.0  # seconds between two looks at the newest entry, if there is no later one
 _PAGE = 8  # entries in one answer
 _PAUSE = 0.05  # seconds
 _MOST_MISSED = 40  # attempts until a version that is not there is reported
@@ -133,6 +134,7 @@ class Replica(Service):
         with ReceivingWriter(self.local_name, mode=self._mode) as writer:
             self._find_cursor(writer)
             yield from self._catch_up(engine, writer)
+            compared = time.monotonic()
             while not self._stopped.is_set():
                 began = time.monotonic()
                 entries = engine.wait(self._after, _WAIT, 2)
@@ -140,12 +142,17 @@ class Replica(Service):
                     self._take(engine, writer, entries[0])
                     self._note_newest(entries[0])
                     yield
-                elif entries or time.monotonic() - began < _WAIT / 2:  # an entry is there, perhaps one that is not valid
+                elif (
+                    entries or time.monotonic() - began < _WAIT / 2
+                ):  # an entry is there, perhaps one that is not valid
                     yield from self._catch_up(engine, writer)
-                else:  # `newest` is not asked for: each of many idle replicas would receive an entry twice a second
+                else:
                     self._find_cursor(writer)  # perhaps another program has removed the name
-                    if BEGINNING < self._newest <= self._cursor:
-                        self._current_at = time.monotonic()
+                    # Seldom: an entry may have some 100 KiB, and each of many idle hosts would receive it.
+                    if began - compared >= _COMPARE:
+                        compared = began
+                        yield from self._catch_up(engine, writer)
+                    self._note_current()
                     yield
 
     def _find_cursor(self, writer: ReceivingWriter) -> None:
@@ -191,10 +198,20 @@ class Replica(Service):
                 yield
 
     def _note_newest(self, newest: Entry | None) -> None:
-        if newest is not None:
-            self._newest = newest.id
-            if self._newest <= self._cursor:
-                self._current_at = time.monotonic()
+        before, self._newest = self._newest, BEGINNING if newest is None else newest.id
+        self._note_current()
+        if BEGINNING.epoch < self._newest.epoch < self._cursor.epoch and before != self._newest:
+            log.warning(
+                "%s: ignored version %s, the newest of the server, because this host has %s; if a publisher sends it, "
+                "correct the clock of its host, then start it again",
+                self.name,
+                self._newest,
+                self._cursor,
+            )
+
+    def _note_current(self) -> None:
+        if BEGINNING < self._newest <= self._cursor:
+            self._current_at = time.monotonic()
 
     def _is_next(self, entry: Entry) -> bool:
         return entry.data is not None or entry.base == self._cursor
