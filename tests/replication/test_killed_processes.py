@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import TIMEOUT, until
+from helpers import TIMEOUT
 
 from replication.processes import Host, newest_number, publish_blobs, publish_tables, relay, replicate
 from replication.values import number_of
@@ -105,7 +105,7 @@ def test_a_replica_killed_in_a_download_leaves_the_last_value(server: RedisServe
         for _ in range(5):
             replica = host.start(replicate, name, server.url, local)
             seen = len(watcher.versions)
-            until(lambda seen=seen: len(watcher.versions) > seen + 3)
+            watcher.until_versions(seen + 4)
             replica.kill()
             with Reader[object](local) as reader, reader.read(check_bytes=True) as snapshot:
                 assert number_of(snapshot.value) >= watcher.versions[seen].number
