@@ -211,7 +211,7 @@ def damage_chunk(generator: random.Random, chunks: dict[str, Any]) -> str:
     return f"chunk {part} differs"
 
 
-@pytest.mark.parametrize("times", [150, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [150, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damaged_entries_and_chunks(
     server: RedisServer, name: str, local: str, seed: int, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
