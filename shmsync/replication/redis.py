@@ -41,24 +41,26 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
-# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, then the fields.
-# Returns the empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
+# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, the id that has to be the newest one
+# or an empty string, then the fields.
+# Returns an empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
 _ADD = """
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local top = newest and newest[1] or '0-0'
 local known = false
-if newest and newest[1] == ARGV[1] then
+if top == ARGV[1] then
   for at = 1, #newest[2], 2 do
     known = known or (newest[2][at] == 'checksum' and newest[2][at + 1] == ARGV[2])
   end
-  if not known then return newest[1] end
 end
+if not known and (top == ARGV[1] or (ARGV[3] ~= '' and top ~= ARGV[3])) then return top end
 for at = 2, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 0 then return 'lost' end
 end
 if not known then
-  local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 3))
+  local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 4))
   if added.err then
-    if newest and string.find(added.err, 'equal or smaller', 1, true) then return newest[1] end
+    if string.find(added.err, 'equal or smaller', 1, true) then return top end
     return redis.error_reply(added.err)
   end
 end
@@ -247,8 +249,9 @@ class RedisEngine:
         """See `Engine`."""
         keys = [self._log, *(key for location in locations for key in self._keys(location))]
         fields = [each for item in entry.fields().items() for each in item]
+        after = "" if entry.is_full else str(entry.base)
         with self._checked():
-            result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), *fields])
+            result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), after, *fields])
         if result == b"lost":
             raise ReplicationError(f"the engine has lost a chunk of version {entry.id}")
         return parse_id(result) if result else None
