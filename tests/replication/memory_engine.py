@@ -102,7 +102,9 @@ class MemoryEngine:
         if known is not None and known[b"checksum"] != str(entry.checksum).encode():
             return entry.id
         newest = max(self.server.entries, default=BEGINNING)
-        if known is None and (entry.id <= self.server.highest or (self.checks_base and not entry.is_full and newest != entry.base)):
+        if known is None and (
+            entry.id <= self.server.highest or (self.checks_base and not entry.is_full and newest != entry.base)
+        ):
             return newest
         for location in locations:
             for number in range(location.number):

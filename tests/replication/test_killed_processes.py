@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from replication.processes import Program
     from replication.servers import RedisServer
 
+MEAN = 0.06
+"""Between two instants, in seconds."""
 PAUSE = 0.003
 """Between two versions, in seconds: the machine then has time for the replicas."""
 
@@ -54,7 +56,7 @@ def test_killed_at_random_instants(
         for watcher in watchers:
             watcher.until_number(1)
         for _ in range(times):
-            time.sleep(generator.uniform(0, 0.1))
+            time.sleep(generator.expovariate(1 / MEAN))
             number = generator.randrange(3)
             action = generator.choice(["kill", "kill", "suspend"])
             done[f"{action} {number}"] += 1
