@@ -367,7 +367,7 @@ SHMSYNC_ASSERT_(sizeof(shmsync_snapshot) <= 128 && sizeof(shmsync_value) <= 512,
 #define SHMSYNC_XXHASH 0
 #endif
 
-/* Tests define this, to stop at a step of the protocol; the SHMSYNC_BUG_ macros break a rule of it, see tests/c. */
+/* Tests define this, to stop or pause at a step of the protocol. */
 #ifndef SHMSYNC_STEP
 #define SHMSYNC_STEP(name) ((void)0)
 #endif
@@ -698,6 +698,7 @@ static int shmsync__link_once(const shmsync *handle, shmsync_link_ **out, bool *
         result = shmsync__map_state(handle, link, true);
         if (forbidden && result == SHMSYNC_E_LAYOUT) result = forbidden; /* a reader table */
     } else if (!result) {
+        SHMSYNC_STEP("attaching");
         result = shmsync__map_table(handle, link);
     }
     *again = result && shmsync__state_inode(handle) != before;
@@ -1034,9 +1035,6 @@ static uint64_t shmsync__enter(const shmsync_link_ *link, shmsync_slot_ *slot) {
     /* Seq_cst, both: our pin, then our load of the version; the writer's store of the version, then its load of the
      * pin. So we see its new version, or its scan sees our pin. */
     __atomic_fetch_add(&slot->words[0], one, __ATOMIC_SEQ_CST);
-#ifdef SHMSYNC_BUG_NO_RECHECK
-    return seq;
-#endif
     /* Also acquire: pairs with the publish of `seq`; header and payload are loaded after it. */
     if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq) return seq;
     /* Announced, no scan lets the writer start on either segment. Seq_cst: as above, for both segments. */
@@ -1067,12 +1065,7 @@ static void shmsync__unpin(const shmsync_snapshot *snapshot) {
 static bool shmsync__is_evicted(const shmsync_slot_ *slot) {
     /* Acquire: pairs with the writer's fetch-or. The bit is set before the name or the generation changes, so after a
      * load of either, a clear bit means that this was not changed. */
-#ifdef SHMSYNC_BUG_NO_EVICTED
-    (void)slot;
-    return false;
-#else
     return (shmsync__load(&slot->words[0], __ATOMIC_ACQUIRE) & SHMSYNC_EVICTED_) != 0;
-#endif
 }
 
 /* Map the segment of `seq`, which is pinned, unless its generation is mapped; check its header. */
@@ -1090,6 +1083,7 @@ static int shmsync__map_pinned(shmsync *handle, uint64_t seq) {
         shmsync__unmap_index(handle, index);
         result = shmsync__map_data(handle, index, &map);
         if (result) return result;
+        SHMSYNC_STEP("opened");
         map->generation = generations[index];
         handle->maps[index] = map;
     }
@@ -1203,6 +1197,7 @@ SHMSYNC_API int shmsync_pin(shmsync *handle, shmsync_snapshot *out) {
     uint64_t seq = shmsync__load(version, __ATOMIC_RELAXED);
     if (seq != handle->ready.version.seq || !shmsync__is_own(handle) || handle->pins >= SHMSYNC_FAST_PINS_)
         return shmsync__pin_slowly(handle, out);
+    SHMSYNC_STEP("guessed");
     uint64_t before = __atomic_fetch_add(handle->pin, handle->one, __ATOMIC_SEQ_CST);
     if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq && !(before & SHMSYNC_UNUSABLE_)) {
         handle->pins++;
@@ -1268,15 +1263,9 @@ static void shmsync__clear_hazard(const shmsync_snapshot *snapshot) {
 SHMSYNC_API int shmsync_retain(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
     if (shmsync__is_inherited(snapshot->owner_)) return SHMSYNC_E_FORKED;
-#ifdef SHMSYNC_BUG_LATE_HAZARD
-    shmsync__unpin(snapshot);
-    SHMSYNC_STEP("retaining");
-    shmsync__set_hazard(snapshot);
-#else
     shmsync__set_hazard(snapshot);
     SHMSYNC_STEP("retaining");
     shmsync__unpin(snapshot);
-#endif
     snapshot->state_ = SHMSYNC_RETAINED_;
     return SHMSYNC_OK;
 }
