@@ -15,6 +15,7 @@ import pytest
 from helpers import TIMEOUT, environment
 
 from shmsync import get_include
+from stress.c_mutants import MUTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +99,15 @@ def program(source: Path, *options: str, kind: str = "gcc", xxhash: bool = True)
     errors = _run(*command, "-I", get_include(), str(source), "-o", str(target), "-lm", "-pthread")
     assert not errors, errors
     return str(target)
+
+
+@cache
+def mutant(name: str) -> tuple[str, ...]:
+    """Return the options with which a wrong variant of the header is included; see `MUTANTS`."""
+    folder = Path(_FOLDER.name) / f"mutant-{name}"
+    folder.mkdir()
+    MUTANTS[name].write(str(folder))
+    return ("-I", str(folder))
 
 
 class Driver:

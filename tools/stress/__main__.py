@@ -70,7 +70,7 @@ def _parse_options() -> argparse.Namespace:
     add("--readers", type=int, default=5, help="number of reader processes")
     add("--c-readers", type=int, default=0, help="number of reader processes in C; needs a C compiler")
     add("--c-option", dest="c_options", action="append", default=[], help="of their compiler; may be repeated")
-    add("--c-mutant", default="", choices=MUTANTS, help="break a rule of theirs: a violation must be found")
+    add("--c-mutant", default="", choices=["", *MUTANTS], help="break a rule of theirs: a violation must be found")
     add("--fail-fast", action="store_true", help="end with the first violation")
     add("--grace", type=float, default=0.02, help="grace duration of the writers, in seconds")
     add("--largest", type=int, default=1 << 26, help="largest payload, in bytes")

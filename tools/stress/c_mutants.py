@@ -49,7 +49,12 @@ MUTANTS = {
     ),
     "no-evicted": CMutant(
         "after a segment was opened, the pin word is compared with EVICTED",
-        (("    return (shmsync__load(&slot->words[0], __ATOMIC_ACQUIRE) & SHMSYNC_EVICTED_) != 0;", "    return !slot;"),),
+        (
+            (
+                "    return (shmsync__load(&slot->words[0], __ATOMIC_ACQUIRE) & SHMSYNC_EVICTED_) != 0;",
+                "    return !slot;",
+            ),
+        ),
     ),
     "late-hazard": CMutant(
         "a snapshot is retained before it is unpinned",
@@ -76,7 +81,10 @@ MUTANTS = {
         "incarnation, generation and sequence number in a data segment are compared with the state",
         (
             (" || shmsync__u64(at + 8) != link->incarnation) return SHMSYNC_E_DAMAGED;", ") return SHMSYNC_E_DAMAGED;"),
-            ("    if (!result && is_right) return SHMSYNC_OK;", "    if (!result && (is_right || map)) return SHMSYNC_OK;"),
+            (
+                "    if (!result && is_right) return SHMSYNC_OK;",
+                "    if (!result && (is_right || map)) return SHMSYNC_OK;",
+            ),
         ),
     ),
     "no-inode-lock": CMutant(
@@ -89,7 +97,12 @@ MUTANTS = {
     ),
     "child-unpins": CMutant(
         "a child does not unpin what its parent has pinned",
-        (("    if (!shmsync__is_inherited(snapshot->owner_)) shmsync__unpin(snapshot);", "    shmsync__unpin(snapshot);"),),
+        (
+            (
+                "    if (!shmsync__is_inherited(snapshot->owner_)) shmsync__unpin(snapshot);",
+                "    shmsync__unpin(snapshot);",
+            ),
+        ),
     ),
     "no-liveness": CMutant(
         "a segment that does not match is not damaged if its incarnation has ended",

@@ -69,7 +69,8 @@ class CReader(Stoppable):
         super().__init__()
         owner = os.geteuid() if settings.other_user is None else settings.other_user
         arguments = [settings.name, str(owner), str(max(int(settings.grace * 1000), 1)), str(seed)]
-        self._process = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE)
+        environment = {**os.environ, "MALLOC_PERTURB_": "165"}  # freed memory is overwritten: what uses it crashes
+        self._process = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE, env=environment)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._removals = settings.removals

@@ -29,7 +29,7 @@ enum {
     MAX_RETAINED = 6,
     PAUSES = 16, /* a reader sleeps at one in this number of the steps of the protocol */
     PAUSES_AGAIN = 2, /* likewise, once it has slept in the same read */
-    FAST_PAUSES = 512, /* likewise, where it pins the version that it knows: so often that it would hardly do else */
+    FAST_PAUSES = 128, /* likewise, where it pins the version that it knows: so often that it would hardly do else */
     LONGEST_PAUSE = 50000000, /* in nanoseconds */
     SLICE = 50000000 /* how long a reader retains versions, or does not, in nanoseconds */
 };
@@ -167,9 +167,10 @@ static void read_once(void) {
     if (!pin(&snapshot)) return;
     uint64_t hash = hash_of(&snapshot);
     check(&snapshot);
-    if (has_paused || random_below(200) == 0) wait_for_writer();
+    bool is_long = has_paused || random_below(200) == 0;
+    if (is_long) wait_for_writer();
     has_paused = false;
-    if (!depth && random_below(8) == 0) { /* two snapshots that overlap */
+    if (!depth && random_below(is_long ? 2 : 8) == 0) { /* two snapshots that overlap */
         depth++;
         read_once();
         depth--;
@@ -257,19 +258,19 @@ static void act(void) {
     /* Every other second no reader retains a value, or hardly any write would be in place; see readers.py. In the
      * others, not all readers at once. */
     bool retaining = now() / 1000000000u % 2 && (slice ^ seed) % 3 == 0;
-    if (action < 700 || (action < 800 && !retaining))
+    if (action < 750 || (action < 850 && !retaining))
         read_once();
-    else if (action < 800)
+    else if (action < 850)
         retain();
-    else if (action < 850 && retained_count)
+    else if (action < 870 && retained_count)
         release_some();
-    else if (action < 860)
-        release_all();
     else if (action < 880)
+        release_all();
+    else if (action < 900)
         retain_two();
     else if (action < 980)
         shmsync_wait(handle, seen, 1000000, NULL); /* or the readers would take the processor from the writers */
-    else if (action < 990)
+    else if (action < 995)
         fork_once();
     else {
         shmsync_detach(handle);
