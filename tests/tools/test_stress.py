@@ -36,21 +36,8 @@ CONTENT = b"content"
 _MAX_RUNS = 20
 _HANG = 280  # seconds; one mutant takes up to half a minute on a busy machine
 _FOR_MUTANTS = (  # short writes, and many incarnations; no removal from outside, which would permit some errors
-    *(
-        "--readers",
-        "1",
-        "--c-readers",
-        "4",
-        "--largest",
-        "4096",
-        "--grace",
-        "0.002",
-        "--unlinks",
-        "15",
-        "--openers",
-        "0",
-    ),
-    *("--reader-kills", "2", "--removals", "0", "--forced", "0", "--full", "0"),
+    *("--readers", "1", "--c-readers", "4", "--largest", "4096", "--grace", "0.002", "--unlinks", "15"),
+    *("--openers", "0", "--reader-kills", "2", "--removals", "0", "--forced", "0", "--full", "0"),
 )
 
 
@@ -232,7 +219,7 @@ def test_a_violation_is_found_in_every_mutant_in_c_and_in_nothing_else(mutant: s
     run = subprocess.run([sys.executable, TOOL, *arguments], stdout=subprocess.PIPE, check=False, timeout=2 * _HANG)
     report = json.loads(run.stdout)
     print(report["seconds"], "s", report["violations"])
-    assert report["c_reads"]
+    assert mutant or report["c_reads"]  # a violation may come before the first count of reads
     assert bool(report["violations"]) == bool(mutant)
     assert run.returncode == bool(mutant)
 

@@ -125,8 +125,8 @@ MUTANTS = {
         "a slot that was left is kept until the last of its snapshots is closed",
         (
             (
-                "    if (slot->refs || (is_own && shmsync__load(&slot->words[0], __ATOMIC_RELAXED) & SHMSYNC_COUNTS_)) return;",
-                "    if (slot->refs) return;",
+                " || (is_own && shmsync__load(&slot->words[0], __ATOMIC_RELAXED) & SHMSYNC_COUNTS_)) return;",
+                ") return;",
             ),
         ),
     ),
