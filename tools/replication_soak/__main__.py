@@ -7,8 +7,8 @@ data, without them, or with an older copy; chunks in it are damaged. Publishers 
 changes, begin new incarnations of the name, and are started twice, so that one is fenced.
 
 Each value contains its own number and a digest of all that it contains, which every reader checks at every read. Each
-reader checks that the origin of its versions never goes back, and the harness, that each version contains the value that
-a publisher has announced under that number, the same on all replicas. Between two storms all faults end and the
+reader checks that the origin of its versions never goes back, and the harness, that each version contains the value
+that a publisher has announced under that number, the same on all replicas. Between two storms all faults end and the
 publisher is quiet: then each replica has to get the newest version, in some cases with the publisher gone. The exit
 status is 1 if a newest version was lost, a value was torn, an older version followed a newer one, or anything is left
 behind; stderr then shows the seed and a command to repeat the run.
@@ -30,11 +30,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parent.parent)  # the modules of this directory are not top-level ones
 
-from stress.system import become_subreaper, has_private_shm, run_with_private_shm
-
 from replication_soak import server
 from replication_soak.bugs import BUGS
 from replication_soak.harness import Harness
+from stress.system import become_subreaper, has_private_shm, run_with_private_shm
 
 _PRIVATE_SHM_SIZE = "2g"
 
@@ -82,6 +81,7 @@ def _parse_options() -> argparse.Namespace:
     add("--reader-kills", type=float, default=0.5, help="readers killed per second")
     add("--server-kills", type=float, default=0.3, help="how often per second the server is killed")
     add("--stops", type=float, default=1.0, help="processes stopped per second")
+    add("--returns", type=float, default=2.0, help="how often per second a publisher is started if none runs")
     add("--takeovers", type=float, default=0.2, help="how often per second a second publisher is started")
     add("--damage", type=float, default=0.2, help="chunks damaged per second")
     add("--timeout", type=float, default=60.0, help="seconds after which something counts as hanging")

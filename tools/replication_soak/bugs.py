@@ -20,7 +20,7 @@ def install(name: str) -> None:
 
 
 def _take_older() -> None:
-    """A replica takes the newest version of the server, although this host has a newer one."""
+    """Let a replica take the newest version of the server although this host has a newer one."""
     catch_up = Replica._catch_up
 
     def wrong(self: Replica, engine: Any, writer: Any) -> Iterator[None]:
@@ -33,7 +33,7 @@ def _take_older() -> None:
 
 
 def _skip_checksums() -> None:
-    """A replica publishes what it has received without comparing the checksum."""
+    """Let a replica publish what it has received without comparing the checksum."""
     publish = ReceivingWriter._publish_received
 
     def wrong(self: ReceivingWriter, opened: Any, version: Any) -> Any:
@@ -43,7 +43,7 @@ def _skip_checksums() -> None:
 
 
 def _add_entry_first() -> None:
-    """A relay adds the entry of a version before its chunks."""
+    """Let a relay add the entry of a version before its chunks."""
     upload = Relay._upload
 
     def wrong(self: Relay, engine: Any, entry: Any, payload: Any, content: Any) -> bool:

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
-from stress.processes import ChildProcess
-from stress.settings import UNAVAILABLE
-from stress.system import SHM, wait_for_descendants
 
 from replication_soak.history import History
 from replication_soak.processes import run_publisher, run_reader, run_replica
@@ -27,15 +24,17 @@ from replication_soak.settings import STORM, Settings
 from replication_soak.values import Identity, identity_of
 from shmsync import Reader, unlink
 from shmsync.replication.redis import RedisEngine
+from stress.processes import ChildProcess
+from stress.settings import UNAVAILABLE
+from stress.system import SHM, wait_for_descendants
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
 
-    from stress.processes import Stoppable
-
     from replication_soak.history import Place
     from shmsync.replication._entry import Entry
+    from stress.processes import Stoppable
 
 _TICK = 0.005
 _PROGRESS_INTERVAL = 1.0
@@ -43,7 +42,9 @@ _SOURCES = 2
 _BEGINNING = (0, 0)
 _COUNTS = ("writes", "updates", "incarnations", "reads")
 _FINDINGS = ("torn", "backward")
-_CALMS = {"flushed": 6, "publisher gone": 2, "publisher killed": 2}
+_CALMS = {"flushed": 4, "publisher gone": 3, "publisher killed": 3}
+_UPLOAD = 0.05
+"""Seconds after the announcement of a version, in which it is probably uploaded."""
 _LONG_STOP = (5.5, 8.0)  # seconds; longer than the time that a command of a client may take
 
 
@@ -131,8 +132,6 @@ class Harness:
         end = now + self._options.storm * self._rng.uniform(0.5, 1.5)
         due = {inject: now + self._rng.expovariate(rate) for inject, rate in faults.items() if rate}
         self._settings.phase[0] = STORM
-        if not self._publishers:
-            self._start_publisher(self._rng.randrange(_SOURCES))
         while (now := time.monotonic()) < end:
             for inject, at in due.items():
                 if now >= at:
@@ -152,13 +151,14 @@ class Harness:
             self._stop: options.stops,
             self._take_over: options.takeovers,
             self._damage: options.damage,
+            self._publish_again: options.returns,
         }
 
     def _kill_publisher(self) -> None:
         if self._publishers:
             index = self._rng.choice(list(self._publishers))
             self._kill("publisher", self._publishers.pop(index))
-            if not self._publishers or self._rng.random() < 0.5:
+            if self._rng.random() < 0.5:
                 self._start_publisher(index)
 
     def _kill_replica(self) -> None:
@@ -204,6 +204,11 @@ class Harness:
         if len(self._publishers) == 1:
             self._start_publisher(1 - next(iter(self._publishers)))
             self.report.takeovers += 1
+
+    def _publish_again(self) -> None:
+        """Start a publisher if none runs."""
+        if not self._publishers:
+            self._start_publisher(self._rng.randrange(_SOURCES))
 
     def _damage(self) -> None:
         """Damage a chunk at the server."""
@@ -293,7 +298,10 @@ class Harness:
         self._check_all(newest)
 
     def _check_without_flush(self) -> None:
-        """Kill the publishers at any instant; check that each replica gets what the server has then."""
+        """Kill the publishers, often during an upload; check that each replica gets what the server has then."""
+        announced = self._history.announced
+        if self._publishers and self._await(lambda: self._history.announced > announced):
+            time.sleep(self._rng.uniform(0.0, _UPLOAD))
         for index in list(self._publishers):
             self._kill_publisher_at(index)
         newest = self._newest_entry()
@@ -367,8 +375,6 @@ class Harness:
                 self._collect()
                 del self._publishers[index]
                 self._check_status(publisher)
-        if not self._publishers and self._settings.phase[0] == STORM:
-            self._start_publisher(self._rng.randrange(_SOURCES))
         for index, replica in list(self._replicas.items()):
             if replica.exit_status is not None:
                 self._start_replica(index)

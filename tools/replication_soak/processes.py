@@ -7,10 +7,7 @@ import random
 import resource
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from stress.settings import UNAVAILABLE
 
 from replication_soak import bugs
 from replication_soak.settings import STORM, Settings
@@ -27,6 +24,7 @@ from replication_soak.values import (
 from shmsync import FencedError, Reader
 from shmsync.replication import Publisher, Replica
 from shmsync.replication.redis import RedisEngine
+from stress.settings import UNAVAILABLE
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

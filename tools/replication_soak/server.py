@@ -10,14 +10,17 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import closing
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
 from stress.processes import TIMEOUT, Stoppable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PORTS = range(12_000, 30_000)  # below those that the kernel gives to clients
 _ATTEMPTS = 20
@@ -160,9 +163,8 @@ class Server(Stoppable):
         deadline = time.monotonic() + TIMEOUT
         with closing(self.client()) as client:
             while self._process.poll() is None and time.monotonic() < deadline:
-                try:
+                with suppress(redis.RedisError):
                     if client.ping():
                         return True
-                except redis.RedisError:
-                    time.sleep(_POLL)
+                time.sleep(_POLL)
         return False
