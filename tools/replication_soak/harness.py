@@ -43,8 +43,10 @@ _BEGINNING = (0, 0)
 _COUNTS = ("writes", "updates", "incarnations", "reads")
 _FINDINGS = ("torn", "backward")
 _CALMS = {"flushed": 4, "publisher gone": 3, "publisher killed": 3}
-_UPLOAD = 0.05
-"""Seconds after the announcement of a version, in which it is probably uploaded."""
+_UPLOAD = 0.01
+"""Mean time in seconds from the announcement of a large version until the middle of its upload."""
+_UPLOAD_LIMIT = 2.0
+"""Seconds in which a large version probably begins."""
 _LONG_STOP = (5.5, 8.0)  # seconds; longer than the time that a command of a client may take
 
 
@@ -64,6 +66,7 @@ class Harness:
         self._start = time.monotonic()
         self._progress_due = 0.0
         self._calm_count = 0
+        self._uploads = 0
         self._flushed: dict[int, Identity] = {}
         self._readers: dict[tuple[int, int], ChildProcess] = {}
         self._seen: dict[str, Place] = {}
@@ -299,9 +302,9 @@ class Harness:
 
     def _check_without_flush(self) -> None:
         """Kill the publishers, often during an upload; check that each replica gets what the server has then."""
-        announced = self._history.announced
-        if self._publishers and self._await(lambda: self._history.announced > announced):
-            time.sleep(self._rng.uniform(0.0, _UPLOAD))
+        before = self._uploads
+        if self._publishers and self._await(lambda: self._uploads > before, _UPLOAD_LIMIT):
+            time.sleep(self._rng.expovariate(1 / _UPLOAD))
         for index in list(self._publishers):
             self._kill_publisher_at(index)
         newest = self._newest_entry()
@@ -312,9 +315,9 @@ class Harness:
         with closing(RedisEngine(self._settings.url, self._settings.name, timeout=self._options.timeout)) as engine:
             return engine.newest()
 
-    def _await(self, condition: Callable[[], bool]) -> bool:
+    def _await(self, condition: Callable[[], bool], limit: float | None = None) -> bool:
         """Attend the processes until a condition is met; return False if it never is."""
-        deadline = time.monotonic() + self._options.timeout
+        deadline = time.monotonic() + (self._options.timeout if limit is None else limit)
         while not condition():
             now = time.monotonic()
             if now > deadline:
@@ -355,6 +358,7 @@ class Harness:
             report.violations.append(message["violation"])
         if "announced" in message:
             self._history.announce(Identity(*message["announced"]))
+        self._uploads += message.get("uploads", 0)
         if "calm" in message:
             self._flushed[message["calm"]] = Identity(*message["newest"])
         if "fenced" in message:

@@ -19,11 +19,6 @@ class History:
         self._seen: dict[Place, Identity] = {}
         self._tags: dict[int, int] = {}
 
-    @property
-    def announced(self) -> int:
-        """How many values were announced."""
-        return len(self._announced)
-
     def announce(self, identity: Identity) -> None:
         """Note a value that is about to be published: a publisher may be killed before it could report the success."""
         self._announced.add(identity)

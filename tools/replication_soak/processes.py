@@ -37,6 +37,8 @@ _UPDATES = 0.85
 """Share of the versions after a table that are updates of it."""
 _CHUNK_SIZES = (64 << 10, 256 << 10, 512 << 10)
 _KEPT = 3
+_LARGE = 1 << 20
+"""More bytes than this take a while to send."""
 _LINGERING = 0.1
 """Share of the reads that check the value again after a while."""
 _LONGEST_HOLD = 0.2
@@ -138,6 +140,7 @@ class PublishLoop:
     def _write(self, identity: Identity) -> None:
         self._is_table = self._rng.random() < 0.4
         size = next(self._sizes)
+        _send(self._pipe, uploads=int(size > _LARGE))
         if self._is_table:
             result = self._publisher.write(new_table(self._rng, identity, size))
         else:

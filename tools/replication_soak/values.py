@@ -41,7 +41,7 @@ class Identity(NamedTuple):
 def sizes(rng: random.Random, largest: int) -> Iterator[int]:
     """Yield sizes of payloads in bytes: most fit into an entry, some have many chunks. Each is repeated for a while."""
     while True:
-        limit = min(rng.choices([256, 8 << 10, 200 << 10, 2 << 20, largest], [3, 4, 4, 3, 1])[0], largest)
+        limit = min(rng.choices([256, 8 << 10, 200 << 10, 2 << 20, largest], [3, 4, 3, 3, 2])[0], largest)
         size = rng.randrange(max(_HEADER.size, limit // 2), limit + 1)
         yield from itertools.repeat(size, rng.randrange(1, 8 if limit <= _INLINE_LIMIT else 3))
 
@@ -86,6 +86,7 @@ def verified(value: Any) -> Identity:
         TornError: it does not match its digest.
     """
     identity = identity_of(value)
+    content: Any
     if isinstance(value, memoryview):
         digest, content = _HEADER.unpack_from(value)[-1], value[_HEADER.size :]
     else:
