@@ -73,7 +73,7 @@ def _parse_options() -> argparse.Namespace:
     add("--readers", type=int, default=1, help="number of reader processes of each replica")
     add("--largest", type=int, default=8 << 20, help="largest payload, in bytes")
     add("--pause", type=float, default=0.03, help="mean pause between two versions, in seconds")
-    add("--storm", type=float, default=5.0, help="mean time between two checks of the newest version, in seconds")
+    add("--storm", type=float, default=3.0, help="mean time between two checks of the newest version, in seconds")
     add("--unlinks", type=int, default=200, help="begin another incarnation after one in N versions; 0: never")
     add("--start-method", default="fork", choices=multiprocessing.get_all_start_methods())
     add("--publisher-kills", type=float, default=0.5, help="publishers killed per second")

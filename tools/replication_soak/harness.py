@@ -42,9 +42,11 @@ _SOURCES = 2
 _BEGINNING = (0, 0)
 _COUNTS = ("writes", "updates", "incarnations", "reads")
 _FINDINGS = ("torn", "backward")
-_CALMS = {"flushed": 4, "publisher gone": 3, "publisher killed": 3}
+_CALMS = {"flushed": 3, "publisher gone": 3, "publisher killed": 2, "restored": 2}
 _UPLOAD = 0.01
 """Mean time in seconds from the announcement of a large version until the middle of its upload."""
+_RECONNECTING = 0.5
+"""Seconds in which a replica usually connects again."""
 _UPLOAD_LIMIT = 2.0
 """Seconds in which a large version probably begins."""
 _LONG_STOP = (5.5, 8.0)  # seconds; longer than the time that a command of a client may take
@@ -187,8 +189,8 @@ class Harness:
         elif choice < 0.45 and server.restart_restored(rng):
             self.report.restored += 1
         else:
-            if rng.random() < 0.5:
-                server.copy()
+            if rng.random() < 0.7:
+                server.copy(rng)
             server.restart()
 
     def _stop(self) -> None:
@@ -232,22 +234,30 @@ class Harness:
         if kind == "publisher killed" and not self._server.is_damaged:
             self.report.publisher_killed += 1
             self._check_without_flush()
-        elif (newest := self._flushed_version()) is not None:
-            self._check_all(newest)
-            if kind == "publisher gone":
-                self.report.publisher_gone += 1
-                self._check_joining(newest)
-            self._server.is_damaged = False
+        else:
+            self._check_flushed(kind)
         self.report.calms += 1
         self.report.longest_calm = max(self.report.longest_calm, round(time.monotonic() - started, 2))
+
+    def _check_flushed(self, kind: str) -> None:
+        """Check that each replica gets the newest version of the publisher that is left."""
+        if kind == "restored":
+            self._restore_without_publisher()
+        newest = self._flushed_version()
+        if newest is None:
+            return
+        self._server.is_damaged = False  # as far as it matters from here on
+        self._check_all(newest)
+        if kind == "publisher gone":
+            self.report.publisher_gone += 1
+            self._check_joining(newest)
 
     def _flushed_version(self) -> Identity | None:
         """Wait until only one publisher is left, and the server has its newest version; return that."""
         if not self._await(lambda: len(self._publishers) < _SOURCES):
             self.report.violations.append("of two publishers none was fenced")
             self._kill_publisher_at(0)
-        if not self._publishers:
-            self._start_publisher(0)
+        self._publish_again()
         self._calm_count += 1
         self._settings.phase[1] = self._server.is_damaged
         self._settings.phase[0] = number = self._calm_count
@@ -289,6 +299,17 @@ class Harness:
                 return None if origin is None else ((origin.epoch, origin.seq), identity_of(snapshot.value))
         except UNAVAILABLE:
             return None
+
+    def _restore_without_publisher(self) -> None:
+        """Kill the publishers and restore an older copy of the data, which the replicas find first."""
+        for index in list(self._publishers):
+            self._kill_publisher_at(index)
+        self._kill("server", self._server)
+        if self._server.restart_restored(self._rng):
+            self.report.restored += 1
+        else:
+            self._server.restart()
+        time.sleep(self._rng.uniform(0.0, _RECONNECTING))
 
     def _check_joining(self, newest: Identity) -> None:
         """Check that a replica without a version gets it while no publisher runs."""

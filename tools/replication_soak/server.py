@@ -95,13 +95,13 @@ class Server(Stoppable):
         self._process.wait(TIMEOUT)
         self._stopped_until = None
 
-    def copy(self) -> None:
-        """Copy the data of a server that was killed; remove the oldest of many copies."""
+    def copy(self, rng: random.Random) -> None:
+        """Copy the data of a server that was killed; remove one of many copies."""
         path = self._new_folder()
         shutil.copytree(self._data, path, dirs_exist_ok=True)
         self._copies.append(Copy(path, self.is_damaged))
         if len(self._copies) > _MAX_COPIES:
-            shutil.rmtree(self._copies.pop(0).path)
+            shutil.rmtree(self._copies.pop(rng.randrange(_MAX_COPIES)).path)
 
     def restart(self) -> None:
         """Start it after a kill, with the data that it had."""
