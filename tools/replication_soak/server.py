@@ -52,14 +52,16 @@ class Server(Stoppable):
 
     Args:
         folder: for its data, and for copies of them.
+        rewrites: whether it rewrites a large file.
 
     Attributes:
         port: its port.
         is_damaged: whether a chunk in it was damaged on purpose, as far as the harness knows.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rewrites: bool = True) -> None:
         super().__init__()
+        self._rewrites = rewrites
         self.is_damaged = False
         self._folder = folder
         self._count = 0
@@ -148,6 +150,7 @@ class Server(Stoppable):
             "logfile": self._folder / "log",
             "save": "",
             "appendonly": "yes",
+            "auto-aof-rewrite-percentage": "100" if self._rewrites else "0",
             "auto-aof-rewrite-min-size": "32mb",
         }
         arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
