@@ -84,7 +84,7 @@ def xxhash_options() -> tuple[str, ...] | None:
     if Path("/usr/include/xxhash.h").is_file():
         return ()
     folder = xxhash_of_pyarrow()
-    return folder and ("-I", folder)
+    return None if folder is None else ("-I", folder)
 
 
 def program(source: Path, *options: str, kind: str = "gcc", xxhash: bool = True) -> str:

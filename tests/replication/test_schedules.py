@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
-from memory_engine import MemoryEngine, Server
 
+from replication.memory_engine import MemoryEngine, Server
 from shmsync import FencedError, Reader, ReplicationError, StateNotFoundError, UninitializedStateError, Writer
 from shmsync._handles.receiving import ReceivingWriter
 from shmsync.replication import Relay, Replica, replica

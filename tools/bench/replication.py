@@ -1,8 +1,8 @@
 """W9: a version that is published on one host is visible on another, through a real server with an append-only file.
 
-Publisher, server, replicas and observer are processes of their own, on one machine: different local names stand for the
-hosts. A time begins before the value is written or updated, and ends when a reader of the replica has the version; so it
-contains the write itself, and the time until a reader that waits is woken. The baselines are measured in turn with that,
+Publisher, server, replicas and observer are processes of their own, on one machine: other local names stand for the
+hosts. A time begins before the value is written or updated, and ends when a reader of the replica has the version. It
+contains the write itself, and the time until a waiting reader is woken. The baselines are measured in turn with that,
 through the same server.
 """
 
