@@ -213,8 +213,8 @@ class Relay(Service):
         if self._epoch and newest >= self._epoch and (newest > self._epoch or not is_mine):
             raise FencedError(
                 errno.EPERM,
-                f"another publisher of {self.name!r} has begun epoch {newest}, so the engine accepts nothing of this one, "
-                f"epoch {self._epoch}, any more; stop one of the two",
+                f"another publisher of {self.name!r} has begun epoch {newest}, so the engine accepts nothing of this "
+                f"one any more, which is of epoch {self._epoch}; stop one of the two",
             )
         # What is lost cannot be added again under the same id, so that begins an epoch, too.
         if incarnation != self._incarnation or self._lost:

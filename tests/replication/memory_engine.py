@@ -49,8 +49,6 @@ class MemoryEngine:
         interrupt: called before and after each call takes effect; may raise ReplicationError.
     """
 
-    checks_base = True
-
     def __init__(self, server: Server, interrupt: Callable[[], None]) -> None:
         self.server = server
         self._interrupt = interrupt
@@ -102,7 +100,7 @@ class MemoryEngine:
         if known is not None and known[b"checksum"] != str(entry.checksum).encode():
             return entry.id
         newest = max(self.server.entries, default=BEGINNING)
-        if known is None and (entry.id <= self.server.highest or (self.checks_base and not entry.is_full and newest != entry.base)):
+        if known is None and (entry.id <= self.server.highest or (not entry.is_full and newest != entry.base)):
             return newest
         for location in locations:
             for number in range(location.number):

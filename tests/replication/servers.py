@@ -353,6 +353,11 @@ class Sentinel(_Process):
             replicas = client.execute_command("SENTINEL", "REPLICAS", SERVICE)
         return any(_flags(replica) == {"slave"} for replica in replicas)
 
+    def knows_others(self, count: int) -> bool:
+        """Return whether it has found so many other Sentinels."""
+        with self.client() as client:
+            return len(client.execute_command("SENTINEL", "SENTINELS", SERVICE)) >= count
+
 
 def _flags(replica: Any) -> set[str]:
     """Return the flags of a replica, in any of the forms in which the package returns it."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers import TIMEOUT, until
+from helpers import TIMEOUT
 
 from replication.processes import Host, newest_number, publish_blobs, publish_tables, relay, replicate
 from replication.values import number_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from replication.processes import Program
     from replication.servers import RedisServer
 
+MEAN = 0.06
+"""Between two instants, in seconds."""
 PAUSE = 0.003
 """Between two versions, in seconds: the machine then has time for the replicas."""
 
@@ -54,7 +56,7 @@ def test_killed_at_random_instants(
         for watcher in watchers:
             watcher.until_number(1)
         for _ in range(times):
-            time.sleep(generator.uniform(0, 0.1))
+            time.sleep(generator.expovariate(1 / MEAN))
             number = generator.randrange(3)
             action = generator.choice(["kill", "kill", "suspend"])
             done[f"{action} {number}"] += 1
@@ -105,7 +107,7 @@ def test_a_replica_killed_in_a_download_leaves_the_last_value(server: RedisServe
         for _ in range(5):
             replica = host.start(replicate, name, server.url, local)
             seen = len(watcher.versions)
-            until(lambda seen=seen: len(watcher.versions) > seen + 3)
+            watcher.until_versions(seen + 4)
             replica.kill()
             with Reader[object](local) as reader, reader.read(check_bytes=True) as snapshot:
                 assert number_of(snapshot.value) >= watcher.versions[seen].number

@@ -26,10 +26,10 @@ def blob(number: int, size: int) -> bytes:
     return _NUMBER.pack(number) + random.Random(number).randbytes(size - _NUMBER.size)
 
 
-def table(number: int) -> np.ndarray[Any, Any]:
-    """Return the table with this number: each row contains the last number that changed it."""
-    rows = np.arange(ROWS)
-    return np.maximum(number - (number - rows) % PERIOD, 0)
+def table(number: int, rows: int = ROWS, columns: int = 1) -> np.ndarray[Any, Any]:
+    """Return the table with this number: each row contains the last number that changed it, in each column."""
+    column = np.maximum(number - (number - np.arange(rows)) % PERIOD, 0)
+    return column if columns == 1 else np.repeat(column[:, np.newaxis], columns, axis=1)
 
 
 def rows_of(number: int) -> slice:
@@ -41,7 +41,7 @@ def number_of(value: Any) -> int:
     """Return the number of a value; fail unless it is exactly the value with that number."""
     if isinstance(value, np.ndarray):
         number = int(value.max())
-        assert np.array_equal(value, table(number)), f"table {number} contains something else"
+        assert np.array_equal(value, table(number, *value.shape)), f"table {number} contains something else"
         return number
     number = int(_NUMBER.unpack_from(value)[0])
     assert value == blob(number, len(value)), f"blob {number} contains something else"

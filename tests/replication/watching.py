@@ -68,12 +68,14 @@ class Watcher:
     Args:
         name: the local name.
         numbers_are_seqs: whether the number of a value is its sequence number at the publisher.
+        repeats: whether two versions may have the same number.
     """
 
-    def __init__(self, name: str, *, numbers_are_seqs: bool = True) -> None:
+    def __init__(self, name: str, *, numbers_are_seqs: bool = True, repeats: bool = False) -> None:
         self.versions: list[Seen] = []
         self._name = name
         self._numbers_are_seqs = numbers_are_seqs
+        self._step = 0 if repeats else 1
         self._errors: list[BaseException] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -98,7 +100,7 @@ class Watcher:
             if version.seq == before.seq:
                 return
             assert version.seq > before.seq, f"the local version went back: {before}, {version}"
-            assert version.number > before.number, f"the value went back: {before}, {version}"
+            assert version.number >= before.number + self._step, f"the value went back: {before}, {version}"
             assert version[1:3] > before[1:3], f"the origin went back: {before}, {version}"
         if self._numbers_are_seqs:
             assert version.number == version.origin, f"the origin is not that of the value: {version}"
@@ -107,6 +109,11 @@ class Watcher:
     def until_number(self, number: int) -> None:
         """Wait until a version with at least this number was seen."""
         until(lambda: self._errors or (self.versions and self.versions[-1].number >= number))
+        self._check()
+
+    def until_versions(self, count: int) -> None:
+        """Wait until so many versions were seen."""
+        until(lambda: self._errors or len(self.versions) >= count)
         self._check()
 
     def _check(self) -> None:

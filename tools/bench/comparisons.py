@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench import crash, load, memory, scaling, sustained, updates
+from bench import crash, load, memory, replication, scaling, sustained, updates
 from bench import settings as rows
 from bench.compare import compare
 from bench.peers import SHMSYNC
@@ -66,6 +66,7 @@ _COMPARISONS = (
     Comparison(partial(updates.compare, shape="int map"), rows.rows_of("int map")),
     Comparison(partial(updates.compare, shape="row map"), rows.rows_of("row map") + rows.rows_of("config")),
     Comparison(sustained.updates, (rows.SUSTAINED, rows.SUSTAINED_MEMORY, rows.SUSTAINED_SIZE), "int map", is_own=True),
+    Comparison(replication.versions, rows.REPLICATION, "array", is_own=True),
     *(
         Comparison(partial(memory.after_publishes, row=row, reader=reader), (row,), "array", is_own)
         for row, reader, is_own in (

@@ -105,6 +105,18 @@ def _microseconds(value: float) -> Measured:
     return value * 1e6, "median"
 
 
+def _milliseconds(value: float) -> Measured:
+    return value * 1e3, ""
+
+
+def _kib(size: float) -> Measured:
+    return size / KIB, ""
+
+
+def _beyond_value(memory: float) -> Measured:
+    return (memory - rows.LARGE) / rows.MIB, formatted(memory, "bytes")
+
+
 def _space(used: float) -> Measured:
     return _ratio(used - _TABLES, rows.SPACE_SIZE, "bytes")
 
@@ -164,6 +176,20 @@ def _updates() -> Iterator[Target]:
     yield Target(f"{rows.SUSTAINED}: most memory in use / size of the value", _most_memory, 4)
 
 
+def _replication() -> Iterator[Target]:
+    yield Target(f"{rows.REPLICATED} / SET and GET by redis-py", _beside((rows.REPLICATED, None), "Redis"), 3)
+    for row, limit in ((rows.REPLICATED_SMALL, 2), (rows.REPLICATED_UPDATE, 5)):
+        yield Target(f"{row}: ms", _own(_milliseconds, "median", (row, None)), limit)
+    yield Target(f"{rows.UPDATE_TRAFFIC}: KiB", _own(_kib, "max", (rows.UPDATE_TRAFFIC, None)), 200)
+    yield Target(f"{rows.BYSTANDER}: ms", _own(_milliseconds, "max", (rows.BYSTANDER, None)), 100)
+    yield Target(
+        f"{rows.REPLICA_MEMORY}: less 64 MiB, in MiB", _own(_beyond_value, "max", (rows.REPLICA_MEMORY, None)), 32
+    )
+    one, most = rows.REPLICA_COUNTS[0], rows.REPLICA_COUNTS[-1]
+    places = ((rows.REPLICATED_TO_MANY, most), (rows.REPLICATED_TO_MANY, one))
+    yield Target(f"{rows.REPLICATED_TO_MANY}, {most} / {one}", _own(_ratio, "median", *places), most)
+
+
 _ENDS = (rows.ATTACHED[0], rows.ATTACHED[-1])
 _TARGETS = (
     *_in_turn(),
@@ -175,6 +201,7 @@ _TARGETS = (
         for size in rows.POLL_SIZES
     ),
     *_updates(),
+    *_replication(),
     *(
         Target(f"Space: {_USED}, one reader {state}", _own(_space, "median", (row, None)), 3)
         for row, state in ((rows.SPACE_HOLDING, "holds a value"), (rows.SPACE_STOPPED, "is stopped in a read"))
