@@ -160,8 +160,9 @@ class Relay(Service):
         """Note what the engine has: another relay may have sent something, or the engine may have lost something."""
         try:
             top = engine.newest()
-        except DamagedError as error:  # not by shmsync
-            self._top, self._lost = Entry(error.id or BEGINNING, 0, 0.0, 0, 0, 0, full=BEGINNING), True
+        except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
+            top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
+            self._top, self._lost = top, True
             return
         if top is None or self._top is None or top.id != self._top.id:
             self._fulls, self._stored, last = [], [], BEGINNING
