@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import redis
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
@@ -54,7 +52,7 @@ def apply(payload: bytearray, changes: bytes, content: bytes) -> None:
     assert taken == len(content)
 
 
-def receive(client: redis.Redis, name: str) -> tuple[dict[str, Any], bytes]:
+def receive(client: Any, name: str) -> tuple[dict[str, Any], bytes]:
     """Return the newest entry and its payload."""
     log = f"shmsync:{{{name}}}:log"
     ((newest, fields),) = client.xrevrange(log, count=1)
