@@ -166,8 +166,9 @@ class Relay(Service):
         if not (fast and self._top is not None and engine.newest_id() == self._top.id):
             try:
                 self._note_all(engine)
-            except DamagedError as error:  # not by shmsync
-                self._top, self._lost = Entry(error.id or BEGINNING, 0, 0.0, 0, 0, 0, full=BEGINNING), True
+            except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
+                top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
+                self._top, self._lost = top, True
                 return
         top = self._top
         self._lost = top is not None and not (
