@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shmsync._types import HeldSegmentInfo, InstanceVersion  # noqa: TC001 - the annotations resolve at run time
+from shmsync._types import HeldSegmentInfo, InstanceVersion, Origin  # noqa: TC001 - the annotations resolve at run time
 
 
 class ProcessInfo(NamedTuple):
@@ -149,6 +149,7 @@ class Info(NamedTuple):
             that it is about to use.
         problems: one sentence for each problem of the segments; empty if there is none. A dead writer is not a problem.
         readable: whether this process may read the state segment; if not, `problems` says who may.
+        origin: which version of a publisher on another host the newest version is; None if it was written on this host.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Info(NamedTuple):
     unexamined: tuple[int, ...] = ()
     isolated: bool = False
     spares: tuple[SegmentInfo, ...] = ()
+    origin: Origin | None = None
 
     @property
     def memory(self) -> int:

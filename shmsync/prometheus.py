@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a collector that inspects names at each scrape. Needs the extra `prometheus`."""
+"""Metrics for Prometheus: collectors of names, and of replicas. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector as _Base
 
     from shmsync._info_types import Info
+    from shmsync.replication import Replica
 else:  # prometheus-client accepts any class with a `collect` method
     _Base = object
 
@@ -40,6 +41,9 @@ class Collector(_Base):
         shmsync_held_segments: number of these segments.
         shmsync_replacements_total: how often a data segment was replaced by a new inode.
         shmsync_problems: number of problems of the segments; `shmsync.info` describes them.
+        shmsync_origin_epoch, shmsync_origin_seq: epoch and sequence number that the newest value has at its publisher
+            on another host; only if a replica has received it.
+        shmsync_origin_travel_seconds: time from when it was sent to when it was received, by the clocks of two hosts.
 
     Args:
         names: names to inspect; None for all names on this host at the time of each scrape.
@@ -103,8 +107,72 @@ class Collector(_Base):
             (gauge, "held_segments", "Number of replaced segments that readers still hold.", []),
             (counter, "replacements", "How often a data segment was replaced by a new inode.", []),
             (gauge, "problems", "Number of problems of the segments.", []),
+            (gauge, "origin_epoch", "Epoch of the newest value at its publisher on another host.", []),
+            (gauge, "origin_seq", "Sequence number of the newest value at its publisher on another host.", []),
+            (gauge, "origin_travel_seconds", "Time from sending to receiving, by the clocks of two hosts.", []),
         )
         return {key: kind(f"shmsync_{key}", text, labels=["name", *more]) for kind, key, text, more in families}
+
+
+class ReplicaCollector(_Base):
+    """A custom collector for the replicas of this process: see `shmsync.replication`.
+
+    Metrics, each with the label `name`, the local name:
+        shmsync_replica_connected: 1 if the server answered last, else 0.
+        shmsync_replica_lag_seconds: time since this host was last known to have the newest version.
+        shmsync_replica_versions_total: versions that it has published.
+        shmsync_replica_received_bytes_total: bytes of payloads and changes that it has received.
+        shmsync_replica_epoch, shmsync_replica_seq: the newest version on this host.
+        shmsync_replica_newest_epoch, shmsync_replica_newest_seq: the newest version of the server, as far as known.
+
+    Args:
+        replicas: the replicas.
+
+    Raises:
+        MissingExtraError: prometheus-client is not installed.
+    """
+
+    def __init__(self, replicas: Iterable[Replica]) -> None:
+        self._core: Any = import_optional("prometheus_client.core", "prometheus", "shmsync.prometheus")
+        self._replicas = list(replicas)
+
+    def describe(self) -> Iterator[Any]:
+        """Yield the metric families without samples."""
+        yield from self._families().values()
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metric families."""
+        families = self._families()
+        for replica in self._replicas:
+            status = replica.status()
+            values = {
+                "connected": status.connected,
+                "lag_seconds": status.lag,
+                "versions": status.versions,
+                "received_bytes": status.received,
+                "epoch": status.epoch,
+                "seq": status.seq,
+                "newest_epoch": status.newest[0],
+                "newest_seq": status.newest[1],
+            }
+            for key, value in values.items():
+                if value is not None:
+                    families[key].add_metric([replica.local_name], value)
+        yield from families.values()
+
+    def _families(self) -> dict[str, Any]:
+        gauge, counter = self._core.GaugeMetricFamily, self._core.CounterMetricFamily
+        families: tuple[tuple[Any, str, str], ...] = (
+            (gauge, "connected", "Whether the server answered last."),
+            (gauge, "lag_seconds", "Time since this host was last known to have the newest version."),
+            (counter, "versions", "Versions that the replica has published."),
+            (counter, "received_bytes", "Bytes of payloads and changes that it has received."),
+            (gauge, "epoch", "Epoch of the newest version on this host."),
+            (gauge, "seq", "Sequence number of the newest version on this host, at its publisher."),
+            (gauge, "newest_epoch", "Epoch of the newest version of the server."),
+            (gauge, "newest_seq", "Sequence number of the newest version of the server."),
+        )
+        return {key: kind(f"shmsync_replica_{key}", text, labels=["name"]) for kind, key, text in families}
 
 
 def _add_samples(families: dict[str, Any], info: Info) -> None:
@@ -116,6 +184,10 @@ def _add_samples(families: dict[str, Any], info: Info) -> None:
         families["replacements"].add_metric(label, info.replaced)
     if info.version is not None:
         families["value_bytes"].add_metric(label, info.version.size)
+    if info.origin is not None:
+        families["origin_epoch"].add_metric(label, info.origin.epoch)
+        families["origin_seq"].add_metric(label, info.origin.seq)
+        families["origin_travel_seconds"].add_metric(label, info.origin.received - info.origin.published)
     if info.age is not None:
         families["age_seconds"].add_metric(label, info.age)
     if info.max_readers:  # not known in isolated mode

@@ -34,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--fuzz", type=float, metavar="SECONDS", help="corrupt segments for SECONDS, guided by coverage")
     group.addoption("--fuzz-seed", type=int, metavar="N", help="repeat the run of --fuzz that printed seed N")
+    group.addoption(
+        "--replication-seed", type=int, metavar="N", help="repeat a test of replication that printed seed N"
+    )
     group.addoption("--wheel", action="store_true", help="build sdist and wheel, and install the wheel on each Python")
     group.addoption("--slow", action="store_true", help="run the tests marked slow, too")
 

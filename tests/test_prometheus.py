@@ -83,7 +83,7 @@ def test_all_names_in_the_text_format(writer: Writer, name: str) -> None:
     registry.register(Collector())
     text = generate_latest(registry).decode()
     assert f'shmsync_publishes_total{{name="{name}"}} 1.0' in text
-    assert text.count("# TYPE shmsync_") == 10
+    assert text.count("# TYPE shmsync_") == 13
 
 
 def test_registering_inspects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

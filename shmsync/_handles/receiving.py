@@ -70,9 +70,10 @@ class ReceivingWriter(Writer[Any]):
                 owned, newest = self._newest()
                 origin = None if newest is None else owned.data.newest_origin()
                 owned.data.drop_update()  # and the mapping that was read
-                return origin
             except DataReadError:
                 return None
+            else:
+                return origin
             finally:
                 self._busy = False
                 self._finish()

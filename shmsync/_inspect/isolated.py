@@ -17,6 +17,7 @@ from shmsync._info_types import WriterInfo
 from shmsync._inspect.words import USED, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
 from shmsync._session.data_name import header_of
+from shmsync._session.origin import origin_in
 from shmsync._shm.segment import open_segment
 from shmsync.errors import DataReadError, ShmSyncError, StateNotFoundError, format_error
 
@@ -64,6 +65,7 @@ def _scan_data(result: Scan, segments: Names, public: Segment) -> None:
             with open_segment(segments.data[INDEX], writable=False) as segment:
                 status = segment.status()
                 found = header_of(segment.name, segment)
+                origin = origin_in(segment, found, status.st_size)
         except FileNotFoundError:
             if not words.seq:
                 return
@@ -75,7 +77,7 @@ def _scan_data(result: Scan, segments: Names, public: Segment) -> None:
         else:
             if found.incarnation == header.incarnation:
                 # What the name leads to is published, even if the version word does not say so yet.
-                result.data[INDEX] = found
+                result.data[INDEX], result.origin = found, origin
                 result.segments[segments.data[INDEX]] = segment_info(segments.data[INDEX], status)
                 result.words = words._replace(seq=found.seq)
                 return

@@ -21,6 +21,7 @@ from shmsync._core.layout import (
     STATE_HEADER,
     STATE_MAGIC,
     STATE_SIZE,
+    VERSION_AT,
     WRITER,
     WRITER_AT,
     DataHeader,
@@ -37,6 +38,7 @@ from shmsync._info_types import SegmentInfo, WriterInfo
 from shmsync._inspect.isolated import scan_public
 from shmsync._inspect.words import USED, WORD, StateWords, segment_info, unix_time
 from shmsync._session.control import open_control_segment
+from shmsync._session.origin import origin_in
 from shmsync._session.reusable import SMALL
 from shmsync._shm import ofd_locks
 from shmsync._shm.segment import open_segment, status_of
@@ -44,6 +46,7 @@ from shmsync.errors import ShmSyncError, StateNotFoundError, StateReadError, for
 
 if TYPE_CHECKING:
     from shmsync._shm.segment import Segment
+    from shmsync._types import Origin
 
 _ATTEMPTS = 20  # a fast writer may change state and data header while they are read
 
@@ -71,6 +74,7 @@ class Scan:
         writer: the newest writer of the name, which may have closed or died.
         table: the reader table; None if it cannot be read.
         data: header of each data segment; None if it is missing or damaged.
+        origin: origin of the newest version; None if it has none.
         segments: size and memory of state segment, reader table, data segments 0 and 1, as far as they were read.
         spares: the replaced data segments that still have a name.
         problems: one message for each problem of the segments.
@@ -86,6 +90,7 @@ class Scan:
         self.writer = WriterInfo("unknown")
         self.table: Table | None = None
         self.data: list[DataHeader | None] = [None, None]
+        self.origin: Origin | None = None
         self.segments: dict[str, SegmentInfo] = {}
         self.spares: tuple[SegmentInfo, ...] = ()
         self.problems: list[str] = []
@@ -177,25 +182,33 @@ def _remove(result: Scan) -> str:
 
 def _scan_data(result: Scan, segments: Names, state: Segment) -> None:
     """Read the state and both data headers until they agree on the newest version, or the state stops changing."""
-    for _ in range(_ATTEMPTS):
+    for left in reversed(range(_ATTEMPTS)):
         before = result.words = StateWords.read(state)
-        headers = [_data_header(result, segment) for segment in segments.data]
+        result.origin, idx = None, index_of(before.seq)
+        headers = [_data_header(result, segment, newest=at == idx) for at, segment in enumerate(segments.data)]
         result.data = [header if isinstance(header, DataHeader) else None for header in headers]
-        if before.seq in {0, CLOSED} or _is_consistent(result, idx := index_of(before.seq)):
+        if before.seq in {0, CLOSED}:
             return
-        if StateWords.read(state) == before:
+        if _is_consistent(result, idx):
+            # If a later version has been published since, the origin may have been overwritten before it was read.
+            if result.origin is not None or not left or state.read(VERSION_AT, WORD.size) == WORD.pack(before.seq):
+                return
+        elif StateWords.read(state) == before:
             newest = headers[idx]
             result.problems.append(newest if isinstance(newest, str) else _mismatch(segments.data[idx], newest, before))
             return
 
 
-def _data_header(result: Scan, name: str) -> DataHeader | str:
-    """Return the header of a data segment, or a message that describes the problem."""
+def _data_header(result: Scan, name: str, *, newest: bool) -> DataHeader | str:
+    """Return the header of a data segment, or a message that describes the problem. Note the origin of the newest."""
     try:
         with open_segment(name, writable=False) as segment:
             status = segment.status()
             result.segments[name] = segment_info(name, status)
-            return parse_data_header(name, segment.read(0, PAYLOAD_AT), status.st_size)
+            header = parse_data_header(name, segment.read(0, PAYLOAD_AT), status.st_size)
+            if newest:
+                result.origin = origin_in(segment, header, status.st_size)
+            return header
     except FileNotFoundError:
         result.segments[name] = SegmentInfo(name, None)
         return f"{name} is missing; the next write creates it again"

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def summarize(result: Scan, segments: Names) -> Info:
     """Return the state of a name, without `age`, `readers`, `held` and `unexamined`."""
     header, words, newest = result.header, result.words, _newest(result)
-    version = codec = None
+    version = codec = origin = None
     if newest is not None:
-        version = InstanceVersion(newest.seq, result.index_of(newest.seq), newest.size, newest.checksum)
-        codec = codecs.name_of(newest.codec)
+        idx = result.index_of(newest.seq)
+        version = InstanceVersion(newest.seq, idx, newest.size, newest.checksum)
+        codec, origin = codecs.name_of(newest.codec), result.origin
     return Info(
         name=result.name,
         seq=words.seq if words is not None and words.seq != CLOSED else None,
@@ -44,6 +45,7 @@ def summarize(result: Scan, segments: Names) -> Info:
         readable=result.readable,
         isolated=result.isolated,
         spares=result.spares,
+        origin=origin,
     )
 
 

@@ -18,12 +18,13 @@ from shmsync._types import Origin
 
 if TYPE_CHECKING:
     from shmsync._core.layout import DataHeader
-    from shmsync._shm.segment import Mapping
+    from shmsync._shm.segment import Mapping, Segment
 
 ORIGIN_SIZE = LINE
 ORIGIN_MAGIC = 0x4F_434E5953_4D4853  # "SHMSYNCO" on a little-endian machine
 _RECORD = struct.Struct("=QQQQQQQ")
 _WORD = struct.Struct("=Q")
+_MAGIC = _WORD.pack(ORIGIN_MAGIC)
 _NANOSECONDS = 1e9
 
 
@@ -49,6 +50,20 @@ def origin_of(mapping: Mapping, header: DataHeader) -> Origin | None:
     return unpack_origin(mapping.copy(mapping.size - ORIGIN_SIZE, mapping.size), header, mapping.size)
 
 
+def origin_in(segment: Segment, header: DataHeader, segment_size: int) -> Origin | None:
+    """Return the origin of the version in a segment that is not mapped; None if it has none.
+
+    Args:
+        segment: the segment.
+        header: header of the version.
+        segment_size: size of the segment in bytes.
+
+    Raises:
+        StateReadError: the kernel refuses.
+    """
+    return unpack_origin(segment.read(segment_size - ORIGIN_SIZE, ORIGIN_SIZE), header, segment_size)
+
+
 def unpack_origin(raw: bytes | memoryview, header: DataHeader, segment_size: int) -> Origin | None:
     """Return the origin of a version; None if it has none.
 
@@ -57,10 +72,12 @@ def unpack_origin(raw: bytes | memoryview, header: DataHeader, segment_size: int
         header: its header.
         segment_size: size of the segment in bytes.
     """
+    if raw[: _WORD.size] != _MAGIC:  # as of most versions
+        return None
     if len(raw) != ORIGIN_SIZE or required_size(header.size) + ORIGIN_SIZE > segment_size:
         return None
-    magic, seq, checksum, epoch, origin_seq, published, received = _RECORD.unpack_from(raw)
-    if (magic, seq, checksum) != (ORIGIN_MAGIC, header.seq, header.checksum) or not 0 < origin_seq <= LAST_SEQ:
+    _magic, seq, checksum, epoch, origin_seq, published, received = _RECORD.unpack_from(raw)
+    if (seq, checksum) != (header.seq, header.checksum) or not 0 < origin_seq <= LAST_SEQ:
         return None
     if checksum_of(raw[: _RECORD.size]) != _WORD.unpack_from(raw, _RECORD.size)[0]:
         return None

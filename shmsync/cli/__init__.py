@@ -12,24 +12,26 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from shmsync import __version__, get_include
-from shmsync.cli._output import FAILED, USAGE, print_errors, print_line
+from shmsync.cli._output import FAILED, FENCED, USAGE, print_errors, print_line
 from shmsync.cli._usage import HELP_OPTIONS, Command, CommandGroup
-from shmsync.errors import InvalidArgumentError, ShmSyncError, format_error
+from shmsync.errors import FencedError, InvalidArgumentError, ShmSyncError, format_error
 
 __all__ = ["app", "run"]
 
 _EPILOG = """
-publish, rm and restore change a name. bench and demo create temporary names and remove them, and doctor a temporary
-segment. All other commands only read; get, watch and dump occupy a reader slot while they run.
+publish, replica, rm and restore change a name. bench and demo create temporary names and remove them, and doctor a
+temporary segment. All other commands only read; get, watch and dump occupy a reader slot while they run.
 
 The exit status is 0 for success; 1 for an error, a name that is not found, or an unhealthy host (stderr gives the
-reason and the remedy); 2 for invalid usage; 130 after Ctrl-C; and 141 if the reader of the output closed the pipe.
+reason and the remedy); 2 for invalid usage; 3 if a newer publisher of the name has taken over; 130 after Ctrl-C; and
+141 if the reader of the output closed the pipe.
 """
 
 _SECTIONS = {
     "Look at names": {"ls": "ls:ls", "inspect": "inspect:inspect", "readers": "readers:readers", "top": "top:top"},
     "Read values": {"get": "get:get", "watch": "watch:watch"},
     "Publish": {"publish": "publish:publish", "put": "publish:put"},
+    "Other hosts": {"replica": "replica:replica"},
     "Remove and save": {"rm": "rm:rm", "prune": "rm:prune", "dump": "dump:dump", "restore": "dump:restore"},
     "This host": {"doctor": "doctor:doctor", "bench": "bench:bench", "demo": "demo.command:demo"},
     "Shell": {"completion": "completion:completion"},
@@ -126,6 +128,9 @@ def run() -> NoReturn:
     except InvalidArgumentError as error:
         print_errors([format_error(error)])
         sys.exit(USAGE)
+    except FencedError as error:
+        print_errors([format_error(error)])
+        sys.exit(FENCED)
     except (ShmSyncError, OSError) as error:
         is_output = not isinstance(error, ShmSyncError) and error.filename is None
         print_errors([f"cannot write the output: {format_error(error)}" if is_output else format_error(error)])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 USAGE = 2
+FENCED = 3
 INTERRUPTED = 130
 
 Name = Annotated[

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _UNKNOWN = "unknown"
+_MILLISECONDS = 1000  # in a second
 
 
 def inspect(name: Name, *, json: Json = False) -> None:
@@ -44,6 +45,7 @@ def _print_header(info: Info) -> None:
         "name": info.name,
         "version": number_text(info.seq),
         "value": _value_text(info),
+        **_origin_rows(info),
         "published": unknown if info.age is None else f"{span_text(info.age)} ago",
         "created": unknown if info.created is None else f"{time_text(info.created)}, {since_text(info.created)} ago",
         "writer": _writer_text(info),
@@ -54,6 +56,19 @@ def _print_header(info: Info) -> None:
     }
     for key, text in rows.items():
         print_line(f"{key:<10}  {text}")
+
+
+def _origin_rows(info: Info) -> dict[str, str]:
+    """Return what is known of the publisher on another host; nothing if the version was written on this one."""
+    origin = info.origin
+    if origin is None:
+        return {}
+    travelled = (origin.received - origin.published) * _MILLISECONDS
+    return {
+        "origin": f"{origin.epoch}-{origin.seq}: version {number_text(origin.seq)} of a publisher on another host",
+        "epoch": f"{origin.epoch}, begun {time_text(origin.epoch / _MILLISECONDS)}",
+        "received": f"{time_text(origin.received)}, {travelled:,.1f} ms after it was sent (by two clocks)",
+    }
 
 
 def _readers_text(info: Info) -> str:

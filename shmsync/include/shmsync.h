@@ -203,6 +203,23 @@ SHMSYNC_API int shmsync_seal(shmsync *handle);
  */
 SHMSYNC_API int shmsync_verify(const shmsync_snapshot *snapshot);
 
+/* What may differ between an older version and a snapshot. All fields are private. */
+typedef struct shmsync_changes {
+    const unsigned char *at_, *entry_end_, *end_;
+    uint64_t size_, row_size_, base_, left_, padding_;
+} shmsync_changes;
+
+/* Iterate over what the updates after version `since` have changed, which is known if all versions since then are
+ * updates of one writer, and not too many. `since` is a sequence number of the same incarnation.
+ *
+ * Errors: MISSING (it is not known: all bytes may differ), INVALID (`since` is newer). Threads: any, while the snapshot
+ * is held.
+ */
+SHMSYNC_API int shmsync_changes_since(const shmsync_snapshot *snapshot, uint64_t since, shmsync_changes *out);
+/* Return 1 and a range of bytes of the payload that may differ, or 0 after the last. Ranges have no order, and may
+ * overlap. Errors: DAMAGED. */
+SHMSYNC_API int shmsync_next_change(shmsync_changes *changes, uint64_t *start, uint64_t *end);
+
 /* -------------------------------------------------------------------------------------------------------- values */
 
 /* How deep a value may be nested: more than shmsync publishes. A recursive function over values is bounded by it. */
@@ -367,7 +384,7 @@ SHMSYNC_ASSERT_(sizeof(shmsync_snapshot) <= 128 && sizeof(shmsync_value) <= 512,
 #define SHMSYNC_XXHASH 0
 #endif
 
-/* Tests define this, to stop at a step of the protocol; the SHMSYNC_BUG_ macros break a rule of it, see tests/c. */
+/* Tests define this, to stop or pause at a step of the protocol. */
 #ifndef SHMSYNC_STEP
 #define SHMSYNC_STEP(name) ((void)0)
 #endif
@@ -384,6 +401,7 @@ extern "C" {
 #define SHMSYNC_PUBLIC_MAGIC_ UINT64_C(0x50434E59534D4853)
 #define SHMSYNC_READERS_MAGIC_ UINT64_C(0x52434E59534D4853)
 #define SHMSYNC_DATA_MAGIC_ UINT64_C(0x44434E59534D4853)
+#define SHMSYNC_LOG_MAGIC_ UINT64_C(0x43434E59534D4853)
 #define SHMSYNC_ARCHIVE_MAGIC_ UINT64_C(0x31484352414D4853)
 #define SHMSYNC_CLOSED_ UINT64_MAX
 #define SHMSYNC_NEVER_ (UINT64_MAX - 1) /* no version has this sequence number */
@@ -398,6 +416,9 @@ enum {
     SHMSYNC_MAX_READERS_ = 1 << 16,
     SHMSYNC_PAYLOAD_AT_ = 64,
     SHMSYNC_BLOCK_ = 8192,
+    SHMSYNC_LOG_HEADER_ = 48,
+    SHMSYNC_LOG_ENTRY_ = 16, /* size and digest, before the parts */
+    SHMSYNC_LOG_PART_ = 24,
     SHMSYNC_PROBES_ = 8,
     SHMSYNC_FAST_PINS_ = 256, /* before a look at the clock */
     SHMSYNC_ATTEMPTS_ = 64    /* evictions in a row, and attachments in a row, before BUSY */
@@ -698,6 +719,7 @@ static int shmsync__link_once(const shmsync *handle, shmsync_link_ **out, bool *
         result = shmsync__map_state(handle, link, true);
         if (forbidden && result == SHMSYNC_E_LAYOUT) result = forbidden; /* a reader table */
     } else if (!result) {
+        SHMSYNC_STEP("attaching");
         result = shmsync__map_table(handle, link);
     }
     *again = result && shmsync__state_inode(handle) != before;
@@ -1034,9 +1056,6 @@ static uint64_t shmsync__enter(const shmsync_link_ *link, shmsync_slot_ *slot) {
     /* Seq_cst, both: our pin, then our load of the version; the writer's store of the version, then its load of the
      * pin. So we see its new version, or its scan sees our pin. */
     __atomic_fetch_add(&slot->words[0], one, __ATOMIC_SEQ_CST);
-#ifdef SHMSYNC_BUG_NO_RECHECK
-    return seq;
-#endif
     /* Also acquire: pairs with the publish of `seq`; header and payload are loaded after it. */
     if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq) return seq;
     /* Announced, no scan lets the writer start on either segment. Seq_cst: as above, for both segments. */
@@ -1067,12 +1086,7 @@ static void shmsync__unpin(const shmsync_snapshot *snapshot) {
 static bool shmsync__is_evicted(const shmsync_slot_ *slot) {
     /* Acquire: pairs with the writer's fetch-or. The bit is set before the name or the generation changes, so after a
      * load of either, a clear bit means that this was not changed. */
-#ifdef SHMSYNC_BUG_NO_EVICTED
-    (void)slot;
-    return false;
-#else
     return (shmsync__load(&slot->words[0], __ATOMIC_ACQUIRE) & SHMSYNC_EVICTED_) != 0;
-#endif
 }
 
 /* Map the segment of `seq`, which is pinned, unless its generation is mapped; check its header. */
@@ -1090,6 +1104,7 @@ static int shmsync__map_pinned(shmsync *handle, uint64_t seq) {
         shmsync__unmap_index(handle, index);
         result = shmsync__map_data(handle, index, &map);
         if (result) return result;
+        SHMSYNC_STEP("opened");
         map->generation = generations[index];
         handle->maps[index] = map;
     }
@@ -1203,6 +1218,7 @@ SHMSYNC_API int shmsync_pin(shmsync *handle, shmsync_snapshot *out) {
     uint64_t seq = shmsync__load(version, __ATOMIC_RELAXED);
     if (seq != handle->ready.version.seq || !shmsync__is_own(handle) || handle->pins >= SHMSYNC_FAST_PINS_)
         return shmsync__pin_slowly(handle, out);
+    SHMSYNC_STEP("guessed");
     uint64_t before = __atomic_fetch_add(handle->pin, handle->one, __ATOMIC_SEQ_CST);
     if (shmsync__load(version, __ATOMIC_SEQ_CST) == seq && !(before & SHMSYNC_UNUSABLE_)) {
         handle->pins++;
@@ -1268,15 +1284,9 @@ static void shmsync__clear_hazard(const shmsync_snapshot *snapshot) {
 SHMSYNC_API int shmsync_retain(shmsync_snapshot *snapshot) {
     if (snapshot->state_ != SHMSYNC_PINNED_) return SHMSYNC_E_INVALID;
     if (shmsync__is_inherited(snapshot->owner_)) return SHMSYNC_E_FORKED;
-#ifdef SHMSYNC_BUG_LATE_HAZARD
-    shmsync__unpin(snapshot);
-    SHMSYNC_STEP("retaining");
-    shmsync__set_hazard(snapshot);
-#else
     shmsync__set_hazard(snapshot);
     SHMSYNC_STEP("retaining");
     shmsync__unpin(snapshot);
-#endif
     snapshot->state_ = SHMSYNC_RETAINED_;
     return SHMSYNC_OK;
 }
@@ -1335,6 +1345,95 @@ SHMSYNC_API int shmsync_verify(const shmsync_snapshot *snapshot) {
 #else
     return SHMSYNC_E_UNSUPPORTED;
 #endif
+}
+
+/* ---------------------------------------------------------------------------------------------------------- changes */
+
+static bool shmsync__is_digest(const unsigned char *at, uint64_t size, uint64_t digest) {
+#if SHMSYNC_XXHASH
+    return shmsync__hash(at, size) == digest;
+#else
+    return at || size || digest; /* bounds are checked all the same */
+#endif
+}
+
+/* Return where the change log of a version begins, if the segment contains one, or what is left of an older one. */
+static const unsigned char *shmsync__log(const shmsync_snapshot *snapshot, uint64_t *room) {
+    uint64_t start, end;
+    if (!shmsync__table_span(snapshot->size, &start, &end)) return NULL;
+    end = (end + 63) / 64 * 64;
+    uint64_t length = snapshot->map_->length;
+    if (length < SHMSYNC_LOG_HEADER_ || end > length - SHMSYNC_LOG_HEADER_) return NULL;
+    *room = length - SHMSYNC_LOG_HEADER_ - end;
+    return snapshot->map_->base + end;
+}
+
+SHMSYNC_API int shmsync_changes_since(const shmsync_snapshot *snapshot, uint64_t since, shmsync_changes *out) {
+    memset(out, 0, sizeof *out);
+    uint64_t seq = snapshot->version.seq, room = 0;
+    if (snapshot->state_ == SHMSYNC_ENDED_ || since > seq) return SHMSYNC_E_INVALID;
+    if (since == seq) return SHMSYNC_OK;
+    const unsigned char *log = shmsync__log(snapshot, &room);
+    if (!log || shmsync__u64(log) != SHMSYNC_LOG_MAGIC_ || shmsync__u64(log + 8) != seq) return SHMSYNC_E_MISSING;
+    uint64_t base = shmsync__u64(log + 24), left = shmsync__u64(log + 32);
+    bool good = shmsync__u64(log + 16) == snapshot->map_->checksum && base <= since && left <= room &&
+                shmsync__is_digest(log, 40, shmsync__u64(log + 40));
+    if (!good) return SHMSYNC_E_MISSING;
+    const unsigned char *at = log + SHMSYNC_LOG_HEADER_;
+    out->size_ = snapshot->size;
+    for (uint64_t version = base + 1; version <= seq; version++) {
+        if (left < SHMSYNC_LOG_ENTRY_ || shmsync__u64(at) > left - SHMSYNC_LOG_ENTRY_) return SHMSYNC_E_MISSING;
+        uint64_t size = shmsync__u64(at);
+        if (version == since + 1) out->at_ = out->entry_end_ = at;
+        if (version > since && !shmsync__is_digest(at + SHMSYNC_LOG_ENTRY_, size, shmsync__u64(at + 8)))
+            return SHMSYNC_E_MISSING;
+        at += SHMSYNC_LOG_ENTRY_ + size;
+        left -= SHMSYNC_LOG_ENTRY_ + size;
+    }
+    out->end_ = at;
+    return left ? SHMSYNC_E_MISSING : SHMSYNC_OK;
+}
+
+/* Read the head of the next part of an entry. */
+static bool shmsync__next_part(shmsync_changes *changes) {
+    uint64_t left = (uint64_t)(changes->entry_end_ - changes->at_);
+    if (left < SHMSYNC_LOG_PART_) return false;
+    left -= SHMSYNC_LOG_PART_;
+    changes->row_size_ = shmsync__u64(changes->at_);
+    changes->left_ = shmsync__u64(changes->at_ + 8);
+    changes->base_ = shmsync__u64(changes->at_ + 16);
+    changes->padding_ = changes->row_size_ ? changes->left_ % 2 * 4 : 0;
+    changes->at_ += SHMSYNC_LOG_PART_;
+    if (changes->left_ > left / (changes->row_size_ ? 4 : 16)) return false;
+    return !changes->row_size_ || 4 * changes->left_ + changes->padding_ <= left;
+}
+
+SHMSYNC_API int shmsync_next_change(shmsync_changes *changes, uint64_t *start, uint64_t *end) {
+    while (!changes->left_) {
+        if (changes->at_ == changes->end_) return 0;
+        if (changes->at_ == changes->entry_end_) { /* compared with the end of the log before */
+            changes->entry_end_ = changes->at_ + SHMSYNC_LOG_ENTRY_ + shmsync__u64(changes->at_);
+            changes->at_ += SHMSYNC_LOG_ENTRY_;
+        } else if (!shmsync__next_part(changes)) {
+            changes->left_ = 0;
+            changes->at_ = changes->end_;
+            return SHMSYNC_E_DAMAGED;
+        }
+    }
+    bool good = true;
+    changes->left_--;
+    if (changes->row_size_) {
+        good = !__builtin_mul_overflow(changes->row_size_, (uint64_t)shmsync__u32(changes->at_), start) &&
+               !__builtin_add_overflow(*start, changes->base_, start) &&
+               !__builtin_add_overflow(*start, changes->row_size_, end);
+        changes->at_ += 4;
+        if (!changes->left_) changes->at_ += changes->padding_;
+    } else {
+        *start = shmsync__u64(changes->at_);
+        *end = shmsync__u64(changes->at_ + 8);
+        changes->at_ += 16;
+    }
+    return good && *start <= *end && *end <= changes->size_ ? 1 : SHMSYNC_E_DAMAGED;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- waiting */

@@ -183,7 +183,7 @@ def _parse(version: VersionId, fields: Mapping[bytes, bytes]) -> Entry:
     entry = Entry(
         id=version,
         incarnation=_number(fields, "incarnation", CLOSED),
-        published=_number(fields, "published", CLOSED) / _NANOSECONDS,
+        published=_number(fields, "published", LAST_SEQ) / _NANOSECONDS,
         size=size,
         checksum=_number(fields, "checksum", CLOSED),
         codec=_number(fields, "codec", _MAX_CODEC),

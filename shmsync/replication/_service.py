@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from shmsync._core.layout import names_of
 from shmsync._util.backoff import backoff
 from shmsync.errors import FencedError, ReplicationError, ShmSyncError, format_error
-from shmsync.replication.redis import RedisEngine, parse_url, redacted
+from shmsync.replication.redis import RedisEngine, check_url, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Service:
     def __init__(self, name: str, url: str, password: str | None, engine: OpenEngine | None) -> None:
         names_of(name)  # checks it
         if engine is None:
-            parse_url(url)
+            check_url(url)
         self.name = name
         self._url = url
         self._password = password
@@ -147,7 +147,7 @@ class Service:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     why = f": {redacted(format_error(self._error))}" if self._error is not None else ""
-                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} seconds{why}")
+                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} s{why}")
                 self._changed.wait(left)
 
     def __enter__(self) -> Self:

@@ -76,10 +76,11 @@ class Engine(Protocol):
     def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
         """Add an entry, if it is newer than all there are, and keep its chunks. In one step: all of it, or nothing.
 
-        An entry that is there already, as the newest one and with the same checksum, counts as added.
+        An entry that has changes only is added if its base is the newest entry: they are of no use without it. One
+        that is there already, as the newest one and with the same checksum, counts as added.
 
         Returns:
-            None if it is there now; else the id of a newer one, because of which it was refused.
+            None if it is there now; else the id of the newest one, because of which it was refused.
 
         Raises:
             ReplicationError: a chunk is missing.

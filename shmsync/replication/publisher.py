@@ -82,14 +82,18 @@ class Publisher(Writer[T]):
     def close(self) -> None:
         """Wait until the engine has the newest version, for `linger` at most; then close. Idempotent."""
         if self._usable and alive[0] and self._relay.is_running:
-            try:
-                self._relay.flush(self._linger)
-            except (StateNotFoundError, UninitializedStateError):
-                pass
-            except ShmSyncError as error:
-                log.warning("%s: closed before the engine has the newest version: %s", self.name, format_error(error))
+            if self._linger:
+                self._flush_last()
             self._relay.stop()
         super().close()
+
+    def _flush_last(self) -> None:
+        try:
+            self._relay.flush(self._linger)
+        except (StateNotFoundError, UninitializedStateError):
+            pass
+        except ShmSyncError as error:
+            log.warning("%s: closed before the engine has the newest version: %s", self.name, format_error(error))
 
     def after_fork_in_child(self) -> None:
         """Leave the write lock, and the connection to the engine, to the parent."""

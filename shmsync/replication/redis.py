@@ -16,12 +16,13 @@ import re
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from shmsync._core.layout import names_of
 from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, ReplicationError, reason
 from shmsync.replication._entry import DamagedError, parse_entry, parse_id
+from shmsync.replication._redis_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,26 +40,28 @@ _WINDOW = 2 << 20
 """So many bytes of chunks are in one command."""
 _MANY = 512
 """Keys in one command."""
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+_CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, then the fields.
-# Returns the empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
+# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, the id that has to be the newest one
+# or an empty string, then the fields.
+# Returns an empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
 _ADD = """
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local top = newest and newest[1] or '0-0'
 local known = false
-if newest and newest[1] == ARGV[1] then
+if top == ARGV[1] then
   for at = 1, #newest[2], 2 do
     known = known or (newest[2][at] == 'checksum' and newest[2][at + 1] == ARGV[2])
   end
-  if not known then return newest[1] end
 end
+if not known and (top == ARGV[1] or (ARGV[3] ~= '' and top ~= ARGV[3])) then return top end
 for at = 2, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 0 then return 'lost' end
 end
 if not known then
-  local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 3))
+  local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 4))
   if added.err then
-    if newest and string.find(added.err, 'equal or smaller', 1, true) then return newest[1] end
+    if string.find(added.err, 'equal or smaller', 1, true) then return top end
     return redis.error_reply(added.err)
   end
 end
@@ -89,12 +92,7 @@ def parse_url(url: str) -> Server:
     Raises:
         InvalidArgumentError: it is not valid.
     """
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or not parts.netloc:
-        raise InvalidArgumentError(
-            f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
-            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
-        )
+    parts = _split(url)
     scheme, _, kind = parts.scheme.partition("+")
     if scheme not in {"redis", "rediss", "valkey", "valkeys"} or kind not in {"", "sentinel", "cluster"}:
         raise InvalidArgumentError(
@@ -110,7 +108,24 @@ def parse_url(url: str) -> Server:
         netloc = f"{credentials}@{first}" if credentials else first
         single = urlunsplit((scheme, netloc, f"/{database}", parts.query, ""))
         return Server("sentinel", single, tuple(map(_host, hosts.split(","))), service)
+    try:
+        _ = parts.port
+    except ValueError:
+        raise InvalidArgumentError(f"the port in {redacted(url)!r} is not a number up to 65535") from None
     return Server(kind or "single", urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except (AttributeError, TypeError, ValueError):
+        parts = None
+    if parts is None or not isinstance(url, str) or not parts.netloc:
+        raise InvalidArgumentError(
+            f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
+            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
+        )
+    return parts
 
 
 def _host(text: str) -> tuple[str, int]:
@@ -123,6 +138,23 @@ def _host(text: str) -> tuple[str, int]:
 def redacted(text: str) -> str:
     """Return a text without the credentials of the URLs in it."""
     return _CREDENTIALS.sub("//", text)
+
+
+def check_url(url: str) -> None:
+    """Check a URL, and that the package for it is installed.
+
+    Raises:
+        InvalidArgumentError: it is not valid.
+        MissingExtraError: redis-py is not installed.
+    """
+    server = parse_url(url)
+    redis = import_optional("redis", "redis", "replication through Redis")
+    try:
+        redis.ConnectionPool.from_url(server.url).make_connection()  # does not connect
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{redacted(url)!r} has an option that is not valid: {redacted(reason(error))}"
+        ) from None
 
 
 def _connect(url: str, password: str | None, timeout: float) -> Any:
@@ -179,7 +211,8 @@ class RedisEngine:
         names_of(name)  # checks it
         self._prefix = f"shmsync:{{{name}}}"
         self._log = f"{self._prefix}:log"
-        self._errors = import_optional("redis", "redis", "replication through Redis").RedisError
+        redis = import_optional("redis", "redis", "replication through Redis")
+        self._errors = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
         with self._checked():
             self._client = _connect(url, password, timeout)
         self._add = self._client.register_script(_ADD)
@@ -188,10 +221,10 @@ class RedisEngine:
     def _checked(self) -> Iterator[None]:
         try:
             yield
-        except (self._errors, OSError) as error:
+        except self._errors as error:
             if isinstance(error, ReplicationError):
                 raise
-            raise ReplicationError(f"{type(error).__name__}: {redacted(reason(error))}") from None
+            raise ReplicationError(redacted(explain(error))) from None
 
     def newest(self) -> Entry | None:
         """See `Engine`."""
@@ -247,8 +280,9 @@ class RedisEngine:
         """See `Engine`."""
         keys = [self._log, *(key for location in locations for key in self._keys(location))]
         fields = [each for item in entry.fields().items() for each in item]
+        after = "" if entry.is_full else str(entry.base)
         with self._checked():
-            result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), *fields])
+            result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), after, *fields])
         if result == b"lost":
             raise ReplicationError(f"the engine has lost a chunk of version {entry.id}")
         return parse_id(result) if result else None

@@ -108,7 +108,7 @@ class Relay(Service):
         self._epoch = 0
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
-        self._lost = False  # whether a chunk of the newest version in full is not there
+        self._lost = False  # whether the newest entry is of no use: what it refers to is not there
         self._fulls: list[VersionId] = []  # the versions in full that the engine has
         self._stored: list[Location] = []  # its chunks
         self._superseded_at: dict[VersionId, float] = {}
@@ -170,8 +170,9 @@ class Relay(Service):
                     self._note_stored(entry)
                 last = page[-1].id
         self._top = top
-        full = None if top is None else next((each for each in self._stored if each.id == top.full), None)
-        self._lost = full is not None and not full.of_changes and not engine.has(full)
+        self._lost = top is not None and not (
+            top.full in self._fulls and all(map(engine.has, (each for each in self._stored if each.id == top.full)))
+        )
 
     def _note_stored(self, entry: Entry) -> None:
         if entry.is_full:
@@ -199,26 +200,26 @@ class Relay(Service):
         return not has_it
 
     def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
-        """Return the id of a version. An epoch begins with the first version of an incarnation that is sent.
+        """Return the id of a version. An epoch begins with the first version of an incarnation that a relay sends.
+
+        So what a relay sends is newer than all that earlier relays have sent, also what the engine has lost of it.
 
         Raises:
             FencedError: the engine has versions of a later epoch.
         """
         incarnation, top = snapshot._pinned.incarnation, self._top
-        if top is not None and top.id.epoch > self._epoch:
-            if top.incarnation == incarnation:  # of an earlier relay of this name
-                self._epoch, self._incarnation = top.id.epoch, incarnation
-            elif self._epoch:
-                raise FencedError(
-                    errno.EPERM,
-                    f"another publisher of {self.name!r} has begun epoch {top.id.epoch}, so the engine accepts nothing "
-                    f"of this one, epoch {self._epoch}, any more; stop one of the two",
-                )
+        newest = BEGINNING.epoch if top is None else top.id.epoch
+        is_mine = top is None or top.incarnation == self._incarnation
+        if self._epoch and newest >= self._epoch and (newest > self._epoch or not is_mine):
+            raise FencedError(
+                errno.EPERM,
+                f"another publisher of {self.name!r} has begun epoch {newest}, so the engine accepts nothing of this "
+                f"one any more, which is of epoch {self._epoch}; stop one of the two",
+            )
         # What is lost cannot be added again under the same id, so that begins an epoch, too.
         if incarnation != self._incarnation or self._lost:
-            newest = max(self._epoch, 0 if top is None else top.id.epoch)
-            self._epoch = max(newest + 1, time.time_ns() // _MILLISECOND)
-            self._incarnation, self._lost = incarnation, False
+            self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
+            self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
 
     def _describe(self, snapshot: Snapshot[object], version: VersionId, payload: memoryview) -> tuple[Entry, bytes]:
@@ -246,7 +247,7 @@ class Relay(Service):
     def _changes_since_top(self, snapshot: Snapshot[object], entry: Entry) -> bytes | None:
         """Return what has changed since the newest version in the engine; None if that is not known or not worth it."""
         top = self._top
-        if top is None or (top.id.epoch, top.size, top.codec) != (entry.id.epoch, entry.size, entry.codec):
+        if top is None or self._lost or _kind(top) != _kind(entry) or top.id.seq > entry.id.seq:
             return None
         changes = snapshot._pinned.changes_since(top.id.seq)  # type: ignore[union-attr] # it is open
         if changes is None or changes.size > entry.size * _WORTH:
@@ -271,7 +272,7 @@ class Relay(Service):
             self._compare(engine)
             return False
         self._bytes += (entry.size if entry.is_full else 0) + entry.changed
-        self._top = entry._replace(data=None, changes=b"", content=None)
+        self._top, self._lost = entry._replace(data=None, changes=b"", content=None), False
         self._note_stored(entry)
         self._trim(engine)
         return True
@@ -299,3 +300,7 @@ class Relay(Service):
             self._sent = incarnation, seq
             with self._changed:
                 self._changed.notify_all()
+
+
+def _kind(entry: Entry) -> tuple[int, int, int]:
+    return entry.incarnation, entry.size, entry.codec

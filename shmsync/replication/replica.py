@@ -165,9 +165,10 @@ class Replica(Service):
             try:
                 newest = engine.newest()
             except DamagedError as error:
-                if error.id is None or error.id <= self._after:
+                if error.id is None:
                     raise
-                self._refuse(error.id, error)
+                if error.id > self._after:  # else it was refused before
+                    self._refuse(error.id, error)
                 yield
                 return
             if newest is None or newest.id <= self._after:

@@ -15,6 +15,7 @@ import pytest
 from helpers import TIMEOUT, environment
 
 from shmsync import get_include
+from stress.c_mutants import MUTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,16 +69,22 @@ def has_thread_sanitizer() -> bool:
     return not failed and subprocess.run([str(target)], check=False, capture_output=True).returncode == 0
 
 
-def xxhash_options() -> tuple[str, ...] | None:
-    """Return the options with which xxhash.h is found; None if it is not on this machine."""
-    if Path("/usr/include/xxhash.h").is_file():
-        return ()
+def xxhash_of_pyarrow() -> str | None:
+    """Return the folder of the xxhash.h that is part of pyarrow, which the extra `test` installs; None without it."""
     spec = importlib.util.find_spec("pyarrow")
     for root in spec.submodule_search_locations or () if spec else ():
         folder = Path(root) / "include" / "arrow" / "vendored" / "xxhash"
         if (folder / "xxhash.h").is_file():
-            return ("-I", str(folder))
+            return str(folder)
     return None
+
+
+def xxhash_options() -> tuple[str, ...] | None:
+    """Return the options with which xxhash.h is found; None if it is not on this machine."""
+    if Path("/usr/include/xxhash.h").is_file():
+        return ()
+    folder = xxhash_of_pyarrow()
+    return None if folder is None else ("-I", folder)
 
 
 def program(source: Path, *options: str, kind: str = "gcc", xxhash: bool = True) -> str:
@@ -91,13 +98,22 @@ def program(source: Path, *options: str, kind: str = "gcc", xxhash: bool = True)
     """
     found = xxhash_options()
     if xxhash and found is None:
-        pytest.skip("xxhash.h is not on this machine")
+        pytest.skip("no xxhash.h: neither libxxhash-dev nor pyarrow is installed")
     hashing = found if xxhash and found is not None else ("-DSHMSYNC_NO_XXHASH",)
     target = Path(_FOLDER.name) / f"{source.stem}-{kind}-{hash((options, hashing)):x}"
     command = (compiler(kind), *COMPILERS[kind][1:], *WARNINGS, *sanitizers(kind), *hashing, *options)
     errors = _run(*command, "-I", get_include(), str(source), "-o", str(target), "-lm", "-pthread")
     assert not errors, errors
     return str(target)
+
+
+@cache
+def mutant(name: str) -> tuple[str, ...]:
+    """Return the options with which a wrong variant of the header is included; see `MUTANTS`."""
+    folder = Path(_FOLDER.name) / f"mutant-{name}"
+    folder.mkdir()
+    MUTANTS[name].write(str(folder))
+    return ("-I", str(folder))
 
 
 class Driver:

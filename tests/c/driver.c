@@ -2,6 +2,7 @@
  *
  *     pin N, unpin N, retain N, release N, verify N      of snapshot N, 0 to 15: the result
  *     hash N, seq N                                      a hash of its payload; its sequence number
+ *     changes N SINCE                                    the ranges that have changed, or the error
  *     wait N MS                                          wait for a version other than that of snapshot N
  *     refresh, seal, detach, attach                      the result
  *     int N KEY, uint N KEY, str N KEY                   the value of a key in a map: its type, and i
@@ -91,6 +92,15 @@ static int find(const char *command, const shmsync_snapshot *snapshot, const cha
     return shmsync_find_int(&map, strtoll(key, NULL, 10), out);
 }
 
+static void print_changes(const shmsync_snapshot *snapshot, uint64_t since) {
+    shmsync_changes changes;
+    uint64_t start, end;
+    int result = shmsync_changes_since(snapshot, since, &changes), more = result ? result : 1;
+    while (more > 0 && (more = shmsync_next_change(&changes, &start, &end)) > 0)
+        printf("%" PRIu64 "-%" PRIu64 " ", start, end);
+    printf("%d\n", more);
+}
+
 static void answer(const char *name, const char *command, unsigned number, const char *argument) {
     shmsync_snapshot *snapshot = &snapshots[number % 16];
     shmsync_value value;
@@ -122,6 +132,9 @@ static void answer(const char *name, const char *command, unsigned number, const
         return;
     } else if (!strcmp(command, "seq")) {
         printf("%" PRIu64 "\n", snapshot->version.seq);
+        return;
+    } else if (!strcmp(command, "changes")) {
+        print_changes(snapshot, strtoull(argument, NULL, 10));
         return;
     } else if (!strcmp(command, "fork")) {
         run_in_child(name);

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from compiled import HERE, NEEDS_COMPILER, THREAD_SANITIZER, Driver, has_thread_sanitizer, printed, program
+from compiled import HERE, NEEDS_COMPILER, THREAD_SANITIZER, Driver, has_thread_sanitizer, mutant, printed, program
 from helpers import NEVER, SHM, hazards, is_asleep, pins, slots_locked, until, without_waiting
 
 import shmsync
@@ -276,14 +276,14 @@ def late_hazard(writer: Writer[Any], driver: Driver) -> bool:
     return is_good
 
 
-BUGS = {"NO_RECHECK": late_pin, "NO_EVICTED": late_open, "LATE_HAZARD": late_hazard}
+BUGS = {"no-recheck": late_pin, "no-evicted": late_open, "late-hazard": late_hazard}
 
 
 @pytest.mark.parametrize("schedule", BUGS.values(), ids=lambda schedule: schedule.__name__)
 @pytest.mark.parametrize("bug", ["", *BUGS])
 def test_a_reader_without_a_rule_of_the_protocol_is_found(name: str, bug: str, schedule: Any) -> None:
     found = BUGS.get(bug)
-    options = (f"-DSHMSYNC_BUG_{bug}",) if bug else ()
+    options = mutant(bug) if bug else ()
     with Writer[Any](name, grace_duration=0.0) as writer, Driver(name, *options, xxhash=False) as driver:
         assert schedule(writer, driver) == (schedule is not found)
         writer.unlink()

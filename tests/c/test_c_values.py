@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, HERE, NEEDS_COMPILER, SHMCAT, Driver, compiler, failed, printed, program
+from compiled import (
+    COMPILERS,
+    HERE,
+    NEEDS_COMPILER,
+    SHMCAT,
+    Driver,
+    compiler,
+    failed,
+    printed,
+    program,
+    xxhash_of_pyarrow,
+)
 from shown import shown
 
 import shmsync
@@ -83,6 +94,18 @@ def test_values_with_digests(name: str, codec: str) -> None:
 @pytest.mark.parametrize("options", [(), ("-O2", "-fno-sanitize=all"), ("-O3", "-fno-sanitize=all", "-DNDEBUG")])
 def test_every_compiler_takes_it_with_xxhash(kind: str, options: tuple[str, ...]) -> None:
     program(SHMCAT, *options, kind=kind)
+
+
+def test_the_xxhash_of_pyarrow(name: str) -> None:
+    """Digests are compared in every environment that README's test command creates."""
+    pytest.importorskip("pyarrow")
+    folder = xxhash_of_pyarrow()
+    assert folder
+    with Writer[Any](name) as writer, Driver(name, "-I", folder) as driver:
+        writer.write_raw(bytes(100_000))
+        assert driver.result("has_xxhash") == 1
+        assert driver.result("pin", 0) == driver.result("verify", 0) == driver.result("unpin", 0) == 0
+        writer.unlink()
 
 
 def test_the_implementation_must_come_first(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ def test_a_publish_during_a_scan(writer: Writer, name: str, monkeypatch: pytest.
     writer.write(0)
     data_header = scan._data_header
 
-    def publish_first(result: scan.Scan, segment: str) -> Any:
+    def publish_first(result: scan.Scan, segment: str, *, newest: bool) -> Any:
         monkeypatch.undo()
         writer.write(1)
         writer.write(2)
-        return data_header(result, segment)
+        return data_header(result, segment, newest=newest)
 
     monkeypatch.setattr(scan, "_data_header", publish_first)
     monkeypatch.setattr(inspector, "_ATTEMPTS", 1)

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shmsync import Reader, Writer
+from shmsync import Reader, Writer, get_include
 from shmsync._session import updates
 from shmsync.codecs._changes import Changes
 from stress import tables
+from stress.c_mutants import MUTANTS
 from stress.c_readers import judged
 from stress.forks import c_fork, run_forked
 from stress.payloads import HEADER, NUMBER, Fields, digest_of, verify
@@ -33,6 +34,11 @@ TOOL = Path(__file__).parents[2] / "tools" / "stress"
 SECOND = 1_000_000_000
 CONTENT = b"content"
 _MAX_RUNS = 20
+_HANG = 280  # seconds; one mutant takes up to half a minute on a busy machine
+_FOR_MUTANTS = (  # short writes, and many incarnations; no removal from outside, which would permit some errors
+    *("--readers", "1", "--c-readers", "4", "--largest", "4096", "--grace", "0.002", "--unlinks", "15"),
+    *("--openers", "0", "--reader-kills", "2", "--removals", "0", "--forced", "0", "--full", "0"),
+)
 
 
 @pytest.fixture
@@ -195,6 +201,27 @@ def test_what_a_reader_in_c_reports(removals: Removals) -> None:
         pass
     assert [judged(message, removals) for message in messages] == [{}, {"permitted_older": 1}, {"removal_errors": 1}]
     assert judged({"violation": "torn"}, removals) == {"violation": "torn"}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_in_c_differs_from_the_header(tmp_path: Path, mutant: str) -> None:
+    MUTANTS[mutant].write(str(tmp_path))
+    assert (tmp_path / "shmsync.h").read_text() != (Path(get_include()) / "shmsync.h").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", ["", *MUTANTS])
+def test_a_violation_is_found_in_every_mutant_in_c_and_in_nothing_else(mutant: str) -> None:
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler is installed")
+    seconds = str(_HANG) if mutant else "15"
+    arguments = ["--seconds", seconds, "--fail-fast", "--c-mutant", mutant, *_FOR_MUTANTS, "--json"]
+    run = subprocess.run([sys.executable, TOOL, *arguments], stdout=subprocess.PIPE, check=False, timeout=2 * _HANG)
+    report = json.loads(run.stdout)
+    print(report["seconds"], "s", report["violations"])
+    assert mutant or report["c_reads"]  # a violation may come before the first count of reads
+    assert bool(report["violations"]) == bool(mutant)
+    assert run.returncode == bool(mutant)
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).parent.parent)  # for `stress`; the modules of this directory are not top-level ones
 
+from stress.c_mutants import MUTANTS
 from stress.harness import Harness
 from stress.system import become_subreaper, has_private_shm, run_with_private_shm
 
@@ -69,6 +70,8 @@ def _parse_options() -> argparse.Namespace:
     add("--readers", type=int, default=5, help="number of reader processes")
     add("--c-readers", type=int, default=0, help="number of reader processes in C; needs a C compiler")
     add("--c-option", dest="c_options", action="append", default=[], help="of their compiler; may be repeated")
+    add("--c-mutant", default="", choices=["", *MUTANTS], help="break a rule of theirs: a violation must be found")
+    add("--fail-fast", action="store_true", help="end with the first violation")
     add("--grace", type=float, default=0.02, help="grace duration of the writers, in seconds")
     add("--largest", type=int, default=1 << 26, help="largest payload, in bytes")
     add("--unlinks", type=int, default=2000, help="unlink the name after one in N writes; 0: never")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shmsync import get_include
+from stress.c_mutants import MUTANTS
 from stress.processes import TIMEOUT, Stoppable
 
 if TYPE_CHECKING:
@@ -27,19 +28,23 @@ class CReaders:
     """The compiled program. A context manager: it is removed at the end.
 
     Args:
-        options: further options of the compiler, such as `-DSHMSYNC_BUG_NO_RECHECK`.
+        options: further options of the compiler.
+        mutant: a name in `MUTANTS`; empty: the header as it is.
 
     Raises:
         LookupError: there is no compiler.
         subprocess.CalledProcessError: it does not compile.
     """
 
-    def __init__(self, options: Sequence[str] = ()) -> None:
+    def __init__(self, options: Sequence[str] = (), mutant: str = "") -> None:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             raise LookupError(_UNAVAILABLE)
         self._folder = tempfile.TemporaryDirectory(prefix="stress-")
         self.path = str(Path(self._folder.name) / "reader")
+        if mutant:
+            MUTANTS[mutant].write(self._folder.name)
+            options = (*options, "-I", self._folder.name)
         flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", *options, "-I", get_include())
         subprocess.run([compiler, *flags, str(SOURCE), "-o", self.path], check=True)
 
@@ -64,7 +69,8 @@ class CReader(Stoppable):
         super().__init__()
         owner = os.geteuid() if settings.other_user is None else settings.other_user
         arguments = [settings.name, str(owner), str(max(int(settings.grace * 1000), 1)), str(seed)]
-        self._process = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE)
+        environment = {**os.environ, "MALLOC_PERTURB_": "165"}  # freed memory is overwritten: what uses it crashes
+        self._process = subprocess.Popen([path, *arguments], stdout=subprocess.PIPE, env=environment)
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._removals = settings.removals

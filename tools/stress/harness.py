@@ -76,7 +76,7 @@ class Harness:
             self._users.append(self._settings.other_user)
         self._writers = [self._start_writer(index) for index in range(len(self._users))]
         self._readers = [self._start_reader(index) for index in range(options.readers)]
-        self._program = CReaders(options.c_options) if options.c_readers else None
+        self._program = CReaders(options.c_options, options.c_mutant) if options.c_readers else None
         self._c_readers = [self._start_c_reader(index) for index in range(options.c_readers)]
         self._openers = [self._start_opener(index) for index in range(options.openers)]
         self._reader = open_reader(self._settings)
@@ -109,11 +109,13 @@ class Harness:
         return CReader(self._program.path, self._settings, self._rng.getrandbits(32))
 
     def run(self) -> None:
-        """Inject faults and check until the time is up."""
+        """Inject faults and check until the time is up, or until the first violation if that is enough."""
         start = time.monotonic()
         faults = self._faults()
         due = dict.fromkeys(faults, 0.0)
         while (now := time.monotonic()) < start + self._options.seconds:
+            if self._options.fail_fast and self.report.violations:
+                break
             for inject, rate in faults.items():
                 if rate and now >= due[inject]:
                     due[inject] = max(now, due[inject]) + self._rng.expovariate(rate)

@@ -7,9 +7,15 @@
  *     {"older": [timestamp, newest]}          an older value was read after a newer one
  *     {"result": R, "started": ns}            an error of a read
  *     {"violation": text}                     bytes that changed, or a digest that does not match
+ *
+ * Between two steps of the protocol there are nanoseconds, and between two publishes a millisecond: by chance alone, one
+ * read in 100,000 meets a publish there. So a reader now and then sleeps between two steps, until some versions have been
+ * published, and then holds what it has got for as long.
  */
 
 #define SHMSYNC_IMPLEMENTATION
+#define SHMSYNC_STEP(name) at_step(name)
+static void at_step(const char *name);
 #include <shmsync.h>
 
 #include <inttypes.h>
@@ -19,7 +25,14 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { MAX_RETAINED = 6 };
+enum {
+    MAX_RETAINED = 6,
+    PAUSES = 16, /* a reader sleeps at one in this number of the steps of the protocol */
+    PAUSES_AGAIN = 2, /* likewise, once it has slept in the same read */
+    FAST_PAUSES = 128, /* likewise, where it pins the version that it knows: so often that it would hardly do else */
+    LONGEST_PAUSE = 50000000, /* in nanoseconds */
+    SLICE = 50000000 /* how long a reader retains versions, or does not, in nanoseconds */
+};
 
 typedef struct fields {
     uint64_t timestamp, number, epoch, digest;
@@ -30,9 +43,11 @@ typedef struct fields {
 static const char *name;
 static shmsync_options options;
 static shmsync *handle;
+static shmsync_version seen;
 static shmsync_snapshot retained[MAX_RETAINED];
-static uint64_t hashes[MAX_RETAINED], newest, state, reads, forks;
-static int retained_count;
+static uint64_t hashes[MAX_RETAINED], newest, seed, state, reads, forks;
+static int retained_count, depth;
+static bool has_paused; /* since the last look at it */
 static long grace_ns;
 
 static uint64_t random_below(uint64_t limit) {
@@ -49,6 +64,25 @@ static uint64_t now(void) {
 static void pause_for(uint64_t nanoseconds) {
     struct timespec time = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
     nanosleep(&time, NULL);
+}
+
+/* Sleep until a few versions have been published, or a few grace durations are over; no longer, because in an
+ * incarnation that has ended there are no more. */
+static void wait_for_writer(void) {
+    uint64_t seq = shmsync__load(handle->version, __ATOMIC_RELAXED), count = 1 + random_below(4);
+    uint64_t end = now() + random_below(LONGEST_PAUSE + 4 * (uint64_t)grace_ns);
+    while (now() < end) {
+        uint64_t newest_seq = shmsync__load(handle->version, __ATOMIC_RELAXED);
+        if (newest_seq != SHMSYNC_CLOSED_ && newest_seq >= seq + count) return;
+        pause_for(20000);
+    }
+}
+
+static void at_step(const char *name) {
+    int rarity = has_paused ? PAUSES_AGAIN : strcmp(name, "guessed") ? PAUSES : FAST_PAUSES;
+    if (random_below((uint64_t)rarity)) return;
+    has_paused = true;
+    wait_for_writer();
 }
 
 static uint64_t hash_of(const shmsync_snapshot *snapshot) {
@@ -99,6 +133,7 @@ static bool unpack(const shmsync_snapshot *snapshot, fields *out) {
 
 static void check(const shmsync_snapshot *snapshot) {
     fields found;
+    seen = snapshot->version;
     if (!unpack(snapshot, &found)) {
         violation("the value cannot be read", snapshot);
         return;
@@ -132,17 +167,38 @@ static void read_once(void) {
     if (!pin(&snapshot)) return;
     uint64_t hash = hash_of(&snapshot);
     check(&snapshot);
-    if (random_below(200) == 0) pause_for(random_below(2 * (uint64_t)grace_ns + 1));
+    bool is_long = has_paused || random_below(200) == 0;
+    if (is_long) wait_for_writer();
+    has_paused = false;
+    if (!depth && random_below(is_long ? 2 : 8) == 0) { /* two snapshots that overlap */
+        depth++;
+        read_once();
+        depth--;
+    }
     if (hash_of(&snapshot) != hash) violation("a pinned payload has changed", &snapshot);
     shmsync_unpin(&snapshot);
 }
 
-static void release_all(void) {
-    while (retained_count) {
-        shmsync_snapshot *snapshot = &retained[--retained_count];
-        if (hash_of(snapshot) != hashes[retained_count]) violation("a retained payload has changed", snapshot);
-        shmsync_release(snapshot);
+/* Release one of the retained snapshots, not always the newest or the oldest. */
+static void release_one(void) {
+    int index = (int)random_below((uint64_t)retained_count);
+    if (hash_of(&retained[index]) != hashes[index]) violation("a retained payload has changed", &retained[index]);
+    shmsync_release(&retained[index]);
+    retained_count--;
+    for (; index < retained_count; index++) {
+        retained[index] = retained[index + 1];
+        hashes[index] = hashes[index + 1];
     }
+}
+
+static void release_all(void) {
+    while (retained_count) release_one();
+}
+
+/* Release some, and hold the others while the writer goes on. */
+static void release_some(void) {
+    for (int count = (int)random_below(MAX_RETAINED); retained_count > 1 && count; count--) release_one();
+    if (random_below(2)) wait_for_writer();
 }
 
 static void retain(void) {
@@ -155,17 +211,29 @@ static void retain(void) {
     retained_count++;
 }
 
+/* Retain two versions of one data segment, or one twice, or others; release one long before the other. */
+static void retain_two(void) {
+    release_all();
+    retain();
+    if (random_below(2)) wait_for_writer();
+    retain();
+    if (retained_count == 2) release_one();
+    wait_for_writer();
+    release_all();
+}
+
 static void fork_once(void) {
     shmsync_snapshot snapshot;
     if (!pin(&snapshot)) return;
     uint64_t hash = hash_of(&snapshot);
-    shmsync_seal(handle);
+    bool is_unpinned = random_below(2), is_sealed = random_below(2);
+    if (is_sealed) shmsync_seal(handle);
     fflush(stdout);
     pid_t child = fork();
     if (!child) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        pause_for(random_below((uint64_t)grace_ns + 1));
-        bool good = hash_of(&snapshot) == hash;
+        if (random_below(2)) wait_for_writer();
+        bool good = !is_sealed || hash_of(&snapshot) == hash;
         shmsync_unpin(&snapshot);
         release_all();
         shmsync_detach(handle);
@@ -175,26 +243,34 @@ static void fork_once(void) {
         fflush(stdout);
         _exit(0);
     }
-    shmsync_unpin(&snapshot);
+    if (is_unpinned) shmsync_unpin(&snapshot);
     if (random_below(3) == 0) kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     forks++;
+    if (is_unpinned) return;
+    wait_for_writer(); /* the child has ended its copy of the snapshot */
+    if (hash_of(&snapshot) != hash) violation("a payload has changed that a child has inherited", &snapshot);
+    shmsync_unpin(&snapshot);
 }
 
 static void act(void) {
-    shmsync_version seen = {0, newest};
-    uint64_t action = random_below(1000);
-    /* Every other second no reader retains a value, or hardly any write would be in place; see readers.py. */
-    bool retaining = now() / 1000000000u % 2;
-    if (action < 800 || (action < 900 && !retaining))
+    uint64_t action = random_below(1000), slice = now() / SLICE;
+    /* Every other second no reader retains a value, or hardly any write would be in place; see readers.py. In the
+     * others, not all readers at once. */
+    bool retaining = now() / 1000000000u % 2 && (slice ^ seed) % 3 == 0;
+    if (action < 750 || (action < 850 && !retaining))
         read_once();
-    else if (action < 900)
+    else if (action < 850)
         retain();
-    else if (action < 960)
+    else if (action < 870 && retained_count)
+        release_some();
+    else if (action < 880)
         release_all();
+    else if (action < 900)
+        retain_two();
     else if (action < 980)
-        shmsync_wait(handle, seen, 1000000, NULL);
-    else if (action < 990)
+        shmsync_wait(handle, seen, 1000000, NULL); /* or the readers would take the processor from the writers */
+    else if (action < 995)
         fork_once();
     else {
         shmsync_detach(handle);
@@ -209,7 +285,7 @@ int main(int count, char **arguments) {
     name = arguments[1];
     options.owner = (uid_t)strtoul(arguments[2], NULL, 10);
     grace_ns = 1000000 * strtol(arguments[3], NULL, 10);
-    state = strtoull(arguments[4], NULL, 10);
+    state = seed = strtoull(arguments[4], NULL, 10);
     if (setpriority(PRIO_PROCESS, 0, 5) || shmsync_attach(&handle, name, &options)) return 1; /* as readers.py */
     for (uint64_t due = 0;; act()) {
         if (now() < due) continue;

@@ -5,6 +5,18 @@ in Python and a vectorized one in NumPy, and runs of consecutive ids, the most c
 buckets. Chaining rather than probing, because runs may overlap modulo the prime: with chaining, a lookup passes only
 the few keys that share its bucket; with probing, it would pass whole runs.
 
+Measured against it: a power of two of slots, probed linearly from a mixed hash, with 8 bits of the hash beside each
+entry number or in its highest bits. Prototypes of both, a million keys looked up at random, on 2 busy cores of an AMD
+EPYC (Python 3.11, no NumPy); the times as shares of those of this table, medians of paired repeats, hits and misses:
+
+    keys                            C              Python
+    random integers     0.8 to 0.9, 0.7 to 1.0    1.2, 1.0
+    runs of integers    1.5 to 1.8, 0.7 to 0.8    not measured
+    strings             0.7, 0.3 to 0.4           0.8, 0.7
+
+So it is better for strings, but slower where integers are found: in Python, and among runs of ids. It takes 8 to 16
+bytes for each entry, according to how far their number is above a power of two; this table takes 10 to 12.
+
 Updates change the chains of a map with a capacity: see `_chain_edit`.
 
 The primes that are tried depend on the keys themselves, because keys chosen to collide under one prime do not collide
