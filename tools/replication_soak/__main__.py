@@ -32,7 +32,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # the modules of this directory
 
 from replication_soak import server
 from replication_soak.bugs import BUGS
-from replication_soak.harness import Harness
+from replication_soak.harness import CALMS, Harness
 from stress.system import become_subreaper, has_private_shm, run_with_private_shm
 
 _PRIVATE_SHM_SIZE = "2g"
@@ -85,6 +85,7 @@ def _parse_options() -> argparse.Namespace:
     add("--takeovers", type=float, default=0.2, help="how often per second a second publisher is started")
     add("--damage", type=float, default=0.2, help="chunks damaged per second")
     add("--timeout", type=float, default=60.0, help="seconds after which something counts as hanging")
+    add("--calm", default="", choices=["", *CALMS], help="kind of all checks; by default, all kinds in random order")
     add("--bug", default="", choices=["", *BUGS], help="a known bug, which the run has to find")
     add("--json", action="store_true", help="print the report as one JSON object, without progress")
     options = parser.parse_args()

@@ -42,9 +42,10 @@ _SOURCES = 2
 _BEGINNING = (0, 0)
 _COUNTS = ("writes", "updates", "incarnations", "reads")
 _FINDINGS = ("torn", "backward")
-_CALMS = {"flushed": 3, "publisher gone": 3, "publisher killed": 2, "restored": 2}
+CALMS = {"flushed": 3, "publisher gone": 3, "publisher killed": 2, "restored": 2}
+"""The kinds of calms, and how often each is chosen."""
 _UPLOAD = 0.01
-"""Mean time in seconds from the announcement of a large version until the middle of its upload."""
+"""Mean time in seconds from the publish of a large version until the middle of its upload."""
 _RECONNECTING = 0.5
 """Seconds in which a replica usually connects again."""
 _UPLOAD_LIMIT = 2.0
@@ -230,7 +231,7 @@ class Harness:
     def _calm(self) -> None:
         """Let all processes run; check that each replica gets the newest version."""
         started = time.monotonic()
-        kind = self._rng.choices(list(_CALMS), list(_CALMS.values()))[0]
+        kind = self._options.calm or self._rng.choices(list(CALMS), list(CALMS.values()))[0]
         if kind == "publisher killed" and not self._server.is_damaged:
             self.report.publisher_killed += 1
             self._check_without_flush()

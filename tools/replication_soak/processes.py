@@ -140,12 +140,12 @@ class PublishLoop:
     def _write(self, identity: Identity) -> None:
         self._is_table = self._rng.random() < 0.4
         size = next(self._sizes)
-        _send(self._pipe, uploads=int(size > _LARGE))
         if self._is_table:
             result = self._publisher.write(new_table(self._rng, identity, size))
         else:
             result = self._publisher.write_raw(new_raw(self._rng, identity, size))
         self._note("writes", result.version.seq)
+        _send(self._pipe, uploads=int(size > _LARGE))
 
     def _note(self, kind: str, seq: int) -> None:
         _send(self._pipe, **{kind: 1})
