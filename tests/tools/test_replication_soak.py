@@ -101,10 +101,12 @@ def run_soak(*options: str) -> dict[str, Any]:
 
 
 @needs_server
-def test_a_short_run_finds_no_violation() -> None:
+def test_a_short_run_finds_no_violation_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     report = run_soak("--seconds", "4")
     assert not report["violations"], report
     assert report["calms"]
+    assert not list(tmp_path.iterdir())
 
 
 @needs_server

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import random
 import resource
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from shmsync import Snapshot
 
 _POLL = 0.01
+_PR_SET_PDEATHSIG = 1
 _UPDATES = 0.85
 """Share of the versions after a table that are updates of it."""
 _CHUNK_SIZES = (64 << 10, 256 << 10, 512 << 10)
@@ -45,6 +48,7 @@ _LONGEST_HOLD = 0.2
 
 
 def _prepare(settings: Settings) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdin.close()
     bugs.install(settings.bug)
@@ -214,7 +218,7 @@ class ReadLoop:
         self._newest = place
         if self._seen != (place, identity):
             self._seen = place, identity
-            _send(self._pipe, index=self._name, place=place, seen=identity)
+            _send(self._pipe, name=self._name, place=place, seen=identity)
         _send(self._pipe, reads=1)
         if self._rng.random() < _LINGERING:
             time.sleep(self._rng.random() * _LONGEST_HOLD)
