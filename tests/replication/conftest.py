@@ -1,8 +1,7 @@
-"""Fixtures: servers, networks and names. Without a server, all tests of this directory are skipped."""
+"""Fixtures: servers, networks and names."""
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import shutil
 from contextlib import ExitStack
@@ -11,21 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from replication.network import Network, reason_to_skip
-from replication.servers import Certificate, RedisServer, server_command
+from replication.servers import Certificate, RedisServer
 from shmsync import unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_server() -> None:
-    """Skip the test if there is no server."""
-    if server_command() is None:
-        pytest.skip("needs redis-server or valkey-server")
-    if importlib.util.find_spec("redis") is None:
-        pytest.skip("needs the package redis")
 
 
 @pytest.fixture

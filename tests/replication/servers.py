@@ -1,7 +1,11 @@
-"""Real servers for tests: Redis or Valkey on a free port of the loopback interface, and Sentinels."""
+"""Real servers for tests: Redis or Valkey on a free port of the loopback interface, and Sentinels.
+
+A test that uses one is skipped where there is none.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import shutil
@@ -11,6 +15,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from helpers import TIMEOUT
 
 if TYPE_CHECKING:
@@ -28,9 +33,14 @@ ADMIN = ("admin", "admin-password")
 ATTEMPTS = 20
 
 
-def server_command() -> str | None:
-    """Return the path of a server on this machine; None if there is none."""
-    return shutil.which("redis-server") or shutil.which("valkey-server")
+def server_command() -> str:
+    """Return the path of a server on this machine; skip the test if there is none, or no client."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        pytest.skip("needs redis-server or valkey-server")
+    if importlib.util.find_spec("redis") is None:
+        pytest.skip("needs the package redis")
+    return found
 
 
 def free_port() -> int:
@@ -48,7 +58,7 @@ def free_port() -> int:
 
 def one_attempt(**options: Any) -> dict[str, Any]:
     """Return options for a client with which it makes one attempt. The default depends on the package's version."""
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - the tests of this directory are skipped without it
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - skipped without it
     from redis.retry import Retry  # noqa: PLC0415
 
     return {"retry": Retry(NoBackoff(), 0), **options}
@@ -64,13 +74,12 @@ class _Process:
     """
 
     def __init__(self, directory: Path, command: Sequence[str] = (), arguments: Sequence[str] = ()) -> None:
+        executable = server_command()
         directory.mkdir(parents=True)
         self.directory = directory
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._log = directory / "log"
-        executable = server_command()
-        assert executable is not None, "the fixtures skip tests without a server"
         self._configuration = directory / "configuration"
         self._command = [*command, executable, str(self._configuration), *arguments]
 
@@ -233,7 +242,7 @@ class RedisServer(_Process):
 
     def client(self, **options: Any) -> redis.Redis:
         """Return a client that may do everything, through the Unix socket; use it in a `with` block."""
-        import redis  # noqa: PLC0415 - the tests of this directory are skipped without it
+        import redis  # noqa: PLC0415 - skipped without it
 
         if self._acl is not None:
             options = dict(zip(("username", "password"), ADMIN, strict=True)) | options
@@ -241,7 +250,7 @@ class RedisServer(_Process):
 
     def answers(self) -> bool:
         """Return whether the server is ready: it has loaded its data."""
-        import redis  # noqa: PLC0415 - the tests of this directory are skipped without it
+        import redis  # noqa: PLC0415 - skipped without it
 
         try:
             with self.client(socket_timeout=TIMEOUT) as client:
@@ -328,13 +337,13 @@ class Sentinel(_Process):
 
     def client(self) -> redis.Redis:
         """Return a client of the Sentinel; use it in a `with` block."""
-        import redis  # noqa: PLC0415 - the tests of this directory are skipped without it
+        import redis  # noqa: PLC0415 - skipped without it
 
         return redis.Redis("127.0.0.1", self.port, **one_attempt(socket_timeout=TIMEOUT))
 
     def answers(self) -> bool:
         """Return whether this is the Sentinel that was started, and it is ready."""
-        import redis  # noqa: PLC0415 - the tests of this directory are skipped without it
+        import redis  # noqa: PLC0415 - skipped without it
 
         try:
             with self.client() as client:

@@ -15,7 +15,7 @@ from replication.interrupted import DOWNLOAD_STEPS, STEPS, Interruption
 from replication.processes import replicating
 from replication.servers import RedisServer
 from replication.values import blob, rows_of, table
-from replication.watching import Watcher, newest, newest_number
+from replication.watching import Watcher, newest_number
 from shmsync import Writer
 from shmsync.replication import Publisher, Relay
 from shmsync.replication.redis import RedisEngine
@@ -222,10 +222,9 @@ def test_a_chunk_that_is_lost(server: RedisServer, name: str, local: str) -> Non
     with Publisher[bytes](name, server.url, retain=0) as publisher:
         publisher.write_raw(blob(2, SIZE))
         publisher.flush(TIMEOUT)
-    epoch = newest(local)
-    assert epoch is not None
+        epoch = publisher.status().epoch
     with server.client() as client:
-        assert client.unlink(f"shmsync:{{{name}}}:{epoch.epoch}-2:1") == 1
+        assert client.unlink(f"shmsync:{{{name}}}:{epoch}-2:1") == 1
     with Watcher(local) as watcher, replicating(name, server.url, local) as (replica,):
         until(lambda: replica.status().error)
         assert "is not in the engine any more" in str(replica.status().error)

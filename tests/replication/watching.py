@@ -68,7 +68,7 @@ class Watcher:
     Args:
         name: the local name.
         numbers_are_seqs: whether the number of a value is its sequence number at the publisher.
-        repeats: whether two versions may have the same number.
+        repeats: whether two versions of an epoch may have the same number.
     """
 
     def __init__(self, name: str, *, numbers_are_seqs: bool = True, repeats: bool = False) -> None:
@@ -100,8 +100,9 @@ class Watcher:
             if version.seq == before.seq:
                 return
             assert version.seq > before.seq, f"the local version went back: {before}, {version}"
-            assert version.number >= before.number + self._step, f"the value went back: {before}, {version}"
             assert version[1:3] > before[1:3], f"the origin went back: {before}, {version}"
+            step = self._step if version.epoch == before.epoch else 0  # a new epoch may begin with the same value
+            assert version.number >= before.number + step, f"the value went back: {before}, {version}"
         if self._numbers_are_seqs:
             assert version.number == version.origin, f"the origin is not that of the value: {version}"
         self.versions.append(version)
