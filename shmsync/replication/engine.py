@@ -48,6 +48,9 @@ class Engine(Protocol):
     All methods raise ReplicationError if the engine cannot be reached, or refuses.
     """
 
+    def newest_id(self) -> VersionId | None:
+        """Return the id of the entry that was added last; None if that is not known. Much faster than `newest`."""
+
     def newest(self) -> Entry | None:
         """Return the newest entry; None if there is none.
 
@@ -62,7 +65,11 @@ class Engine(Protocol):
         """Return the oldest entries, up to `count`, that are newer than `id`; without those that are not valid."""
 
     def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
-        """Return what `after` does, but wait for `timeout` seconds if there is none."""
+        """Wait for an entry newer than `id`; return the oldest ones, up to `count`, or none after `timeout` seconds.
+
+        Raises:
+            DamagedError: one of them is not valid.
+        """
 
     def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
         """Store chunks. They expire, unless an entry that refers to them is added."""
@@ -73,14 +80,14 @@ class Engine(Protocol):
     def has(self, location: Location) -> bool:
         """Return whether all chunks are there."""
 
-    def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
+    def add(self, entry: Entry, locations: Iterable[Location]) -> bool:
         """Add an entry, if it is newer than all there are, and keep its chunks. In one step: all of it, or nothing.
 
         An entry that has changes only is added if its base is the newest entry: they are of no use without it. One
         that is there already, as the newest one and with the same checksum, counts as added.
 
         Returns:
-            None if it is there now; else the id of the newest one, because of which it was refused.
+            Whether it is there now; if not, there is a newer one, or its base is not the newest one.
 
         Raises:
             ReplicationError: a chunk is missing.

@@ -1,6 +1,7 @@
 """Redis and Valkey as the engine: one stream for each name, and chunks under keys beside it.
 
     shmsync:{NAME}:log              the stream; the id of an entry is <epoch>-<seq>
+    shmsync:{NAME}:newest           id and checksum of the newest entry, for the publisher
     shmsync:{NAME}:<id>:<number>    a chunk of a version in full
     shmsync:{NAME}:<id>:c<number>   a chunk of changed bytes
 
@@ -42,31 +43,32 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream, then the keys of its chunks. ARGV: id, checksum, the id that has to be the newest one
-# or an empty string, then the fields.
-# Returns an empty string if the entry is there now, "lost" if a chunk is not, or the id of the newest entry.
+# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id, checksum, the id which
+# has to be the newest one or an empty string, then the fields. Returns "added", "refused", or "lost" if a chunk is gone.
+# The newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-local top = newest and newest[1] or '0-0'
-local known = false
-if top == ARGV[1] then
-  for at = 1, #newest[2], 2 do
-    known = known or (newest[2][at] == 'checksum' and newest[2][at + 1] == ARGV[2])
+local newest = redis.call('GET', KEYS[2])
+local known = newest == ARGV[1] .. ' ' .. ARGV[2] and redis.call('XLEN', KEYS[1]) > 0
+if not known and ARGV[3] ~= '' then
+  if not newest then
+    local found = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+    newest = found and found[1] or ''
   end
+  if string.match(newest, '^[^ ]*') ~= ARGV[3] then return 'refused' end
 end
-if not known and (top == ARGV[1] or (ARGV[3] ~= '' and top ~= ARGV[3])) then return top end
-for at = 2, #KEYS do
+for at = 3, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 0 then return 'lost' end
 end
 if not known then
   local added = redis.pcall('XADD', KEYS[1], ARGV[1], unpack(ARGV, 4))
   if added.err then
-    if string.find(added.err, 'equal or smaller', 1, true) then return top end
+    if string.find(added.err, 'equal or smaller', 1, true) then return 'refused' end
     return redis.error_reply(added.err)
   end
+  redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
 end
-for at = 2, #KEYS do redis.call('PERSIST', KEYS[at]) end
-return ''
+for at = 3, #KEYS do redis.call('PERSIST', KEYS[at]) end
+return 'added'
 """
 
 
@@ -211,6 +213,7 @@ class RedisEngine:
         names_of(name)  # checks it
         self._prefix = f"shmsync:{{{name}}}"
         self._log = f"{self._prefix}:log"
+        self._newest = f"{self._prefix}:newest"
         redis = import_optional("redis", "redis", "replication through Redis")
         self._errors = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
         with self._checked():
@@ -225,6 +228,15 @@ class RedisEngine:
             if isinstance(error, ReplicationError):
                 raise
             raise ReplicationError(redacted(explain(error))) from None
+
+    def newest_id(self) -> VersionId | None:
+        """See `Engine`."""
+        with self._checked():
+            found = self._client.get(self._newest)
+        if found is not None:
+            with suppress(DamagedError):
+                return parse_id(found.partition(b" ")[0])
+        return None
 
     def newest(self) -> Entry | None:
         """See `Engine`."""
@@ -248,7 +260,7 @@ class RedisEngine:
         """See `Engine`."""
         with self._checked():
             found = self._client.xread({self._log: str(id)}, count=count, block=max(1, int(timeout * 1000)))
-        return _valid(found[0][1]) if found else []
+        return [parse_entry(*each) for each in found[0][1]] if found else []
 
     def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
         """See `Engine`."""
@@ -276,16 +288,16 @@ class RedisEngine:
                     return False
         return True
 
-    def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
+    def add(self, entry: Entry, locations: Iterable[Location]) -> bool:
         """See `Engine`."""
-        keys = [self._log, *(key for location in locations for key in self._keys(location))]
-        fields = [each for item in entry.fields().items() for each in item]
+        keys = [self._log, self._newest, *(key for location in locations for key in self._keys(location))]
         after = "" if entry.is_full else str(entry.base)
+        fields = [each for item in entry.fields().items() for each in item]
         with self._checked():
             result: bytes = self._add(keys, [str(entry.id), str(entry.checksum), after, *fields])
         if result == b"lost":
             raise ReplicationError(f"the engine has lost a chunk of version {entry.id}")
-        return parse_id(result) if result else None
+        return result == b"added"
 
     def trim(self, oldest: VersionId, locations: Iterable[Location]) -> None:
         """See `Engine`."""

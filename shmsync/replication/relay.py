@@ -143,27 +143,40 @@ class Relay(Service):
         self._wait_until(is_sent, limit, "the newest version was not sent")
 
     def _work(self, engine: Engine) -> Iterator[None]:
-        self._compare(engine)
+        self._compare(engine, fast=False)
         yield
         compared = time.monotonic()
         with Reader[object](self.name) as reader:
             while not self._stopped.is_set():
                 if time.monotonic() - compared >= _COMPARE:
-                    self._compare(engine)
+                    self._compare(engine, fast=True)
                     compared = time.monotonic()
                     yield
                 if self._send_newest(engine, reader):
                     yield
                 reader.wait(timeout=_POLL)
 
-    def _compare(self, engine: Engine) -> None:
-        """Note what the engine has: another relay may have sent something, or the engine may have lost something."""
-        try:
-            top = engine.newest()
-        except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
-            top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
-            self._top, self._lost = top, True
-            return
+    def _compare(self, engine: Engine, *, fast: bool) -> None:
+        """Note what the engine has: another relay may have sent something, or the engine may have lost something.
+
+        Args:
+            engine: the engine.
+            fast: do not ask for the newest entry if it seems to be the one that is known.
+        """
+        if not (fast and self._top is not None and engine.newest_id() == self._top.id):
+            try:
+                self._note_all(engine)
+            except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
+                self._top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
+                self._lost = True
+                return
+        top = self._top
+        self._lost = top is not None and not (
+            top.full in self._fulls and all(map(engine.has, (each for each in self._stored if each.id == top.full)))
+        )
+
+    def _note_all(self, engine: Engine) -> None:
+        top = engine.newest()
         if top is None or self._top is None or top.id != self._top.id:
             self._fulls, self._stored, last = [], [], BEGINNING
             while page := engine.after(last, _PAGE):
@@ -171,9 +184,6 @@ class Relay(Service):
                     self._note_stored(entry)
                 last = page[-1].id
         self._top = top
-        self._lost = top is not None and not (
-            top.full in self._fulls and all(map(engine.has, (each for each in self._stored if each.id == top.full)))
-        )
 
     def _note_stored(self, entry: Entry) -> None:
         if entry.is_full:
@@ -269,8 +279,8 @@ class Relay(Service):
         for location in locations:
             source, size = (memoryview(content), INLINE_CHANGES) if location.of_changes else (payload, entry.chunk)
             engine.put(location, self._parts(source, size))
-        if engine.add(entry, locations) is not None:  # the engine has a newer one
-            self._compare(engine)
+        if not engine.add(entry, locations):
+            self._compare(engine, fast=False)
             return False
         self._bytes += (entry.size if entry.is_full else 0) + entry.changed
         self._top, self._lost = entry._replace(data=None, changes=b"", content=None), False

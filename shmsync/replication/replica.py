@@ -134,15 +134,20 @@ class Replica(Service):
             self._find_cursor(writer)
             yield from self._catch_up(engine, writer)
             while not self._stopped.is_set():
-                entries = engine.wait(self._after, _WAIT, 2)
+                try:
+                    entries = engine.wait(self._after, _WAIT, 2)
+                except DamagedError:
+                    entries = []
+                    yield from self._catch_up(engine, writer)
                 if len(entries) == 1 and self._is_next(entries[0]):
                     self._take(engine, writer, entries[0])
-                    self._note_newest(entries[0])
-                    yield
-                else:
-                    if not entries:  # perhaps another program has removed the name
-                        self._find_cursor(writer)
+                    self._note_newest(entries[0].id)
+                elif entries:
                     yield from self._catch_up(engine, writer)
+                else:
+                    self._note_newest(self._after)
+                    self._find_cursor(writer)  # perhaps another program has removed the name
+                yield
 
     def _find_cursor(self, writer: ReceivingWriter) -> None:
         """Find which version this host has."""
@@ -172,7 +177,7 @@ class Replica(Service):
                 yield
                 return
             if newest is None or newest.id <= self._after:
-                self._note_newest(newest)
+                self._note_newest(None if newest is None else newest.id)
                 yield
                 return
             self._newest = newest.id
@@ -187,10 +192,10 @@ class Replica(Service):
                 missed = 0
                 yield
 
-    def _note_newest(self, newest: Entry | None) -> None:
+    def _note_newest(self, newest: VersionId | None) -> None:
         if newest is not None:
-            self._newest = newest.id
-            if self._newest <= self._cursor:
+            self._newest = newest
+            if newest <= self._cursor:
                 self._current_at = time.monotonic()
 
     def _is_next(self, entry: Entry) -> bool:

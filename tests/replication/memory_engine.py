@@ -56,6 +56,10 @@ class MemoryEngine:
     def _parsed(self, version: VersionId) -> Entry:
         return parse_entry(str(version).encode(), self.server.entries[version])
 
+    def newest_id(self) -> VersionId | None:
+        self._interrupt()
+        return max(self.server.entries, default=None)
+
     def newest(self) -> Entry | None:
         self._interrupt()
         return self._parsed(max(self.server.entries)) if self.server.entries else None
@@ -75,7 +79,8 @@ class MemoryEngine:
         return found
 
     def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
-        return self.after(id, count)
+        self._interrupt()
+        return [self._parsed(each) for each in sorted(each for each in self.server.entries if each > id)[:count]]
 
     def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
         for number, chunk in enumerate(chunks):
@@ -94,14 +99,14 @@ class MemoryEngine:
             (location.id, location.of_changes, number) in self.server.chunks for number in range(location.number)
         )
 
-    def add(self, entry: Entry, locations: Iterable[Location]) -> VersionId | None:
+    def add(self, entry: Entry, locations: Iterable[Location]) -> bool:
         self._interrupt()
         known = self.server.entries.get(entry.id) if self.server.highest == entry.id else None
         if known is not None and known[b"checksum"] != str(entry.checksum).encode():
-            return entry.id
+            return False
         newest = max(self.server.entries, default=BEGINNING)
         if known is None and (entry.id <= self.server.highest or (not entry.is_full and newest != entry.base)):
-            return newest
+            return False
         for location in locations:
             for number in range(location.number):
                 if (location.id, location.of_changes, number) not in self.server.chunks:
@@ -113,7 +118,7 @@ class MemoryEngine:
             self.server.entries[entry.id] = raw
             self.server.highest = entry.id
         self._interrupt()
-        return None
+        return True
 
     def trim(self, oldest: VersionId, locations: Iterable[Location]) -> None:
         self._interrupt()
