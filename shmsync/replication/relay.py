@@ -163,7 +163,7 @@ class Relay(Service):
             engine: the engine.
             fast: do not ask for the newest entry if it seems to be the one that is known.
         """
-        if not (fast and self._top is not None and engine.newest_id() == self._top.id):
+        if not (fast and self._top is not None and engine.is_newest(self._top.id)):
             try:
                 self._note_all(engine)
             except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
