@@ -48,7 +48,7 @@ _CREDENTIALS = re.compile(r"//\S*@")
 # The newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
 local newest = redis.call('GET', KEYS[2])
-local known = newest == ARGV[1] .. ' ' .. ARGV[2]
+local known = newest == ARGV[1] .. ' ' .. ARGV[2] and redis.call('XLEN', KEYS[1]) > 0
 if not known and ARGV[3] ~= '' then
   local base = newest and string.match(newest, '^[^ ]*')
   if base ~= ARGV[3] or redis.call('XLEN', KEYS[1]) == 0 then return 'refused' end
