@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shmsync.replication.engine import Engine, Location
 
 _WAIT = 0.5  # seconds after which a stop is noticed
-_COMPARE = 5.0  # seconds between two looks at the newest id, if there is no later entry
+_COMPARE = 10.0  # seconds between two looks at the newest entry, if there is no later one
 _PAGE = 8  # entries in one answer
 _PAUSE = 0.05  # seconds
 _MOST_MISSED = 40  # attempts until a version that is not there is reported
@@ -139,19 +139,20 @@ class Replica(Service):
                 try:
                     entries = engine.wait(self._after, _WAIT, 2)
                 except DamagedError:
-                    entries = []
                     yield from self._catch_up(engine, writer)
+                    continue
                 if len(entries) == 1 and self._is_next(entries[0]):
                     self._take(engine, writer, entries[0])
-                    self._note_newest(entries[0].id)
+                    self._note_newest(entries[0])
                 elif entries:
                     yield from self._catch_up(engine, writer)
                 else:
                     self._find_cursor(writer)  # perhaps another program has removed the name
-                    self._note_current()
-                    if time.monotonic() - compared >= _COMPARE:  # the engine may have lost what it had
+                    # Seldom: an entry may have some 100 KiB, and each of many idle hosts would receive it.
+                    if time.monotonic() - compared >= _COMPARE:
                         compared = time.monotonic()
-                        yield from self._compare(engine, writer)
+                        yield from self._catch_up(engine, writer)
+                    self._note_current()
                 yield
 
     def _find_cursor(self, writer: ReceivingWriter) -> None:
@@ -182,7 +183,7 @@ class Replica(Service):
                 yield
                 return
             if newest is None or newest.id <= self._after:
-                self._note_newest(None if newest is None else newest.id)
+                self._note_newest(newest)
                 yield
                 return
             self._newest = newest.id
@@ -197,16 +198,8 @@ class Replica(Service):
                 missed = 0
                 yield
 
-    def _compare(self, engine: Engine, writer: ReceivingWriter) -> Iterator[None]:
-        """Note what the engine has. Its newest entry may have some 100 KiB, so only its id is asked for."""
-        newest = engine.newest_id()
-        if newest is None or newest > self._after:
-            yield from self._catch_up(engine, writer)
-        else:
-            self._note_newest(newest)
-
-    def _note_newest(self, newest: VersionId | None) -> None:
-        before, self._newest = self._newest, newest or BEGINNING
+    def _note_newest(self, newest: Entry | None) -> None:
+        before, self._newest = self._newest, BEGINNING if newest is None else newest.id
         self._note_current()
         if BEGINNING.epoch < self._newest.epoch < self._cursor.epoch and before != self._newest:
             log.warning(

@@ -1,9 +1,9 @@
 """W9: a version that is published on one host is visible on another, through a real server with an append-only file.
 
-Publisher, server, replicas and observer are processes of their own, on one machine: other local names stand for the
-hosts. A time begins before the value is written or updated, and ends when a reader of the replica has the version. It
-contains the write itself, and the time until a waiting reader is woken. The baselines are measured in turn with that,
-through the same server.
+Publisher, server, replicas and observer are processes of their own, on one machine: different local names stand for
+the hosts. A time begins before the value is written or updated, and ends when a reader of the replica has the version:
+it contains the write itself, and the time until a reader that waits is woken. The baseline is measured in turn with
+that, through the same server.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Hosts:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.replicas: list[Child] = []
-        self._seq = 0
+        self.sent = 0
 
     def __enter__(self) -> Self:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-replication-"))
@@ -102,8 +102,8 @@ class Hosts:
 
     def send(self, publish: Callable[..., tuple[float, int]], *args: Any) -> float:
         """Publish a version; return the time in seconds until all replicas have it."""
-        self._seq += 1
-        self.observer.submit(follow, self._seq)
+        self.sent += 1
+        self.observer.submit(follow, self.sent)
         time.sleep(_PAUSE)
         start, checksum = self.publisher.call(publish, *args)
         end, found = self.observer.result(_LIMIT)
@@ -121,6 +121,7 @@ def _large(hosts: Hosts, peer: Peer, plan: Settings) -> Iterator[Result]:
     """Measure 64 MiB; beside it the server's answers to another client, and the memory of the replica."""
     own, copied, memory = [], [], []
     pings: list[float] = []
+    undisturbed: list[float] = []
     bystander, sampler, other = hosts.child(), hosts.child(), hosts.child()
     for process in (bystander, other):
         process.call(connect, hosts.server.port)
@@ -131,16 +132,21 @@ def _large(hosts: Hosts, peer: Peer, plan: Settings) -> Iterator[Result]:
         duration = hosts.send(publish_payload)
         pinged, used = bystander.call(end), sampler.call(end)
         time.sleep(_SETTLED)
+        bystander.call(begin, ping, _PING_PERIOD)
+        time.sleep(_SETTLED)
+        alone = bystander.call(end)
         sent = other.call(set_and_get)
         time.sleep(_SETTLED)
         if number:  # the first one allocates memory
             own.append(duration)
             copied.append(sent)
             pings += pinged
+            undisturbed += alone
             memory.append(max(used))
     yield result(rows.REPLICATED, peer.name, "s", own)
     yield result(rows.REPLICATED, _REDIS, "s", copied, remark="SET, then GET, of parts of 1 MiB; one process")
     yield result(rows.BYSTANDER, peer.name, "s", pings)
+    yield result(rows.UNDISTURBED, peer.name, "s", undisturbed)
     yield result(rows.REPLICA_MEMORY, peer.name, "bytes", memory)
 
 

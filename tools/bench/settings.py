@@ -92,6 +92,7 @@ SUSTAINED_SIZE = "W8 sustained: size of the value"
 
 REPLICATED = "W9: publish 64 MiB, until a replica has it"
 BYSTANDER = "W9: PING of another client, while 64 MiB are published"
+UNDISTURBED = "W9: PING of another client, while nothing is published"
 REPLICA_MEMORY = "W9: private memory of the replica, while it receives 64 MiB"
 REPLICATED_SMALL = "W9: publish 1 KiB, until a replica has it"
 REPLICATED_UPDATE = "W9: update 1,000 of 1,000,000 rows, until a replica has it"
@@ -100,8 +101,8 @@ UPDATE_TRAFFIC = "W9: bytes that the server receives and sends for it"
 REPLICATED_TO_MANY = "W9: publish 64 MiB, until all replicas of one machine have it"
 REPLICA_COUNTS = (1, 4, 16)
 REPLICATION = (
-    *(REPLICATED, BYSTANDER, REPLICA_MEMORY, REPLICATED_SMALL, REPLICATED_UPDATE, LOCAL_UPDATE, UPDATE_TRAFFIC),
-    REPLICATED_TO_MANY,
+    *(REPLICATED, BYSTANDER, UNDISTURBED, REPLICA_MEMORY, REPLICATED_SMALL),
+    *(REPLICATED_UPDATE, LOCAL_UPDATE, UPDATE_TRAFFIC, REPLICATED_TO_MANY),
 )
 
 SPACE_SIZE = 8 * MIB

@@ -24,16 +24,23 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path[0] = str(Path(__file__).parent.parent)  # the modules of this directory are not top-level ones
 
 from replication_soak import server
 from replication_soak.bugs import BUGS
-from replication_soak.harness import Harness
+from replication_soak.calm import KINDS, Calm
+from replication_soak.crew import Crew
+from replication_soak.storm import Storm
 from stress.system import become_subreaper, has_private_shm, run_with_private_shm
+
+if TYPE_CHECKING:
+    from replication_soak.report import Report
 
 _PRIVATE_SHM_SIZE = "2g"
 
@@ -47,19 +54,31 @@ def main() -> int:
             return status
     if not options.json:
         print(f"seed {options.seed}", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception, so that all is removed
     become_subreaper()
-    harness = Harness(options)
-    try:
-        harness.run()
-    finally:
-        harness.finish()
-    report = asdict(harness.report)
+    report = asdict(_run(options))
     print(json.dumps(report) if options.json else "\n" + "\n".join(f"{key}: {value}" for key, value in report.items()))
     if not report["violations"]:
         return 0
     command = ["python", "tools/replication_soak", *sys.argv[1:], "--seed", str(options.seed)]  # the last seed counts
     print(f"seed {options.seed}; repeat this run: {' '.join(command)}", file=sys.stderr)
     return 1
+
+
+def _run(options: argparse.Namespace) -> Report:
+    """Alternate storms and calms until the time is up; the last one is a calm."""
+    crew = Crew(options)
+    storm, calm = Storm(crew, options), Calm(crew, options)
+    try:
+        crew.start()
+        while crew.elapsed < options.seconds:
+            storm.run()
+            calm.run()
+        crew.report.seconds = round(crew.elapsed, 1)
+    finally:
+        calm.close()
+        crew.finish()
+    return crew.report
 
 
 def _parse_options() -> argparse.Namespace:
@@ -85,6 +104,7 @@ def _parse_options() -> argparse.Namespace:
     add("--takeovers", type=float, default=0.2, help="how often per second a second publisher is started")
     add("--damage", type=float, default=0.2, help="chunks damaged per second")
     add("--timeout", type=float, default=60.0, help="seconds after which something counts as hanging")
+    add("--calm", default="", choices=["", *KINDS], help="kind of all checks; by default, all kinds in random order")
     add("--bug", default="", choices=["", *BUGS], help="a known bug, which the run has to find")
     add("--json", action="store_true", help="print the report as one JSON object, without progress")
     options = parser.parse_args()

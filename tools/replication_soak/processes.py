@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import random
 import resource
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from shmsync import Snapshot
 
 _POLL = 0.01
+_PR_SET_PDEATHSIG = 1
 _UPDATES = 0.85
 """Share of the versions after a table that are updates of it."""
 _CHUNK_SIZES = (64 << 10, 256 << 10, 512 << 10)
@@ -45,6 +48,7 @@ _LONGEST_HOLD = 0.2
 
 
 def _prepare(settings: Settings) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdin.close()
     bugs.install(settings.bug)
@@ -140,12 +144,12 @@ class PublishLoop:
     def _write(self, identity: Identity) -> None:
         self._is_table = self._rng.random() < 0.4
         size = next(self._sizes)
-        _send(self._pipe, uploads=int(size > _LARGE))
         if self._is_table:
             result = self._publisher.write(new_table(self._rng, identity, size))
         else:
             result = self._publisher.write_raw(new_raw(self._rng, identity, size))
         self._note("writes", result.version.seq)
+        _send(self._pipe, uploads=int(size > _LARGE))
 
     def _note(self, kind: str, seq: int) -> None:
         _send(self._pipe, **{kind: 1})
@@ -214,7 +218,7 @@ class ReadLoop:
         self._newest = place
         if self._seen != (place, identity):
             self._seen = place, identity
-            _send(self._pipe, index=self._name, place=place, seen=identity)
+            _send(self._pipe, name=self._name, place=place, seen=identity)
         _send(self._pipe, reads=1)
         if self._rng.random() < _LINGERING:
             time.sleep(self._rng.random() * _LONGEST_HOLD)

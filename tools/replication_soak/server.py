@@ -93,7 +93,8 @@ class Server(Stoppable):
 
     def kill(self) -> None:
         """Kill it, with the process that rewrites its file."""
-        os.killpg(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(TIMEOUT)
         self._stopped_until = None
 
