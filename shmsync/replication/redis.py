@@ -43,9 +43,10 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; the id that
-# has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" if a chunk is gone. The
-# newest id has a key, because reading an entry in a script takes longer than adding one.
+# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; an id that
+# has to be the newest one, or an empty string; the fields.
+# Returns "added", "refused", or "lost" if a chunk is not there.
+# The newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
 local newest = redis.call('GET', KEYS[2])
 local known = newest == ARGV[1] .. ' ' .. ARGV[2] and redis.call('XLEN', KEYS[1]) > 0
