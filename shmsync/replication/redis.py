@@ -43,8 +43,9 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream; the key of the newest id; the keys of its chunks. ARGV: id; checksum; the id which
-# has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" if a chunk is gone.
+# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; an id that
+# has to be the newest one, or an empty string; the fields.
+# Returns "added", "refused", or "lost" if a chunk is not there.
 # The newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
 local newest = redis.call('GET', KEYS[2])

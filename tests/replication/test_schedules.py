@@ -216,7 +216,7 @@ class World:
     def settle(self) -> None:
         """Let everything become quiet, and compare: the publisher that began last has won, and the others know it."""
         self.failures = 0.0
-        if self.is_damaged:  # nobody compares what the engine has: it is replaced by the next version
+        if self.is_damaged:  # the engine's copy is not compared: the next version replaces it
             for source in self.active:
                 source.writer.write(self.next())
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Two publishers of one name, on two hosts: the one that was started last wins, the other one is told, and stops.
+"""Two publishers of one name, on two hosts: the one that was started last wins, the other one gets an error, and stops.
 
 Each host has a /dev/shm of its own, so its publisher begins an incarnation of its own. The replicas are on a third one.
 """
