@@ -111,6 +111,7 @@ class Relay(Service):
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
         self._fulls: list[VersionId] = []  # the versions in full that the engine has
         self._stored: list[Location] = []  # its chunks
+        self._uploading: list[Location] = []  # chunks whose entry is not added yet
         self._superseded_at: dict[VersionId, float] = {}
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
         self._versions = self._bytes = 0
@@ -228,7 +229,7 @@ class Relay(Service):
                 f"one any more, which is of epoch {self._epoch}; stop one of the two",
             )
         # What is lost cannot be added again under the same id, so that begins an epoch, too.
-        if incarnation != self._incarnation or self._lost:
+        if incarnation != self._incarnation or (self._lost and newest >= self._epoch):
             self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
@@ -276,6 +277,9 @@ class Relay(Service):
     def _upload(self, engine: Engine, entry: Entry, payload: memoryview, content: bytes) -> bool:
         """Send an entry with its chunks; return whether the engine has it now."""
         locations = locations_of(entry)
+        if self._uploading and self._uploading[0].id != entry.id:  # interrupted: it would take memory until it expires
+            engine.trim(BEGINNING, self._uploading)
+        self._uploading = locations
         for location in locations:
             source, size = (memoryview(content), INLINE_CHANGES) if location.of_changes else (payload, entry.chunk)
             engine.put(location, self._parts(source, size))
@@ -284,6 +288,7 @@ class Relay(Service):
             return False
         self._bytes += (entry.size if entry.is_full else 0) + entry.changed
         self._top, self._lost = entry._replace(data=None, changes=b"", content=None), False
+        self._uploading = []
         self._note_stored(entry)
         self._trim(engine)
         return True

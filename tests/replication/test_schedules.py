@@ -335,6 +335,22 @@ def test_a_relay_that_is_restarted_does_not_send_everything_again(world: World) 
     assert source.relay.status().sent == 0 < source.relay.status().epoch == world.target.replica.status().epoch
 
 
+def test_an_interrupted_upload_leaves_no_chunks(world: World) -> None:
+    (source,) = world.active
+    for number in range(5):
+        source.writer.write(np.full(ROWS, number))
+        engine = world.engine()
+        engine.add = lambda *_: _fail()  # type: ignore[method-assign]
+        source.send(engine)
+        assert {version.seq for version, _, _ in world.server.chunks} == {number + 1}
+    source.send(world.engine())
+    assert {version.seq for version, _, _ in world.server.chunks} == {5}
+
+
+def _fail() -> bool:
+    raise ReplicationError("no connection")
+
+
 def test_a_version_that_is_there_already_counts_as_sent(world: World) -> None:
     (source,) = world.active
     source.writer.write(1)
