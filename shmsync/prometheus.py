@@ -41,8 +41,8 @@ class Collector(_Base):
         shmsync_held_segments: number of these segments.
         shmsync_replacements_total: how often a data segment was replaced by a new inode.
         shmsync_problems: number of problems of the segments; `shmsync.info` describes them.
-        shmsync_origin_epoch, shmsync_origin_seq: epoch and sequence number that the newest value has at its publisher
-            on another host; only if a replica has received it.
+        shmsync_origin_epoch: epoch of the newest value, if a replica has received it from another host.
+        shmsync_origin_seq: its sequence number at its publisher.
         shmsync_origin_travel_seconds: time from when it was sent to when it was received, by the clocks of two hosts.
 
     Args:

@@ -77,7 +77,7 @@ def publish(
         typer.Option(
             "--timeout",
             "-t",
-            help="With --to: fail if the server has it not within N seconds.",
+            help="With --to: fail if that takes longer than N seconds.",
             parser=number(0),
             metavar="N",
         ),

@@ -48,8 +48,8 @@ class Engine(Protocol):
     All methods raise ReplicationError if the engine cannot be reached, or refuses.
     """
 
-    def newest_id(self) -> VersionId | None:
-        """Return the id of the entry that was added last; None if that is not known. Much faster than `newest`."""
+    def is_newest(self, id: VersionId) -> bool:  # noqa: A002
+        """Return whether an entry is the newest one, without reading it; False if that is not certain."""
 
     def newest(self) -> Entry | None:
         """Return the newest entry; None if there is none.
@@ -87,7 +87,7 @@ class Engine(Protocol):
         that is there already, as the newest one and with the same checksum, counts as added.
 
         Returns:
-            Whether it is there now; if not, there is a newer one, or its base is not the newest one.
+            Whether it is there now; if not, there is a newer one, or its base may not be the newest one.
 
         Raises:
             ReplicationError: a chunk is missing.

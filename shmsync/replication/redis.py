@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from shmsync._core.layout import names_of
 from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, ReplicationError, reason
-from shmsync.replication._entry import DamagedError, parse_entry, parse_id
+from shmsync.replication._entry import DamagedError, parse_entry
 from shmsync.replication._redis_errors import explain
 
 if TYPE_CHECKING:
@@ -43,18 +43,15 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id, checksum, the id which
-# has to be the newest one or an empty string, then the fields. Returns "added", "refused", or "lost" if a chunk is gone.
-# The newest id has a key, because reading an entry in a script takes longer than adding one.
+# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; the id that
+# has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" if a chunk is gone. The
+# newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
 local newest = redis.call('GET', KEYS[2])
-local known = newest == ARGV[1] .. ' ' .. ARGV[2]
+local known = newest == ARGV[1] .. ' ' .. ARGV[2] and redis.call('XLEN', KEYS[1]) > 0
 if not known and ARGV[3] ~= '' then
-  if not newest then
-    local found = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-    newest = found and found[1] or ''
-  end
-  if string.match(newest, '^[^ ]*') ~= ARGV[3] then return 'refused' end
+  local base = newest and string.match(newest, '^[^ ]*')
+  if base ~= ARGV[3] or redis.call('XLEN', KEYS[1]) == 0 then return 'refused' end
 end
 for at = 3, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 0 then return 'lost' end
@@ -229,14 +226,12 @@ class RedisEngine:
                 raise
             raise ReplicationError(redacted(explain(error))) from None
 
-    def newest_id(self) -> VersionId | None:
+    def is_newest(self, id: VersionId) -> bool:  # noqa: A002
         """See `Engine`."""
-        with self._checked():
-            found = self._client.get(self._newest)
-        if found is not None:
-            with suppress(DamagedError):
-                return parse_id(found.partition(b" ")[0])
-        return None
+        with self._checked(), self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._newest).xlen(self._log).xrange(self._log, f"({id}", "+", count=1)
+            added, length, newer = pipe.execute()
+        return added is not None and added.startswith(f"{id} ".encode()) and length > 0 and not newer
 
     def newest(self) -> Entry | None:
         """See `Engine`."""

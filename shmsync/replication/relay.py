@@ -163,12 +163,12 @@ class Relay(Service):
             engine: the engine.
             fast: do not ask for the newest entry if it seems to be the one that is known.
         """
-        if not (fast and self._top is not None and engine.newest_id() == self._top.id):
+        if not (fast and self._top is not None and engine.is_newest(self._top.id)):
             try:
                 self._note_all(engine)
             except DamagedError as error:  # in an epoch of this relay, it is not a newer publisher, but damage
-                top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
-                self._top, self._lost = top, True
+                self._top = Entry(error.id or BEGINNING, self._incarnation, 0.0, 0, 0, 0, full=BEGINNING)
+                self._lost = True
                 return
         top = self._top
         self._lost = top is not None and not (

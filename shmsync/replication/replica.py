@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shmsync.replication.engine import Engine, Location
 
 _WAIT = 0.5  # seconds after which a stop is noticed
+_COMPARE = 10.0  # seconds between two looks at the newest entry, if there is no later one
 _PAGE = 8  # entries in one answer
 _PAUSE = 0.05  # seconds
 _MOST_MISSED = 40  # attempts until a version that is not there is reported
@@ -133,20 +134,25 @@ class Replica(Service):
         with ReceivingWriter(self.local_name, mode=self._mode) as writer:
             self._find_cursor(writer)
             yield from self._catch_up(engine, writer)
+            compared = time.monotonic()
             while not self._stopped.is_set():
                 try:
                     entries = engine.wait(self._after, _WAIT, 2)
                 except DamagedError:
-                    entries = []
                     yield from self._catch_up(engine, writer)
+                    continue
                 if len(entries) == 1 and self._is_next(entries[0]):
                     self._take(engine, writer, entries[0])
-                    self._note_newest(entries[0].id)
+                    self._note_newest(entries[0])
                 elif entries:
                     yield from self._catch_up(engine, writer)
                 else:
-                    self._note_newest(self._after)
                     self._find_cursor(writer)  # perhaps another program has removed the name
+                    # Seldom: an entry may have some 100 KiB, and each of many idle hosts would receive it.
+                    if time.monotonic() - compared >= _COMPARE:
+                        compared = time.monotonic()
+                        yield from self._catch_up(engine, writer)
+                    self._note_current()
                 yield
 
     def _find_cursor(self, writer: ReceivingWriter) -> None:
@@ -177,7 +183,7 @@ class Replica(Service):
                 yield
                 return
             if newest is None or newest.id <= self._after:
-                self._note_newest(None if newest is None else newest.id)
+                self._note_newest(newest)
                 yield
                 return
             self._newest = newest.id
@@ -192,11 +198,21 @@ class Replica(Service):
                 missed = 0
                 yield
 
-    def _note_newest(self, newest: VersionId | None) -> None:
-        if newest is not None:
-            self._newest = newest
-            if newest <= self._cursor:
-                self._current_at = time.monotonic()
+    def _note_newest(self, newest: Entry | None) -> None:
+        before, self._newest = self._newest, BEGINNING if newest is None else newest.id
+        self._note_current()
+        if BEGINNING.epoch < self._newest.epoch < self._cursor.epoch and before != self._newest:
+            log.warning(
+                "%s: ignored version %s, the newest of the server, because this host has %s; if a publisher sends it, "
+                "correct the clock of its host, then start it again",
+                self.name,
+                self._newest,
+                self._cursor,
+            )
+
+    def _note_current(self) -> None:
+        if BEGINNING < self._newest <= self._cursor:
+            self._current_at = time.monotonic()
 
     def _is_next(self, entry: Entry) -> bool:
         return entry.data is not None or entry.base == self._cursor

@@ -25,6 +25,8 @@ PAGES = {  # with their minimum number of blocks
     "docs/howto/service.md": 1,
     "docs/howto/updates.md": 1,
 }
+WITH_A_SERVER = {"docs/howto/replication.md"}
+"""See `test_replication_page`."""
 MIGRATIONS = {"docs/migrate/manager.md", "docs/migrate/shared-memory.md", "docs/migrate/polled-file.md"}
 OPENED = r'((?:Writer|Reader)(?:\[[^]]*\])?\()"(\w+)"'
 EXPECTED = re.compile(r"^(?P<line>[\w(].*?)  # (?P<value>\d.*|\(.*|True|False|array\(.*|[A-Z]\w*\(.*)$", re.MULTILINE)
@@ -91,7 +93,7 @@ def test_before_and_after_a_migration_print_the_same(page: str, name: str, tmp_p
 def test_every_page_with_examples_is_run() -> None:
     pages = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
     found = {str(path.relative_to(ROOT)) for path in pages}
-    tested = {page for page in PAGES if page.startswith("docs/")} | MIGRATIONS
+    tested = {page for page in PAGES if page.startswith("docs/")} | MIGRATIONS | WITH_A_SERVER
     assert {page for page in found if blocks_of(page)} == tested
 
 

@@ -56,9 +56,9 @@ class MemoryEngine:
     def _parsed(self, version: VersionId) -> Entry:
         return parse_entry(str(version).encode(), self.server.entries[version])
 
-    def newest_id(self) -> VersionId | None:
+    def is_newest(self, id: VersionId) -> bool:  # noqa: A002
         self._interrupt()
-        return max(self.server.entries, default=None)
+        return id == max(self.server.entries, default=None)
 
     def newest(self) -> Entry | None:
         self._interrupt()

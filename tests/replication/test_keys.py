@@ -29,7 +29,7 @@ def keys_of(server: RedisServer, name: str) -> dict[str, int]:
 
 def versions_in(keys: dict[str, int]) -> list[int]:
     """Return the sequence numbers of the versions that have chunks."""
-    found = [re.fullmatch(r"\d+-(\d+):\d+", key) for key in keys if key != "log"]
+    found = [re.fullmatch(r"\d+-(\d+):\d+", key) for key in keys if key not in {"log", "newest"}]
     assert all(found)
     return sorted({int(each[1]) for each in found if each})
 
@@ -39,7 +39,7 @@ def test_the_keys_of_a_version(server: RedisServer, name: str) -> None:
         publisher.write_raw(blob(1, SIZE))
         publisher.flush(TIMEOUT)
         epoch = publisher.status().epoch
-        expected = ["log", *(f"{epoch}-1:{number}" for number in range(CHUNKS))]
+        expected = ["log", "newest", *(f"{epoch}-1:{number}" for number in range(CHUNKS))]
         assert keys_of(server, name) == dict.fromkeys(expected, -1)
         with server.client() as client:
             ((identifier, fields),) = client.xrange(f"shmsync:{{{name}}}:log")
@@ -60,7 +60,7 @@ def test_superseded_chunks_are_removed(server: RedisServer, name: str) -> None:
             publisher.flush(TIMEOUT)
         keys = keys_of(server, name)
         assert versions_in(keys) == [7, 8]
-        assert len(keys) == 1 + 2 * CHUNKS
+        assert len(keys) == 2 + 2 * CHUNKS
         with server.client() as client:
             assert client.xlen(f"shmsync:{{{name}}}:log") == 2
 

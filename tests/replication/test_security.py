@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SIZE = 200_000
 PASSWORD = "not-to-be-shown"
-PAGE = Path(__file__).parent.parent.parent / "docs" / "howto" / "replication-security.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "howto" / "replication.md"
 
 
 def documented_users(name: str) -> list[str]:

@@ -232,3 +232,21 @@ def test_a_chunk_that_is_lost(server: RedisServer, name: str, local: str) -> Non
         with Relay(name, server.url):
             watcher.until_number(2)
             until(lambda: replica.status().error is None)
+
+
+@pytest.mark.parametrize("lost", ["log", "newest"])
+def test_a_key_that_is_lost(server: RedisServer, name: str, local: str, other_local: str, lost: str) -> None:
+    """Removed by hand, or by an eviction policy: nothing new is published, and a replica that joins has the value."""
+    with (
+        Publisher[bytes](name, server.url, retain=0) as publisher,
+        replicating(name, server.url, local),
+        Watcher(local) as watcher,
+    ):
+        publisher.write_raw(blob(1, SIZE))
+        watcher.until_number(1)
+        with server.client() as client:
+            assert client.unlink(f"shmsync:{{{name}}}:{lost}") == 1
+        with replicating(name, server.url, other_local), Watcher(other_local) as late:
+            late.until_number(1)
+        publisher.write_raw(blob(2, SIZE))
+        watcher.until_number(2)

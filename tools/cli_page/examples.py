@@ -55,6 +55,8 @@ EXAMPLES: dict[str, list[tuple[str, ...]]] = {
 """In the order in which they run: some change what the next ones show."""
 
 INTRODUCTIONS = {
+    "publish": "With `--to`, see [Other hosts](howto/replication.md).",
+    "replica": "See [Other hosts](howto/replication.md).",
     "prune": "`prune` is `rm --dead`.",
     "doctor": "An example; the findings are those of your host.",
     "bench": "An example; the figures are those of your host.",
