@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from shmsync import InvalidArgumentError, MissingExtraError, Writer
 from shmsync._core.layout import PAGE
-from shmsync.prometheus import Collector
+from shmsync.prometheus import Collector, ReplicaCollector
+from shmsync.replication import ReplicaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,3 +119,38 @@ def test_a_name_given_twice(writer: Writer, name: str) -> None:
     writer.write(1)
     families = list(Collector([name, name]).collect())
     assert {len(family.samples) for family in families if family.name == "shmsync_writer_up"} == {1}
+
+
+class StubReplica:
+    """A replica in a given state."""
+
+    def __init__(self, name: str, status: ReplicaStatus) -> None:
+        self.local_name = name
+        self._status = status
+
+    def status(self) -> ReplicaStatus:
+        return self._status
+
+
+def test_replicas() -> None:
+    replicas: list[Any] = [
+        StubReplica("a", ReplicaStatus(True, 5, 7, (5, 9), 0.25, 3, 1000, None)),  # noqa: FBT003
+        StubReplica("b", ReplicaStatus(False, 0, 0, (0, 0), None, 0, 0, OSError())),  # noqa: FBT003
+    ]
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(ReplicaCollector(replicas))
+
+    def value(metric: str, name: str) -> float | None:
+        return registry.get_sample_value(f"shmsync_replica_{metric}", {"name": name})
+
+    for metric, of_a, of_b in (
+        ("connected", 1, 0),
+        ("lag_seconds", 0.25, None),
+        ("versions_total", 3, 0),
+        ("received_bytes_total", 1000, 0),
+        ("epoch", 5, 0),
+        ("seq", 7, 0),
+        ("newest_epoch", 5, 0),
+        ("newest_seq", 9, 0),
+    ):
+        assert (value(metric, "a"), value(metric, "b")) == (of_a, of_b)

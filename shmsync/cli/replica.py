@@ -86,7 +86,9 @@ def replica(
     ] = None,
     listen: Annotated[str, typer.Option("--listen", help="Address of these ports.", metavar="ADDRESS")] = "127.0.0.1",
 ) -> None:
-    """Publish on this host what a publisher on another host sends to a server, under the same names.
+    """Publish on this host what is published on another one.
+
+    A server is in between, to which `shmsync publish --to` or a Publisher sends; the names are the same.
 
     Runs until SIGTERM or SIGINT, and then exits with status 0. The last values stay published. After errors it connects
     again; they are logged on stderr. Under systemd with Type=notify, it is ready when each name has a value.

@@ -166,6 +166,7 @@ def test_a_file_without_a_server(cleaned_name: str) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith(f"shmsync: {cleaned_name!r}: the newest version was not sent within 0.1 s: ")
     assert last.endswith("cannot connect to 127.0.0.1:1: Connection refused; it is published on this host only")
+    assert "closed before" not in done.err
     assert run_json("get", cleaned_name) == 1
 
 

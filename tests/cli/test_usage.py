@@ -198,7 +198,7 @@ def test_completion(writer: Writer, name: str) -> None:
     writer.write(1)
     for verb in ("get", "inspect", "rm", "ls", "watch", "readers", "dump", "publish"):
         assert completed(verb, name[:-2]) == [name]
-    assert completed("re") == ["readers", "restore"]
+    assert completed("re") == ["readers", "replica", "restore"]
     assert completed("get", "--ti") == ["--timeout"]
 
 

@@ -109,7 +109,7 @@ def test_each_right_is_needed(name: str, server: RedisServer) -> None:
                 with publisher.update() as draft:
                     draft["rows"][number] = 1.0
                 publisher.flush(TIMEOUT)
-            until(lambda: {"unlink", "xtrim", "exists"} <= used())
+            until(lambda: {"unlink", "xtrim", "exists", "xlen"} <= used())
         assert used() == rights("shmsync-publisher")
         client.config_resetstat()
         with Replica(name, server.url, local_name=name + COPY) as replica:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import redis
 
-from shmsync import InvalidArgumentError, MissingExtraError
+from shmsync import InvalidArgumentError, MissingExtraError, ReplicationError
 from shmsync.replication import Relay
 from shmsync.replication._redis_errors import explain
-from shmsync.replication.redis import check_url, parse_url, redacted
+from shmsync.replication.redis import RedisEngine, check_url, parse_url, redacted
+
+if TYPE_CHECKING:
+    from replication.servers import RedisServer
 
 SECRET = "not-to-be-seen"
 
@@ -92,3 +97,9 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "redis", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'shmsync\[redis\]'"):
         Relay("name", "redis://h")
+
+
+def test_a_server_that_is_no_cluster(name: str, server: RedisServer) -> None:
+    """The error of the package is not one of its others: it would end the thread of a replica."""
+    with pytest.raises(ReplicationError, match="the cluster cannot be used"):
+        RedisEngine(server.url.replace("redis:", "redis+cluster:"), name)
