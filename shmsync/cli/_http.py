@@ -92,8 +92,8 @@ def serving(host: str, port: int, pages: Mapping[str, Callable[[], Page]]) -> It
     """
     import socket  # noqa: PLC0415 - for this server only
 
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         server = _Server(family, (str(address[0]), int(address[1])), pages)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on port {port}: {error.strerror}", host) from error

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
+from shmsync.cli._output import in_commands
 from shmsync.replication.redis import PASSWORD_VARIABLE, check_url
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def read_password(path: str | None) -> str | None:
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return " ".join(super().format(record).splitlines())
+        return in_commands(" ".join(super().format(record).splitlines()))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -64,15 +64,27 @@ def test_sends_what_another_program_publishes(
             writer.unlink()
 
 
+SLOWLY = """
+import time
+from shmsync.replication.relay import Relay
+parts = Relay._parts
+def slowly(self, *args):
+    for part in parts(self, *args):
+        time.sleep(0.05)
+        yield part
+Relay._parts = slowly
+"""
+
+
 def test_the_last_version_is_sent_before_it_ends(
-    writer: Writer, server: RedisServer, copy: str, tmp_path: Path
+    writer: Writer[Any], server: RedisServer, copy: str, tmp_path: Path
 ) -> None:
     writer.write(1)
-    with running(tmp_path, "publish", writer.name, "--to", server.url) as relay:
+    with running(tmp_path, "publish", writer.name, "--to", server.url, before=SLOWLY) as relay:
         relay.wait_for("the server has version")
-        writer.write(2)
+        writer.write_raw(bytes(5_000_000))
         assert relay.stop() == 0
-    assert received(writer.name, server.url, copy) == 2
+    assert received(writer.name, server.url, copy) == bytes(5_000_000)
 
 
 def test_it_waits_for_the_server(writer: Writer, server: RedisServer, tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def test_it_publishes_until_a_signal(
 def test_readiness(name: str, server: RedisServer, copy: str, tmp_path: Path, notified: socket.socket) -> None:
     """It is ready when each name has a value; also that of an earlier run, if the server cannot be reached."""
     with running(tmp_path, "replica", name, "--from", server.url, before=ELSEWHERE) as replica:
-        replica.wait_for("replicates from")
+        with server.client() as client:
+            until(lambda: client.info("commandstats").get("cmdstat_xread", {}).get("calls", 0) >= 3)
+        assert "has version" not in replica.log
         notified.settimeout(0)
         with pytest.raises(BlockingIOError):
             notified.recv(100)
@@ -193,6 +195,7 @@ def test_a_local_writer_has_the_name(writer: Writer, name: str, server: RedisSer
     with running(tmp_path, "replica", name, "--from", server.url) as replica:
         replica.wait_for(f"WARNING {name}: ")
         replica.wait_for("already has a writer (pid ")
+        assert "close that one first\n" in replica.log  # it waits: no argument for that
         writer.close()
         replica.wait_for("works again")
         assert replica.stop() == 0
@@ -214,6 +217,8 @@ def test_a_port_that_is_taken(name: str) -> None:
         done = run("replica", name, "--from", NOWHERE, "--health", port)
         assert done.status == 1
         assert f"cannot listen on port {port}: Address already in use" in done.err
+    done = run("replica", name, "--from", NOWHERE, "--health", "0", "--listen", "no such host")
+    assert (done.status, done.err.splitlines()[-1][:45]) == (1, "shmsync: no such host: cannot listen on port ")
 
 
 @pytest.mark.parametrize(("module", "extra"), [("redis", "redis"), ("prometheus_client", "prometheus")])
