@@ -33,14 +33,14 @@ class Server(NamedTuple):
 
     Attributes:
         url: its URL.
-        password: its password; None for that of the environment, if there is one.
+        options: the password, if it is not that of the environment, and the compression.
     """
 
     url: str
-    password: str | None
+    options: dict[str, Any]
 
 
-def server(url: str, password_file: str | None) -> Server:
+def server(url: str, password_file: str | None, compression: str | None) -> Server:
     """Return the server that the options describe.
 
     Raises:
@@ -48,7 +48,8 @@ def server(url: str, password_file: str | None) -> Server:
         OSError: the file cannot be read.
         MissingExtraError: the package for it is not installed.
     """
-    return Server(checked_url(url, "--to"), read_password(password_file))
+    options = {"password": read_password(password_file), "compression": compression}
+    return Server(checked_url(url, "--to"), options)
 
 
 def publisher(
@@ -66,7 +67,7 @@ def publisher(
     """
     log_to_stderr(logging.INFO if timeout is None else logging.WARNING)
     linger = _LINGER if timeout is None else 0.0
-    opened = Publisher[Any](name, server.url, password=server.password, linger=linger, **options)
+    opened = Publisher[Any](name, server.url, linger=linger, **server.options, **options)
     fence = opened._relay.on_fenced
 
     def fenced(error: FencedError) -> None:
@@ -105,7 +106,7 @@ def relay(name: str, server: Server) -> None:
     Raises:
         FencedError: another publisher has taken over.
     """
-    sender = Relay(name, server.url, password=server.password)
+    sender = Relay(name, server.url, **server.options)
     log_to_stderr()
     log.info("%s: sends to %s%s", name, redacted(server.url), _state_of(name))
     stop = stop_on_signals()

@@ -72,6 +72,10 @@ def publish(
         typer.Option("--to", help="Send it to this server, for `shmsync replica` on other hosts.", metavar="URL"),
     ] = None,
     password_file: PasswordFile = None,
+    compression: Annotated[
+        str | None,
+        typer.Option("--compression", help="Compress large values.", parser=choice("zstd"), metavar="zstd"),
+    ] = None,
     timeout: Annotated[
         float,
         typer.Option(
@@ -105,7 +109,7 @@ def publish(
     else:
         from shmsync.cli import _send  # noqa: PLC0415 - other commands do without the client of a server
 
-        server = _send.server(to, password_file)
+        server = _send.server(to, password_file, compression)
         if file is None:
             _send.relay(name, server)
             return

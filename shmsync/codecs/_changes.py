@@ -166,16 +166,9 @@ class Changes:
         """
         result = cls()
         for entry in entries:
-            at = 0
-            while at < len(entry):
-                size, count, base = _unpack(_PART, entry, at)
-                at += _PART.size
-                part = entry[at : at + count * (_ROW if size else _RANGE).size]
-                at += -(-count * (_ROW if size else _RANGE).size // _ALIGNMENT) * _ALIGNMENT
-                if at > len(entry):
-                    raise ValueError("an entry of the change log is truncated")
-                if size:
-                    result._add_packed_rows(base, size, part, end)
+            for base, row_size, part in packed_parts(entry):
+                if row_size:
+                    result._add_packed_rows(base, row_size, part, end)
                 else:
                     for start, stop in _RANGE.iter_unpack(part):
                         result.add(start, min(stop, end))
@@ -246,11 +239,22 @@ def _parts(rows: Any, row_size: int) -> Iterator[Any]:
         yield rows[start : start + count]
 
 
-def _unpack(form: struct.Struct, entry: memoryview, at: int) -> tuple[int, ...]:
-    try:
-        return form.unpack_from(entry, at)
-    except struct.error:
-        raise ValueError("an entry of the change log is truncated") from None
+def packed_parts(entry: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield the parts of an entry of the change log: base, row size, and the numbers of rows; or ranges if that is 0.
+
+    Raises:
+        ValueError: the entry is truncated.
+    """
+    at = 0
+    while at < len(entry):
+        if at + _PART.size > len(entry):
+            raise ValueError("an entry of the change log is truncated")
+        row_size, count, base = _PART.unpack_from(entry, at)
+        start, length = at + _PART.size, count * (_ROW if row_size else _RANGE).size
+        at = start + -(-length // _ALIGNMENT) * _ALIGNMENT
+        if at > len(entry):
+            raise ValueError("an entry of the change log is truncated")
+        yield base, row_size, entry[start : start + length]
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -10,17 +10,15 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync.codecs import _numpy
-from shmsync.codecs._changes import Changes, rows_of
+from shmsync.codecs._changes import Changes, packed_parts, rows_of
 from shmsync.replication._entry import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-_PART = struct.Struct("=QQQ")
 _RANGE = struct.Struct("=QQ")
 _ROW = struct.Struct("=I")
-_ALIGNMENT = 8
 
 
 class _Ranges(NamedTuple):
@@ -114,28 +112,21 @@ class ReceivedChanges:
 
 
 def _parts(packed: bytes, size: int) -> Iterator[_Ranges | _Rows]:
-    at = 0
-    while at < len(packed):
-        if at + _PART.size > len(packed):
-            raise DamagedError("the changes of a version are truncated")
-        row_size, count, base = _PART.unpack_from(packed, at)
-        at += _PART.size
-        length = count * (_ROW if row_size else _RANGE).size
-        if length > len(packed) - at:
-            raise DamagedError("the changes of a version are truncated")
-        raw = packed[at : at + length]
-        yield _rows(raw, row_size, base, size) if row_size else _ranges(raw, size)
-        at += -(-length // _ALIGNMENT) * _ALIGNMENT
+    try:
+        for base, row_size, raw in packed_parts(memoryview(packed)):
+            yield _rows(raw, row_size, base, size) if row_size else _ranges(raw, size)
+    except ValueError:
+        raise DamagedError("the changes of a version are truncated") from None
 
 
-def _ranges(raw: bytes, size: int) -> _Ranges:
+def _ranges(raw: memoryview, size: int) -> _Ranges:
     ranges = list(_RANGE.iter_unpack(raw))
     if not all(start < stop <= size for start, stop in ranges):
         raise DamagedError("the changes of a version are not within its payload")
     return _Ranges(ranges)
 
 
-def _rows(raw: bytes, row_size: int, base: int, size: int) -> _Ranges | _Rows:
+def _rows(raw: memoryview, row_size: int, base: int, size: int) -> _Ranges | _Rows:
     numpy = _numpy.numpy_if_installed()
     if numpy is None:
         numbers = [row for (row,) in _ROW.iter_unpack(raw)]
@@ -143,7 +134,7 @@ def _rows(raw: bytes, row_size: int, base: int, size: int) -> _Ranges | _Rows:
     else:
         numbers = numpy.frombuffer(raw, "=u4")
         largest = int(numbers.max()) if len(numbers) else 0
-    if numbers is not None and len(numbers) and base + row_size * (largest + 1) > size:
+    if len(numbers) and base + row_size * (largest + 1) > size:
         raise DamagedError("the changes of a version are not within its payload")
     if numpy is None:
         return _Ranges([(base + row_size * row, base + row_size * (row + 1)) for row in numbers])

@@ -15,6 +15,7 @@ All numbers are decimal text, so that `XRANGE` in a terminal shows what is there
     codec         number of the codec
     full          id of the newest version in full, in this chain: this one, or one before
     chunk         size of a chunk of this version in full, in bytes; 0 if it is not in chunks
+    compression   zstd if chunks that are shorter than that are compressed, each for itself; missing if none is
     data          payload, if this version is in full and not in chunks
     base          id of the version before it, if the entry has its changes
     changes       what has changed: parts as in the change log of a segment (see `shmsync.codecs._changes`)
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = 1
+ZSTD = "zstd"
 MIN_CHUNK, MAX_CHUNK = 64 << 10, 16 << 20
 INLINE = 64 << 10
 """A payload of up to this many bytes is in the entry itself."""
@@ -104,6 +106,7 @@ class Entry(NamedTuple):
     changed: int = 0
     depth: int = 0
     volume: int = 0
+    compression: str = ""
 
     @property
     def is_full(self) -> bool:
@@ -135,6 +138,8 @@ class Entry(NamedTuple):
             "depth": str(self.depth),
             "volume": str(self.volume),
         }
+        if self.compression:
+            result["compression"] = self.compression
         if self.data is not None:
             result["data"] = self.data
         if self.base is not None:
@@ -196,6 +201,7 @@ def _parse(version: VersionId, fields: Mapping[bytes, bytes]) -> Entry:
         changed=0 if base is None else _number(fields, "changed", size),
         depth=_number(fields, "depth", CLOSED),
         volume=_number(fields, "volume", CLOSED),
+        compression=fields.get(b"compression", b"").decode(errors="replace"),
     )
     _check(entry)
     return entry
@@ -208,6 +214,8 @@ def _check(entry: Entry) -> None:
         raise DamagedError("it names a later version as one before it")
     if not entry.is_full and (entry.base is None or entry.base < entry.full):
         raise DamagedError("it has no payload, and no changes since the version in full that it names")
+    if entry.compression not in {"", ZSTD}:
+        raise DamagedError(f"its chunks are compressed by {entry.compression[:_SHOWN]!r}, not by {ZSTD}")
     if 0 < entry.chunk < MIN_CHUNK:
         raise DamagedError(f"its chunks have {entry.chunk} bytes, which is less than {MIN_CHUNK}")
     if entry.data is not None and len(entry.data) != entry.size:

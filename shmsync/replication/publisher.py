@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shmsync._session.ownership import Ownership
     from shmsync.replication.relay import RelayStatus
 
-_RELAY_OPTIONS = ("password", "chunk_size", "full_after", "keep", "retain", "engine")
+_RELAY_OPTIONS = ("password", "chunk_size", "full_after", "keep", "retain", "compression", "engine")
 
 
 class Publisher(Writer[T]):
@@ -33,7 +33,8 @@ class Publisher(Writer[T]):
         name: the name.
         url: of the engine: see `shmsync.replication`.
         linger: how long `close` waits until the engine has the newest version, in seconds or as a timedelta.
-        options: those of `Writer`, and `password`, `chunk_size`, `full_after`, `keep`, `retain`, `engine` of `Relay`.
+        options: those of `Writer`, and `password`, `chunk_size`, `full_after`, `keep`, `retain`, `compression` and
+            `engine` of `Relay`.
 
     Raises:
         InvalidArgumentError: an argument is not valid.

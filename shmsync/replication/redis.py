@@ -43,9 +43,8 @@ _MANY = 512
 """Keys in one command."""
 _CREDENTIALS = re.compile(r"//\S*@")
 
-# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; an id that
-# has to be the newest one, or an empty string; the fields.
-# Returns "added", "refused", or "lost" if a chunk is not there.
+# Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; the id
+# that has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" without a chunk.
 # The newest id has a key, because reading an entry in a script takes longer than adding one.
 _ADD = """
 local newest = redis.call('GET', KEYS[2])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._handles.reader import Reader
 from shmsync._util.arguments import integer
 from shmsync._util.duration import seconds
-from shmsync.errors import FencedError, StateNotFoundError, UninitializedStateError
+from shmsync.errors import FencedError, InvalidArgumentError, StateNotFoundError, UninitializedStateError
 from shmsync.replication._changes import gather
 from shmsync.replication._entry import (
     BEGINNING,
@@ -18,11 +18,13 @@ from shmsync.replication._entry import (
     MAX_CHANGES,
     MAX_CHUNK,
     MIN_CHUNK,
+    ZSTD,
     DamagedError,
     Entry,
     VersionId,
 )
 from shmsync.replication._service import Service
+from shmsync.replication._zstd import Compressor
 from shmsync.replication.engine import Location, locations_of
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class RelayStatus(NamedTuple):
         epoch: number of its period; 0 if it has sent nothing yet.
         seq: sequence number of the newest version that the engine has; 0 if it has none of this relay.
         versions: how many versions it has sent.
-        sent: how many bytes of payloads and changes it has sent.
+        sent: how many bytes of payloads and changes it has sent, before compression.
         error: the last error, if nothing has worked since; else None.
     """
 
@@ -82,10 +84,13 @@ class Relay(Service):
         retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
             a slow network can finish its download; in seconds or as a timedelta. Where that and `keep` exclude each
             other, the relay sends the next one later, and skips those in between.
+        compression: "zstd" compresses large versions in full, which needs the extra `zstd` here and at the replicas. It
+            is worth it where the network is slower than about 1 Gbit/s, or the server short of memory.
         engine: opens the connection to the engine; by default, to Redis.
 
     Raises:
         InvalidArgumentError: an argument is not valid.
+        MissingExtraError: the package for the engine or the compression is not installed.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Relay(Service):
         full_after: int = 100,
         keep: int = 3,
         retain: float | timedelta = 5.0,
+        compression: str | None = None,
         engine: OpenEngine | None = None,
     ) -> None:
         super().__init__(name, url, password, engine)
@@ -105,12 +111,16 @@ class Relay(Service):
         self._full_after = integer(full_after, "full_after", 0, 1 << 20)
         self._keep = integer(keep, "keep", _LEAST_KEPT, 1 << 20)
         self._retain = seconds(retain, "retain")
+        if compression not in {None, ZSTD}:
+            raise InvalidArgumentError(f'compression must be "zstd" or None, not {compression!r}')
+        self._compressor = None if compression is None else Compressor()
         self._epoch = 0
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
         self._fulls: list[VersionId] = []  # the versions in full that the engine has
         self._stored: list[Location] = []  # its chunks
+        self._uploading: list[Location] = []  # chunks whose entry is not added yet
         self._superseded_at: dict[VersionId, float] = {}
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
         self._versions = self._bytes = 0
@@ -228,7 +238,7 @@ class Relay(Service):
                 f"one any more, which is of epoch {self._epoch}; stop one of the two",
             )
         # What is lost cannot be added again under the same id, so that begins an epoch, too.
-        if incarnation != self._incarnation or self._lost:
+        if incarnation != self._incarnation or (self._lost and newest >= self._epoch):
             self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
@@ -242,7 +252,7 @@ class Relay(Service):
             return entry._replace(data=bytes(payload)), b""
         changes = self._changes_since_top(snapshot, entry)
         if changes is None:
-            return entry._replace(chunk=self._chunk_size), b""
+            return self._in_chunks(entry), b""
         top: Entry = self._top  # type: ignore[assignment] # there are changes since
         content = gather(changes, payload)
         entry = entry._replace(base=top.id, changes=changes, changed=len(content))
@@ -250,10 +260,13 @@ class Relay(Service):
         if depth <= self._full_after and volume <= found.size:
             entry = entry._replace(full=top.full, depth=depth, volume=volume)
         else:
-            entry = entry._replace(chunk=self._chunk_size)
+            entry = self._in_chunks(entry)
         if len(content) <= INLINE_CHANGES:
             return entry._replace(content=content), b""
         return entry, content
+
+    def _in_chunks(self, entry: Entry) -> Entry:
+        return entry._replace(chunk=self._chunk_size, compression=ZSTD if self._compressor else "")
 
     def _changes_since_top(self, snapshot: Snapshot[object], entry: Entry) -> bytes | None:
         """Return what has changed since the newest version in the engine; None if that is not known or not worth it."""
@@ -276,14 +289,21 @@ class Relay(Service):
     def _upload(self, engine: Engine, entry: Entry, payload: memoryview, content: bytes) -> bool:
         """Send an entry with its chunks; return whether the engine has it now."""
         locations = locations_of(entry)
+        if self._uploading and self._uploading[0].id != entry.id:  # interrupted: it would take memory until it expires
+            engine.trim(BEGINNING, self._uploading)
+        self._uploading = locations
         for location in locations:
-            source, size = (memoryview(content), INLINE_CHANGES) if location.of_changes else (payload, entry.chunk)
-            engine.put(location, self._parts(source, size))
+            if location.of_changes:
+                engine.put(location, self._parts(memoryview(content), INLINE_CHANGES))
+            else:
+                parts = self._parts(payload, entry.chunk)
+                engine.put(location, map(self._compressor.shorter, parts) if self._compressor else parts)
         if not engine.add(entry, locations):
             self._compare(engine, fast=False)
             return False
         self._bytes += (entry.size if entry.is_full else 0) + entry.changed
         self._top, self._lost = entry._replace(data=None, changes=b"", content=None), False
+        self._uploading = []
         self._note_stored(entry)
         self._trim(engine)
         return True

@@ -15,6 +15,7 @@ from shmsync.errors import DataReadError, IntegrityError, ReplicationError
 from shmsync.replication._changes import ReceivedChanges
 from shmsync.replication._entry import BEGINNING, DamagedError, Entry, VersionId
 from shmsync.replication._service import Service, log
+from shmsync.replication._zstd import decompressed
 from shmsync.replication.engine import locations_of
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class Replica(Service):
             return
         for location in locations_of(entry):
             if not location.of_changes:
-                self._receive(engine, location, memory)
+                self._receive(engine, location, memory, compression=entry.compression)
 
     def _content(self, engine: Engine, entry: Entry) -> memoryview:
         """Return the changed bytes of an entry."""
@@ -312,7 +313,7 @@ class Replica(Service):
                 self._receive(engine, location, content)
         return content
 
-    def _receive(self, engine: Engine, location: Location, memory: memoryview) -> None:
+    def _receive(self, engine: Engine, location: Location, memory: memoryview, *, compression: str = "") -> None:
         """Write chunks to their places."""
         at = 0
         for chunk in engine.get(location):
@@ -320,9 +321,10 @@ class Replica(Service):
             if chunk is None:
                 raise _GoneError(f"a chunk of version {location.id} is not in the engine any more")
             end = min(at + location.size, len(memory))
-            if len(chunk) != end - at:
-                raise DamagedError(f"one of its chunks has {len(chunk):,} bytes, not {end - at:,}")
-            memory[at:end] = chunk
+            part = decompressed(chunk, end - at) if compression else chunk
+            if len(part) != end - at:
+                raise DamagedError(f"one of its chunks has {len(part):,} bytes, not {end - at:,}")
+            memory[at:end] = part
             self._received += len(chunk)
             at = end
 

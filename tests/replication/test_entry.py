@@ -43,7 +43,7 @@ def raw(entry: Entry) -> dict[bytes, bytes]:
     }
 
 
-@pytest.mark.parametrize("entry", [INLINE, CHUNKED, CHANGES, LARGE, BOTH])
+@pytest.mark.parametrize("entry", [INLINE, CHUNKED, CHUNKED._replace(compression="zstd"), CHANGES, LARGE, BOTH])
 def test_an_entry_is_what_its_fields_say(entry: Entry) -> None:
     assert parse_entry(str(entry.id).encode(), raw(entry)) == entry
 
@@ -62,6 +62,7 @@ def test_an_entry_is_what_its_fields_say(entry: Entry) -> None:
         (INLINE, {"full": b"7-4"}, "names a later version"),
         (INLINE, {"full": b"7-2"}, "no payload, and no changes"),
         (INLINE, {"full": b"7"}, "not the id of a version"),
+        (CHUNKED, {"compression": b"lz4"}, "compressed by 'lz4', not by zstd"),
         (CHUNKED, {"chunk": b"1"}, "less than 65536"),
         (CHUNKED, {"chunk": b"99999999"}, "is more than"),
         (CHANGES, {"base": b"8-1"}, "names a later version"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+import zstandard
 
 from replication.memory_engine import MemoryEngine, Server
 from shmsync import FencedError, Reader, ReplicationError, StateNotFoundError, UninitializedStateError, Writer
@@ -37,6 +38,8 @@ MUTANT_SCHEDULES = 1000
 class Source:
     """A name with a writer and a relay."""
 
+    compression: str | None = None
+
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.writer = Writer[Any](name)
@@ -46,7 +49,8 @@ class Source:
 
     def restart(self) -> None:
         if not self.is_fenced:
-            self.relay = Relay(self.writer.name, URL, full_after=3, keep=2, retain=0.0, chunk_size=MIN_CHUNK)
+            options: dict[str, Any] = {"full_after": 3, "keep": 2, "retain": 0.0, "chunk_size": MIN_CHUNK}
+            self.relay = Relay(self.writer.name, URL, compression=self.compression, **options)
             self.connected = False
 
     def send(self, engine: Engine) -> None:
@@ -267,6 +271,11 @@ def test_random_schedules(name: str) -> None:
     explore(name, SCHEDULES)
 
 
+def test_compressed_chunks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(Source, "compression", "zstd")
+    explore(name, SCHEDULES // 2)
+
+
 @pytest.mark.slow
 def test_many_random_schedules(name: str) -> None:
     explore(name, 40 * SCHEDULES, SCHEDULES)
@@ -333,6 +342,44 @@ def test_a_relay_that_is_restarted_does_not_send_everything_again(world: World) 
     world.target.receive(world.engine())
     assert array_at(world) == [2.0, 0.0, 0.0]
     assert source.relay.status().sent == 0 < source.relay.status().epoch == world.target.replica.status().epoch
+
+
+def test_chunks_are_compressed_if_that_makes_them_shorter(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(Source, "compression", "zstd")
+    (source,) = world.active
+    source.restart()
+    for value, least, most in ((bytes(8 * ROWS), 0, 1000), (random.Random(0).randbytes(8 * ROWS), ROWS * 8, 2**60)):
+        world.server.chunks.clear()
+        source.writer.write(value)
+        source.send(world.engine())
+        assert least <= sum(map(len, world.server.chunks.values())) <= most
+        world.target.receive(world.engine())
+        with world.target.reader.read() as snapshot:
+            assert value in bytes(snapshot.buffer)
+    for damaged in (b"spam", zstandard.compress(bytes(10)), zstandard.compress(bytes(MIN_CHUNK + 1)), b""):
+        source.writer.write(value)
+        source.send(world.engine())
+        world.server.chunks[max(world.server.chunks)] = damaged
+        seen = world.target.seen
+        world.target.receive(world.engine())
+        assert world.target.seen == seen
+        assert "one of its chunks" in str(world.target.replica.status().error)
+
+
+def test_an_interrupted_upload_leaves_no_chunks(world: World) -> None:
+    (source,) = world.active
+    for number in range(5):
+        source.writer.write(np.full(ROWS, number))
+        engine = world.engine()
+        engine.add = lambda *_: _fail()  # type: ignore[method-assign]
+        source.send(engine)
+        assert {version.seq for version, _, _ in world.server.chunks} == {number + 1}
+    source.send(world.engine())
+    assert {version.seq for version, _, _ in world.server.chunks} == {5}
+
+
+def _fail() -> bool:
+    raise ReplicationError("no connection")
 
 
 def test_a_version_that_is_there_already_counts_as_sent(world: World) -> None:

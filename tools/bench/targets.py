@@ -105,12 +105,12 @@ def _microseconds(value: float) -> Measured:
     return value * 1e6, "median"
 
 
-def _milliseconds(value: float) -> Measured:
-    return value * 1e3, ""
+def _milliseconds(source: str, value: float) -> Measured:
+    return value * 1e3, source
 
 
 def _kib(size: float) -> Measured:
-    return size / KIB, ""
+    return size / KIB, "max"
 
 
 def _beyond_value(memory: float) -> Measured:
@@ -179,9 +179,9 @@ def _updates() -> Iterator[Target]:
 def _replication() -> Iterator[Target]:
     yield Target(f"{rows.REPLICATED} / SET and GET by redis-py", _beside((rows.REPLICATED, None), "Redis"), 3)
     for row, limit in ((rows.REPLICATED_SMALL, 2), (rows.REPLICATED_UPDATE, 5)):
-        yield Target(f"{row}: ms", _own(_milliseconds, "median", (row, None)), limit)
+        yield Target(f"{row}: ms", _own(partial(_milliseconds, "median"), "median", (row, None)), limit)
     yield Target(f"{rows.UPDATE_TRAFFIC}: KiB", _own(_kib, "max", (rows.UPDATE_TRAFFIC, None)), 200)
-    yield Target(f"{rows.BYSTANDER}: ms", _own(_milliseconds, "max", (rows.BYSTANDER, None)), 100)
+    yield Target(f"{rows.BYSTANDER}: ms", _own(partial(_milliseconds, "max"), "max", (rows.BYSTANDER, None)), 100)
     yield Target(
         f"{rows.REPLICA_MEMORY}: less 64 MiB, in MiB", _own(_beyond_value, "max", (rows.REPLICA_MEMORY, None)), 32
     )
