@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import xxhash
+import zstandard
 from helpers import SHM, TIMEOUT, checksum
 from replication.servers import RedisServer, server_command
 
@@ -65,8 +66,13 @@ def receive(client: Any, name: str) -> tuple[dict[str, Any], bytes]:
             assert entry[b"full"] == each
             size, chunk = int(entry[b"size"]), int(entry[b"chunk"])
             numbers = range(-(-size // chunk)) if chunk else range(0)
-            chunks = [client.get(f"shmsync:{{{name}}}:{each.decode()}:{number}") or b"" for number in numbers]
-            payload[:] = b"".join(chunks) if chunk else entry[b"data"]
+            payload[:] = entry.get(b"data", b"")
+            for number in numbers:
+                part = client.get(f"shmsync:{{{name}}}:{each.decode()}:{number}")
+                if b"compression" in entry and len(part) < min(chunk, size - number * chunk):
+                    assert entry[b"compression"] == b"zstd"
+                    part = zstandard.decompress(part)
+                payload += part
             assert len(payload) == size
         else:
             assert entry[b"base"] == previous
@@ -82,11 +88,14 @@ def receive(client: Any, name: str) -> tuple[dict[str, Any], bytes]:
 # ---------------------------------------------------------------------------------------------------------- the tests
 
 
-@pytest.mark.parametrize("rows", [1, 100, 20_000])
-def test_what_the_server_contains(name: str, server: RedisServer, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "compression"), [(1, None), (100, None), (20_000, None), (1, "zstd")])
+def test_what_the_server_contains(name: str, server: RedisServer, rows: int, compression: str | None) -> None:
     random = np.random.default_rng(1)
-    with Publisher[Any](name, server.url, retain=0, full_after=3) as publisher, server.client() as client:
-        publisher.write({"table": random.random((100_000, 8)), "number": 0})
+    options: dict[str, Any] = {"retain": 0, "full_after": 3, "compression": compression}
+    with Publisher[Any](name, server.url, **options) as publisher, server.client() as client:
+        table = random.random((100_000, 8))
+        table[50_000:] = 0.0  # which can be compressed
+        publisher.write({"table": table, "number": 0})
         for number in range(6):
             publisher.flush(TIMEOUT)
             with Reader[Any](name) as reader, reader.read() as snapshot:
