@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._handles.reader import Reader
 from shmsync._util.arguments import integer
 from shmsync._util.duration import seconds
-from shmsync.errors import FencedError, InvalidArgumentError, StateNotFoundError, UninitializedStateError
+from shmsync.errors import (
+    FencedError,
+    InvalidArgumentError,
+    ReplicationError,
+    StateNotFoundError,
+    UninitializedStateError,
+)
 from shmsync.replication._changes import gather
 from shmsync.replication._entry import (
     BEGINNING,
@@ -209,6 +215,7 @@ class Relay(Service):
         except (StateNotFoundError, UninitializedStateError):
             return False
         with snapshot:
+            self._check_origin(snapshot)
             version = self._id_of(snapshot)
             has_it = self._top is not None and self._top.id >= version
             if not has_it:
@@ -219,6 +226,15 @@ class Relay(Service):
                 self._versions += 1
             self._note_sent(snapshot._pinned.incarnation, version.seq)
         return not has_it
+
+    def _check_origin(self, snapshot: Snapshot[object]) -> None:
+        """Raise ReplicationError if a version comes from the engine: it would be sent and received in a circle."""
+        origin = snapshot.origin
+        if origin is not None and origin.epoch in {self._epoch, 0 if self._top is None else self._top.id.epoch}:
+            raise ReplicationError(
+                f"a replica publishes {self.name!r} on this host, so it is not sent to where it comes from; run "
+                "replicas on other hosts than that of the writer"
+            )
 
     def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
         """Return the id of a version. An epoch begins with the first version of an incarnation that a relay sends.

@@ -134,13 +134,20 @@ _service.RedisEngine = lambda url, name, **options: _Engine(url, name.removesuff
     assert unlink(f"{name}-elsewhere")
 
 
-def test_a_replica_is_not_sent_to_where_it_comes_from(name: str, server: RedisServer, copy: str) -> None:
-    with Publisher[Any](copy, server.url) as publisher:
+def test_a_replica_is_not_sent_to_where_it_comes_from(name: str, server: RedisServer, tmp_path: Path) -> None:
+    """The command waits for a writer on this host."""
+    with Publisher[Any](name, server.url) as publisher:
         publisher.write(1)
-    unlink(copy)
-    with Replica(copy, server.url) as replica:
-        replica.wait(TIMEOUT)
-        assert "it would be sent in a circle" in run_failing("publish", copy, "--to", server.url)
+    with running(tmp_path, "publish", name, "--to", server.url) as relay:
+        with Replica(name, server.url) as replica:
+            unlink(name, force=True)
+            until(lambda: replica.status().versions)
+            relay.wait_for(f"WARNING {name}: a replica publishes {name!r} on this host")
+        with Writer[Any](name) as writer:
+            writer.write(2)
+            relay.wait_for(f"INFO {name}: works again")
+            assert relay.stop() == 0
+            writer.unlink()
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
