@@ -396,7 +396,7 @@ def test_an_error_keeps_no_memory(world: World) -> None:
     source.writer.write(np.zeros(ROWS))
     engine = world.engine()
 
-    def put(_: Any, chunks: Any) -> None:
+    def put(location: Any, chunks: Any) -> None:
         next(iter(chunks))
         _fail()
 
