@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from shmsync import InvalidArgumentError, MissingExtraError, ReplicationError
 from shmsync.replication import Relay
@@ -15,6 +14,7 @@ from shmsync.replication.redis import RedisEngine, check_url, parse_url, redacte
 if TYPE_CHECKING:
     from replication.servers import RedisServer
 
+redis = pytest.importorskip("redis")
 SECRET = "not-to-be-seen"
 
 
