@@ -18,7 +18,7 @@ from shmsync.cli._server import (
 )
 from shmsync.errors import FencedError, ReplicationError, StateNotFoundError, UninitializedStateError, format_error
 from shmsync.replication import Publisher, Relay
-from shmsync.replication.redis import redacted
+from shmsync.replication._urls import redacted
 
 if TYPE_CHECKING:
     import threading

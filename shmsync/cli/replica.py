@@ -23,7 +23,7 @@ from shmsync.cli._server import (
 from shmsync.cli._units import count_text
 from shmsync.errors import format_error
 from shmsync.replication import Replica
-from shmsync.replication.redis import redacted
+from shmsync.replication._urls import redacted
 
 if TYPE_CHECKING:
     import threading

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from shmsync._core.layout import names_of
 from shmsync._util.backoff import backoff
 from shmsync.errors import FencedError, ReplicationError, ShmSyncError, format_error
-from shmsync.replication.redis import RedisEngine, check_url, redacted
+from shmsync.replication._urls import redacted
+from shmsync.replication.redis import RedisEngine, check_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

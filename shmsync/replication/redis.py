@@ -13,17 +13,16 @@ refuses an id which is not greater than all before is what refuses duplicates, o
 from __future__ import annotations
 
 import os
-import re
 from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
 
 from shmsync._core.layout import names_of
 from shmsync._util.optional import import_optional
 from shmsync.errors import InvalidArgumentError, ReplicationError, reason
 from shmsync.replication._entry import DamagedError, parse_entry
 from shmsync.replication._redis_errors import explain
+from shmsync.replication._urls import parse_url, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,13 +34,11 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "SHMSYNC_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 DEFAULT_PORT = 6379
-_SENTINEL_PORT = 26379
 _TTL = 3600
 _WINDOW = 2 << 20
 """So many bytes of chunks are in one command."""
 _MANY = 512
 """Keys in one command."""
-_CREDENTIALS = re.compile(r"//\S*@")
 
 # Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; the id
 # that has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" without a chunk.
@@ -67,76 +64,6 @@ end
 for at = 3, #KEYS do redis.call('PERSIST', KEYS[at]) end
 return 'added'
 """
-
-
-class Server(NamedTuple):
-    """What a URL says.
-
-    Attributes:
-        kind: "single", "sentinel" or "cluster".
-        url: for redis-py: of one server, without the password.
-        hosts: of the Sentinels.
-        service: name of the service at the Sentinels.
-    """
-
-    kind: str
-    url: str
-    hosts: tuple[tuple[str, int], ...] = ()
-    service: str = ""
-
-
-def parse_url(url: str) -> Server:
-    """Return what a URL says.
-
-    Raises:
-        InvalidArgumentError: it is not valid.
-    """
-    parts = _split(url)
-    scheme, _, kind = parts.scheme.partition("+")
-    if scheme not in {"redis", "rediss", "valkey", "valkeys"} or kind not in {"", "sentinel", "cluster"}:
-        raise InvalidArgumentError(
-            f"{redacted(url)!r} does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://"
-        )
-    scheme = scheme.replace("valkey", "redis")
-    if kind == "sentinel":
-        service, _, database = parts.path.strip("/").partition("/")
-        if not service:
-            raise InvalidArgumentError("the URL of Sentinels is redis+sentinel://HOST:PORT,.../SERVICE")
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        first = hosts.partition(",")[0]
-        netloc = f"{credentials}@{first}" if credentials else first
-        single = urlunsplit((scheme, netloc, f"/{database}", parts.query, ""))
-        return Server("sentinel", single, tuple(map(_host, hosts.split(","))), service)
-    try:
-        _ = parts.port
-    except ValueError:
-        raise InvalidArgumentError(f"the port in {redacted(url)!r} is not a number up to 65535") from None
-    return Server(kind or "single", urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except (AttributeError, TypeError, ValueError):
-        parts = None
-    if parts is None or not isinstance(url, str) or not parts.netloc:
-        raise InvalidArgumentError(
-            f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
-            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
-        )
-    return parts
-
-
-def _host(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if ":" in text else (text, "", str(_SENTINEL_PORT))
-    if not host or not port.isdecimal():
-        raise InvalidArgumentError(f"{text!r} is not HOST:PORT")
-    return host, int(port)
-
-
-def redacted(text: str) -> str:
-    """Return a text without the credentials of the URLs in it."""
-    return _CREDENTIALS.sub("//", text)
 
 
 def check_url(url: str) -> None:

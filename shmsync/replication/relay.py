@@ -30,8 +30,9 @@ from shmsync.replication._entry import (
     VersionId,
 )
 from shmsync.replication._service import Service
+from shmsync.replication._stored import StoredVersions
 from shmsync.replication._zstd import Compressor
-from shmsync.replication.engine import Location, locations_of
+from shmsync.replication.engine import locations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +41,11 @@ if TYPE_CHECKING:
     from shmsync._handles.snapshot import Snapshot
     from shmsync._session.pinned import PinnedVersion
     from shmsync.replication._service import OpenEngine
-    from shmsync.replication.engine import Engine
+    from shmsync.replication.engine import Engine, Location
 
 _POLL = 0.2  # seconds after which a stop is noticed
 _COMPARE = 1.0  # seconds between two comparisons with what the engine has
 _PAGE = 16  # entries in one answer
-_TRIM_AT_ONCE = 16  # entries without chunks
 _LEAST_KEPT = 2
 _WORTH = 0.5  # changes of a larger part of the value are not worth it
 _MILLISECOND = 1_000_000  # in nanoseconds
@@ -116,8 +116,7 @@ class Relay(Service):
         super().__init__(name, url, password, engine)
         self._chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
         self._full_after = integer(full_after, "full_after", 0, 1 << 20)
-        self._keep = integer(keep, "keep", _LEAST_KEPT, 1 << 20)
-        self._retain = seconds(retain, "retain")
+        self._stored = StoredVersions(integer(keep, "keep", _LEAST_KEPT, 1 << 20), seconds(retain, "retain"))
         if compression not in {None, ZSTD}:
             raise InvalidArgumentError(f'compression must be "zstd" or None, not {compression!r}')
         self._compressor = None if compression is None else Compressor()
@@ -125,10 +124,7 @@ class Relay(Service):
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
-        self._fulls: list[VersionId] = []  # the versions in full that the engine has
-        self._stored: list[Location] = []  # its chunks
         self._uploading: list[Location] = []  # chunks whose entry is not added yet
-        self._superseded_at: dict[VersionId, float] = {}
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
         self._versions = self._bytes = 0
 
@@ -188,26 +184,18 @@ class Relay(Service):
                 self._lost = True
                 return
         top = self._top
-        self._lost = top is not None and not (
-            top.full in self._fulls and all(map(engine.has, (each for each in self._stored if each.id == top.full)))
-        )
+        self._lost = top is not None and not self._stored.is_complete(engine, top.full)
 
     def _note_all(self, engine: Engine) -> None:
         top = engine.newest()
         if top is None or self._top is None or top.id != self._top.id:
-            self._fulls, self._stored, last = [], [], BEGINNING
+            self._stored.clear()
+            last = BEGINNING
             while page := engine.after(last, _PAGE):
                 for entry in page:
-                    self._note_stored(entry)
+                    self._stored.note(entry)
                 last = page[-1].id
         self._top = top
-
-    def _note_stored(self, entry: Entry) -> None:
-        if entry.is_full:
-            if self._fulls:
-                self._superseded_at[self._fulls[-1]] = time.monotonic()
-            self._fulls.append(entry.id)
-        self._stored += locations_of(entry)
 
     def _send_newest(self, engine: Engine, reader: Reader[object]) -> bool:
         """Send the newest version, unless the engine has it; return whether something was sent."""
@@ -221,7 +209,7 @@ class Relay(Service):
             has_it = self._top is not None and self._top.id >= version
             if not has_it:
                 entry, content = self._describe(snapshot, version)
-                if not self._has_room(entry):
+                if not self._stored.has_room(entry):
                     return False
                 # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
                 payload = snapshot.buffer if entry.chunk else None
@@ -301,13 +289,6 @@ class Relay(Service):
         packed = changes.packed(entry.size)
         return packed if packed is not None and len(packed) <= MAX_CHANGES else None
 
-    def _has_room(self, entry: Entry) -> bool:
-        """Return whether an entry may take the place of the oldest large version in full that is kept."""
-        large = [each.id for each in self._stored if not each.of_changes]
-        if not (entry.is_full and entry.chunk) or len(large) < self._keep:
-            return True
-        return time.monotonic() - self._superseded_at.get(large[-self._keep], 0.0) >= self._retain
-
     def _upload(self, engine: Engine, entry: Entry, payload: memoryview | None, content: bytes) -> bool:
         """Send an entry with its chunks; return whether the engine has it now."""
         locations = locations_of(entry)
@@ -327,27 +308,14 @@ class Relay(Service):
         self._bytes += (entry.size if entry.is_full else 0) + entry.changed
         self._top, self._lost = entry._replace(data=None, changes=b"", content=None), False
         self._uploading = []
-        self._note_stored(entry)
-        self._trim(engine)
+        self._stored.note(entry)
+        self._stored.trim(engine)
         return True
 
     def _parts(self, source: memoryview, size: int) -> Iterator[memoryview]:
         for at in range(0, len(source), size):
             self._check_stopped()
             yield source[at : at + size]
-
-    def _trim(self, engine: Engine) -> None:
-        """Remove what is older than the versions in full that are kept."""
-        if len(self._fulls) <= self._keep:
-            return
-        oldest = self._fulls[-self._keep]
-        expired = [each for each in self._stored if each.id < oldest]
-        if not expired and len(self._fulls) < self._keep + _TRIM_AT_ONCE:
-            return
-        engine.trim(oldest, expired)
-        self._fulls = self._fulls[-self._keep :]
-        self._stored = [each for each in self._stored if each.id >= oldest]
-        self._superseded_at = {key: at for key, at in self._superseded_at.items() if key >= oldest}
 
     def _note_sent(self, incarnation: int, seq: int) -> None:
         if self._sent != (incarnation, seq):

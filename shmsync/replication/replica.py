@@ -13,21 +13,19 @@ from shmsync.codecs import name_of
 from shmsync.codecs._changes import Changes
 from shmsync.errors import DataReadError, IntegrityError, ReplicationError
 from shmsync.replication._changes import ReceivedChanges
+from shmsync.replication._download import Download, GoneError
 from shmsync.replication._entry import BEGINNING, DamagedError, Entry, VersionId
 from shmsync.replication._service import Service, log
-from shmsync.replication._zstd import decompressed
-from shmsync.replication.engine import locations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shmsync.errors import ShmSyncError
     from shmsync.replication._service import OpenEngine
-    from shmsync.replication.engine import Engine, Location
+    from shmsync.replication.engine import Engine
 
 _WAIT = 0.5  # seconds after which a stop is noticed
 _COMPARE = 10.0  # seconds between two looks at the newest entry, if there is no later one
-_PAGE = 8  # entries in one answer
 _PAUSE = 0.05  # seconds
 _MOST_MISSED = 40  # attempts until a version that is not there is reported
 _LARGEST = 1 << 40
@@ -56,10 +54,6 @@ class ReplicaStatus(NamedTuple):
     versions: int
     received: int
     error: Exception | None
-
-
-class _GoneError(ReplicationError):
-    """A chunk is not in the engine any more: a newer version has replaced the one that it belongs to."""
 
 
 class _RefusedError(ReplicationError):
@@ -190,7 +184,7 @@ class Replica(Service):
             self._newest = newest.id
             try:
                 self._take(engine, writer, newest)
-            except _GoneError:  # it was replaced meanwhile
+            except GoneError:  # it was replaced meanwhile
                 missed += 1
                 if missed >= _MOST_MISSED:
                     raise
@@ -261,7 +255,7 @@ class Replica(Service):
             changes = Changes()
             received.record(changes)
             with writer.receive_changes(_incoming(entry), changes) as block:
-                received.scatter(block.memory, self._content(engine, entry))
+                received.scatter(block.memory, self._download(engine).content(entry))
         except (DataReadError, IntegrityError, DamagedError):  # from the version in full, it may be possible
             return False
         return True
@@ -270,72 +264,22 @@ class Replica(Service):
         """Publish a version from the one in full that it names, and the changes since."""
         full = entry if entry.is_full else engine.entry(entry.full)
         if full is None or not full.is_full:
-            raise _GoneError(f"version {entry.full} is not in the engine any more")
+            raise GoneError(f"version {entry.full} is not in the engine any more")
+        download = self._download(engine)
         with writer.receive(_incoming(entry)) as block:
-            self._download(engine, _like(full, entry), block.memory)
-            for each in self._chain(engine, full, entry):
+            download.full(full, entry, block.memory)
+            for each in download.chain(full, entry):
                 received = ReceivedChanges(each.changes, each.size, each.changed)
-                received.scatter(block.memory, self._content(engine, each))
+                received.scatter(block.memory, download.content(each))
 
-    def _chain(self, engine: Engine, full: Entry, last: Entry) -> Iterator[Entry]:
-        """Yield the entries after the version in full, up to the last one, each of which names the one before."""
-        previous = full.id
-        while previous < last.id:
-            page = engine.after(previous, _PAGE)
-            for entry in page:
-                if entry.base != previous or entry.id > last.id:
-                    raise _GoneError(f"the versions between {full.id} and {last.id} are not in the engine any more")
-                yield _like(entry, last)
-                previous = entry.id
-                if previous == last.id:
-                    return
-            if not page:
-                raise _GoneError(f"version {last.id} is not in the engine any more")
+    def _download(self, engine: Engine) -> Download:
+        return Download(engine, self._note_received)
 
-    def _download(self, engine: Engine, entry: Entry, memory: memoryview) -> None:
-        """Write a version in full to its place."""
-        if entry.data is not None:
-            memory[:] = entry.data
-            self._received += entry.size
-            return
-        for location in locations_of(entry):
-            if not location.of_changes:
-                self._receive(engine, location, memory, compression=entry.compression)
-
-    def _content(self, engine: Engine, entry: Entry) -> memoryview:
-        """Return the changed bytes of an entry."""
-        if entry.content is not None:
-            self._received += entry.changed
-            return memoryview(entry.content)
-        content = memoryview(bytearray(entry.changed))
-        for location in locations_of(entry):
-            if location.of_changes:
-                self._receive(engine, location, content)
-        return content
-
-    def _receive(self, engine: Engine, location: Location, memory: memoryview, *, compression: str = "") -> None:
-        """Write chunks to their places."""
-        at = 0
-        for chunk in engine.get(location):
-            self._check_stopped()
-            if chunk is None:
-                raise _GoneError(f"a chunk of version {location.id} is not in the engine any more")
-            end = min(at + location.size, len(memory))
-            part = decompressed(chunk, end - at) if compression else chunk
-            if len(part) != end - at:
-                raise DamagedError(f"one of its chunks has {len(part):,} bytes, not {end - at:,}")
-            memory[at:end] = part
-            self._received += len(chunk)
-            at = end
+    def _note_received(self, size: int) -> None:
+        self._check_stopped()
+        self._received += size
 
 
 def _incoming(entry: Entry) -> Incoming:
     origin = Origin(entry.id.epoch, entry.id.seq, entry.published, 0.0)
     return Incoming(entry.size, entry.codec, entry.checksum, origin)
-
-
-def _like(entry: Entry, other: Entry) -> Entry:
-    """Return an entry that has to have the size and codec of another one."""
-    if (entry.size, entry.codec) != (other.size, other.codec):
-        raise DamagedError(f"version {entry.id}, from which it is made, has another size or codec")
-    return entry

@@ -9,7 +9,8 @@ import pytest
 from shmsync import InvalidArgumentError, MissingExtraError, ReplicationError
 from shmsync.replication import Relay
 from shmsync.replication._redis_errors import explain
-from shmsync.replication.redis import RedisEngine, check_url, parse_url, redacted
+from shmsync.replication._urls import parse_url, redacted
+from shmsync.replication.redis import RedisEngine, check_url
 
 if TYPE_CHECKING:
     from replication.servers import RedisServer

@@ -22,6 +22,7 @@ from replication.memory_engine import MemoryEngine, Server
 from shmsync import FencedError, Reader, ReplicationError, StateNotFoundError, UninitializedStateError, Writer, info
 from shmsync._handles.receiving import ReceivingWriter
 from shmsync.replication import Relay, Replica, replica
+from shmsync.replication._download import Download
 from shmsync.replication._entry import INLINE, MIN_CHUNK, VersionId
 
 if TYPE_CHECKING:
@@ -463,10 +464,10 @@ def _no_comparison_after_a_failure(patch: pytest.MonkeyPatch) -> None:
 
 
 def _chain_with_a_gap(patch: pytest.MonkeyPatch) -> None:
-    def chain(_: Any, engine: Any, full: Any, last: Any) -> Any:
-        return [each for each in engine.after(full.id, 1000) if each.id <= last.id and each.base]
+    def chain(self: Any, full: Any, last: Any) -> Any:
+        return [each for each in self._engine.after(full.id, 1000) if each.id <= last.id and each.base]
 
-    patch.setattr(Replica, "_chain", chain)
+    patch.setattr(Download, "chain", chain)
     _no_checksum(patch)
 
 
