@@ -122,6 +122,8 @@ class Service:
 
     def _note(self, error: ShmSyncError | None) -> None:
         """Record an error, and log it if it is another one than before; or that there is none any more."""
+        if error is not None:  # its frames refer to memory, and it is kept
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         before, self._error = self._error, error
         self._connected = error is None
         if error is None:

@@ -27,7 +27,8 @@ class Publisher(Writer[T]):
     """A Writer with a relay in a thread: what it publishes on this host, a `Replica` publishes on others.
 
     A write returns when the version is visible on this host; `flush` waits until the engine has it. If another
-    publisher of the name has taken over, writes raise FencedError.
+    publisher of the name has taken over, writes raise FencedError. The relay begins with the first write, or with the
+    `with` block, and takes a reader slot.
 
     Args:
         name: the name.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from shmsync._handles.snapshot import Snapshot
+    from shmsync._session.pinned import PinnedVersion
     from shmsync.replication._service import OpenEngine
     from shmsync.replication.engine import Engine
 
@@ -219,12 +220,16 @@ class Relay(Service):
             version = self._id_of(snapshot)
             has_it = self._top is not None and self._top.id >= version
             if not has_it:
-                payload = snapshot._pinned.view()  # type: ignore[union-attr] # it is open
-                entry, content = self._describe(snapshot, version, payload)
-                if not self._has_room(entry) or not self._upload(engine, entry, payload, content):
+                entry, content = self._describe(snapshot, version)
+                if not self._has_room(entry):
                     return False
-                self._versions += 1
-            self._note_sent(snapshot._pinned.incarnation, version.seq)
+                # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
+                payload = snapshot.buffer if entry.chunk else None
+        if not has_it:
+            if not self._upload(engine, entry, payload, content):
+                return False
+            self._versions += 1
+        self._note_sent(self._incarnation, version.seq)
         return not has_it
 
     def _check_origin(self, snapshot: Snapshot[object]) -> None:
@@ -259,14 +264,15 @@ class Relay(Service):
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
 
-    def _describe(self, snapshot: Snapshot[object], version: VersionId, payload: memoryview) -> tuple[Entry, bytes]:
+    def _describe(self, snapshot: Snapshot[object], version: VersionId) -> tuple[Entry, bytes]:
         """Return the entry of a version, and its changed bytes if they are not in the entry."""
-        found, codec = snapshot.version, snapshot._pinned.codec.ID  # type: ignore[union-attr] # it is open
+        pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
+        found, codec, payload = snapshot.version, pinned.codec.ID, pinned.view()
         common = (self._incarnation, time.time(), found.size, found.checksum, codec)
         entry = Entry(version, *common, full=version)
         if found.size <= INLINE:
             return entry._replace(data=bytes(payload)), b""
-        changes = self._changes_since_top(snapshot, entry)
+        changes = self._changes_since_top(pinned, entry)
         if changes is None:
             return self._in_chunks(entry), b""
         top: Entry = self._top  # type: ignore[assignment] # there are changes since
@@ -284,12 +290,12 @@ class Relay(Service):
     def _in_chunks(self, entry: Entry) -> Entry:
         return entry._replace(chunk=self._chunk_size, compression=ZSTD if self._compressor else "")
 
-    def _changes_since_top(self, snapshot: Snapshot[object], entry: Entry) -> bytes | None:
+    def _changes_since_top(self, pinned: PinnedVersion, entry: Entry) -> bytes | None:
         """Return what has changed since the newest version in the engine; None if that is not known or not worth it."""
         top = self._top
         if top is None or self._lost or _kind(top) != _kind(entry) or top.id.seq > entry.id.seq:
             return None
-        changes = snapshot._pinned.changes_since(top.id.seq)  # type: ignore[union-attr] # it is open
+        changes = pinned.changes_since(top.id.seq)
         if changes is None or changes.size > entry.size * _WORTH:
             return None
         packed = changes.packed(entry.size)
@@ -302,7 +308,7 @@ class Relay(Service):
             return True
         return time.monotonic() - self._superseded_at.get(large[-self._keep], 0.0) >= self._retain
 
-    def _upload(self, engine: Engine, entry: Entry, payload: memoryview, content: bytes) -> bool:
+    def _upload(self, engine: Engine, entry: Entry, payload: memoryview | None, content: bytes) -> bool:
         """Send an entry with its chunks; return whether the engine has it now."""
         locations = locations_of(entry)
         if self._uploading and self._uploading[0].id != entry.id:  # interrupted: it would take memory until it expires
@@ -312,6 +318,7 @@ class Relay(Service):
             if location.of_changes:
                 engine.put(location, self._parts(memoryview(content), INLINE_CHANGES))
             else:
+                assert payload is not None
                 parts = self._parts(payload, entry.chunk)
                 engine.put(location, map(self._compressor.shorter, parts) if self._compressor else parts)
         if not engine.add(entry, locations):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 import zstandard
+from helpers import NEVER, without_waiting
 
 from replication.memory_engine import MemoryEngine, Server
-from shmsync import FencedError, Reader, ReplicationError, StateNotFoundError, UninitializedStateError, Writer
+from shmsync import FencedError, Reader, ReplicationError, StateNotFoundError, UninitializedStateError, Writer, info
 from shmsync._handles.receiving import ReceivingWriter
 from shmsync.replication import Relay, Replica, replica
 from shmsync.replication._entry import INLINE, MIN_CHUNK, VersionId
@@ -364,6 +365,51 @@ def test_chunks_are_compressed_if_that_makes_them_shorter(monkeypatch: pytest.Mo
         world.target.receive(world.engine())
         assert world.target.seen == seen
         assert "one of its chunks" in str(world.target.replica.status().error)
+
+
+def test_no_write_waits_for_an_upload(world: World) -> None:
+    (source,) = world.active
+    source.writer.write(np.zeros(ROWS))
+    engine = world.engine()
+    put = engine.put
+
+    def put_slowly(location: Any, chunks: Any) -> None:
+        sent = list(chunks)
+        world.sent[location.id] = b"".join(sent)
+        with without_waiting():
+            for _ in range(4):
+                source.writer.write(np.full(ROWS, world.next()), grace_duration=NEVER)
+        put(location, sent)
+
+    engine.put = put_slowly  # type: ignore[method-assign]
+    source.send(engine)
+    world.target.receive(world.engine())
+    assert array_at(world) == [0.0, 0.0, 0.0]  # what was sent is the version that was the newest then
+    assert source.writer.stats().resets == 0
+    source.send(world.engine())
+    world.target.receive(world.engine())
+    assert array_at(world) == [4.0, 4.0, 4.0]
+
+
+def test_an_error_keeps_no_memory(world: World) -> None:
+    (source,) = world.active
+    source.writer.write(np.zeros(ROWS))
+    engine = world.engine()
+
+    def put(location: Any, chunks: Any) -> None:
+        next(iter(chunks))
+        _fail()
+
+    engine.put = put  # type: ignore[method-assign]
+    with pytest.raises(ReplicationError) as failure:
+        source.relay._compare(engine, fast=False)
+        source.relay._send_newest(engine, source.reader)
+    source.relay._note(failure.value)
+    del failure
+    for _ in range(3):
+        source.writer.write(np.zeros(ROWS))
+    source.reader.get()
+    assert info(source.writer.name).held_memory == 0
 
 
 def test_an_interrupted_upload_leaves_no_chunks(world: World) -> None:
