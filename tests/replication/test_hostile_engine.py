@@ -15,11 +15,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pytest
 from helpers import TIMEOUT, until
 
 from replication.processes import replicating
-from replication.values import blob, number_of, rows_of, table
+from replication.values import PERIOD, blob, number_of, rows_of, table
 from replication.watching import Watcher, newest_number
 from shmsync import EntityReadError, Reader, unlink
 from shmsync._core.digests import write_table
@@ -77,13 +78,23 @@ def record(server: RedisServer, name: str) -> list[Original]:
             sent(number)
             for step in (1, 1, LEAP, 1):
                 with publisher.update() as draft:
-                    for each in range(number + 1, number + step + 1):
-                        draft[rows_of(each)] = each
+                    change(draft, number, step)
                 number += step
                 sent(number)
         publisher.write_raw(blob(number + 1, 300_000))
         sent(number + 1)
     return list(_recorded(server, name, numbers))
+
+
+def change(draft: Any, number: int, step: int) -> None:
+    """Change a table from one number to a later one: single rows if they are neighbours, else ranges of rows."""
+    if step == 1:
+        draft[rows_of(number + 1)] = number + 1
+        return
+    numbers = np.arange(number + 1, number + step + 1)
+    assert numbers[-1] < PERIOD
+    for start in range(0, SHAPE[0], PERIOD):
+        draft[start + numbers[0] : start + numbers[-1] + 1] = numbers[:, np.newaxis]
 
 
 def _recorded(server: RedisServer, name: str, numbers: list[int]) -> Iterator[Original]:
@@ -303,6 +314,17 @@ def inline(number: int, seq: int) -> Fields:
     return {key.encode(): value if type(value) is bytes else str(value).encode() for key, value in fields.items()}
 
 
+@pytest.mark.parametrize("field", ["published", "incarnation", "depth", "volume"])
+@pytest.mark.parametrize("value", [2**63 - 1, 2**64 - 1])
+def test_the_largest_numbers(server: RedisServer, name: str, local: str, field: str, value: int) -> None:
+    """Whether it is refused or published, the replica continues."""
+    with server.client() as client, replicating(name, server.url, local), Watcher(local) as watcher:
+        forger = Forger(client, name, [])
+        forger.add(1, inline(1, 1) | {field.encode(): str(value).encode()}, {})
+        forger.add(2, inline(2, 2), {})
+        watcher.until_number(2)
+
+
 def test_unknown_fields_are_ignored(server: RedisServer, name: str, local: str) -> None:
     """A later version of shmsync may add some."""
     with server.client() as client, replicating(name, server.url, local), Watcher(local) as watcher:
@@ -343,6 +365,10 @@ def test_a_damaged_version_is_reported_once(
         assert "size is b'-1'" in caplog.text
         assert replica.status().connected
         assert newest_number(local) == 1
+        server.restart()
+        until(lambda: not replica.status().connected)
+        until(lambda: replica.status().connected)
+        assert caplog.text.count("kept the last value") == 1
         forger.add(3, inline(3, 3), {})
         watcher.until_number(3)
         assert replica.status().error is None

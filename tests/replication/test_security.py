@@ -179,6 +179,16 @@ def test_a_wrong_password_is_not_shown(
     assert wrong not in "".join(shown)
 
 
+@pytest.mark.parametrize(
+    "url", [f"reds://user:{PASSWORD}@host", f"redis+sentinel://:{PASSWORD}@host", f"user:{PASSWORD}@host"]
+)
+def test_a_wrong_url_does_not_show_its_password(name: str, url: str) -> None:
+    for kind in (Publisher, Relay, Replica):
+        with pytest.raises(InvalidArgumentError) as raised:
+            kind(name, url)
+        assert PASSWORD not in str(raised.value)
+
+
 def test_the_right_password_is_not_shown(guarded: RedisServer, name: str, local: str) -> None:
     """It reaches the programs through the environment, so no command line has it; what they print does not either."""
     script = (

@@ -139,6 +139,30 @@ def test_an_answer_that_is_lost_is_not_an_error(server: RedisServer, name: str, 
         assert client.xlen(f"shmsync:{{{name}}}:log") == 2
 
 
+def test_a_chunk_that_is_lost_during_the_upload(server: RedisServer, name: str, local: str) -> None:
+    """The entry is not added without it; the version is sent again."""
+
+    def lose() -> None:
+        with server.client() as client:
+            (key,) = client.keys("*:1")
+            assert client.unlink(key) == 1
+
+    lost = Interruption("before add", lose)
+    lost.armed = True
+    with (
+        Publisher[bytes](name, server.url, engine=lost) as publisher,
+        replicating(name, server.url, local) as (replica,),
+        Watcher(local) as watcher,
+    ):
+        publisher.write_raw(blob(1, SIZE))
+        watcher.until_number(1)
+        assert lost.happened
+        assert publisher.status().epoch == watcher.versions[0].epoch
+        assert replica.status().versions == 1
+    with server.client() as client:
+        assert client.xlen(f"shmsync:{{{name}}}:log") == 1
+
+
 # ------------------------------------------------------------------------------------------------- suspended servers
 
 
