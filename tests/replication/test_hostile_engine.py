@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import struct
 import sys
 import time
 from collections import Counter
@@ -323,6 +324,54 @@ def test_the_largest_numbers(server: RedisServer, name: str, local: str, field: 
         forger.add(1, inline(1, 1) | {field.encode(): str(value).encode()}, {})
         forger.add(2, inline(2, 2), {})
         watcher.until_number(2)
+
+
+def part(row_size: int, base: int, *words: int) -> bytes:
+    """Return the description of a part of the changes: numbers of rows; or, without a row size, starts and stops."""
+    if not row_size:
+        return struct.pack(f"=3Q{len(words)}Q", 0, len(words) // 2, base, *words)
+    rows = struct.pack(f"={len(words)}I", *words)
+    return struct.pack("=3Q", row_size, len(words), base) + rows + bytes(-len(rows) % 8)
+
+
+OUTSIDE = {
+    "a range that ends behind the payload": (part(0, 0, 96, 104), 8),
+    "a range behind the payload": (part(0, 0, 104, 112), 8),
+    "a range far behind the payload": (part(0, 0, 2**63, 2**63 + 8), 8),
+    "a range that ends before it starts": (part(0, 0, 16, 8, 16, 32), 8),
+    "an empty range": (part(0, 0, 8, 8), 0),
+    "two ranges, one behind the payload": (part(0, 0, 8, 16, 104, 112), 16),
+    "a row behind the payload": (part(8, 64, 5), 8),
+    "rows that begin behind the payload": (part(8, 2**63, 0), 8),
+    "a large row": (part(2**40, 0, 0), 8),
+    "a row number that overflows": (part(2**33, 0, 2**32 - 1), 8),
+    "as many rows as there cannot be": (struct.pack("=QQQ", 8, 2**61, 0), 8),
+    "another number of bytes": (part(0, 0, 8, 16), 16),
+    "half a part": (part(0, 0, 8, 16)[:-4], 8),
+}
+
+
+@pytest.mark.parametrize(("changes", "size"), OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_changes_outside_the_payload(server: RedisServer, name: str, local: str, changes: bytes, size: int) -> None:
+    with server.client() as client, replicating(name, server.url, local) as (replica,), Watcher(local) as watcher:
+        forger = Forger(client, name, [])
+        forger.add(1, inline(1, 1), {})
+        watcher.until_number(1)
+        fields = inline(2, 2) | {
+            b"full": b"7-1",
+            b"base": b"7-1",
+            b"changes": changes,
+            b"content": bytes(size),
+            b"changed": str(size).encode(),
+            b"depth": b"1",
+        }
+        del fields[b"data"]
+        forger.add(2, fields, {})
+        until(lambda: replica.status().error)
+        assert newest_number(local) == 1
+        forger.add(3, inline(3, 3), {})
+        watcher.until_number(3)
+        assert replica.status().error is None
 
 
 def test_unknown_fields_are_ignored(server: RedisServer, name: str, local: str) -> None:
