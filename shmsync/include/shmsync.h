@@ -190,7 +190,7 @@ SHMSYNC_API int shmsync_wait(shmsync *handle, shmsync_version seen, int64_t time
 /* Attach again if the name was removed and created again, also from outside. Errors: FORKED. Threads: the handle's. */
 SHMSYNC_API int shmsync_refresh(shmsync *handle);
 
-/* Make the bytes of all open snapshots of a handle immutable for ever, whoever reads them. Call it right before a fork
+/* Make the bytes of all open snapshots of a handle immutable for good, for all readers. Call it right before a fork
  * after which the child goes on reading them. It costs the writer one new inode for each data segment.
  *
  * Errors: FORKED. Threads: the handle's.

@@ -123,8 +123,8 @@ class Service:
 
     def _note(self, error: ShmSyncError | None) -> None:
         """Record an error, and log it if it is another one than before; or that there is none any more."""
-        if error is not None:  # its frames refer to memory, and it is kept
-            error.__traceback__ = error.__cause__ = error.__context__ = None
+        if error is not None:
+            forget_frames(error)
         before, self._error = self._error, error
         self._connected = error is None
         if error is None:
@@ -171,3 +171,8 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def forget_frames(error: ShmSyncError) -> None:
+    """Make an error that is kept refer to no frames, and so to no memory of a version."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -15,7 +15,7 @@ from shmsync.errors import DataReadError, IntegrityError, ReplicationError
 from shmsync.replication._changes import ReceivedChanges
 from shmsync.replication._download import Download, GoneError
 from shmsync.replication._entry import BEGINNING, DamagedError, Entry, VersionId
-from shmsync.replication._service import Service, log
+from shmsync.replication._service import Service, forget_frames, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,6 +234,7 @@ class Replica(Service):
 
     def _refuse(self, version: VersionId, error: ShmSyncError) -> None:
         """Keep the last value, and wait for a version after the one that is refused."""
+        forget_frames(error)
         self._refused, self._refusal = version, error
         log.warning("%s: kept the last value, and not version %s: %s", self.name, version, error)
 

@@ -413,6 +413,25 @@ def test_an_error_keeps_no_memory(world: World) -> None:
     assert info(source.writer.name).held_memory == 0
 
 
+def test_a_refusal_keeps_no_memory(world: World) -> None:
+    (source,) = world.active
+    for value in (np.zeros(ROWS), np.ones(ROWS)):
+        source.writer.write(value)
+        source.send(world.engine())
+        world.target.receive(world.engine())
+    source.writer.write(np.ones(2 * ROWS))
+    source.send(world.engine())
+    world.server.chunks[max(world.server.chunks)] = b"damaged"
+    world.target.receive(world.engine())
+    assert "one of its chunks" in str(world.target.replica.status().error)
+    for number in range(3):
+        source.writer.write(np.full(3 * ROWS, number))
+        source.send(world.engine())
+        world.target.receive(world.engine())
+    world.target.reader.get()
+    assert info(world.target.name).held_memory == 0
+
+
 def test_an_interrupted_upload_leaves_no_chunks(world: World) -> None:
     (source,) = world.active
     for number in range(5):
