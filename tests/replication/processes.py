@@ -24,14 +24,25 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 AS_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-OWN_SHM = [
-    "unshare", *AS_ROOT, "--mount", "sh", "-c", 'mount -t tmpfs -o mode=1777 none /dev/shm && exec "$0" "$@"',
-]  # fmt: skip
-"""Prefix of a command that runs with a /dev/shm of its own: as on another host, each name is free. It keeps its pid."""
+
+
+def own_shm(size: str = "50%") -> list[str]:
+    """Return the prefix of a command that runs with a /dev/shm of its own: as on another host, each name is free.
+
+    The command keeps its pid.
+
+    Args:
+        size: of /dev/shm, as for mount.
+    """
+    mount = f"mount -t tmpfs -o mode=1777,size={size} none /dev/shm"
+    return ["unshare", *AS_ROOT, "--mount", "sh", "-c", f'{mount} && exec "$0" "$@"']
+
+
+OWN_SHM = own_shm()
 
 
 def can_own_shm() -> bool:
-    """Return whether `OWN_SHM` works here."""
+    """Return whether `own_shm` works here."""
     return command_works(*OWN_SHM, "true")
 
 
@@ -188,6 +199,16 @@ def close_publisher(state: State) -> None:
 
 def start_replica(state: State, /, name: str, url: str, local_name: str, **options: Any) -> None:
     state.replica = Replica(name, url, local_name=local_name, **options).start()
+
+
+def replica_status(state: State) -> tuple[int, str]:
+    """Return the sequence number of the newest version, and the error if there is one."""
+    status = state.replica.status()
+    return status.seq, str(status.error or "")
+
+
+def number_in(_state: State, name: str) -> int:
+    return newest_number(name)
 
 
 def stop_replica(state: State) -> None:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers import TIMEOUT, Child, State, environment, until
 
-from replication.processes import replicating, start_replica
+from replication.processes import (
+    can_own_shm,
+    number_in,
+    own_shm,
+    replica_status,
+    replicating,
+    start_replica,
+    stop_replica,
+)
 from replication.servers import RedisServer, one_attempt
 from replication.values import blob, rows_of, table
 from replication.watching import Watcher, newest_number
@@ -268,6 +276,23 @@ def test_a_version_above_the_limit(server: RedisServer, name: str, local: str) -
         publisher.write_raw(blob(3, 100))
         watcher.until_number(3)
         assert replica.status().error is None
+
+
+@pytest.mark.skipif(not can_own_shm(), reason="needs the right to mount a file system for /dev/shm")
+def test_a_version_that_does_not_fit_into_memory(server: RedisServer, name: str) -> None:
+    """The error says so, the last value stays, and the next version that fits arrives."""
+    with Publisher[bytes](name, server.url, retain=0) as publisher, Child(own_shm("2m")) as host:
+        publisher.write_raw(blob(1, SIZE))
+        host.call(start_replica, name, server.url, name)
+        until(lambda: host.call(replica_status) == (1, ""))
+        publisher.write_raw(blob(2, 3_000_000))
+        until(lambda: host.call(replica_status)[1])
+        assert "/dev/shm" in host.call(replica_status)[1]
+        assert host.call(number_in, name) == 1
+        publisher.write_raw(blob(3, SIZE))
+        until(lambda: host.call(replica_status) == (3, ""))
+        assert host.call(number_in, name) == 3
+        host.call(stop_replica)
 
 
 def test_pickle_is_refused_unless_allowed(server: RedisServer, name: str, local: str, other_local: str) -> None:
