@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("redis")
 pytest.importorskip("numpy")
+pytest.importorskip("psutil")
 
 from bench import replication, settings
 from bench.processes import State
