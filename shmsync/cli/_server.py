@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
+from shmsync._util.stop_event import StopEvent
 from shmsync.cli._output import in_commands
 from shmsync.replication.redis import PASSWORD_VARIABLE, check_url
 
@@ -89,9 +89,9 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     logger.propagate = False
 
 
-def stop_on_signals() -> threading.Event:
+def stop_on_signals() -> StopEvent:
     """Return an event that SIGTERM and SIGINT set. A second signal ends the process at once."""
-    stop = threading.Event()
+    stop = StopEvent()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         stop.set()

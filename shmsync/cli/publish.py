@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,12 +11,14 @@ import typer
 from shmsync import Writer
 from shmsync._files import Format, changes, format_of, parse
 from shmsync._files import publish as publish_file
+from shmsync._util.stop_event import StopEvent
 from shmsync.cli._options import PasswordFile, choice, number, octal
 from shmsync.cli._output import Json, Name, fail, print_errors, print_json, print_line
 from shmsync.cli._units import number_text, size_text
 from shmsync.errors import EntityWriteError, FencedError, ShmSyncError, WriteLockConflictError, format_error
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from types import FrameType
 
@@ -103,7 +104,7 @@ def publish(
         raise typer.BadParameter("missing; it may be left out only with --to and without --watch", param_hint="FILE")
     if watch and file == "-":
         raise typer.BadParameter("--watch needs a FILE, not stdin")
-    stop = threading.Event()
+    stop = StopEvent()
     if to is None:
         writer, finish = Writer[Any](name, codec=codec, mode=mode), None
     else:

@@ -26,6 +26,7 @@ _EXPLAINED = {
     "RedisClusterException": "the cluster cannot be used: {}",
     "TimeoutError": "the server does not answer: {}",
     "ConnectionError": "no connection to the server: {}",
+    "InvalidResponse": "the server is not Redis or Valkey: {}; check host and port",
     "ResponseError": "the server refuses: {}",
 }
 

@@ -9,8 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from shmsync._core.layout import names_of
+from shmsync._shm import fork
+from shmsync._util.arguments import function
 from shmsync._util.backoff import backoff
-from shmsync.errors import FencedError, ReplicationError, ShmSyncError, format_error
+from shmsync._util.stop_event import StopEvent
+from shmsync.errors import FencedError, InvalidArgumentError, ReplicationError, ShmSyncError, format_error
 from shmsync.replication._urls import redacted
 from shmsync.replication.redis import RedisEngine, check_url
 
@@ -44,18 +47,32 @@ class Service:
 
     def __init__(self, name: str, url: str, password: str | None, engine: OpenEngine | None) -> None:
         names_of(name)  # checks it
-        if engine is None:
+        if function(engine, "engine") is None:
             check_url(url)
+        if password is not None and not isinstance(password, str):
+            raise InvalidArgumentError("password must be a str or None")  # without the value: it may be a secret
         self.name = name
         self._url = url
         self._password = password
         self._open: OpenEngine = RedisEngine if engine is None else engine
-        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._changed = threading.Condition()
+        self._has_ended = False  # and was not started again
         self._error: ShmSyncError | None = None
         self._connected = False
         self.on_fenced: Callable[[FencedError], object] | None = None
+        self._reset_locks()
+        fork.call_after(self)
+
+    def _reset_locks(self) -> None:
+        self._stopped = StopEvent()
+        self._changed = threading.Condition(threading.RLock())
+
+    def after_fork_in_child(self) -> None:
+        """Leave the loop and its connection to the parent: see `shmsync._shm.fork`."""
+        self._reset_locks()  # the thread, which is not here, may have had them
+        self._stopped.set()
+        self._thread = None
+        self._has_ended, self._connected = True, False
 
     @property
     def is_running(self) -> bool:
@@ -64,10 +81,12 @@ class Service:
 
     def start(self) -> Self:
         """Start the loop in a thread, unless it runs; return this object."""
-        if not self.is_running:
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run_thread, name=f"shmsync {self!r}", daemon=True)
-            self._thread.start()
+        with self._changed:  # else two threads could start one each
+            if not self.is_running:
+                self._stopped.clear()
+                self._has_ended = False
+                self._thread = threading.Thread(target=self._run_thread, name=f"shmsync {self!r}", daemon=True)
+                self._thread.start()
         return self
 
     def end(self) -> None:
@@ -87,6 +106,20 @@ class Service:
         Raises:
             FencedError: a newer publisher has taken the name over.
         """
+        self._has_ended = False
+        try:
+            self._run()
+        except ShmSyncError:
+            raise
+        except BaseException as error:  # an error in this package, or no memory: `wait` and `status` have to say so
+            self._note(ReplicationError(f"ended by {type(error).__name__}: {error}; start it again"))
+            raise
+        finally:
+            self._has_ended = True
+            with self._changed:
+                self._changed.notify_all()
+
+    def _run(self) -> None:
         pauses = backoff(*_PAUSES)
         while not self._stopped.is_set():
             try:
@@ -140,7 +173,7 @@ class Service:
 
         Raises:
             FencedError: a newer publisher has taken the name over.
-            ReplicationError: it is not true after `timeout` seconds.
+            ReplicationError: it is not true after `timeout` seconds, or when the loop has ended.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -148,10 +181,16 @@ class Service:
                 if isinstance(self._error, FencedError):
                     raise self._error
                 left = None if deadline is None else deadline - time.monotonic()
+                if self._has_ended:
+                    raise ReplicationError(f"{self.name!r}: {what}{self._why('it is not running; call start')}")
                 if left is not None and left <= 0:
-                    why = f": {redacted(format_error(self._error))}" if self._error is not None else ""
-                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} s{why}")
-                self._changed.wait(left)
+                    raise ReplicationError(f"{self.name!r}: {what} within {timeout:g} s{self._why()}")
+                self._changed.wait(left if left is None else min(left, threading.TIMEOUT_MAX))
+
+    def _why(self, otherwise: str = "") -> str:
+        if self._error is not None:
+            return f": {redacted(format_error(self._error))}"
+        return f": {otherwise}" if otherwise else ""
 
     def __enter__(self) -> Self:
         return self.start()

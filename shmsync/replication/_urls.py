@@ -45,6 +45,7 @@ def parse_url(url: str) -> Server:
         service, _, database = parts.path.strip("/").partition("/")
         if not service:
             raise InvalidArgumentError("the URL of Sentinels is redis+sentinel://HOST:PORT,.../SERVICE")
+        _check_database(url, database)
         credentials, _, hosts = parts.netloc.rpartition("@")
         first = hosts.partition(",")[0]
         netloc = f"{credentials}@{first}" if credentials else first
@@ -54,7 +55,26 @@ def parse_url(url: str) -> Server:
         _ = parts.port
     except ValueError:
         raise InvalidArgumentError(f"the port in {redacted(url)!r} is not a number up to 65535") from None
+    _check_host(url, parts.hostname)
+    _check_database(url, parts.path.strip("/"), last=0 if kind else None)
     return Server(kind or "single", urlunsplit((scheme, parts.netloc, parts.path, parts.query, "")))
+
+
+def _check_host(url: str, host: str | None) -> None:
+    try:
+        encoded = (host or "").encode("idna")  # as the resolver does
+    except ValueError:
+        encoded = b""
+    if not encoded or b"\0" in encoded:
+        raise InvalidArgumentError(f"{redacted(url)!r} has no valid host name")
+
+
+def _check_database(url: str, database: str, last: int | None = None) -> None:
+    """Raise InvalidArgumentError unless a database is a number: redis-py would use database 0 instead."""
+    if database and not (database.isascii() and database.isdecimal()):
+        raise InvalidArgumentError(f"the database in {redacted(url)!r} is not a number: {database!r}")
+    if last is not None and int(database or 0) > last:
+        raise InvalidArgumentError(f"{redacted(url)!r} names database {database}, and a cluster has database 0 only")
 
 
 def _split(url: str) -> SplitResult:
@@ -65,7 +85,7 @@ def _split(url: str) -> SplitResult:
     if parts is None or not isinstance(url, str) or not parts.netloc:
         raise InvalidArgumentError(
             f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
-            f"redis+cluster://HOST:PORT, not {str(url).rpartition('@')[2]!r}"
+            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
         )
     return parts
 

@@ -16,6 +16,9 @@ from shmsync.replication.relay import Relay
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from shmsync._session.ownership import Ownership
     from shmsync.replication.relay import RelayStatus
@@ -58,7 +61,8 @@ class Publisher(Writer[T]):
                 publisher._usable = False
 
         self._relay.on_fenced = fence
-        weakref.finalize(self, self._relay.end)
+        # Not at the end of the process: `close`, which is called then, still has to send the newest version.
+        weakref.finalize(self, self._relay.end).atexit = False
 
     def flush(self, timeout: float | timedelta | None = None) -> None:
         """Wait until the engine has the newest version: see `Relay.flush`.
@@ -67,7 +71,7 @@ class Publisher(Writer[T]):
             timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
 
         Raises:
-            ReplicationError: it has not within that time; with the last error.
+            ReplicationError: it has not within that time, or this publisher was closed meanwhile; with the last error.
             FencedError: a newer publisher has taken the name over.
             StateNotFoundError, UninitializedStateError: nothing was published.
             ClosedError: this writer is closed.
@@ -83,11 +87,14 @@ class Publisher(Writer[T]):
 
     def close(self) -> None:
         """Wait until the engine has the newest version, for `linger` at most; then close. Idempotent."""
-        if self._usable and alive[0] and self._relay.is_running:
-            if self._linger:
-                self._flush_last()
-            self._relay.stop()
-        super().close()
+        try:
+            if self._usable and alive[0] and self._relay.is_running:
+                if self._linger:
+                    self._flush_last()
+                self._relay.stop()
+        finally:  # also after Ctrl-C
+            super().close()
+            self._relay.end()  # a write of another thread may have started it again
 
     def _flush_last(self) -> None:
         try:
@@ -97,10 +104,17 @@ class Publisher(Writer[T]):
         except ShmSyncError as error:
             log.warning("%s: closed before the engine has the newest version: %s", self.name, format_error(error))
 
-    def after_fork_in_child(self) -> None:
-        """Leave the write lock, and the connection to the engine, to the parent."""
-        super().after_fork_in_child()
-        self._relay.end()
+    async def __aenter__(self) -> Self:
+        import asyncio  # noqa: PLC0415 - slow to import; where a coroutine runs, it has been imported
+
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        import asyncio  # noqa: PLC0415 - slow to import; where a coroutine runs, it has been imported
+
+        await asyncio.to_thread(self.__exit__, exc_type, exc, tb)
 
     def _note_adoption(self, owned: Ownership) -> None:
         super()._note_adoption(owned)

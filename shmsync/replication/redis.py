@@ -39,6 +39,9 @@ _WINDOW = 2 << 20
 """So many bytes of chunks are in one command."""
 _MANY = 512
 """Keys in one command."""
+_MISUNDERSTOOD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What redis-py, or a look into an answer, raises if the answer is of another kind than the command has."""
+_SHOWN = 200  # characters of a message
 
 # Adds an entry. KEYS: the stream, the key of the newest id, then the keys of its chunks. ARGV: id; checksum; the id
 # that has to be the newest one, or an empty string; the fields. Returns "added", "refused", or "lost" without a chunk.
@@ -76,11 +79,13 @@ def check_url(url: str) -> None:
     server = parse_url(url)
     redis = import_optional("redis", "redis", "replication through Redis")
     try:
-        redis.ConnectionPool.from_url(server.url).make_connection()  # does not connect
-    except (TypeError, ValueError) as error:
+        connection = redis.ConnectionPool.from_url(server.url).make_connection()  # does not connect
+    except (TypeError, ValueError, redis.RedisError) as error:
         raise InvalidArgumentError(
             f"{redacted(url)!r} has an option that is not valid: {redacted(reason(error))}"
         ) from None
+    if connection.encoder.decode_responses:
+        raise InvalidArgumentError(f"{redacted(url)!r} has the option decode_responses, and payloads are not text")
 
 
 def _connect(url: str, password: str | None, timeout: float) -> Any:
@@ -148,41 +153,51 @@ class RedisEngine:
     def _checked(self) -> Iterator[None]:
         try:
             yield
+        except ReplicationError:
+            raise
         except self._errors as error:
-            if isinstance(error, ReplicationError):
-                raise
             raise ReplicationError(redacted(explain(error))) from None
+        except _MISUNDERSTOOD as error:
+            raise ReplicationError(
+                f"the server does not answer as Redis or Valkey does ({type(error).__name__}: "
+                f"{redacted(reason(error))[:_SHOWN]}); check host and port"
+            ) from None
 
     def is_newest(self, id: VersionId) -> bool:  # noqa: A002
         """See `Engine`."""
         with self._checked(), self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._newest).xlen(self._log).xrange(self._log, f"({id}", "+", count=1)
             added, length, newer = pipe.execute()
-        return added is not None and added.startswith(f"{id} ".encode()) and length > 0 and not newer
+            return added is not None and added.startswith(f"{id} ".encode()) and length > 0 and not newer
 
     def newest(self) -> Entry | None:
         """See `Engine`."""
         with self._checked():
             found = self._client.xrevrange(self._log, count=1)
-        return parse_entry(*found[0]) if found else None
+            return parse_entry(*found[0]) if found else None
 
     def entry(self, id: VersionId) -> Entry | None:  # noqa: A002
         """See `Engine`."""
         with self._checked():
             found = self._client.xrange(self._log, str(id), str(id))
-        return parse_entry(*found[0]) if found else None
+            return parse_entry(*found[0]) if found else None
 
     def after(self, id: VersionId, count: int) -> list[Entry]:  # noqa: A002
         """See `Engine`."""
+        after = str(id)
         with self._checked():
-            found = self._client.xrange(self._log, f"({id}", "+", count=count)
-        return _valid(found)
+            while True:
+                found = self._client.xrange(self._log, f"({after}", "+", count=count)
+                entries = _valid(found)
+                if entries or len(found) < count:
+                    return entries
+                after = found[-1][0].decode()  # none of them is valid, but there may be more
 
     def wait(self, id: VersionId, timeout: float, count: int) -> list[Entry]:  # noqa: A002
         """See `Engine`."""
         with self._checked():
             found = self._client.xread({self._log: str(id)}, count=count, block=max(1, int(timeout * 1000)))
-        return [parse_entry(*each) for each in found[0][1]] if found else []
+            return [parse_entry(*each) for each in found[0][1]] if found else []
 
     def put(self, location: Location, chunks: Iterable[Buffer]) -> None:
         """See `Engine`."""

@@ -117,7 +117,7 @@ class Relay(Service):
         self._chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
         self._full_after = integer(full_after, "full_after", 0, 1 << 20)
         self._stored = StoredVersions(integer(keep, "keep", _LEAST_KEPT, 1 << 20), seconds(retain, "retain"))
-        if compression not in {None, ZSTD}:
+        if compression not in (None, ZSTD):  # not a set: what is not hashable is refused, too
             raise InvalidArgumentError(f'compression must be "zstd" or None, not {compression!r}')
         self._compressor = None if compression is None else Compressor()
         self._epoch = 0
@@ -141,7 +141,7 @@ class Relay(Service):
             timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
 
         Raises:
-            ReplicationError: it has not within that time; with the last error.
+            ReplicationError: it has not within that time, or this relay was stopped; with the last error.
             FencedError: a newer publisher has taken the name over.
             StateNotFoundError, UninitializedStateError: nothing was published.
         """

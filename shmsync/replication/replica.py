@@ -9,6 +9,7 @@ from shmsync._core.layout import names_of
 from shmsync._handles.receiving import Incoming, ReceivingWriter
 from shmsync._types import Origin
 from shmsync._util.arguments import flag, integer
+from shmsync._util.duration import seconds
 from shmsync.codecs import name_of
 from shmsync.codecs._changes import Changes
 from shmsync.errors import DataReadError, IntegrityError, ReplicationError
@@ -19,6 +20,7 @@ from shmsync.replication._service import Service, forget_frames, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from shmsync.errors import ShmSyncError
     from shmsync.replication._service import OpenEngine
@@ -114,16 +116,17 @@ class Replica(Service):
         error = self._refusal if self._error is None else self._error
         return ReplicaStatus(self._connected, *self._cursor, self._newest, lag, self._versions, self._received, error)
 
-    def wait(self, timeout: float | None = None) -> None:
+    def wait(self, timeout: float | timedelta | None = None) -> None:
         """Wait until this host has a version, and it is the newest that the engine has.
 
         Args:
-            timeout: how long to wait, in seconds; blocks indefinitely if None.
+            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
 
         Raises:
-            ReplicationError: that takes longer; with the last error.
+            ReplicationError: that takes longer, or this replica was stopped; with the last error.
         """
-        self._wait_until(lambda: self._current_at is not None, timeout, "nothing was received")
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        self._wait_until(lambda: self._current_at is not None, limit, "nothing was received")
 
     def _work(self, engine: Engine) -> Iterator[None]:
         with ReceivingWriter(self.local_name, mode=self._mode) as writer:

@@ -78,6 +78,17 @@ def test_a_password_is_not_in_a_message(url: str) -> None:
         ("redis+sentinel://h:x/s", "'h:x' is not HOST:PORT"),
         ("redis://h/0?colour=red", "has an option that is not valid"),
         ("redis://h/0?db=many", "has an option that is not valid"),
+        ("redis://h?protocol=9", "has an option that is not valid"),
+        ("rediss://h?ssl_cert_reqs=perhaps", "has an option that is not valid"),
+        ("redis://h?decode_responses=1", "payloads are not text"),
+        ("redis://h/many", "is not a number: 'many'"),
+        ("redis://h/1/2", "is not a number: '1/2'"),
+        ("redis+sentinel://h:1/s/many", "is not a number: 'many'"),
+        ("redis+cluster://h/1", "a cluster has database 0 only"),
+        ("redis://:6379", "has no valid host name"),
+        ("redis://a..b", "has no valid host name"),
+        (f"redis://{'a' * 64}", "has no valid host name"),
+        ("redis://a\0b", "has no valid host name"),
     ],
 )
 def test_urls_that_are_not_valid(url: str, message: str) -> None:

@@ -1,0 +1,184 @@
+"""How publishers, relays and replicas begin and end: threads, forks, `async with`, and the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+from unittest import mock
+
+import pytest
+from helpers import TIMEOUT, environment, until
+
+from shmsync import InvalidArgumentError, Reader, ReplicationError
+from shmsync.replication import Publisher, Relay, Replica
+
+if TYPE_CHECKING:
+    from replication.servers import RedisServer
+
+NOWHERE = "redis://127.0.0.1:1"
+
+
+class Unexpected(Exception):  # noqa: N818 - as a KeyError
+    """What no engine raises."""
+
+
+def broken(*_: Any, **__: Any) -> NoReturn:
+    raise Unexpected("a mistake")
+
+
+def test_the_last_version_is_sent_at_the_end_of_the_process(server: RedisServer, name: str, local: str) -> None:
+    code = f"from shmsync.replication import Publisher; p = Publisher({name!r}, {server.url!r}); p.write('last')"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=TIMEOUT)
+    with Replica(name, server.url, local_name=local) as replica:
+        replica.wait(TIMEOUT)
+    assert Reader[str](local).get() == "last"
+
+
+def test_an_asynchronous_publisher(server: RedisServer, name: str, local: str) -> None:
+    async def publish() -> None:
+        async with Publisher[int](name, server.url) as publisher:
+            publisher.write(1)
+        assert publisher.closed
+
+    asyncio.run(publish())
+    with Replica(name, server.url, local_name=local) as replica:
+        replica.wait(TIMEOUT)
+    assert Reader[int](local).get() == 1
+
+
+def test_a_close_that_is_interrupted_releases_the_name(name: str) -> None:
+    publisher = Publisher[int](name, NOWHERE)
+    publisher.write(1)
+    with mock.patch.object(publisher._relay, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        publisher.close()
+    assert publisher.closed
+    with Publisher[int](name, NOWHERE, linger=0) as other:
+        other.write(2)
+    publisher._relay.stop()
+    assert not publisher._relay.is_running
+
+
+def test_a_write_beside_close_leaves_no_thread(name: str) -> None:
+    publisher = Publisher[int](name, NOWHERE, linger=0)
+    publisher.write(1)
+    stop = publisher._relay.stop
+
+    def stop_beside_a_write() -> None:
+        stop()
+        publisher._relay.start()  # as a write that acquires the name again does
+
+    with mock.patch.object(publisher._relay, "stop", stop_beside_a_write):
+        publisher.close()
+    until(lambda: not publisher._relay.is_running)
+
+
+def test_a_loop_that_ends_with_an_error_says_so(name: str, local: str) -> None:
+    """The thread that waits would wait without end, and the status would say nothing."""
+    with mock.patch("threading.excepthook") as report:
+        replica = Replica(name, NOWHERE, local_name=local, engine=broken).start()
+        with pytest.raises(ReplicationError, match="Unexpected: a mistake"):
+            replica.wait()
+        replica.stop()
+    report.assert_called_once()
+    assert "Unexpected: a mistake" in str(replica.status().error)
+
+
+def test_stop_ends_a_wait(name: str, local: str) -> None:
+    replica = Replica(name, NOWHERE, local_name=local).start()
+    errors: list[ReplicationError] = []
+
+    def wait() -> None:
+        with pytest.raises(ReplicationError) as raised:
+            replica.wait()
+        errors.append(raised.value)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    until(lambda: replica.status().error)
+    replica.stop()
+    waiting.join(TIMEOUT)
+    assert errors
+
+
+def test_starts_of_several_threads_start_one(name: str) -> None:
+    relay = Relay(name, NOWHERE)
+    before = threading.active_count()
+
+    def is_running(self: Relay) -> bool:
+        found = self._thread is not None and self._thread.is_alive()
+        time.sleep(0.01)
+        return found
+
+    with mock.patch.object(Relay, "is_running", property(is_running)):
+        starting = [threading.Thread(target=relay.start) for _ in range(4)]
+        for each in starting:
+            each.start()
+        for each in starting:
+            each.join()
+    assert threading.active_count() == before + 1
+    relay.stop()
+
+
+@pytest.mark.parametrize("timeout", ["1", -1, math.nan, b"1"])
+def test_timeouts_that_are_not_valid(name: str, local: str, timeout: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="timeout must be"):
+        Replica(name, NOWHERE, local_name=local).wait(timeout)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e12, timedelta(days=999_999)])
+def test_long_timeouts(server: RedisServer, name: str, local: str, timeout: Any) -> None:
+    with Publisher[int](name, server.url) as publisher, Replica(name, server.url, local_name=local) as replica:
+        publisher.write(1)
+        publisher.flush(timeout)
+        replica.wait(timeout)
+
+
+@pytest.mark.parametrize("option", [{"engine": "redis"}, {"password": b"x"}, {"password": ["secret"]}])
+@pytest.mark.parametrize("kind", [Publisher, Relay, Replica])
+def test_options_that_are_not_valid(name: str, kind: Any, option: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{next(iter(option))} must be") as raised:
+        kind(name, NOWHERE, **option)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_compression_that_is_not_hashable(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="compression must be"):
+        Relay(name, NOWHERE, compression=[])  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_waits_for_nothing_of_the_parent(name: str, local: str) -> None:
+    """The thread may hold any lock at the fork. Here it is this one, which can ask for it."""
+    replica = Replica(name, NOWHERE, local_name=local).start()
+    until(lambda: replica.status().error)
+    holds, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with replica._changed, replica._stopped._changed:
+            holds.set()
+            forked.wait(TIMEOUT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holds.wait(TIMEOUT)
+    pid = os.fork()
+    if pid == 0:
+        replica.stop()
+        try:
+            replica.wait()
+        except ReplicationError:
+            os._exit(0 if not replica.is_running else 1)
+        finally:
+            os._exit(2)
+    forked.set()
+    holder.join()
+    until(lambda: os.waitpid(pid, os.WNOHANG) == (pid, 0))
+    assert replica.is_running
+    replica.stop()
