@@ -85,7 +85,7 @@ def _split(url: str) -> SplitResult:
     if parts is None or not isinstance(url, str) or not parts.netloc:
         raise InvalidArgumentError(
             f"the URL of a server is redis://HOST:PORT, rediss:// for TLS, redis+sentinel://HOST:PORT,.../SERVICE or "
-            f"redis+cluster://HOST:PORT, not {redacted(str(url))!r}"
+            f"redis+cluster://HOST:PORT, not {str(url).rpartition('@')[2]!r}"
         )
     return parts
 
