@@ -110,9 +110,13 @@ def test_stop_ends_a_wait(name: str, local: str) -> None:
 def test_starts_of_several_threads_start_one(name: str) -> None:
     relay = Relay(name, NOWHERE)
     before = threading.active_count()
-    is_running = type(relay).is_running
-    slow = property(lambda self: (is_running.fget(self), time.sleep(0.01))[0])  # type: ignore[misc]
-    with mock.patch.object(Relay, "is_running", slow):
+
+    def slow(relay: Relay) -> bool:
+        found = relay._thread is not None
+        time.sleep(0.01)
+        return found
+
+    with mock.patch.object(Relay, "is_running", property(slow)):
         starting = [threading.Thread(target=relay.start) for _ in range(4)]
         for each in starting:
             each.start()

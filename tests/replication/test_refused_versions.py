@@ -33,9 +33,15 @@ def log_of(name: str) -> str:
     return f"shmsync:{{{name}}}:log"
 
 
+def newest_fields(client: redis.Redis, name: str) -> dict[Any, Any]:
+    found: Any = client.xrevrange(log_of(name), count=1)
+    fields: dict[Any, Any] = found[0][1]
+    return fields
+
+
 def add_copy(client: redis.Redis, name: str, identifier: str) -> None:
     """Add a valid entry with the value of the newest one."""
-    ((_, fields),) = client.xrevrange(log_of(name), count=1)
+    fields = newest_fields(client, name)
     client.xadd(log_of(name), {**fields, b"full": identifier.encode()}, id=identifier)
 
 
@@ -100,7 +106,7 @@ def test_epochs_that_leave_none_to_follow_are_refused(server: RedisServer, name:
     with Publisher[bytes](name, server.url) as publisher, server.client() as client:
         publisher.write_raw(b"")
         publisher.flush(TIMEOUT)
-        ((_, fields),) = client.xrevrange(log_of(name), count=1)
+        fields = newest_fields(client, name)
     with pytest.raises(DamagedError, match="its epoch is more than"):
         parse_entry(f"{CLOSED}-1".encode(), {**fields, b"full": f"{CLOSED}-1".encode()})
 
