@@ -53,6 +53,8 @@ _ID = re.compile(rb"(\d{1,20})-(\d{1,20})")
 _NUMBER = re.compile(rb"\d{1,20}")
 _NANOSECONDS = 10**9
 _MAX_CODEC = (1 << 32) - 1
+_LAST_EPOCH = CLOSED - (1 << 32)
+"""Each publisher begins an epoch after all before, so those up to the largest number of the server are not used."""
 _SHOWN = 40  # characters of a value in a message
 
 
@@ -208,6 +210,8 @@ def _parse(version: VersionId, fields: Mapping[bytes, bytes]) -> Entry:
 
 
 def _check(entry: Entry) -> None:
+    if entry.id.epoch > _LAST_EPOCH:
+        raise DamagedError(f"its epoch is more than {_LAST_EPOCH}")
     if not 0 < entry.id.seq <= LAST_SEQ:
         raise DamagedError(f"its sequence number is not from 1 to {LAST_SEQ}")
     if entry.full > entry.id or (entry.base is not None and entry.base >= entry.id):

@@ -6,6 +6,7 @@ import errno
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from shmsync._core.layout import CLOSED
 from shmsync._handles.reader import Reader
 from shmsync._util.arguments import integer
 from shmsync._util.duration import seconds
@@ -157,16 +158,14 @@ class Relay(Service):
 
     def _work(self, engine: Engine) -> Iterator[None]:
         self._compare(engine, fast=False)
-        yield
         compared = time.monotonic()
         with Reader[object](self.name) as reader:
             while not self._stopped.is_set():
                 if time.monotonic() - compared >= _COMPARE:
                     self._compare(engine, fast=True)
                     compared = time.monotonic()
-                    yield
-                if self._send_newest(engine, reader):
-                    yield
+                self._send_newest(engine, reader)
+                yield  # not before: a version that the engine refuses would be sent again and again without a pause
                 reader.wait(timeout=_POLL)
 
     def _compare(self, engine: Engine, *, fast: bool) -> None:
@@ -197,28 +196,26 @@ class Relay(Service):
                 last = page[-1].id
         self._top = top
 
-    def _send_newest(self, engine: Engine, reader: Reader[object]) -> bool:
-        """Send the newest version, unless the engine has it; return whether something was sent."""
+    def _send_newest(self, engine: Engine, reader: Reader[object]) -> None:
+        """Send the newest version, unless the engine has it."""
         try:
             snapshot = reader.read()
         except (StateNotFoundError, UninitializedStateError):
-            return False
+            return
         with snapshot:
             self._check_origin(snapshot)
-            version = self._id_of(snapshot)
-            has_it = self._top is not None and self._top.id >= version
-            if not has_it:
+            version, entry = self._id_of(snapshot), None
+            if self._top is None or self._top.id < version:
                 entry, content = self._describe(snapshot, version)
                 if not self._stored.has_room(entry):
-                    return False
+                    return
                 # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
                 payload = snapshot.buffer if entry.chunk else None
-        if not has_it:
+        if entry is not None:
             if not self._upload(engine, entry, payload, content):
-                return False
+                return
             self._versions += 1
         self._note_sent(self._incarnation, version.seq)
-        return not has_it
 
     def _check_origin(self, snapshot: Snapshot[object]) -> None:
         """Raise ReplicationError if a version comes from the engine: it would be sent and received in a circle."""
@@ -246,8 +243,15 @@ class Relay(Service):
                 f"another publisher of {self.name!r} has begun epoch {newest}, so the engine accepts nothing of this "
                 f"one any more, which is of epoch {self._epoch}; stop one of the two",
             )
-        # What is lost cannot be added again under the same id, so that begins an epoch, too.
-        if incarnation != self._incarnation or (self._lost and newest >= self._epoch):
+        # What is lost cannot be added again under the same id, so that begins an epoch, too; and so does a version that
+        # this relay has not sent: a name has only one sequence number at a time.
+        is_forged = top is not None and newest == self._epoch and top.id.seq > snapshot.version.seq
+        if incarnation != self._incarnation or (self._lost and newest >= self._epoch) or is_forged:
+            if newest >= CLOSED:
+                raise ReplicationError(
+                    f"an entry in the engine has epoch {newest}, so it is not one of shmsync, and no version can "
+                    f"follow it; remove the keys of {self.name!r} from the server"
+                )
             self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
@@ -319,6 +323,7 @@ class Relay(Service):
 
     def _note_sent(self, incarnation: int, seq: int) -> None:
         if self._sent != (incarnation, seq):
+            self._note(None)  # before `flush` returns
             self._sent = incarnation, seq
             with self._changed:
                 self._changed.notify_all()

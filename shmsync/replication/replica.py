@@ -180,6 +180,8 @@ class Replica(Service):
                     self._refuse(error.id, error)
                 yield
                 return
+            if newest is None or newest.id < self._refused:
+                self._refused = BEGINNING  # it was removed from the engine, so older ones may follow
             if newest is None or newest.id <= self._after:
                 self._note_newest(newest)
                 yield
