@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from shmsync._core.layout import names_of
 from shmsync._shm import fork
@@ -207,6 +207,9 @@ class Service:
         import asyncio  # noqa: PLC0415 - slow to import; where a coroutine runs, it has been imported
 
         await asyncio.to_thread(self.stop)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} belongs to the process that runs it; make one in the other process")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

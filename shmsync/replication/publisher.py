@@ -5,8 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from shmsync._core.layout import CLOSED
 from shmsync._handles.snapshot import T
 from shmsync._handles.writer import Writer
+from shmsync._session.state import NO_VALUE
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
 from shmsync._util.duration import seconds
@@ -79,7 +81,7 @@ class Publisher(Writer[T]):
         if not self._usable or not alive[0]:
             self._refuse()
         self._relay.start()
-        self._relay.flush(timeout)
+        self._wait_until_sent(timeout)
 
     def status(self) -> RelayStatus:
         """Return what the relay does."""
@@ -96,9 +98,17 @@ class Publisher(Writer[T]):
             super().close()
             self._relay.end()  # a write of another thread may have started it again
 
+    def _wait_until_sent(self, timeout: float | timedelta | None) -> None:
+        owned = self._ownership
+        seq = CLOSED if owned is None else owned.version.load()
+        if owned is None or seq in NO_VALUE:
+            self._relay.flush(timeout)
+        else:  # without a reader slot
+            self._relay.wait_until_sent(owned.state.header.incarnation, seq, timeout)
+
     def _flush_last(self) -> None:
         try:
-            self._relay.flush(self._linger)
+            self._wait_until_sent(self._linger)
         except (StateNotFoundError, UninitializedStateError):
             pass
         except ShmSyncError as error:

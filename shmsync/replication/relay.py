@@ -148,10 +148,19 @@ class Relay(Service):
         """
         with Reader(self.name) as reader, reader.read() as snapshot:
             newest = snapshot._pinned.incarnation, snapshot.version.seq
+        self.wait_until_sent(*newest, timeout)
+
+    def wait_until_sent(self, incarnation: int, seq: int, timeout: float | timedelta | None) -> None:
+        """Wait until the engine has a version, or a newer one: see `flush`.
+
+        Args:
+            incarnation: its incarnation.
+            seq: its sequence number.
+            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
+        """
 
         def is_sent() -> bool:
-            incarnation, seq = self._sent
-            return incarnation == newest[0] and seq >= newest[1]
+            return self._sent[0] == incarnation and self._sent[1] >= seq
 
         limit = None if timeout is None else seconds(timeout, "timeout")
         self._wait_until(is_sent, limit, "the newest version was not sent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -182,3 +183,17 @@ def test_a_child_waits_for_nothing_of_the_parent(name: str, local: str) -> None:
     until(lambda: os.waitpid(pid, os.WNOHANG) == (pid, 0))
     assert replica.is_running
     replica.stop()
+
+
+def test_a_publisher_and_its_relay_need_one_reader_slot(server: RedisServer, name: str) -> None:
+    with Publisher[int](name, server.url, max_readers=1) as publisher:
+        for number in range(3):
+            publisher.write(number)
+            publisher.flush(TIMEOUT)
+        publisher.unlink()
+
+
+@pytest.mark.parametrize("kind", [Relay, Replica])
+def test_what_runs_in_this_process_is_not_pickled(name: str, kind: type[Relay | Replica]) -> None:
+    with pytest.raises(TypeError, match="belongs to the process that runs it"):
+        pickle.dumps(kind(name, NOWHERE))
