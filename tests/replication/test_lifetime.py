@@ -57,7 +57,10 @@ def test_an_asynchronous_publisher(server: RedisServer, name: str, local: str) -
 def test_a_close_that_is_interrupted_releases_the_name(name: str) -> None:
     publisher = Publisher[int](name, NOWHERE)
     publisher.write(1)
-    with mock.patch.object(publisher._relay, "flush", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with (
+        mock.patch.object(publisher._relay, "wait_until_sent", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
         publisher.close()
     assert publisher.closed
     with Publisher[int](name, NOWHERE, linger=0) as other:
