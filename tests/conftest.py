@@ -122,7 +122,7 @@ hypothesis.settings.load_profile("any speed")
 
 # ---------------------------------------------------------------------------------------------------------- slow tests
 
-DURATION = "about 9 minutes on 2 cores; with --slow, the long part, about 35"
+DURATION = "about 14 minutes on 2 cores; much longer with --slow, the long part"
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
