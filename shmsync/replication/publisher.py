@@ -33,7 +33,8 @@ class Publisher(Writer[T]):
 
     A write returns when the version is visible on this host; `flush` waits until the engine has it. If another
     publisher of the name has taken over, writes raise FencedError. The relay begins with the first write, or with the
-    `with` block, and takes a reader slot.
+    `with` block, and takes a reader slot. If an earlier program has left a value on this host, and a publisher on another
+    host has sent one since, the earlier value is not sent again: what this publisher writes is.
 
     Args:
         name: the name.
@@ -128,6 +129,9 @@ class Publisher(Writer[T]):
 
     def _note_adoption(self, owned: Ownership) -> None:
         super()._note_adoption(owned)
+        seq = owned.version.load()
+        if seq not in NO_VALUE:
+            self._relay.note_earlier(owned.state.header.incarnation, seq)
         self._relay.start()  # not before: another writer of this host may have the name
 
     def _refuse(self) -> NoReturn:

@@ -127,6 +127,7 @@ class Relay(Service):
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
         self._uploading: list[Location] = []  # chunks whose entry is not added yet
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
+        self._earlier = (0, 0)  # the same of the version that was there before the publisher
         self._versions = self._bytes = 0
 
     def status(self) -> RelayStatus:
@@ -164,6 +165,15 @@ class Relay(Service):
 
         limit = None if timeout is None else seconds(timeout, "timeout")
         self._wait_until(is_sent, limit, "the newest version was not sent")
+
+    def note_earlier(self, incarnation: int, seq: int) -> None:
+        """Note which version a publisher has found: it is not sent if the engine has one of another host.
+
+        Args:
+            incarnation: its incarnation.
+            seq: its sequence number.
+        """
+        self._earlier = incarnation, seq
 
     def _work(self, engine: Engine) -> Iterator[None]:
         self._compare(engine, fast=False)
@@ -213,6 +223,9 @@ class Relay(Service):
             return
         with snapshot:
             self._check_origin(snapshot)
+            if self._is_replaced(snapshot):
+                self._note_sent(*self._earlier)
+                return
             version, entry = self._id_of(snapshot), None
             if self._top is None or self._top.id < version:
                 entry, content = self._describe(snapshot, version)
@@ -234,6 +247,17 @@ class Relay(Service):
                 f"a replica publishes {self.name!r} on this host, so it is not sent to where it comes from; run "
                 "replicas on other hosts than that of the writer"
             )
+
+    def _is_replaced(self, snapshot: Snapshot[object]) -> bool:
+        """Return whether a publisher on another host has replaced a version that was here before this publisher.
+
+        As that one may have been stopped, nothing newer would follow: replicas would show the old value for good.
+        """
+        local = snapshot._pinned.incarnation, snapshot.version.seq
+        if self._epoch or local != self._earlier:
+            return False
+        # Also when the engine has lost its data since: the other publisher sends it again.
+        return self._sent == local or (self._top is not None and self._top.incarnation != local[0])
 
     def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
         """Return the id of a version. An epoch begins with the first version of an incarnation that a relay sends.

@@ -185,12 +185,21 @@ def open_publisher(state: State, /, name: str, url: str, **options: Any) -> None
     state.publisher = Publisher(name, url, **options)
 
 
+def take_name(state: State) -> None:
+    """Do what entering the publisher's `with` block does."""
+    state.publisher.__enter__()
+
+
 def publish_blob(state: State, number: int, size: int) -> None:
     state.publisher.write_raw(blob(number, size))
 
 
 def flush(state: State, timeout: float) -> None:
     state.publisher.flush(timeout)
+
+
+def is_connected(state: State) -> bool:
+    return state.publisher.status().connected
 
 
 def close_publisher(state: State) -> None:

@@ -18,10 +18,12 @@ from replication.processes import (
     can_own_shm,
     close_publisher,
     flush,
+    is_connected,
     open_publisher,
     publish_blob,
     publish_until_fenced,
     replicating,
+    take_name,
 )
 from replication.watching import Watcher
 from shmsync import FencedError, Reader, ReplicationError
@@ -96,6 +98,42 @@ def test_a_fenced_publisher_that_writes_without_waiting(
     for watcher in watchers:
         periods = {(version.epoch, version.number // FAR) for version in watcher.versions}
         assert len(periods) == len({epoch for epoch, _ in periods}) == 4
+
+
+@pytest.mark.parametrize("size", [100, SIZE])
+def test_an_earlier_value_is_not_sent_again(server: RedisServer, name: str, local: str, size: int) -> None:
+    """Back on the first host, where the value from before is still in memory: replicas never see that one again."""
+    with (
+        Child(OWN_SHM) as first,
+        Child(OWN_SHM) as second,
+        replicating(name, server.url, local),
+        Watcher(local, numbers_are_seqs=False, repeats=True) as watcher,
+    ):
+        first.call(open_publisher, name, server.url, retain=0)
+        first.call(publish_blob, 1, size)
+        first.call(close_publisher)
+        second.call(open_publisher, name, server.url, retain=0)
+        second.call(publish_blob, FAR, size)
+        watcher.until_number(FAR)
+        first.call(open_publisher, name, server.url, retain=0)
+        first.call(take_name)
+        first.call(flush, TIMEOUT)  # there is nothing to send
+        second.suspend()
+        server.kill()
+        server.erase()
+        until(lambda: not first.call(is_connected))
+        server.start()
+        until(lambda: first.call(is_connected))
+        second.resume()
+        second.call(publish_blob, FAR + 1, size)  # it is not fenced, though the engine has lost its versions
+        second.call(flush, TIMEOUT)
+        watcher.until_number(FAR + 1)
+        first.call(publish_blob, 2 * FAR, size)
+        watcher.until_number(2 * FAR)
+        assert watcher.versions[0].number == 1
+        first.call(close_publisher)
+        with pytest.raises(FencedError):
+            publish_and_flush(second, FAR + 2, size)
 
 
 def test_a_zombie_that_was_suspended_in_an_upload(server: RedisServer, name: str, local: str) -> None:
