@@ -199,7 +199,7 @@ def flush(state: State, timeout: float) -> None:
 
 
 def is_connected(state: State) -> bool:
-    return state.publisher.status().connected
+    return bool(state.publisher.status().connected)
 
 
 def close_publisher(state: State) -> None:
