@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shmsync._core.layout import CLOSED
 from shmsync._handles.snapshot import T
 from shmsync._handles.writer import Writer
 from shmsync._session.state import NO_VALUE
@@ -33,8 +32,8 @@ class Publisher(Writer[T]):
 
     A write returns when the version is visible on this host; `flush` waits until the engine has it. If another
     publisher of the name has taken over, writes raise FencedError. The relay begins with the first write, or with the
-    `with` block, and takes a reader slot. If an earlier program has left a value on this host, and a publisher on another
-    host has sent one since, the earlier value is not sent again: what this publisher writes is.
+    `with` block, and takes a reader slot. A value that an earlier program has left on this host is not sent again if a
+    publisher on another host has sent one since.
 
     Args:
         name: the name.
@@ -76,13 +75,13 @@ class Publisher(Writer[T]):
         Raises:
             ReplicationError: it has not within that time, or this publisher was closed meanwhile; with the last error.
             FencedError: a newer publisher has taken the name over.
-            StateNotFoundError, UninitializedStateError: nothing was published.
+            StateNotFoundError, UninitializedStateError: nothing is published, or the name was removed meanwhile.
             ClosedError: this writer is closed.
         """
         if not self._usable or not alive[0]:
             self._refuse()
         self._relay.start()
-        self._wait_until_sent(timeout)
+        self._relay.flush(timeout)
 
     def status(self) -> RelayStatus:
         """Return what the relay does."""
@@ -99,17 +98,9 @@ class Publisher(Writer[T]):
             super().close()
             self._relay.end()  # a write of another thread may have started it again
 
-    def _wait_until_sent(self, timeout: float | timedelta | None) -> None:
-        owned = self._ownership
-        seq = CLOSED if owned is None else owned.version.load()
-        if owned is None or seq in NO_VALUE:
-            self._relay.flush(timeout)
-        else:  # without a reader slot
-            self._relay.wait_until_sent(owned.state.header.incarnation, seq, timeout)
-
     def _flush_last(self) -> None:
         try:
-            self._wait_until_sent(self._linger)
+            self._relay.flush(self._linger)
         except (StateNotFoundError, UninitializedStateError):
             pass
         except ShmSyncError as error:

@@ -6,8 +6,9 @@ import errno
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmsync._core.layout import CLOSED
+from shmsync._core.layout import CLOSED, names_of
 from shmsync._handles.reader import Reader
+from shmsync._session.state import NO_VALUE, open_channel
 from shmsync._util.arguments import integer
 from shmsync._util.duration import seconds
 from shmsync.errors import (
@@ -16,6 +17,7 @@ from shmsync.errors import (
     ReplicationError,
     StateNotFoundError,
     UninitializedStateError,
+    not_published,
 )
 from shmsync.replication._changes import gather
 from shmsync.replication._entry import (
@@ -48,6 +50,7 @@ _POLL = 0.2  # seconds after which a stop is noticed
 _COMPARE = 1.0  # seconds between two comparisons with what the engine has
 _PAGE = 16  # entries in one answer
 _LEAST_KEPT = 2
+_MAX_RETAIN = 3600  # seconds
 _WORTH = 0.5  # changes of a larger part of the value are not worth it
 _MILLISECOND = 1_000_000  # in nanoseconds
 
@@ -90,8 +93,8 @@ class Relay(Service):
         full_after: a version in full is sent after so many that were sent as changes.
         keep: how many large versions in full the engine keeps, at least 2.
         retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
-            a slow network can finish its download; in seconds or as a timedelta. Where that and `keep` exclude each
-            other, the relay sends the next one later, and skips those in between.
+            a slow network can finish its download; in seconds or as a timedelta, at most one hour. Where that and
+            `keep` exclude each other, the relay sends the next one later, and skips those in between.
         compression: "zstd" compresses large versions in full, which needs the extra `zstd` here and at the replicas. It
             is worth it where the network is slower than about 1 Gbit/s, or the server short of memory.
         engine: opens the connection to the engine; by default, to Redis.
@@ -117,7 +120,7 @@ class Relay(Service):
         super().__init__(name, url, password, engine)
         self._chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
         self._full_after = integer(full_after, "full_after", 0, 1 << 20)
-        self._stored = StoredVersions(integer(keep, "keep", _LEAST_KEPT, 1 << 20), seconds(retain, "retain"))
+        self._stored = StoredVersions(integer(keep, "keep", _LEAST_KEPT, 1 << 20), _retention(retain))
         if compression not in (None, ZSTD):  # not a set: what is not hashable is refused, too
             raise InvalidArgumentError(f'compression must be "zstd" or None, not {compression!r}')
         self._compressor = None if compression is None else Compressor()
@@ -145,26 +148,29 @@ class Relay(Service):
         Raises:
             ReplicationError: it has not within that time, or this relay was stopped; with the last error.
             FencedError: a newer publisher has taken the name over.
-            StateNotFoundError, UninitializedStateError: nothing was published.
+            StateNotFoundError, UninitializedStateError: nothing is published, or the name was removed meanwhile.
         """
-        with Reader(self.name) as reader, reader.read() as snapshot:
-            newest = snapshot._pinned.incarnation, snapshot.version.seq
-        self.wait_until_sent(*newest, timeout)
-
-    def wait_until_sent(self, incarnation: int, seq: int, timeout: float | timedelta | None) -> None:
-        """Wait until the engine has a version, or a newer one: see `flush`.
-
-        Args:
-            incarnation: its incarnation.
-            seq: its sequence number.
-            timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
-        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        incarnation, seq = self._newest_here()
 
         def is_sent() -> bool:
-            return self._sent[0] == incarnation and self._sent[1] >= seq
+            if self._sent[0] == incarnation and self._sent[1] >= seq:
+                return True
+            return self._sent[0] == self._newest_here()[0] != incarnation  # the name was removed and written again
 
-        limit = None if timeout is None else seconds(timeout, "timeout")
         self._wait_until(is_sent, limit, "the newest version was not sent")
+
+    def _newest_here(self) -> tuple[int, int]:
+        """Return incarnation and sequence number of the newest version on this host. Takes no reader slot.
+
+        Raises:
+            StateNotFoundError, UninitializedStateError: nothing is published.
+        """
+        channel = open_channel(names_of(self.name))
+        seq = channel.version.load()
+        if seq in NO_VALUE:
+            raise not_published(self.name)
+        return channel.header.incarnation, seq
 
     def note_earlier(self, incarnation: int, seq: int) -> None:
         """Note which version a publisher has found: it is not sent if the engine has one of another host.
@@ -220,6 +226,8 @@ class Relay(Service):
         try:
             snapshot = reader.read()
         except (StateNotFoundError, UninitializedStateError):
+            with self._changed:  # `flush` looks whether its version was removed
+                self._changed.notify_all()
             return
         with snapshot:
             self._check_origin(snapshot)
@@ -360,6 +368,13 @@ class Relay(Service):
             self._sent = incarnation, seq
             with self._changed:
                 self._changed.notify_all()
+
+
+def _retention(retain: float | timedelta) -> float:
+    duration = seconds(retain, "retain")
+    if duration > _MAX_RETAIN:  # nothing would be sent for so long
+        raise InvalidArgumentError(f"retain must be {_MAX_RETAIN:,} seconds or less, not {retain!r}")
+    return duration
 
 
 def _kind(entry: Entry) -> tuple[int, int, int]:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from unittest import mock
@@ -17,10 +19,13 @@ from unittest import mock
 import pytest
 from helpers import TIMEOUT, environment, until
 
-from shmsync import InvalidArgumentError, Reader, ReplicationError
+from replication.values import blob
+from shmsync import InvalidArgumentError, Reader, ReplicationError, StateNotFoundError, Writer
 from shmsync.replication import Publisher, Relay, Replica
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from replication.servers import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -58,7 +63,7 @@ def test_a_close_that_is_interrupted_releases_the_name(name: str) -> None:
     publisher = Publisher[int](name, NOWHERE)
     publisher.write(1)
     with (
-        mock.patch.object(publisher._relay, "wait_until_sent", side_effect=KeyboardInterrupt),
+        mock.patch.object(publisher._relay, "flush", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         publisher.close()
@@ -92,6 +97,57 @@ def test_a_loop_that_ends_with_an_error_says_so(name: str, local: str) -> None:
         replica.stop()
     report.assert_called_once()
     assert "Unexpected: a mistake" in str(replica.status().error)
+
+
+def in_thread(function: Callable[[], object]) -> Future[object]:
+    """Run a function in a thread, which does not keep the process alive."""
+    future: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised by `result`
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+@contextmanager
+def flushing(name: str, url: str) -> Iterator[Future[object]]:
+    """Flush a large version that cannot be sent: there is no server, or it has as many as it may keep for a minute."""
+    with Relay(name, url, keep=2, retain=60) as relay:
+        for number in range(1, 4):
+            with Writer[bytes](name) as writer:
+                writer.write_raw(blob(number, 200_000))
+            if number <= 2 and url != NOWHERE:
+                relay.flush(TIMEOUT)
+        flushed = in_thread(relay.flush)
+        time.sleep(0.5)
+        assert not flushed.done()
+        yield flushed
+
+
+def test_flush_ends_when_the_name_is_removed(server: RedisServer, name: str) -> None:
+    for url in (server.url, NOWHERE):
+        with flushing(name, url) as flushed:
+            with Writer[bytes](name) as writer:
+                writer.unlink()
+            with pytest.raises(StateNotFoundError):
+                flushed.result(TIMEOUT)
+
+
+def test_flush_waits_for_what_follows_a_version_that_was_removed(server: RedisServer, name: str) -> None:
+    with flushing(name, server.url) as flushed, Writer[int](name) as writer:
+        writer.unlink()
+        writer.write(1)
+        flushed.result(TIMEOUT)
+
+
+@pytest.mark.parametrize("retain", [3601, math.inf, timedelta(hours=2)])
+def test_a_retention_that_is_too_long(name: str, retain: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="retain must be 3,600 seconds or less"):
+        Relay(name, NOWHERE, retain=retain)
 
 
 def test_stop_ends_a_wait(name: str, local: str) -> None:
