@@ -68,19 +68,13 @@ def publisher(
     log_to_stderr(logging.INFO if timeout is None else logging.WARNING)
     linger = _LINGER if timeout is None else 0.0
     opened = Publisher[Any](name, server.url, linger=linger, **server.options, **options)
-    fence = opened._relay.on_fenced
-
-    def fenced(error: FencedError) -> None:
-        if fence is not None:
-            fence(error)
-        stop.set()
+    opened.on_fenced = lambda _: stop.set()
 
     def finish() -> None:
         _raise_if_fenced(opened)
         if timeout is not None:
             _flush(opened, timeout)
 
-    opened._relay.on_fenced = fenced
     return opened, finish
 
 

@@ -16,6 +16,7 @@ from shmsync.replication._service import log
 from shmsync.replication.relay import Relay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from types import TracebackType
 
@@ -34,6 +35,9 @@ class Publisher(Writer[T]):
     publisher of the name has taken over, writes raise FencedError. The relay begins with the first write, or with the
     `with` block, and takes a reader slot. A value that an earlier program has left on this host is not sent again if a
     publisher on another host has sent one since.
+
+    Attributes:
+        on_fenced: called in the thread of the relay when another publisher has taken over; None by default.
 
     Args:
         name: the name.
@@ -54,6 +58,7 @@ class Publisher(Writer[T]):
         self._url = url
         self._relayed = relayed
         self._fenced: FencedError | None = None
+        self.on_fenced: Callable[[FencedError], object] | None = None
         me = weakref.ref(self)  # the thread must not keep this object alive
 
         def fence(error: FencedError) -> None:
@@ -61,6 +66,8 @@ class Publisher(Writer[T]):
             if publisher is not None:
                 publisher._fenced = error
                 publisher._usable = False
+                if publisher.on_fenced is not None:
+                    publisher.on_fenced(error)
 
         self._relay.on_fenced = fence
         # Not at the end of the process: `close`, which is called then, still has to send the newest version.

@@ -19,12 +19,10 @@ from shmsync.errors import (
     UninitializedStateError,
     not_published,
 )
-from shmsync.replication._changes import gather
+from shmsync.replication._description import Describer
 from shmsync.replication._entry import (
     BEGINNING,
-    INLINE,
     INLINE_CHANGES,
-    MAX_CHANGES,
     MAX_CHUNK,
     MIN_CHUNK,
     ZSTD,
@@ -51,7 +49,6 @@ _COMPARE = 1.0  # seconds between two comparisons with what the engine has
 _PAGE = 16  # entries in one answer
 _LEAST_KEPT = 2
 _MAX_RETAIN = 3600  # seconds
-_WORTH = 0.5  # changes of a larger part of the value are not worth it
 _MILLISECOND = 1_000_000  # in nanoseconds
 
 
@@ -118,12 +115,13 @@ class Relay(Service):
         engine: OpenEngine | None = None,
     ) -> None:
         super().__init__(name, url, password, engine)
-        self._chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
-        self._full_after = integer(full_after, "full_after", 0, 1 << 20)
+        chunk_size = integer(chunk_size, "chunk_size", MIN_CHUNK, MAX_CHUNK, "bytes")
+        full_after = integer(full_after, "full_after", 0, 1 << 20)
         self._stored = StoredVersions(integer(keep, "keep", _LEAST_KEPT, 1 << 20), _retention(retain))
         if compression not in (None, ZSTD):  # not a set: what is not hashable is refused, too
             raise InvalidArgumentError(f'compression must be "zstd" or None, not {compression!r}')
         self._compressor = None if compression is None else Compressor()
+        self._describe = Describer(chunk_size, full_after, compression or "").describe
         self._epoch = 0
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
@@ -236,7 +234,8 @@ class Relay(Service):
                 return
             version, entry = self._id_of(snapshot), None
             if self._top is None or self._top.id < version:
-                entry, content = self._describe(snapshot, version)
+                pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
+                entry, content = self._describe(pinned, version, None if self._lost else self._top)
                 if not self._stored.has_room(entry):
                     return
                 # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
@@ -297,43 +296,6 @@ class Relay(Service):
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
 
-    def _describe(self, snapshot: Snapshot[object], version: VersionId) -> tuple[Entry, bytes]:
-        """Return the entry of a version, and its changed bytes if they are not in the entry."""
-        pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
-        found, codec, payload = snapshot.version, pinned.codec.ID, pinned.view()
-        common = (self._incarnation, time.time(), found.size, found.checksum, codec)
-        entry = Entry(version, *common, full=version)
-        if found.size <= INLINE:
-            return entry._replace(data=bytes(payload)), b""
-        changes = self._changes_since_top(pinned, entry)
-        if changes is None:
-            return self._in_chunks(entry), b""
-        top: Entry = self._top  # type: ignore[assignment] # there are changes since
-        content = gather(changes, payload)
-        entry = entry._replace(base=top.id, changes=changes, changed=len(content))
-        depth, volume = top.depth + 1, top.volume + len(content)
-        if depth <= self._full_after and volume <= found.size:
-            entry = entry._replace(full=top.full, depth=depth, volume=volume)
-        else:
-            entry = self._in_chunks(entry)
-        if len(content) <= INLINE_CHANGES:
-            return entry._replace(content=content), b""
-        return entry, content
-
-    def _in_chunks(self, entry: Entry) -> Entry:
-        return entry._replace(chunk=self._chunk_size, compression=ZSTD if self._compressor else "")
-
-    def _changes_since_top(self, pinned: PinnedVersion, entry: Entry) -> bytes | None:
-        """Return what has changed since the newest version in the engine; None if that is not known or not worth it."""
-        top = self._top
-        if top is None or self._lost or _kind(top) != _kind(entry) or top.id.seq > entry.id.seq:
-            return None
-        changes = pinned.changes_since(top.id.seq)
-        if changes is None or changes.size > entry.size * _WORTH:
-            return None
-        packed = changes.packed(entry.size)
-        return packed if packed is not None and len(packed) <= MAX_CHANGES else None
-
     def _upload(self, engine: Engine, entry: Entry, payload: memoryview | None, content: bytes) -> bool:
         """Send an entry with its chunks; return whether the engine has it now."""
         locations = locations_of(entry)
@@ -375,7 +337,3 @@ def _retention(retain: float | timedelta) -> float:
     if duration > _MAX_RETAIN:  # nothing would be sent for so long
         raise InvalidArgumentError(f"retain must be {_MAX_RETAIN:,} seconds or less, not {retain!r}")
     return duration
-
-
-def _kind(entry: Entry) -> tuple[int, int, int]:
-    return entry.incarnation, entry.size, entry.codec
