@@ -22,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import shmsync
 from shmsync import Reader, Writer
 from shmsync._core.digests import write_table
 from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, slot_offset, table_span
@@ -41,6 +42,9 @@ WARNINGS = ("-W", "error", "-W", "ignore:This process (pid=:DeprecationWarning")
 """Warnings are errors, but not that of a fork beside other threads: tests do that on purpose. Python 3.15 raises it."""
 NEVER = 3600.0
 """A grace duration that does not end during a test."""
+
+PACKAGE = f"{Path(shmsync.__file__).parent}{os.sep}"
+"""How the file names of the library begin, and no others: neither those of the tests nor of a virtual environment."""
 
 State = SimpleNamespace
 """What a child process keeps between two calls: handles, snapshots, views."""

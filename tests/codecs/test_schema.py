@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack as plain_msgpack
 import numpy as np
 import pytest
+from helpers import PACKAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -409,7 +410,7 @@ def count_calls(function: Callable[[], object]) -> int:
     called = []
 
     def profile(frame: Any, event: str, _: object) -> None:
-        if event == "call" and "shmsync/" in frame.f_code.co_filename.replace("tests", ""):
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
             called.append(frame.f_code.co_name)
 
     previous = sys.getprofile()

@@ -7,16 +7,14 @@ handler that is called there.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from helpers import SHM, hazards, pins, slots_locked
+from helpers import PACKAGE, SHM, hazards, pins, slots_locked
 
-import shmsync
 from shmsync import ClosedError, Reader, Writer
 from shmsync._core import slots
 from shmsync._core.layout import names_of
@@ -26,8 +24,6 @@ from shmsync._util.weak import WeakRegistry
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
-
-PACKAGE = os.path.dirname(shmsync.__file__)  # noqa: PTH120 - compared with a str
 
 
 def act_at(number: int, call: Callable[[], object], act: Callable[[], object]) -> bool:

@@ -6,13 +6,11 @@ import itertools
 import sys
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import SHM, TIMEOUT
+from helpers import PACKAGE, SHM, TIMEOUT
 
-import shmsync
 from shmsync import ClosedError, Reader, WriteLockConflictError, Writer
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from typing_extensions import Self
-
-LIBRARY = str(Path(shmsync.__file__).parent)
 
 
 def reserves(writer: Writer) -> None:
@@ -61,7 +57,7 @@ class Interruption:
         sys.settrace(self._previous)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(LIBRARY):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         if event == "line":
             self._left -= 1

@@ -10,12 +10,10 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from helpers import SHM
+from helpers import PACKAGE, SHM
 
-import shmsync
 from hostile.test_hostile_bytes import PARTS, published, read_all
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 Edge = tuple["CodeType", int, int]
 """A step from one line to another."""
 
-PACKAGE = str(Path(shmsync.__file__).parent)
 INTERESTING = [0, 1, 63, 64, 65, 4095, 4096, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
 MAX_CHANGES = 6
 

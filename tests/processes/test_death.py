@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from helpers import (
     NEVER,
+    PACKAGE,
     SHM,
     Child,
     State,
@@ -93,7 +94,6 @@ def test_grace_zero_never_waits(writer: Writer, name: str) -> None:
 
 # -------------------------------------------------------------------------------------------------- killed at each step
 
-PACKAGE = os.path.dirname(shmsync.__file__)  # noqa: PTH120 - compared with file names of frames
 MAX_STEPS = 5000
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers import SHM, Child, State, is_asleep, open_snapshot, snapshot_checksum, until
+from helpers import PACKAGE, SHM, Child, State, is_asleep, open_snapshot, snapshot_checksum, until
 
 import shmsync
 from shmsync import Info, Reader, ReadersFullError, WriteLockConflictError, Writer, codecs
@@ -259,7 +259,7 @@ def write_until(name: str, value: int, last: int) -> None:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal lines
-        if "/shmsync/" not in frame.f_code.co_filename:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         if event == "line":
             lines += 1
