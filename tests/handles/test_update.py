@@ -675,27 +675,36 @@ def test_threads_take_turns(writer: Writer, name: str) -> None:
     assert checked(name)[7] == 200
 
 
-def test_a_forked_child_cannot_change_the_draft(writer: Writer, name: str) -> None:
-    writer.write(table())
-    with writer.update() as draft:
-        array = draft.value
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                array[0] = 99
-            except ClosedError:
-                try:
-                    draft.__exit__(None, None, None)
-                except WriteLockConflictError:
-                    code = 0
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        draft[1] = 5
+def test_a_forked_child_cannot_change_the_draft(name: str) -> None:
+    with Child() as child:
+        assert child.call(fork_in_the_block, name) == 0
     expected = table()
     expected[1] = 5
     assert same(checked(name), expected)
+    unlink(name)
+
+
+def fork_in_the_block(_state: State, name: str) -> int:
+    """Return the exit status of a process that was forked in the block; it is 0 if that could change nothing."""
+    with Writer[Any](name) as writer:
+        writer.write(table())
+        with writer.update() as draft:
+            array = draft.value
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    array[0] = 99
+                except ClosedError:
+                    try:
+                        draft.__exit__(None, None, None)
+                    except WriteLockConflictError:
+                        code = 0
+                finally:
+                    os._exit(code)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            draft[1] = 5
+    return status
 
 
 @pytest.mark.parametrize("reuse_memory", [True, False], ids=["shared", "isolated"])
