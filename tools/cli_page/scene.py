@@ -72,10 +72,12 @@ class Scene:
     """
 
     def __init__(self, directory: str) -> None:
-        os.chdir(directory)
+        self._directory = directory
+        self._previous_directory = Path.cwd()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> None:
+        os.chdir(self._directory)
         self._start("finished", 4110, _FINISHED)
         self._end("finished")
         self._start("prices", 4120, _PRICES)
@@ -93,6 +95,7 @@ class Scene:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        os.chdir(self._previous_directory)  # where there is no directory, Python 3.13.0 cannot import socket
         for role in list(self._processes):
             self._end(role, signal.SIGKILL)
 
