@@ -112,8 +112,15 @@ class Alarms:
         """Start the timer."""
         signal.setitimer(signal.ITIMER_REAL, self._random.uniform(self._longest / 50, self._longest))
 
+    def disarm(self) -> None:
+        """Stop the timer. If the signal has come, its handler runs now at the latest."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # Python 3.12 and earlier may forget a signal until something else interrupts them, if it comes while they note
+        # something else of that kind. This call looks for signals.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
     def success(self) -> None:
-        """Record an attempt that was not interrupted; call it after the timer was stopped."""
+        """Record an attempt that was not interrupted; call it after `disarm`."""
         self.succeeded += 1
         self._longest = max(self._longest * 0.9, 1e-5)
 

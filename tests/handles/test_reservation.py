@@ -266,7 +266,7 @@ def interrupted_writes(_: State, name: str, attempts: int) -> None:
                 else:
                     with writer.reserve(100) as slot:
                         slot.buffer[:] = bytes(100)
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                alarms.disarm()
                 alarms.success()
             except Alarm:
                 alarms.interruption()

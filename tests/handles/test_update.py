@@ -759,7 +759,7 @@ def interrupted_updates(_: State, name: str, attempts: int) -> None:
                 alarms.arm()
                 with writer.update() as draft:
                     draft[rows] = turn
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                alarms.disarm()
                 alarms.success()
             except Alarm:
                 alarms.interruption()

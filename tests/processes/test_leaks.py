@@ -288,7 +288,7 @@ def read_interrupted(_state: State, name: str) -> tuple[int, int, int]:
             torn += sum(is_torn(view) for view in kept[-3:])
             if len(kept) > 20:
                 kept.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            alarms.disarm()
             alarms.success()
 
     def guarded() -> None:

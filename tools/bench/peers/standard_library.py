@@ -25,7 +25,7 @@ _HEAD = struct.Struct("=QQ")  # version, length
 _LOCK_TIMEOUT = 30  # seconds; a process that is killed with the lock never releases it
 _KEY = b"value"
 _PUT = "INSERT INTO items VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-_CHANGE = "UPDATE items SET value = ?2 WHERE key = ?1"
+_CHANGE = "UPDATE items SET value = ? WHERE key = ?"
 _TAKE = "SELECT value FROM items WHERE key = ?"
 _shared: dict[str, Any] = {}
 _changed = Condition()
@@ -218,6 +218,9 @@ class SQLiteWriter(base.FolderWriter):
     def write(self, value: Any) -> None:
         rows = self.prepare(value)
         self._execute_all(_PUT, rows if isinstance(rows, list) else [(_KEY, *base.encode(rows))])
+
+    def prepare_part(self, part: Items) -> Any:
+        return [(value, key) for key, value in self.prepare(part)]  # as in the statement
 
     def update(self, part: Any) -> None:
         self._execute_all(_CHANGE, part)
