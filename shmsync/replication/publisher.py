@@ -107,7 +107,7 @@ class Publisher(Writer[T]):
 
     def _flush_last(self) -> None:
         try:
-            self._relay.flush(self._linger)
+            self._relay.flush_last(self._linger)
         except (StateNotFoundError, UninitializedStateError):
             pass
         except ShmSyncError as error:

@@ -129,6 +129,7 @@ class Relay(Service):
         self._uploading: list[Location] = []  # chunks whose entry is not added yet
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
         self._earlier = (0, 0)  # the same of the version that was there before the publisher
+        self._is_last = False  # whether no version follows the newest one
         self._versions = self._bytes = 0
 
     def status(self) -> RelayStatus:
@@ -157,6 +158,20 @@ class Relay(Service):
             return self._sent[0] == self._newest_here()[0] != incarnation  # the name was removed and written again
 
         self._wait_until(is_sent, limit, "the newest version was not sent")
+
+    def flush_last(self, timeout: float | timedelta | None = None) -> None:
+        """Do what `flush` does before the program ends; `retain` does not delay what is sent meanwhile.
+
+        As nothing follows, a replica that loses its download takes the last version instead.
+
+        Args:
+            timeout: as for `flush`, which raises the same.
+        """
+        self._is_last = True
+        try:
+            self.flush(timeout)
+        finally:
+            self._is_last = False
 
     def _newest_here(self) -> tuple[int, int]:
         """Return incarnation and sequence number of the newest version on this host. Takes no reader slot.
@@ -236,7 +251,7 @@ class Relay(Service):
             if self._top is None or self._top.id < version:
                 pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
                 entry, content = self._describe(pinned, version, None if self._lost else self._top)
-                if not self._stored.has_room(entry):
+                if not (self._is_last or self._stored.has_room(entry)):
                     return
                 # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
                 payload = snapshot.buffer if entry.chunk else None
