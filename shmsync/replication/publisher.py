@@ -87,6 +87,8 @@ class Publisher(Writer[T]):
         """
         if not self._usable or not alive[0]:
             self._refuse()
+        if self._ownership is None:  # nothing was written yet
+            self._relay.note_newest_as_earlier()
         self._relay.start()
         self._relay.flush(timeout)
 

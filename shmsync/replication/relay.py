@@ -194,6 +194,14 @@ class Relay(Service):
         """
         self._earlier = incarnation, seq
 
+    def note_newest_as_earlier(self) -> None:
+        """Do what `note_earlier` does for the newest version on this host.
+
+        Raises:
+            StateNotFoundError, UninitializedStateError: nothing is published.
+        """
+        self.note_earlier(*self._newest_here())
+
     def _work(self, engine: Engine) -> Iterator[None]:
         self._compare(engine, fast=False)
         compared = time.monotonic()

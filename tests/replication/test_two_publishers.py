@@ -19,6 +19,7 @@ from replication.processes import (
     close_publisher,
     flush,
     is_connected,
+    newest_number,
     open_publisher,
     publish_blob,
     publish_until_fenced,
@@ -134,6 +135,21 @@ def test_an_earlier_value_is_not_sent_again(server: RedisServer, name: str, loca
         first.call(close_publisher)
         with pytest.raises(FencedError):
             publish_and_flush(second, FAR + 2, size)
+
+
+def test_flush_before_the_first_write_sends_no_earlier_value(server: RedisServer, name: str, local: str) -> None:
+    with Child(OWN_SHM) as first, Child(OWN_SHM) as second, replicating(name, server.url, local):
+        first.call(open_publisher, name, server.url)
+        first.call(publish_blob, 1, 100)
+        first.call(close_publisher)
+        second.call(open_publisher, name, server.url)
+        second.call(publish_blob, FAR, 100)
+        second.call(flush, TIMEOUT)
+        first.call(open_publisher, name, server.url)
+        first.call(flush, TIMEOUT)
+        second.call(publish_blob, FAR + 1, 100)
+        second.call(flush, TIMEOUT)  # it is not fenced
+        until(lambda: newest_number(local) == FAR + 1)
 
 
 def test_a_zombie_that_was_suspended_in_an_upload(server: RedisServer, name: str, local: str) -> None:
