@@ -251,10 +251,10 @@ class Relay(Service):
                 self._changed.notify_all()
             return
         with snapshot:
-            self._check_origin(snapshot)
             if self._is_replaced(snapshot):
                 self._note_sent(*self._earlier)
                 return
+            self._check_origin(snapshot)
             version, entry = self._id_of(snapshot), None
             if self._top is None or self._top.id < version:
                 pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
@@ -286,8 +286,11 @@ class Relay(Service):
         local = snapshot._pinned.incarnation, snapshot.version.seq
         if self._epoch or local != self._earlier:
             return False
-        # Also when the engine has lost its data since: the other publisher sends it again.
-        return self._sent == local or (self._top is not None and self._top.incarnation != local[0])
+        if self._sent == local:  # also when the engine has lost its data since: the other publisher sends it again
+            return True
+        top, origin = self._top, snapshot.origin
+        # What a replica has left here may be newer than what the engine has: it may have lost that.
+        return top is not None and top.incarnation != local[0] and (origin is None or origin[:2] <= top.id)
 
     def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
         """Return the id of a version. An epoch begins with the first version of an incarnation that a relay sends.

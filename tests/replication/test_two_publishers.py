@@ -28,7 +28,7 @@ from replication.processes import (
 )
 from replication.watching import Watcher
 from shmsync import FencedError, Reader, ReplicationError
-from shmsync.replication import Publisher
+from shmsync.replication import Publisher, Replica
 
 if TYPE_CHECKING:
     from replication.servers import RedisServer
@@ -150,6 +150,38 @@ def test_flush_before_the_first_write_sends_no_earlier_value(server: RedisServer
         second.call(publish_blob, FAR + 1, 100)
         second.call(flush, TIMEOUT)  # it is not fenced
         until(lambda: newest_number(local) == FAR + 1)
+
+
+def test_a_publisher_begins_where_a_replica_was(server: RedisServer, name: str) -> None:
+    """What the replica has left is not sent, and there is nothing to wait for."""
+    with Child(OWN_SHM) as first:
+        first.call(open_publisher, name, server.url)
+        first.call(publish_blob, 1, 100)
+        first.call(close_publisher)
+        with Replica(name, server.url) as replica:
+            replica.wait(TIMEOUT)
+        with Publisher[Any](name, server.url) as publisher, server.client() as client:
+            publisher.flush(TIMEOUT)
+            assert publisher.status().error is None
+            assert client.xlen(f"shmsync:{{{name}}}:log") == 1
+
+
+def test_a_replica_has_left_what_the_engine_has_lost(server: RedisServer, name: str, local: str) -> None:
+    """As after a restore from a backup: the version of this host is the newest one."""
+    with server.client() as client:
+        for number in (1, 2):
+            with Child(OWN_SHM) as first:
+                first.call(open_publisher, name, server.url)
+                first.call(publish_blob, number, 100)
+                first.call(close_publisher)
+        with Replica(name, server.url) as replica:
+            replica.wait(TIMEOUT)
+        log = f"shmsync:{{{name}}}:log"
+        newest, _ = client.xrevrange(log)[0]
+        client.xdel(log, newest)
+        with Publisher[Any](name, server.url) as publisher, replicating(name, server.url, local):
+            publisher.flush(TIMEOUT)
+            until(lambda: newest_number(local) == 2)
 
 
 def test_a_zombie_that_was_suspended_in_an_upload(server: RedisServer, name: str, local: str) -> None:
