@@ -123,6 +123,7 @@ class Relay(Service):
         self._compressor = None if compression is None else Compressor()
         self._describe = Describer(chunk_size, full_after, compression or "").describe
         self._epoch = 0
+        self._epochs: set[int] = set()  # all that the engine is known to have had
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
@@ -238,8 +239,11 @@ class Relay(Service):
             last = BEGINNING
             while page := engine.after(last, _PAGE):
                 for entry in page:
+                    self._epochs.add(entry.id.epoch)
                     self._stored.note(entry)
                 last = page[-1].id
+        if top is not None:
+            self._epochs.add(top.id.epoch)
         self._top = top
 
     def _send_newest(self, engine: Engine, reader: Reader[object]) -> None:
@@ -254,7 +258,7 @@ class Relay(Service):
             if self._is_replaced(snapshot):
                 self._note_sent(*self._earlier)
                 return
-            self._check_origin(snapshot)
+            self._check_origin(engine, snapshot)
             version, entry = self._id_of(snapshot), None
             if self._top is None or self._top.id < version:
                 pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
@@ -269,10 +273,14 @@ class Relay(Service):
             self._versions += 1
         self._note_sent(self._incarnation, version.seq)
 
-    def _check_origin(self, snapshot: Snapshot[object]) -> None:
+    def _check_origin(self, engine: Engine, snapshot: Snapshot[object]) -> None:
         """Raise ReplicationError if a version comes from the engine: it would be sent and received in a circle."""
         origin = snapshot.origin
-        if origin is not None and origin.epoch in {self._epoch, 0 if self._top is None else self._top.id.epoch}:
+        if origin is None:
+            return
+        if origin.epoch not in self._epochs:  # it may have begun since the last comparison
+            self._compare(engine, fast=True)
+        if origin.epoch in self._epochs:
             raise ReplicationError(
                 f"a replica publishes {self.name!r} on this host, so it is not sent to where it comes from; run "
                 "replicas on other hosts than that of the writer"
@@ -319,6 +327,7 @@ class Relay(Service):
                     f"follow it; remove the keys of {self.name!r} from the server"
                 )
             self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
+            self._epochs.add(self._epoch)
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
 
