@@ -37,7 +37,7 @@ def test_versions_do_not_circulate(name: str, server: RedisServer) -> None:
 
 
 def test_the_version_of_a_replica_that_is_behind(name: str, server: RedisServer, local: str) -> None:
-    """A publisher on another host, here under another name, has begun an epoch that the replica has not received yet."""
+    """A publisher, as on another host, has begun an epoch that the replica has not received yet."""
     with server.client() as client, Relay(name, server.url) as relay:
         for number in (1, 2):
             with Publisher[int](local, server.url, engine=under(name)) as publisher:

@@ -5,6 +5,7 @@ Each host has a /dev/shm of its own, so its publisher begins an incarnation of i
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,11 @@ from replication.processes import (
 from replication.watching import Watcher
 from shmsync import FencedError, Reader, ReplicationError
 from shmsync.replication import Publisher, Replica
+from shmsync.replication._service import log
 
 if TYPE_CHECKING:
+    import logging
+
     from replication.servers import RedisServer
 
 pytestmark = pytest.mark.skipif(not can_own_shm(), reason="needs the right to mount a file system for /dev/shm")
@@ -182,6 +186,29 @@ def test_a_replica_has_left_what_the_engine_has_lost(server: RedisServer, name: 
         with Publisher[Any](name, server.url) as publisher, replicating(name, server.url, local):
             publisher.flush(TIMEOUT)
             until(lambda: newest_number(local) == 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_publisher_is_fenced_though_a_handler_of_the_log_raises(server: RedisServer, name: str) -> None:
+    fenced = threading.Event()
+
+    def fail(_: logging.LogRecord) -> bool:
+        raise ValueError("a mistake in a handler")
+
+    with Child(OWN_SHM) as second, Publisher[int](name, server.url) as publisher:
+        publisher.write(1)
+        publisher.flush(TIMEOUT)
+        publisher.on_fenced = lambda _: fenced.set()
+        log.addFilter(fail)
+        try:
+            second.call(open_publisher, name, server.url)
+            second.call(publish_blob, FAR, 100)
+            assert fenced.wait(TIMEOUT)
+        finally:
+            log.removeFilter(fail)
+        with pytest.raises(FencedError):
+            publisher.write(2)
+        second.call(close_publisher)
 
 
 def test_a_zombie_that_was_suspended_in_an_upload(server: RedisServer, name: str, local: str) -> None:
