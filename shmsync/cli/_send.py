@@ -137,6 +137,6 @@ def _send_last(sender: Relay) -> None:
     if sender.status().connected:
         with suppress(StateNotFoundError, UninitializedStateError):
             try:
-                sender.flush(_LINGER)
+                sender.flush_last(_LINGER)
             except ReplicationError as error:
                 log.warning("%s", format_error(error))

@@ -132,9 +132,11 @@ class Service:
                     self._connected = False
                     engine.close()
             except FencedError as error:
-                self._note(error)
-                if self.on_fenced is not None:
-                    self.on_fenced(error)
+                try:
+                    self._note(error)
+                finally:  # also if a handler of the log raises
+                    if self.on_fenced is not None:
+                        self.on_fenced(error)
                 raise
             except ShmSyncError as error:
                 if not self._stopped.is_set():

@@ -87,6 +87,8 @@ class Publisher(Writer[T]):
         """
         if not self._usable or not alive[0]:
             self._refuse()
+        if self._ownership is None:  # nothing was written yet
+            self._relay.note_newest_as_earlier()
         self._relay.start()
         self._relay.flush(timeout)
 
@@ -107,7 +109,7 @@ class Publisher(Writer[T]):
 
     def _flush_last(self) -> None:
         try:
-            self._relay.flush(self._linger)
+            self._relay.flush_last(self._linger)
         except (StateNotFoundError, UninitializedStateError):
             pass
         except ShmSyncError as error:

@@ -123,12 +123,14 @@ class Relay(Service):
         self._compressor = None if compression is None else Compressor()
         self._describe = Describer(chunk_size, full_after, compression or "").describe
         self._epoch = 0
+        self._epochs: set[int] = set()  # all that the engine is known to have had
         self._incarnation = 0
         self._top: Entry | None = None  # the newest entry in the engine
         self._lost = False  # whether the newest entry is of no use: what it refers to is not there
         self._uploading: list[Location] = []  # chunks whose entry is not added yet
         self._sent = (0, 0)  # incarnation and sequence number of the newest version that the engine has
         self._earlier = (0, 0)  # the same of the version that was there before the publisher
+        self._is_last = False  # whether no version follows the newest one
         self._versions = self._bytes = 0
 
     def status(self) -> RelayStatus:
@@ -158,6 +160,20 @@ class Relay(Service):
 
         self._wait_until(is_sent, limit, "the newest version was not sent")
 
+    def flush_last(self, timeout: float | timedelta | None = None) -> None:
+        """Do what `flush` does before the program ends; `retain` does not delay what is sent meanwhile.
+
+        As nothing follows, a replica that loses its download takes the last version instead.
+
+        Args:
+            timeout: as for `flush`, which raises the same.
+        """
+        self._is_last = True
+        try:
+            self.flush(timeout)
+        finally:
+            self._is_last = False
+
     def _newest_here(self) -> tuple[int, int]:
         """Return incarnation and sequence number of the newest version on this host. Takes no reader slot.
 
@@ -178,6 +194,14 @@ class Relay(Service):
             seq: its sequence number.
         """
         self._earlier = incarnation, seq
+
+    def note_newest_as_earlier(self) -> None:
+        """Do what `note_earlier` does for the newest version on this host.
+
+        Raises:
+            StateNotFoundError, UninitializedStateError: nothing is published.
+        """
+        self.note_earlier(*self._newest_here())
 
     def _work(self, engine: Engine) -> Iterator[None]:
         self._compare(engine, fast=False)
@@ -215,8 +239,11 @@ class Relay(Service):
             last = BEGINNING
             while page := engine.after(last, _PAGE):
                 for entry in page:
+                    self._epochs.add(entry.id.epoch)
                     self._stored.note(entry)
                 last = page[-1].id
+        if top is not None:
+            self._epochs.add(top.id.epoch)
         self._top = top
 
     def _send_newest(self, engine: Engine, reader: Reader[object]) -> None:
@@ -228,15 +255,15 @@ class Relay(Service):
                 self._changed.notify_all()
             return
         with snapshot:
-            self._check_origin(snapshot)
             if self._is_replaced(snapshot):
                 self._note_sent(*self._earlier)
                 return
+            self._check_origin(engine, snapshot)
             version, entry = self._id_of(snapshot), None
             if self._top is None or self._top.id < version:
                 pinned: PinnedVersion = snapshot._pinned  # type: ignore[assignment] # it is open
                 entry, content = self._describe(pinned, version, None if self._lost else self._top)
-                if not self._stored.has_room(entry):
+                if not (self._is_last or self._stored.has_room(entry)):
                     return
                 # For a view no write waits, as it would for an open snapshot: see `grace_duration` of the Writer.
                 payload = snapshot.buffer if entry.chunk else None
@@ -246,10 +273,14 @@ class Relay(Service):
             self._versions += 1
         self._note_sent(self._incarnation, version.seq)
 
-    def _check_origin(self, snapshot: Snapshot[object]) -> None:
+    def _check_origin(self, engine: Engine, snapshot: Snapshot[object]) -> None:
         """Raise ReplicationError if a version comes from the engine: it would be sent and received in a circle."""
         origin = snapshot.origin
-        if origin is not None and origin.epoch in {self._epoch, 0 if self._top is None else self._top.id.epoch}:
+        if origin is None:
+            return
+        if origin.epoch not in self._epochs:  # it may have begun since the last comparison
+            self._compare(engine, fast=True)
+        if origin.epoch in self._epochs:
             raise ReplicationError(
                 f"a replica publishes {self.name!r} on this host, so it is not sent to where it comes from; run "
                 "replicas on other hosts than that of the writer"
@@ -263,8 +294,11 @@ class Relay(Service):
         local = snapshot._pinned.incarnation, snapshot.version.seq
         if self._epoch or local != self._earlier:
             return False
-        # Also when the engine has lost its data since: the other publisher sends it again.
-        return self._sent == local or (self._top is not None and self._top.incarnation != local[0])
+        if self._sent == local:  # also when the engine has lost its data since: the other publisher sends it again
+            return True
+        top, origin = self._top, snapshot.origin
+        # What a replica has left here may be newer than what the engine has: it may have lost that.
+        return top is not None and top.incarnation != local[0] and (origin is None or origin[:2] <= top.id)
 
     def _id_of(self, snapshot: Snapshot[object]) -> VersionId:
         """Return the id of a version. An epoch begins with the first version of an incarnation that a relay sends.
@@ -293,6 +327,7 @@ class Relay(Service):
                     f"follow it; remove the keys of {self.name!r} from the server"
                 )
             self._epoch = max(self._epoch + 1, newest + 1, time.time_ns() // _MILLISECOND)
+            self._epochs.add(self._epoch)
             self._incarnation = incarnation
         return VersionId(self._epoch, snapshot.version.seq)
 

@@ -144,6 +144,17 @@ def test_flush_waits_for_what_follows_a_version_that_was_removed(server: RedisSe
         flushed.result(TIMEOUT)
 
 
+def test_the_last_version_is_sent_at_once(server: RedisServer, name: str, local: str) -> None:
+    """Programs that publish a large value and end, more often than `keep` and `retain` admit: each one is sent."""
+    for number in range(1, 6):
+        with Publisher[bytes](name, server.url, keep=2, retain=3600, linger=TIMEOUT) as publisher:
+            publisher.write_raw(blob(number, 200_000))
+        assert publisher.status().seq == number
+    with Replica(name, server.url, local_name=local) as replica:
+        replica.wait(TIMEOUT)
+        assert replica.status().seq == 5
+
+
 @pytest.mark.parametrize("retain", [3601, math.inf, timedelta(hours=2)])
 def test_a_retention_that_is_too_long(name: str, retain: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="retain must be 3,600 seconds or less"):

@@ -5,6 +5,7 @@ Each host has a /dev/shm of its own, so its publisher begins an incarnation of i
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from replication.processes import (
     close_publisher,
     flush,
     is_connected,
+    newest_number,
     open_publisher,
     publish_blob,
     publish_until_fenced,
@@ -27,9 +29,12 @@ from replication.processes import (
 )
 from replication.watching import Watcher
 from shmsync import FencedError, Reader, ReplicationError
-from shmsync.replication import Publisher
+from shmsync.replication import Publisher, Replica
+from shmsync.replication._service import log
 
 if TYPE_CHECKING:
+    import logging
+
     from replication.servers import RedisServer
 
 pytestmark = pytest.mark.skipif(not can_own_shm(), reason="needs the right to mount a file system for /dev/shm")
@@ -134,6 +139,76 @@ def test_an_earlier_value_is_not_sent_again(server: RedisServer, name: str, loca
         first.call(close_publisher)
         with pytest.raises(FencedError):
             publish_and_flush(second, FAR + 2, size)
+
+
+def test_flush_before_the_first_write_sends_no_earlier_value(server: RedisServer, name: str, local: str) -> None:
+    with Child(OWN_SHM) as first, Child(OWN_SHM) as second, replicating(name, server.url, local):
+        first.call(open_publisher, name, server.url)
+        first.call(publish_blob, 1, 100)
+        first.call(close_publisher)
+        second.call(open_publisher, name, server.url)
+        second.call(publish_blob, FAR, 100)
+        second.call(flush, TIMEOUT)
+        first.call(open_publisher, name, server.url)
+        first.call(flush, TIMEOUT)
+        second.call(publish_blob, FAR + 1, 100)
+        second.call(flush, TIMEOUT)  # it is not fenced
+        until(lambda: newest_number(local) == FAR + 1)
+
+
+def test_a_publisher_begins_where_a_replica_was(server: RedisServer, name: str) -> None:
+    """What the replica has left is not sent, and there is nothing to wait for."""
+    with Child(OWN_SHM) as first:
+        first.call(open_publisher, name, server.url)
+        first.call(publish_blob, 1, 100)
+        first.call(close_publisher)
+        with Replica(name, server.url) as replica:
+            replica.wait(TIMEOUT)
+        with Publisher[Any](name, server.url) as publisher, server.client() as client:
+            publisher.flush(TIMEOUT)
+            assert publisher.status().error is None
+            assert client.xlen(f"shmsync:{{{name}}}:log") == 1
+
+
+def test_a_replica_has_left_what_the_engine_has_lost(server: RedisServer, name: str, local: str) -> None:
+    """As after a restore from a backup: the version of this host is the newest one."""
+    with server.client() as client:
+        for number in (1, 2):
+            with Child(OWN_SHM) as first:
+                first.call(open_publisher, name, server.url)
+                first.call(publish_blob, number, 100)
+                first.call(close_publisher)
+        with Replica(name, server.url) as replica:
+            replica.wait(TIMEOUT)
+        log = f"shmsync:{{{name}}}:log"
+        newest, _ = client.xrevrange(log)[0]
+        client.xdel(log, newest)
+        with Publisher[Any](name, server.url) as publisher, replicating(name, server.url, local):
+            publisher.flush(TIMEOUT)
+            until(lambda: newest_number(local) == 2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_publisher_is_fenced_though_a_handler_of_the_log_raises(server: RedisServer, name: str) -> None:
+    fenced = threading.Event()
+
+    def fail(_: logging.LogRecord) -> bool:
+        raise ValueError("a mistake in a handler")
+
+    with Child(OWN_SHM) as second, Publisher[int](name, server.url) as publisher:
+        publisher.write(1)
+        publisher.flush(TIMEOUT)
+        publisher.on_fenced = lambda _: fenced.set()
+        log.addFilter(fail)
+        try:
+            second.call(open_publisher, name, server.url)
+            second.call(publish_blob, FAR, 100)
+            assert fenced.wait(TIMEOUT)
+        finally:
+            log.removeFilter(fail)
+        with pytest.raises(FencedError):
+            publisher.write(2)
+        second.call(close_publisher)
 
 
 def test_a_zombie_that_was_suspended_in_an_upload(server: RedisServer, name: str, local: str) -> None:
