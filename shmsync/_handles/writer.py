@@ -553,6 +553,8 @@ class Writer(Generic[T]):
             try:
                 self._busy = True  # before the look at the reservation, which a signal handler may replace until then
                 if opened is not None and self._reservation is opened:
+                    if publish and not self._usable:  # another publisher has taken over during the block
+                        self._refuse()
                     result = publish_block(opened) if publish else None
                     self._reservation = None  # still busy: a `close` from now on must not discard what is published
                     return result

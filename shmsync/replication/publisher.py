@@ -42,7 +42,8 @@ class Publisher(Writer[T]):
     Args:
         name: the name.
         url: of the engine: see `shmsync.replication`.
-        linger: how long `close` waits until the engine has the newest version, in seconds or as a timedelta.
+        linger: how long `close` waits until the engine has the newest version, in seconds or as a timedelta. That one
+            is sent at once, before `retain` is over.
         options: those of `Writer`, and `password`, `chunk_size`, `full_after`, `keep`, `retain`, `compression` and
             `engine` of `Relay`.
 

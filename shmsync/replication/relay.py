@@ -91,7 +91,7 @@ class Relay(Service):
         keep: how many large versions in full the engine keeps, at least 2.
         retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
             a slow network can finish its download; in seconds or as a timedelta, at most one hour. Where that and
-            `keep` exclude each other, the relay sends the next one later, and skips those in between.
+            `keep` exclude each other, the relay sends the next one later, and skips those in between; see `flush_last`.
         compression: "zstd" compresses large versions in full, which needs the extra `zstd` here and at the replicas. It
             is worth it where the network is slower than about 1 Gbit/s, or the server short of memory.
         engine: opens the connection to the engine; by default, to Redis.
@@ -137,7 +137,8 @@ class Relay(Service):
         """Return what the relay does."""
         top = self._top
         seq = top.id.seq if top is not None and top.id.epoch == self._epoch else 0
-        return RelayStatus(self._connected, self._epoch, seq, self._versions, self._bytes, self._error)
+        epoch = self._epoch if self._versions else 0
+        return RelayStatus(self._connected, epoch, seq, self._versions, self._bytes, self._error)
 
     def flush(self, timeout: float | timedelta | None = None) -> None:
         """Wait until the engine has the version that is the newest now, or a newer one.

@@ -14,7 +14,8 @@ from replication.servers import RedisServer
 from serving import LOCAL, running
 
 from shmsync import Reader, Writer, unlink
-from shmsync.replication import Publisher, Replica
+from shmsync.cli._send import _send_last
+from shmsync.replication import Publisher, Relay, Replica
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 needs_server, server = serving.needs_server, serving.server
 pytestmark = pytest.mark.usefixtures("needs_server")
 NOWHERE = "redis://127.0.0.1:1"
+LARGE = 200_000  # bytes
 SECRET = "not-to-be-seen"
 FENCED = 3
 
@@ -62,6 +64,18 @@ def test_sends_what_another_program_publishes(
             assert relay.stop(number) == 0
             assert f"INFO {name}: stopped" in relay.log
             writer.unlink()
+
+
+def test_the_last_version_does_not_wait_until_older_ones_may_be_removed(name: str, server: RedisServer) -> None:
+    with Relay(name, server.url, keep=2, retain=3600) as relay:
+        for number in range(1, 4):
+            with Writer[bytes](name) as writer:
+                writer.write_raw(bytes([number]) * LARGE)
+            if number < 3:
+                relay.flush(TIMEOUT)
+        _send_last(relay)
+        assert relay.status().seq == 3
+    unlink(name)
 
 
 SLOWLY = """

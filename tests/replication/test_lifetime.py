@@ -20,7 +20,7 @@ import pytest
 from helpers import TIMEOUT, environment, until
 
 from replication.values import blob
-from shmsync import InvalidArgumentError, Reader, ReplicationError, StateNotFoundError, Writer
+from shmsync import InvalidArgumentError, Reader, ReplicationError, StateNotFoundError, Writer, unlink
 from shmsync.replication import Publisher, Relay, Replica
 
 if TYPE_CHECKING:
@@ -135,6 +135,15 @@ def test_flush_ends_when_the_name_is_removed(server: RedisServer, name: str) -> 
                 writer.unlink()
             with pytest.raises(StateNotFoundError):
                 flushed.result(TIMEOUT)
+
+
+def test_a_relay_that_has_sent_nothing_has_no_epoch(server: RedisServer, name: str) -> None:
+    with flushing(name, server.url), Relay(name, server.url, keep=2, retain=60) as relay:
+        until(lambda: relay.status().connected)
+        with pytest.raises(ReplicationError):
+            relay.flush(0.5)
+        assert relay.status()[:4] == (True, 0, 0, 0)
+        unlink(name)
 
 
 def test_flush_waits_for_what_follows_a_version_that_was_removed(server: RedisServer, name: str) -> None:

@@ -188,6 +188,20 @@ def test_a_replica_has_left_what_the_engine_has_lost(server: RedisServer, name: 
             until(lambda: newest_number(local) == 2)
 
 
+def test_a_block_that_ends_after_another_publisher_has_taken_over(server: RedisServer, name: str) -> None:
+    fenced = threading.Event()
+    with Child(OWN_SHM) as second, Publisher[Any](name, server.url) as publisher:
+        publisher.write({"a": 1})
+        publisher.flush(TIMEOUT)
+        publisher.on_fenced = lambda _: fenced.set()
+        with pytest.raises(FencedError), publisher.reserve(100):
+            second.call(open_publisher, name, server.url)
+            second.call(publish_blob, FAR, 100)
+            assert fenced.wait(TIMEOUT)
+        assert Reader[Any](name).get() == {"a": 1}
+        second.call(close_publisher)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_publisher_is_fenced_though_a_handler_of_the_log_raises(server: RedisServer, name: str) -> None:
     fenced = threading.Event()
