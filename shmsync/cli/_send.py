@@ -81,7 +81,7 @@ def publisher(
 def _flush(writer: Publisher[Any], timeout: float) -> None:
     """Wait until the server has the newest version; if that takes too long, exit with status 1."""
     try:
-        writer.flush(timeout)
+        writer.flush(timeout, last=True)
     except FencedError:
         raise
     except ReplicationError as error:
@@ -137,6 +137,6 @@ def _send_last(sender: Relay) -> None:
     if sender.status().connected:
         with suppress(StateNotFoundError, UninitializedStateError):
             try:
-                sender.flush_last(_LINGER)
+                sender.flush(_LINGER, last=True)
             except ReplicationError as error:
                 log.warning("%s", format_error(error))

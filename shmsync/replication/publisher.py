@@ -74,11 +74,12 @@ class Publisher(Writer[T]):
         # Not at the end of the process: `close`, which is called then, still has to send the newest version.
         weakref.finalize(self, self._relay.end).atexit = False
 
-    def flush(self, timeout: float | timedelta | None = None) -> None:
+    def flush(self, timeout: float | timedelta | None = None, *, last: bool = False) -> None:
         """Wait until the engine has the newest version: see `Relay.flush`.
 
         Args:
             timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
+            last: whether the program ends then, so that `retain` does not delay it.
 
         Raises:
             ReplicationError: it has not within that time, or this publisher was closed meanwhile; with the last error.
@@ -91,7 +92,7 @@ class Publisher(Writer[T]):
         if self._ownership is None:  # nothing was written yet
             self._relay.note_newest_as_earlier()
         self._relay.start()
-        self._relay.flush(timeout)
+        self._relay.flush(timeout, last=last)
 
     def status(self) -> RelayStatus:
         """Return what the relay does."""
@@ -110,7 +111,7 @@ class Publisher(Writer[T]):
 
     def _flush_last(self) -> None:
         try:
-            self._relay.flush_last(self._linger)
+            self._relay.flush(self._linger, last=True)
         except (StateNotFoundError, UninitializedStateError):
             pass
         except ShmSyncError as error:

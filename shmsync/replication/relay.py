@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shmsync._core.layout import CLOSED, names_of
 from shmsync._handles.reader import Reader
 from shmsync._session.state import NO_VALUE, open_channel
-from shmsync._util.arguments import integer
+from shmsync._util.arguments import flag, integer
 from shmsync._util.duration import seconds
 from shmsync.errors import (
     FencedError,
@@ -91,7 +91,7 @@ class Relay(Service):
         keep: how many large versions in full the engine keeps, at least 2.
         retain: a large version in full is kept for so long after a newer one has replaced it, so that a replica behind
             a slow network can finish its download; in seconds or as a timedelta, at most one hour. Where that and
-            `keep` exclude each other, the relay sends the next one later, and skips those in between; see `flush_last`.
+            `keep` exclude each other, the relay sends the next one later, and skips those in between.
         compression: "zstd" compresses large versions in full, which needs the extra `zstd` here and at the replicas. It
             is worth it where the network is slower than about 1 Gbit/s, or the server short of memory.
         engine: opens the connection to the engine; by default, to Redis.
@@ -140,11 +140,13 @@ class Relay(Service):
         epoch = self._epoch if self._versions else 0
         return RelayStatus(self._connected, epoch, seq, self._versions, self._bytes, self._error)
 
-    def flush(self, timeout: float | timedelta | None = None) -> None:
+    def flush(self, timeout: float | timedelta | None = None, *, last: bool = False) -> None:
         """Wait until the engine has the version that is the newest now, or a newer one.
 
         Args:
             timeout: how long to wait, in seconds or as a timedelta; blocks indefinitely if None.
+            last: whether the program ends then. What is sent meanwhile is not delayed by `retain`: a replica that loses
+                its download takes the last version instead.
 
         Raises:
             ReplicationError: it has not within that time, or this relay was stopped; with the last error.
@@ -159,21 +161,13 @@ class Relay(Service):
                 return True
             return self._sent[0] == self._newest_here()[0] != incarnation  # the name was removed and written again
 
-        self._wait_until(is_sent, limit, "the newest version was not sent")
-
-    def flush_last(self, timeout: float | timedelta | None = None) -> None:
-        """Do what `flush` does before the program ends; `retain` does not delay what is sent meanwhile.
-
-        As nothing follows, a replica that loses its download takes the last version instead.
-
-        Args:
-            timeout: as for `flush`, which raises the same.
-        """
-        self._is_last = True
+        if flag(last, "last"):
+            self._is_last = True
         try:
-            self.flush(timeout)
+            self._wait_until(is_sent, limit, "the newest version was not sent")
         finally:
-            self._is_last = False
+            if last:
+                self._is_last = False
 
     def _newest_here(self) -> tuple[int, int]:
         """Return incarnation and sequence number of the newest version on this host. Takes no reader slot.

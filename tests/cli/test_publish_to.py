@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from replication.servers import RedisServer
 from serving import LOCAL, running
 
 from shmsync import Reader, Writer, unlink
-from shmsync.cli._send import _send_last
+from shmsync.cli._send import Server, _send_last, publisher
 from shmsync.replication import Publisher, Relay, Replica
 
 if TYPE_CHECKING:
@@ -75,6 +76,17 @@ def test_the_last_version_does_not_wait_until_older_ones_may_be_removed(name: st
                 relay.flush(TIMEOUT)
         _send_last(relay)
         assert relay.status().seq == 3
+    unlink(name)
+
+
+def test_a_file_does_not_wait_for_that_either(name: str, server: RedisServer) -> None:
+    to = Server(server.url, {"keep": 2, "retain": 3600})
+    for number in range(1, 4):
+        writer, finish = publisher(name, to, threading.Event(), TIMEOUT)
+        with writer:
+            writer.write_raw(bytes([number]) * LARGE)
+            finish()
+            assert writer.status().seq == number
     unlink(name)
 
 
