@@ -9,7 +9,6 @@ import signal
 import sys
 import termios
 import tty
-from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,8 @@ class Screen:
         self._display = console.file.fileno()
         self._saved_modes: list[Any] = []
         self._saved_handlers: dict[signal.Signals, Any] = {}
-        self._resized = (-1, -1)
+        self._signalled = (-1, -1)
+        self._saved_wakeup = -1
 
     def size(self) -> tuple[int, int]:
         """Return the number of columns and of lines."""
@@ -84,14 +84,14 @@ class Screen:
         """Wait until keys are pressed and return them.
 
         Args:
-            timeout: seconds after which an empty list is returned. It is also returned when the window is resized.
+            timeout: seconds after which an empty list is returned. Also returned after a signal, as of a resize.
 
         Returns:
             The keys; those of printable ASCII characters as characters.
         """
-        ready = select.select([self._keyboard, self._resized[0]], [], [], max(0.0, timeout))[0]
-        if self._resized[0] in ready:
-            os.read(self._resized[0], 1024)
+        ready = select.select([self._keyboard, self._signalled[0]], [], [], max(0.0, timeout))[0]
+        if self._signalled[0] in ready:
+            os.read(self._signalled[0], 1024)
         if self._keyboard not in ready:
             return []
         pressed = os.read(self._keyboard, 1024)
@@ -99,12 +99,14 @@ class Screen:
 
     def __enter__(self) -> Self:
         self._saved_modes = termios.tcgetattr(self._keyboard)
-        self._resized = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # A signal that comes just before `select` does not interrupt it; a handler in Python would run after it.
+        self._signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._saved_wakeup = signal.set_wakeup_fd(self._signalled[1], warn_on_full_buffer=False)
         handlers = {
             signal.SIGTERM: _exit,
             signal.SIGQUIT: _exit,
             signal.SIGTSTP: self._suspend,
-            signal.SIGWINCH: self._resize,
+            signal.SIGWINCH: _wake,
         }
         for number, handler in handlers.items():
             self._saved_handlers[number] = signal.signal(number, handler)
@@ -122,7 +124,8 @@ class Screen:
         self._leave()
         for number, handler in self._saved_handlers.items():
             signal.signal(number, handler)
-        for end in self._resized:
+        signal.set_wakeup_fd(self._saved_wakeup)
+        for end in self._signalled:
             os.close(end)
 
     # These bypass the console: a signal may arrive while it is writing.
@@ -134,10 +137,6 @@ class Screen:
     def _leave(self) -> None:
         os.write(self._display, _LEAVE)
         termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._saved_modes)
-
-    def _resize(self, _number: int, _frame: FrameType | None) -> None:
-        with suppress(BlockingIOError):  # full: it will be read anyway
-            os.write(self._resized[1], b"r")
 
     def _suspend(self, _number: int, _frame: FrameType | None) -> None:
         self._leave()
@@ -151,6 +150,10 @@ def _keys(pressed: bytes) -> Iterator[Key | str]:
             yield _KEYS[key]
         elif len(key) == 1 and key.isascii() and key.decode().isprintable():
             yield key.decode()
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """Handle a signal that has only to end `select`: without a handler, nothing would be written to its pipe."""
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, contextmanager
+import signal
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,6 +176,24 @@ def test_top_follows_the_size_of_the_window(name: str) -> None:
         assert "OLD MEMORY" in screen.wait_for_frame("SIZE")[2]
         screen.resize(20, 5)
         assert screen.wait_for_frame("q quit")[-1] == "q quit  ? help"
+
+
+IN_ANOTHER_THREAD = """
+import signal, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH, signal.SIGTERM})
+"""
+
+
+def test_top_notices_signals_that_do_not_interrupt_its_wait(name: str) -> None:
+    """As those that come just before it; here, because another thread gets them."""
+    before = only(name) + IN_ANOTHER_THREAD
+    with published(name, 1), closing(Screen(80, 24, "top", "--interval", "3600", before=before)) as screen:
+        screen.wait_for_frame("q quit")
+        screen.resize(200, 50)
+        screen.wait_for_frame("SIZE")
+        screen.process.terminate()
+        assert screen.wait() == 128 + signal.SIGTERM
 
 
 def test_top_with_whatever_is_on_the_host(name: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from helpers import NEVER, SHM, TIMEOUT, Alarms, Child, State, environment, hazards, pins, slots_locked, without_waiting
 
 from shmsync import Reader, ShmSyncError, Writer
+from shmsync._core.layout import EVICTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -325,7 +326,7 @@ def test_signal_handlers_that_raise(writer: Writer, name: str) -> None:
         assert torn == 0
         assert child.call(resources)[:2] == (files, mapped)
         assert not slots_locked(name)
-        assert not pins(name)
+        assert set(pins(name)) <= {EVICTED}  # the last reader may just have left its slot when it was evicted
 
 
 # -------------------------------------------------------------------------------------------------- file descriptors
