@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER, HIGH_WATER_AT, slot_offset
+from shmsync._core.layout import EVICTED, HIGH_WATER, HIGH_WATER_AT, slot_offset
 from stress.processes import TIMEOUT
 from stress.system import SHM
 
@@ -55,5 +55,7 @@ def _check_next_writes(writer: Writer[int], reader: Reader[Any], *, has_locks: b
 def _check_counts(name: str) -> list[str]:
     table = (SHM / f"{name}_readers").read_bytes()
     high_water = int.from_bytes(table[HIGH_WATER_AT : HIGH_WATER_AT + 8], sys.byteorder) & HIGH_WATER
-    left = [index for index in range(high_water) if any(table[slot_offset(index) : slot_offset(index) + 8])]
+    words = (int.from_bytes(table[at : at + 8], sys.byteorder) for at in map(slot_offset, range(high_water)))
+    # EVICTED alone holds nothing: a reader that was evicted while it left its slot may have died since.
+    left = {index: hex(word) for index, word in enumerate(words) if word & ~EVICTED}
     return [f"counts are left in slots {left}"] if left else []
