@@ -31,7 +31,7 @@ def used_slots(result: Scan) -> tuple[ReaderInfo, ...]:
     used = []
     for index, alive in enumerate(result.table.locked):
         slot = _unpack_slot(result, index, result.table.slots[slot_offset(index) : slot_offset(index + 1)], alive=alive)
-        if alive or slot.is_reading or slot.evicted or slot.retained:
+        if alive or slot.is_reading or slot.retained:  # EVICTED alone is left by a reader that holds nothing any more
             used.append(slot)
     return tuple(used)
 

@@ -35,7 +35,8 @@ from helpers import (
 
 import shmsync
 from shmsync import Reader, Writer
-from shmsync._core.layout import HIGH_WATER_AT, ONE, checksum_of, slot_offset
+from shmsync._core.layout import EVICTED, HIGH_WATER_AT, ONE, checksum_of, slot_offset
+from stress.ending import _check_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,25 @@ def test_readers_killed_inside_read(writer: Writer, name: str) -> None:
             assert all(writer.write(number, grace_duration=NEVER).reset for number in range(2))
             assert not pins(name)
             assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
+
+
+def test_an_evicted_reader_that_leaves_before_it_is_killed(writer: Writer, name: str) -> None:
+    """Its slot keeps the bit, which holds nothing: no write waits, no reader is shown, and the next claim clears it."""
+    with Child() as reader:
+        writer.write(0)
+        reader.call(open_snapshot, name)
+        assert any(writer.write(number, grace_duration=0).reset for number in range(2))
+        reader.call(close_snapshot)
+        assert pins(name) == [EVICTED]
+        reader.kill()
+        assert pins(name) == [EVICTED]
+    with without_waiting():
+        assert not any(writer.write(number, grace_duration=NEVER).reset for number in range(4))
+    assert shmsync.info(name).readers == ()
+    assert _check_counts(name) == []
+    with Reader(name) as other:
+        assert other.get() == 3
+        assert not pins(name)
 
 
 def test_a_reader_stopped_inside_read(writer: Writer, name: str) -> None:
