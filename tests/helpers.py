@@ -115,8 +115,8 @@ class Alarms:
     def disarm(self) -> None:
         """Stop the timer. If the signal has come, its handler runs now at the latest."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # Python 3.12 and earlier may forget a signal until something else interrupts them, if it comes while they note
-        # something else of that kind. This call looks for signals.
+        # Under Python 3.12 a handler was seen to run later, outside of the block that the signal may interrupt. This
+        # call runs the handlers of all signals that have come.
         signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def success(self) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmsync._handles.snapshot import T
 from shmsync._handles.writer import Writer
-from shmsync._session.state import NO_VALUE
 from shmsync._shm import fork
 from shmsync._shm.fork import alive
 from shmsync._util.duration import seconds
@@ -90,7 +89,7 @@ class Publisher(Writer[T]):
         if not self._usable or not alive[0]:
             self._refuse()
         if self._ownership is None:  # nothing was written yet
-            self._relay.note_newest_as_earlier()
+            self._relay.note_earlier()
         self._relay.start()
         self._relay.flush(timeout, last=last)
 
@@ -131,9 +130,7 @@ class Publisher(Writer[T]):
 
     def _note_adoption(self, owned: Ownership) -> None:
         super()._note_adoption(owned)
-        seq = owned.version.load()
-        if seq not in NO_VALUE:
-            self._relay.note_earlier(owned.state.header.incarnation, seq)
+        self._relay.note_earlier()
         self._relay.start()  # not before: another writer of this host may have the name
 
     def _refuse(self) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmsync._core.layout import CLOSED, names_of
@@ -79,7 +80,7 @@ class Relay(Service):
     skipped: the newest always arrives. What the engine loses, at a failover or a restart without its data, is sent
     again. After errors the relay connects again until it is stopped.
 
-    One relay sends under a name at a time. The one that was started last wins, and the one before raises FencedError:
+    One relay sends under a name at a time. The one that began to send last wins, and the one before raises FencedError:
     what it sends is refused by the engine.
 
     Args:
@@ -181,22 +182,13 @@ class Relay(Service):
             raise not_published(self.name)
         return channel.header.incarnation, seq
 
-    def note_earlier(self, incarnation: int, seq: int) -> None:
-        """Note which version a publisher has found: it is not sent if the engine has one of another host.
+    def note_earlier(self) -> None:
+        """Note that the newest version on this host was there before the publisher.
 
-        Args:
-            incarnation: its incarnation.
-            seq: its sequence number.
+        It is not sent if the engine has one that a publisher on another host has sent since.
         """
-        self._earlier = incarnation, seq
-
-    def note_newest_as_earlier(self) -> None:
-        """Do what `note_earlier` does for the newest version on this host.
-
-        Raises:
-            StateNotFoundError, UninitializedStateError: nothing is published.
-        """
-        self.note_earlier(*self._newest_here())
+        with suppress(StateNotFoundError, UninitializedStateError):
+            self._earlier = self._newest_here()
 
     def _work(self, engine: Engine) -> Iterator[None]:
         self._compare(engine, fast=False)

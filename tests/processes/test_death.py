@@ -54,6 +54,7 @@ def test_readers_killed_inside_read(writer: Writer, name: str) -> None:
         assert len(pins(name)) == 8
         for reader in readers:
             reader.kill()
+        assert _check_counts(name)
         with without_waiting():
             assert all(writer.write(number, grace_duration=NEVER).reset for number in range(2))
             assert not pins(name)
